@@ -1,0 +1,56 @@
+# make train   a triplet-trained embedding of handwritten digits, beside raw pixels
+# make test    lint and tests
+# make oracle  tests against PyTorch Metric Learning (installs PyTorch)
+# make lock    resolves requirements.lock anew from setup.cfg
+#
+# Each installs what it needs into .venv, once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help install train test lint oracle lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock setup.cfg
+	@echo "== Installing into $(VENV) with $(PYTHON) (about a minute, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+$(VENV)/oracle: requirements-oracle.in $(VENV)/installed
+	@echo "== Installing PyTorch and pytorch-metric-learning into $(VENV) (once)"
+	@$(PIP) -r requirements-oracle.in
+	@touch $@
+
+train: $(VENV)/installed
+	@echo "== Training an embedding of handwritten digits into runs/digits"
+	@$(RUN) -m experiments.train --config=configs/digits.py:semi_hard --workdir=runs/digits
+
+lint: $(VENV)/installed
+	@echo "== Linting"
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+test: lint
+	@echo "== Testing"
+	@$(RUN) -m pytest -n 2 --dist worksteal
+
+oracle: $(VENV)/oracle
+	@echo "== Testing against PyTorch Metric Learning"
+	@$(RUN) -m pytest -m oracle
+
+lock:
+	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra tensorboard \
+		--constraint constraints.txt --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info
