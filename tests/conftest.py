@@ -1,0 +1,35 @@
+"""Eight simulated devices, runtime checks of shapes, and where real data may be found."""
+
+import os
+import pathlib
+
+# Before jax is imported.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+# Shapes in annotations are checked while the tests run, and cost nothing otherwise.
+jaxtyping.install_import_hook("triplet_jax", "beartype.beartype")
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
+hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def omniglot_dir():
+    """A data_dir of tensorflow-datasets with Omniglot, named by TFDS_DATA_DIR."""
+    folder = os.environ.get("TFDS_DATA_DIR", "")
+    if not folder or not pathlib.Path(folder, "omniglot").is_dir():
+        pytest.skip("set TFDS_DATA_DIR to a folder with a prepared omniglot to run this test")
+    return folder

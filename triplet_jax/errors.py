@@ -1,0 +1,25 @@
+"""The one error for input that a person can mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that is refused: the message names the field, the value, what is allowed and the fix.
+
+    Programs under `experiments` print the message without a traceback and exit with 2.
+    """
+
+
+def check_known(field: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuses a name that is not one of `allowed`, and suggests the nearest.
+
+    Raises:
+      InputError: `value` is not in `allowed`.
+    """
+    allowed = sorted(allowed)
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), allowed, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise InputError(f"{field}={value!r} is not known.{hint} Allowed: {', '.join(allowed)}.")
