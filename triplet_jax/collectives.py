@@ -1,0 +1,36 @@
+"""What crosses devices. The only module that knows the name of the device axis.
+
+Every function takes the axis name, and does nothing where it is None: the same code
+runs on one device without `pmap`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree, Shaped
+
+DEVICES = "devices"
+
+
+def gather(x: Shaped[Array, "batch ..."], axis_name: str | None) -> Shaped[Array, "global ..."]:
+    """The rows of all devices, in device order. Differentiable."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+def total(x: PyTree, axis_name: str | None) -> PyTree:
+    """The sum over devices."""
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+def mean(x: PyTree, axis_name: str | None) -> PyTree:
+    """The mean over devices."""
+    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
+def largest(x: PyTree, axis_name: str | None) -> PyTree:
+    """The maximum over devices."""
+    return x if axis_name is None else jax.lax.pmax(x, axis_name)
+
+
+def first_row(rows: int, axis_name: str | None) -> Int[Array, ""]:
+    """The position in the global batch of this device's first row, when each has `rows`."""
+    return jnp.int32(0) if axis_name is None else jax.lax.axis_index(axis_name) * rows
