@@ -1,0 +1,255 @@
+import dataclasses
+import io
+import pickle
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from triplet_jax import data, errors
+
+FORM = data.ImageForm(size=8, channels=3)
+SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
+
+
+def save_image(path, value, size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path)
+
+
+@pytest.fixture
+def class_folders(tmp_path):
+    for c, name in enumerate(("cat", "dog", "emu")):
+        for i in range(4):
+            save_image(tmp_path / name / f"{i}.{'png' if i % 2 else 'jpg'}", 80 * c)
+    return tmp_path
+
+
+def fold(path, bad_images="refuse", **changes):
+    return data.folder(str(path), form=FORM, bad_images=bad_images, **(SPLIT | changes))
+
+
+# -- splits
+
+
+@pytest.mark.parametrize("by", ["image", "class", "group"])
+def test_hold_out_takes_whole_units(by):
+    labels = np.repeat(np.arange(10), 20)
+    groups = np.arange(10) // 2
+    held = data.hold_out(labels, 0.4, by=by, seed=0, groups=groups)
+    assert held.sum() == 80
+    if by == "image":
+        assert (np.bincount(labels[held]) == 8).all()
+    else:
+        assert len(set(labels[held])) == 4
+        assert not set(labels[held]) & set(labels[~held])
+    if by == "group":
+        assert len(set(groups[labels[held]])) == 2
+
+
+def test_hold_out_depends_on_the_seed_alone():
+    labels = np.repeat(np.arange(10), 20)
+    first, again, other = (data.hold_out(labels, 0.5, by="image", seed=s) for s in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+# -- digits
+
+
+def test_digits_are_the_real_ones():
+    digits = data.digits(test_fraction=0.3, validation_fraction=0.1, seed=0)
+    assert digits.inputs.shape == (1797, 8, 8, 1)
+    assert digits.inputs.dtype == np.uint8
+    assert (digits.inputs.min(), digits.inputs.max()) == (0, 255)
+    assert digits.class_names == tuple("0123456789")
+    sizes = {split: len(digits.only(split)) for split in data.SPLITS}
+    assert sum(sizes.values()) == 1797
+    assert sizes["test"] == pytest.approx(0.3 * 1797, abs=6)
+    assert sizes["validation"] == pytest.approx(0.1 * 1797, abs=6)
+    for split in data.SPLITS:
+        assert len(set(digits.only(split).labels)) == 10
+
+
+# -- images
+
+
+def test_an_image_is_scaled_and_its_middle_cut_out():
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 10:30] = 200
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "png")
+    found = data.ImageForm(size=10, channels=1).read(file.getvalue())
+    assert found.shape == (10, 10, 1)
+    assert (found[:, 1:-1] == 200).all()
+    inverted = data.ImageForm(size=10, channels=1, invert=True).read(file.getvalue())
+    assert (inverted == 255 - found).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_kind_of_image_can_be_read(mode, tmp_path):
+    path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
+    if mode == "I;16":
+        PIL.Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(path)
+    else:
+        PIL.Image.new(mode, (9, 9)).save(path)
+    assert FORM.read(str(path)).shape == (8, 8, 3)
+
+
+def test_images_are_selected_and_turned_without_being_read(class_folders):
+    images = fold(class_folders).inputs
+    some = images[np.array([5, 0])]
+    assert len(some) == 2
+    np.testing.assert_array_equal(some[0], images[5])
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[0, 0] = 255
+    PIL.Image.fromarray(pixels).save(class_folders / "corner.png")
+    corner = data.Images([str(class_folders / "corner.png")], FORM)
+    turned = corner.turned(np.array([3]))
+    np.testing.assert_array_equal(data.load(turned), np.rot90(pixels, 3)[None])
+
+
+# -- folder
+
+
+def test_a_folder_has_a_class_for_each_folder(class_folders):
+    found = fold(class_folders)
+    assert found.class_names == ("cat", "dog", "emu")
+    np.testing.assert_array_equal(np.bincount(found.labels), [4, 4, 4])
+    assert data.load(found.inputs).shape == (12, 8, 8, 3)
+    assert [len(found.only(split)) for split in data.SPLITS] == [6, 3, 3]
+    means = data.load(found.inputs).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(means, 80 * found.labels, atol=2)
+
+
+def test_files_that_are_no_images_are_listed_and_refused(class_folders):
+    (class_folders / "cat" / "notes.txt").write_text("hello")
+    (class_folders / "dog" / "broken.png").write_bytes(b"\x89PNG not really")
+    whole = (class_folders / "emu" / "0.jpg").read_bytes()
+    (class_folders / "emu" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(errors.InputError) as refused:
+        fold(class_folders)
+    message = str(refused.value)
+    assert "3 of 15 files cannot be read" in message
+    assert all(name in message for name in ("notes.txt", "broken.png", "cut.jpg"))
+    assert "bad_images='skip'" in message
+    assert len(fold(class_folders, bad_images="skip")) == 12
+
+
+def test_hidden_files_are_passed_over(class_folders):
+    (class_folders / "cat" / ".DS_Store").write_text("")
+    (class_folders / ".git").mkdir()
+    assert len(fold(class_folders)) == 12
+
+
+@pytest.mark.parametrize("where", ["", "missing", "empty"])
+def test_folders_without_images_are_refused(where, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(errors.InputError, match="dataset.path="):
+        fold(tmp_path / where if where else "")
+
+
+# -- arrays
+
+
+def save_arrays(tmp_path, **arrays):
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_arrays_hold_features_or_images(tmp_path):
+    y = np.repeat([10, 30], 8)
+    features = data.arrays(save_arrays(tmp_path, x=np.ones((16, 5)), y=y), **SPLIT)
+    assert features.inputs.dtype == np.float32
+    assert features.class_names == ("10", "30")
+    assert set(features.labels) == {0, 1}
+    images = np.zeros((16, 6, 6, 1), np.uint8)
+    assert data.arrays(save_arrays(tmp_path, x=images, y=y), **SPLIT).input_shape == (6, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.ones((4, 2)), "y": np.zeros(4, int)}, r"lacks \['x'\]"),
+        ({"x": np.ones((4, 2)), "y": np.zeros(4)}, "y has shape .4,. and dtype float64"),
+        ({"x": np.ones((4, 2)), "y": np.zeros(3, int)}, "one for each of the 4 rows"),
+        ({"x": np.ones((4, 2, 2)), "y": np.zeros(4, int)}, "x has shape .4, 2, 2."),
+        ({"x": np.ones((4, 2, 2, 2), np.uint8), "y": np.zeros(4, int)}, "x has shape"),
+        ({"x": np.array([[1.0], [np.nan]]), "y": np.zeros(2, int)}, "first is row 1"),
+        ({"x": np.array([{}, {}]), "y": np.zeros(2, int)}, "cannot be read"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arrays, message, tmp_path):
+    with pytest.raises(errors.InputError, match=message):
+        data.arrays(save_arrays(tmp_path, **arrays), **SPLIT)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", pickle.dumps(Bomb())])
+def test_files_that_are_no_npz_are_refused_and_not_run(content, tmp_path):
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with pytest.raises(errors.InputError, match="cannot be read as an .npz"):
+        data.arrays(str(path), **SPLIT)
+
+
+# -- quarter turns
+
+
+def test_quarter_turns_are_new_classes(class_folders):
+    lazy = fold(class_folders)
+    eager = dataclasses.replace(lazy, inputs=data.load(lazy.inputs))
+    turned, same = map(data.quarter_turns_as_classes, (eager, lazy))
+    assert len(turned) == 48
+    assert len(turned.class_names) == 12
+    assert turned.class_names[4] == "dog turned 90"
+    np.testing.assert_array_equal(turned.labels[12:24], eager.labels + 3)
+    np.testing.assert_array_equal(turned.inputs[12], np.rot90(eager.inputs[0]))
+    np.testing.assert_array_equal(data.load(same.inputs), turned.inputs)
+
+
+# -- tensorflow-datasets
+
+
+OMNIGLOT = {"split_by": "official", "test_fraction": 0.0, "validation_fraction": 0.1, "seed": 0}
+
+
+def test_omniglot_has_unseen_classes_and_whole_alphabets(omniglot_dir):
+    form = data.ImageForm(size=28, channels=1, invert=True)
+    found = data.from_tfds("omniglot", data_dir=omniglot_dir, form=form, **OMNIGLOT)
+    train, validation, test = (found.only(split) for split in data.SPLITS)
+    assert len(found) == 32460
+    assert (len(test), len(set(test.labels))) == (13180, 659)
+    assert len(set(train.labels)) + len(set(validation.labels)) == 964
+    assert not set(train.labels) & set(validation.labels)
+    alphabets = [set(found.groups[part.labels]) for part in (train, validation, test)]
+    assert [len(a) for a in alphabets] == [27, 3, 20]
+    assert not alphabets[0] & alphabets[1]
+    images = data.load(test.inputs[np.arange(50)])
+    assert images.shape == (50, 28, 28, 1)
+    # Light ink on dark, and little of it.
+    assert 0.02 < images.mean() / 255 < 0.2
+
+
+def test_omniglot_by_class_takes_the_second_half_for_the_test(omniglot_dir):
+    form = data.ImageForm(size=28, channels=1)
+    found = data.from_tfds(
+        "omniglot", data_dir=omniglot_dir, form=form, **(OMNIGLOT | {"split_by": "class"})
+    )
+    assert set(found.only("test").labels) == set(range(811, 1623))
+
+
+def test_data_that_were_not_prepared_come_with_the_command(tmp_path):
+    with pytest.raises(errors.InputError, match="download_and_prepare") as refused:
+        data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_unknown_data_sets_suggest_the_nearest(tmp_path):
+    with pytest.raises(errors.InputError, match="Did you mean 'omniglot'"):
+        data.from_tfds("omniglott", data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
