@@ -1,0 +1,163 @@
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.extend.random
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from triplet_jax import data, errors, sampling
+
+
+def dataset(labels):
+    labels = np.asarray(labels, np.int32)
+    return data.Dataset(
+        inputs=np.arange(len(labels), dtype=np.float32)[:, None],
+        labels=labels,
+        split=np.full(len(labels), "train"),
+        class_names=tuple(f"class {c}" for c in range(labels.max() + 1)),
+    )
+
+
+@hypothesis.given(seed=st.integers(0, 2**32 - 1), step=st.integers(0, 2**32 - 1))
+def test_random_bits_are_those_of_jax(seed, step):
+    key = np.array([seed, step], np.uint32)
+    for stream in (sampling.CLASS_STREAM, sampling.IMAGE_STREAM):
+        counter = np.concatenate([np.full(5, stream), np.arange(5)]).astype(np.uint32)
+        expected = jax.extend.random.threefry_2x32(key, counter)[:5]
+        np.testing.assert_array_equal(sampling.random_bits(np, key, stream, 5), expected)
+
+
+def test_random_bits_give_the_known_answer():
+    zero = np.uint32(0)
+    assert sampling.random_bits(np, (zero, zero), 0, 1)[0] == 0x6B200159
+
+
+@hypothesis.given(
+    seed=st.integers(0, 2**31 - 1),
+    step=st.integers(0, 2**31 - 1),
+    counts=st.lists(st.integers(1, 9), min_size=2, max_size=8),
+    per_class=st.integers(2, 6),
+)
+def test_batches_are_p_classes_with_k_images_each(seed, step, counts, per_class):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    index = sampling.class_index(labels)
+    classes = max(2, len(counts) - 1)
+    picked = sampling.pk_batch(np, index, seed, step, classes=classes, per_class=per_class)
+    rows = picked.reshape(classes, per_class)
+    found = labels[rows]
+    assert (found == found[:, :1]).all()
+    assert len(set(found[:, 0])) == classes
+    for row, label in zip(rows, found[:, 0], strict=True):
+        if counts[label] >= per_class:
+            assert len(set(row)) == per_class
+
+
+@hypothesis.given(seed=st.integers(0, 2**31 - 1), step=st.integers(0, 2**31 - 1))
+def test_numpy_and_jax_draw_the_same_batch(seed, step):
+    index = sampling.class_index(np.random.default_rng(0).integers(0, 20, 200))
+    host = sampling.pk_batch(np, index, seed, step, classes=8, per_class=4)
+    device = _compiled(sampling.ClassIndex(*map(jnp.asarray, index)), seed, step)
+    np.testing.assert_array_equal(host, device)
+
+
+_compiled = jax.jit(
+    lambda index, seed, step: sampling.pk_batch(jnp, index, seed, step, classes=8, per_class=4)
+)
+
+
+def test_every_image_of_every_class_is_drawn_equally_often():
+    labels = np.repeat(np.arange(5), [3, 5, 8, 4, 6])
+    index = sampling.class_index(labels)
+    drawn = np.concatenate(
+        [sampling.pk_batch(np, index, 0, step, classes=2, per_class=3) for step in range(6000)]
+    )
+    # A class comes in 2 of 5 batches, an image in 3 / count of those.
+    expected = 6000 * 2 / 5 * 3 / np.bincount(labels)[labels]
+    counts = np.bincount(drawn, minlength=len(labels))
+    assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_pairs_of_images_are_drawn_equally_often():
+    index = sampling.class_index(np.repeat([0, 1], 5))
+    pairs: dict[tuple, int] = {}
+    for step in range(4000):
+        batch = sampling.pk_batch(np, index, 1, step, classes=2, per_class=2)
+        for row in np.sort(batch.reshape(2, 2), axis=1):
+            pairs[tuple(row)] = pairs.get(tuple(row), 0) + 1
+    assert len(pairs) == 20
+    assert all(abs(count - 400) < 100 for count in pairs.values())
+
+
+def test_batches_differ_between_steps_and_seeds():
+    index = sampling.class_index(np.repeat(np.arange(50), 4))
+    batches = {
+        tuple(sampling.pk_batch(np, index, seed, step, classes=4, per_class=2))
+        for seed in range(5)
+        for step in range(20)
+    }
+    assert len(batches) == 100
+
+
+def test_classes_need_not_be_numbered_from_zero():
+    index = sampling.class_index(np.array([7, 3, 7, 3, 9, 9]))
+    picked = sampling.pk_batch(np, index, 0, 0, classes=3, per_class=2)
+    assert sorted(picked) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_gives_the_batches_of_its_steps(workers):
+    examples = dataset(np.repeat(np.arange(6), 5))
+    settings = {"seed": 3, "steps": 6, "classes": 4, "per_class": 2}
+    stream = sampling.stream(examples, first_step=2, workers=workers, **settings)
+    index = sampling.class_index(examples.labels)
+    batches = list(stream)
+    assert len(batches) == 4
+    for step, (inputs, labels) in enumerate(batches, start=2):
+        picked = sampling.pk_batch(np, index, 3, step, classes=4, per_class=2)
+        np.testing.assert_array_equal(inputs, examples.inputs[picked])
+        np.testing.assert_array_equal(labels, examples.labels[picked])
+
+
+def test_hosts_share_a_batch():
+    examples = dataset(np.repeat(np.arange(6), 5))
+    settings = {"seed": 3, "first_step": 0, "steps": 3, "classes": 4, "per_class": 2, "workers": 0}
+    whole = list(sampling.stream(examples, **settings))
+    halves = [list(sampling.stream(examples, shard=i, shards=2, **settings)) for i in range(2)]
+    for step in range(3):
+        joined = np.concatenate([half[step][1] for half in halves])
+        np.testing.assert_array_equal(joined, whole[step][1])
+
+
+SMALL = [0] * 5 + [1] * 2 + [2] * 6 + [3] * 3
+
+
+def test_small_classes_are_named_and_refused():
+    with pytest.raises(errors.InputError, match=r"2 of 4 training classes.*'class 1' \(2\)"):
+        sampling.fit_classes(dataset(SMALL), classes=2, per_class=4, small_classes="refuse")
+
+
+def test_small_classes_can_be_dropped_or_redrawn():
+    fit = {"classes": 2, "per_class": 4}
+    dropped = sampling.fit_classes(dataset(SMALL), small_classes="drop", **fit)
+    assert set(dropped.labels) == {0, 2}
+    redrawn = sampling.fit_classes(dataset(SMALL), small_classes="redraw", **fit)
+    assert len(redrawn) == len(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": 5, "per_class": 2}, "batch.classes=5 is more than the 4 training classes"),
+        ({"classes": 1, "per_class": 2}, "batch.classes=1 must be at least 2"),
+        ({"classes": 2, "per_class": 1}, "batch.per_class=1 must be at least 2"),
+    ],
+)
+def test_batches_that_cannot_be_filled_are_refused(settings, message):
+    with pytest.raises(errors.InputError, match=message):
+        sampling.fit_classes(dataset(SMALL), small_classes="refuse", **settings)
+
+
+def test_too_few_classes_left_after_dropping_are_refused():
+    with pytest.raises(errors.InputError, match="batch.classes=3 is more than the 2 training"):
+        sampling.fit_classes(dataset(SMALL), classes=3, per_class=4, small_classes="drop")

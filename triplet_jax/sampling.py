@@ -1,0 +1,216 @@
+"""PK batches: P classes and K images of each, as triplet mining wants them.
+
+A batch is a function of the seed and the step, so that a run continues from its step
+alone. The same function runs in numpy (in worker processes, which load the images of
+a batch) and in jax (inside a compiled step, for data that live on the device), with the same
+result: its random numbers come from a counter-based generator written for either.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Array, Int, UInt32
+
+from triplet_jax import data, errors
+
+CLASS_STREAM, IMAGE_STREAM = 0, 1
+
+
+class ClassIndex(NamedTuple):
+    """Where the examples of each class are: `order[start[c] : start[c] + count[c]]`."""
+
+    order: Int[Array | np.ndarray, "examples"]
+    start: Int[Array | np.ndarray, "classes"]
+    count: Int[Array | np.ndarray, "classes"]
+
+
+def class_index(labels: Int[np.ndarray, "examples"]) -> ClassIndex:
+    """The index of the classes that occur in `labels`; other class numbers are passed over."""
+    order = np.argsort(labels, kind="stable").astype(np.int32)
+    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    return ClassIndex(order, start.astype(np.int32), count.astype(np.int32))
+
+
+def pk_batch(
+    xp,
+    index: ClassIndex,
+    seed: int | np.integer | Int[Array, ""],
+    step: int | np.integer | Int[Array, ""],
+    *,
+    classes: int,
+    per_class: int,
+) -> Int[Array | np.ndarray, "batch"]:
+    """The examples of one batch, class after class.
+
+    Classes are drawn without replacement, and so are the images of a class; a class with
+    fewer than `per_class` images has its images drawn with replacement.
+
+    Args:
+      xp: `numpy` or `jax.numpy`; the result is the same.
+      index: of the classes to draw from.
+      seed: the run's seed, in [0, 2^32).
+      step: the number of the step, in [0, 2^32).
+      classes: P, at most the number of classes.
+      per_class: K.
+
+    Returns:
+      P * K positions in the data set.
+    """
+    key = (xp.asarray(seed).astype(xp.uint32), xp.asarray(step).astype(xp.uint32))
+    ticket = random_bits(xp, key, CLASS_STREAM, index.count.shape[0])
+    drawn = xp.argsort(ticket, stable=True)[:classes]
+    bits = random_bits(xp, key, IMAGE_STREAM, classes * per_class).reshape(classes, per_class)
+    member = _choose(xp, bits, index.count[drawn])
+    return index.order[(index.start[drawn][:, None] + member).reshape(-1)]
+
+
+def _choose(xp, bits, count):
+    """A uniform subset of `range(count)` in every row, by Floyd's algorithm.
+
+    Its cost does not depend on the size of the classes. The modulo favours small numbers
+    by less than count / 2^32.
+    """
+    per_class = bits.shape[1]
+    chosen = xp.zeros((bits.shape[0], 0), xp.int32)
+    for i in range(per_class):
+        last = count - per_class + i
+        draw = (bits[:, i] % xp.maximum(last + 1, 1).astype(xp.uint32)).astype(xp.int32)
+        taken = (chosen == draw[:, None]).any(axis=1)
+        chosen = xp.concatenate([chosen, xp.where(taken, last, draw)[:, None]], axis=1)
+    redrawn = (bits % count[:, None].astype(xp.uint32)).astype(xp.int32)
+    return xp.where(count[:, None] < per_class, redrawn, chosen)
+
+
+def random_bits(xp, key, stream: int, size: int) -> UInt32[Array | np.ndarray, "size"]:
+    """`size` random words of the generator Threefry-2x32 with 20 rounds.
+
+    Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"; the generator that
+    jax.random uses too. Word i is the first half of the block with counter (stream, i).
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ xp.uint32(0x1BD11BDA))
+    x = xp.full((size,), stream, xp.uint32) + keys[0]
+    y = xp.arange(size, dtype=xp.uint32) + keys[1]
+    for group in range(5):
+        for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            x = x + y
+            y = (y << xp.uint32(rotation)) | (y >> xp.uint32(32 - rotation))
+            y = y ^ x
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + xp.uint32(group + 1)
+    return x
+
+
+def fit_classes(
+    dataset: data.Dataset, *, classes: int, per_class: int, small_classes: str
+) -> data.Dataset:
+    """The training examples that PK batches can be drawn from.
+
+    Args:
+      dataset: the training split.
+      classes: P.
+      per_class: K.
+      small_classes: what to do with classes of fewer than K images: "refuse" them, "drop"
+        them, or "redraw" an image more than once in a batch.
+
+    Raises:
+      InputError: P or K is below 2, a class is small and that is refused, or P exceeds the
+        number of classes.
+    """
+    errors.check_known("batch.small_classes", small_classes, ("refuse", "drop", "redraw"))
+    for field, value in (("batch.classes", classes), ("batch.per_class", per_class)):
+        if value < 2:
+            raise errors.InputError(
+                f"{field}={value} must be at least 2: a triplet needs two classes and two images"
+                " of one of them."
+            )
+    present, count = np.unique(dataset.labels, return_counts=True)
+    small = present[count < per_class]
+    if len(small) and small_classes == "refuse":
+        sizes = dict(zip(present, count, strict=True))
+        named = ", ".join(f"{dataset.class_names[c]!r} ({sizes[c]})" for c in small[:5])
+        raise errors.InputError(
+            f"batch.per_class={per_class}, but {len(small)} of {len(present)} training classes"
+            f" have fewer images: {named}{', ...' if len(small) > 5 else ''}. Set"
+            f" batch.per_class={max(2, count.min())}, or batch.small_classes='drop' to leave these"
+            " classes out, or 'redraw' to use their images more than once a batch."
+        )
+    if len(small) and small_classes == "drop":
+        dataset = dataset.take(np.flatnonzero(~np.isin(dataset.labels, small)))
+        present = np.setdiff1d(present, small)
+    if classes > len(present):
+        raise errors.InputError(
+            f"batch.classes={classes} is more than the {len(present)} training classes. Set"
+            f" batch.classes to at most {len(present)}."
+        )
+    return dataset
+
+
+class _Batches(grain.sources.RandomAccessDataSource):
+    """One host's part of every batch, by step."""
+
+    def __init__(self, dataset: data.Dataset, seed, steps, classes, per_class, shard, shards):
+        self._dataset = dataset
+        self._index = class_index(dataset.labels)
+        self._seed, self._steps = seed, steps
+        self._classes, self._per_class = classes, per_class
+        rows = classes * per_class // shards
+        self._rows = slice(shard * rows, (shard + 1) * rows)
+
+    def __len__(self):
+        return self._steps
+
+    def __getitem__(self, step):
+        picked = pk_batch(
+            np, self._index, self._seed, step, classes=self._classes, per_class=self._per_class
+        )[self._rows]
+        inputs = np.stack([self._dataset.inputs[i] for i in picked])
+        return inputs, self._dataset.labels[picked]
+
+
+def stream(
+    dataset: data.Dataset,
+    *,
+    seed: int,
+    first_step: int,
+    steps: int,
+    classes: int,
+    per_class: int,
+    workers: int,
+    shard: int = 0,
+    shards: int = 1,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Loads one batch after the other in worker processes, ahead of their use.
+
+    Args:
+      dataset: examples that are decoded when they are read.
+      seed: the run's seed.
+      first_step: the step to start at.
+      steps: the step to stop before.
+      classes: P.
+      per_class: K.
+      workers: the number of processes; 0 loads in threads of this one.
+      shard: which host this is.
+      shards: how many hosts there are; each loads an equal part of every batch.
+
+    Yields:
+      The inputs and the labels of this host's part, in the order of the steps.
+    """
+    source = _Batches(dataset, seed, steps, classes, per_class, shard, shards)
+    batches = grain.MapDataset.source(source)[first_step:].to_iter_dataset(
+        grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    )
+    if workers > 0:
+        if not flags.FLAGS.is_parsed():  # grain reads flags, which a notebook does not parse
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(batches)
+
+
+def resident(dataset: data.Dataset) -> tuple[ClassIndex, Array, Array]:
+    """What a compiled step needs to draw its own batches: class index, inputs and labels."""
+    index = ClassIndex(*map(jnp.asarray, class_index(dataset.labels)))
+    return index, jnp.asarray(data.load(dataset.inputs)), jnp.asarray(dataset.labels)
