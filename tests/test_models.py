@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from triplet_jax import errors, models
+
+SHAPES = {"mlp": (6,), "conv4": (16, 16, 1), "resnet18": (16, 16, 3), "resnet50": (64, 64, 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("mlp", "batch"), ("mlp", "group"), ("conv4", "batch"), ("conv4", "group")]
+    + [("resnet18", "group"), ("resnet50", "batch")],
+)
+def test_every_encoder_embeds_on_the_unit_sphere(name, norm, key):
+    encoder = models.encoder(name, dim=5, norm=norm, width=8)
+    x = jax.random.normal(key, (3, *SHAPES[name]))
+    variables = jax.jit(encoder.init)(key, x)
+    embeddings = jax.jit(encoder.apply)(variables, x)
+    assert embeddings.shape == (3, 5)
+    np.testing.assert_allclose(jnp.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+    assert ("batch_stats" in variables) == (norm == "batch")
+
+
+def test_embeddings_need_not_be_normalised(key):
+    encoder = models.encoder("mlp", dim=5, normalize=False, width=8)
+    x = jax.random.normal(key, (3, 6))
+    norms = jnp.linalg.norm(encoder.apply(encoder.init(key, x), x), axis=1)
+    assert np.ptp(norms) > 0.01
+
+
+def test_a_zero_embedding_stays_zero_with_a_finite_gradient():
+    encoder = models.encoder("mlp", dim=5, width=8, norm="group")
+    x = jnp.zeros((2, 6))
+    variables = jax.tree.map(jnp.zeros_like, encoder.init(jax.random.key(0), x))
+    gradient = jax.grad(lambda v: encoder.apply(v, x).sum())(variables)
+    assert (encoder.apply(variables, x) == 0).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (2, 5, 7, 3), (1, 2, 2, 1)])
+def test_max_pool_is_that_of_windows(shape, key):
+    x = jax.random.normal(key, shape)
+    window = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    np.testing.assert_array_equal(models.max_pool_2x2(x), window)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("resnet18", 11_689_512), ("resnet50", 25_557_032)])
+def test_resnets_have_the_published_number_of_weights(name, weights):
+    """torchvision's, with a head of 1000."""
+    encoder = models.encoder(name, dim=1000, normalize=False)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+    assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == weights
+
+
+def test_conv4_takes_images_of_any_size(key):
+    encoder = models.encoder("conv4", dim=4, width=4)
+    for size in (2, 5, 8, 28):
+        x = jnp.zeros((2, size, size, 1))
+        assert encoder.apply(encoder.init(key, x), x).shape == (2, 4)
+
+
+@pytest.mark.parametrize("settings", [{"name": "resnet19"}, {"name": "mlp", "norm": "layer"}])
+def test_unknown_names_are_refused(settings):
+    with pytest.raises(errors.InputError, match="is not known"):
+        models.encoder(dim=4, **settings)

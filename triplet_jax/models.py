@@ -1,0 +1,223 @@
+"""Encoders: a backbone from the literature, and an embedding head."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from triplet_jax import distances, errors
+
+Norm = Callable[..., nn.Module]
+NORMS = ("batch", "group")
+
+
+def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
+    """The normalisation layer, to be called once for every place it is used.
+
+    Args:
+      kind: "batch", whose statistics in training are those of the batches of all devices,
+        or "group", which mixes no examples.
+      train: whether statistics come from the batch or from their running average.
+      axis_name: the device axis over which batch statistics are averaged, or None.
+    """
+    if kind == "group":
+        return GroupNorm
+    return functools.partial(
+        nn.BatchNorm,
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        axis_name=axis_name if train else None,
+    )
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018): at most 32 groups, of at least 4 channels each.
+
+    A group of one channel would leave nothing of a layer without height and width.
+    """
+
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+        channels = x.shape[-1]
+        most = max(1, min(32, channels // 4))
+        groups = max(g for g in range(1, most + 1) if channels % g == 0)
+        return nn.GroupNorm(num_groups=groups, scale_init=self.scale_init)(x)
+
+
+def max_pool_2x2(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """Maximum over 2 x 2 windows; an odd last row or column is dropped.
+
+    A reshape and a maximum, because the gradient of XLA's window reduction is slow on a
+    CPU: conv4's step took 150 ms this way and 220 ms with `nn.max_pool` (batch 128).
+    """
+    batch, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU on the flattened input."""
+
+    width: int = 256
+    depth: int = 2
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch features"]:
+        norm = make_norm(self.norm, train=train, axis_name=self.axis_name)
+        x = x.reshape(x.shape[0], -1)
+        for _ in range(self.depth):
+            x = nn.Dense(self.width, use_bias=False)(x)
+            x = nn.relu(norm()(x))
+        return x
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3 x 3 convolution, normalisation, ReLU and 2 x 2 max pooling.
+
+    The encoder of the few-shot literature (Vinyals et al. 2016; Snell et al. 2017), who
+    use 64 filters. `depth` blocks; pooling stops where an image has no two rows left.
+    """
+
+    width: int = 64
+    depth: int = 4
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch features"]:
+        norm = make_norm(self.norm, train=train, axis_name=self.axis_name)
+        for _ in range(self.depth):
+            x = nn.Conv(self.width, (3, 3), use_bias=False)(x)
+            x = nn.relu(norm()(x))
+            if min(x.shape[1:3]) >= 2:
+                x = max_pool_2x2(x)
+        return x.reshape(x.shape[0], -1)
+
+
+class ResNet(nn.Module):
+    """Residual network, version 1.5 (He et al. 2016, the stride on the 3 x 3 convolution).
+
+    Images below 64 pixels keep their size in the first layers: a 3 x 3 stem without
+    pooling, as is usual for CIFAR.
+    """
+
+    stage_sizes: Sequence[int]
+    bottleneck: bool
+    width: int = 64
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch features"]:
+        norm = make_norm(self.norm, train=train, axis_name=self.axis_name)
+        if min(x.shape[1:3]) >= 64:
+            x = nn.Conv(self.width, (7, 7), strides=2, padding=3, use_bias=False)(x)
+            x = nn.relu(norm()(x))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        else:
+            x = nn.Conv(self.width, (3, 3), use_bias=False)(x)
+            x = nn.relu(norm()(x))
+        for stage, blocks in enumerate(self.stage_sizes):
+            for block in range(blocks):
+                x = ResidualBlock(
+                    width=self.width * 2**stage,
+                    stride=2 if stage > 0 and block == 0 else 1,
+                    bottleneck=self.bottleneck,
+                    norm=norm,
+                )(x)
+        return x.mean(axis=(1, 2))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 with four times the channels, and a skip."""
+
+    width: int
+    stride: int
+    bottleneck: bool
+    norm: Norm
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch new_height new_width new_channels"]:
+        conv = functools.partial(nn.Conv, use_bias=False)
+        stride = self.stride
+        y = x
+        if self.bottleneck:
+            y = nn.relu(self.norm()(conv(self.width, (1, 1))(y)))
+            y = nn.relu(self.norm()(conv(self.width, (3, 3), strides=stride, padding=1)(y)))
+            y = conv(4 * self.width, (1, 1))(y)
+        else:
+            y = nn.relu(self.norm()(conv(self.width, (3, 3), strides=stride, padding=1)(y)))
+            y = conv(self.width, (3, 3))(y)
+        # A zero scale makes the block the identity at first (Goyal et al. 2017).
+        y = self.norm(scale_init=nn.initializers.zeros)(y)
+        if x.shape != y.shape:
+            x = self.norm()(conv(y.shape[-1], (1, 1), strides=stride)(x))
+        return nn.relu(x + y)
+
+
+class Encoder(nn.Module):
+    """A backbone, a linear map to `dim` values, and optionally the unit sphere.
+
+    `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`.
+    """
+
+    backbone: nn.Module
+    dim: int
+    normalize: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch ..."], train: bool = False
+    ) -> Float[Array, "batch dim"]:
+        x = nn.Dense(self.dim)(self.backbone(x, train))
+        return distances.unit(x) if self.normalize else x
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLP,
+    "conv4": Conv4,
+    "resnet18": functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), bottleneck=False),
+    "resnet50": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=True),
+}
+
+
+def encoder(
+    name: str,
+    *,
+    dim: int,
+    normalize: bool = True,
+    norm: str = "batch",
+    axis_name: str | None = None,
+    **params,
+) -> Encoder:
+    """An encoder by the name of its backbone.
+
+    Args:
+      name: a name in `BACKBONES`.
+      dim: the size of the embedding.
+      normalize: whether embeddings have unit length. A zero vector stays zero.
+      norm: "batch" or "group".
+      axis_name: the device axis over which batch statistics are averaged, or None.
+      **params: parameters of the backbone, such as `width`.
+
+    Raises:
+      InputError: the backbone or the norm is not known.
+    """
+    errors.check_known("model.name", name, BACKBONES)
+    errors.check_known("model.norm", norm, NORMS)
+    backbone = BACKBONES[name](norm=norm, axis_name=axis_name, **params)
+    return Encoder(backbone=backbone, dim=dim, normalize=normalize)
