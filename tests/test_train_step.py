@@ -1,0 +1,144 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from triplet_jax import augment, collectives, losses, models, sampling, train_step
+
+# Not Adam: it turns the rounding of a gradient near zero into a step of full length.
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
+
+
+def make(norm="batch", miner="semi_hard", averaged=True, dim=4):
+    encoder = models.encoder("conv4", dim=dim, norm=norm, width=16, axis_name=collectives.DEVICES)
+    state = train_step.init_state(
+        encoder, OPTIMIZER, jnp.zeros((1, 8, 8, 1)), key=jax.random.key(1), averaged=averaged
+    )
+    step = functools.partial(
+        train_step.train_step,
+        encoder=encoder,
+        optimizer=OPTIMIZER,
+        loss=functools.partial(losses.triplet_loss, miner=miner),
+        augment=augment.chain(shift=1.0, rotate=10.0, noise_std=0.05),
+        average_decay=0.9,
+        key=jax.random.key(2),
+        axis_name=collectives.DEVICES,
+    )
+    return state, step
+
+
+def images(n=32, classes=8):
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.arange(n) % classes)
+    pixels = random.integers(0, 256, (classes, 8, 8, 1))[labels] // 2
+    return (pixels + random.integers(0, 128, (n, 8, 8, 1))).astype(np.uint8), labels
+
+
+def run(step, state, devices, steps=3):
+    """A few steps on the first so many devices."""
+    lifted = jax.pmap(
+        step,
+        axis_name=collectives.DEVICES,
+        in_axes=(None, 0, 0),
+        out_axes=(None, None),
+        devices=jax.devices()[:devices],
+    )
+    pixels, labels = images()
+    shard = (devices, len(labels) // devices)
+    history = []
+    for _ in range(steps):
+        state, metrics = lifted(state, pixels.reshape(*shard, 8, 8, 1), labels.reshape(shard))
+        state = jax.device_get(state)
+        history.append({name: float(value) for name, value in metrics.items()})
+    return state, history
+
+
+@pytest.mark.parametrize(
+    ("norm", "miner"), [("batch", "semi_hard"), ("batch", "batch_all"), ("group", "random")]
+)
+def test_eight_devices_take_the_steps_of_one(norm, miner):
+    state, step = make(norm, miner)
+    one, history_of_one = run(step, state, 1)
+    eight, history_of_eight = run(step, state, 8)
+    # Rounding may later change which of two negatives, as far as each other, is mined.
+    for number, tolerance in enumerate((1e-4, 1e-2, 1e-2)):
+        for name, value in history_of_one[number].items():
+            found = history_of_eight[number][name]
+            assert found == pytest.approx(value, rel=tolerance, abs=1e-5), (number, name)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), one, eight)
+
+
+def test_the_first_step_has_the_gradient_of_the_global_loss():
+    state, step = make(norm="group")
+    step = functools.partial(step, augment=None, optimizer=optax.sgd(1.0))
+    state = state.replace(opt_state=optax.sgd(1.0).init(state.params))
+    after, _ = run(step, state, 8, steps=1)
+    pixels, labels = images()
+    encoder = models.encoder("conv4", dim=4, norm="group", width=16)
+
+    def loss(params):
+        embeddings = encoder.apply({"params": params}, train_step.as_floats(jnp.asarray(pixels)))
+        return losses.triplet_loss(embeddings, labels)[0]
+
+    expected = jax.tree.map(lambda p, g: p - g, state.params, jax.grad(loss)(state.params))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+        after.params,
+        expected,
+    )
+
+
+def test_training_lowers_the_loss_and_counts_its_steps():
+    state, step = make(miner="batch_all")
+    after, history = run(step, state, 1, steps=30)
+    assert int(after.step) == 30
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+def test_the_average_follows_the_parameters():
+    state, step = make()
+    after, _ = run(step, state, 1, steps=1)
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.params, after.params)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        after.average,
+        expected,
+    )
+    assert after.variables["params"] is after.average
+    plain, _ = make(averaged=False)
+    assert plain.variables["params"] is plain.params
+
+
+def test_data_on_the_device_give_the_batches_of_the_sampler():
+    state, step = make()
+    devices = jax.local_device_count()
+    pixels, labels = images(64)
+    index = sampling.class_index(labels)
+    settings = {"classes": 4, "per_class": 4}
+    resident = train_step.over_devices_resident(step, seed=5, devices=devices, **settings)
+    streamed = train_step.over_devices(step)
+    held = train_step.replicate(
+        (sampling.ClassIndex(*map(jnp.asarray, index)), jnp.asarray(pixels), jnp.asarray(labels))
+    )
+    # Two copies, since a step gives its state away.
+    ours, theirs = train_step.replicate(state), train_step.replicate(state)
+    for number in range(3):
+        ours, found = resident(ours, held, np.arange(devices))
+        picked = sampling.pk_batch(np, index, 5, number, **settings)
+        shard = (devices, 16 // devices)
+        theirs, expected = streamed(
+            theirs, pixels[picked].reshape(*shard, 8, 8, 1), labels[picked].reshape(shard)
+        )
+        assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+
+
+def test_metrics_name_what_a_collapse_shows():
+    state, step = make()
+    _, history = run(step, state, 1, steps=1)
+    row = history[0]
+    assert row["embedding_norm"] == pytest.approx(1, abs=1e-4)
+    assert 0 < row["embedding_spread"] <= 1
+    assert row["grad_norm"] > 0

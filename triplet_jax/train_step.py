@@ -1,0 +1,200 @@
+"""One step of training, as a function of one device, and its lift over all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from triplet_jax import collectives, sampling
+from triplet_jax.models import Encoder
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes. It has no device axis."""
+
+    # Any, since jax fills trees with what is no array: shapes, shardings, None.
+    step: Any
+    """How many steps were taken, an integer."""
+    params: Any
+    batch_stats: Any
+    """Running averages of batch normalisation; empty without it."""
+    opt_state: Any
+    average: Any
+    """A moving average of the parameters for evaluation, or None."""
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the encoder is evaluated with: the average of the parameters if there is one."""
+        params = self.params if self.average is None else self.average
+        return {"params": params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    encoder: Encoder,
+    optimizer: optax.GradientTransformation,
+    example: Float[Array, "1 ..."],
+    *,
+    key: PRNGKeyArray,
+    averaged: bool,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      encoder: the model.
+      optimizer: the optimizer of its parameters.
+      example: a batch of one input, for its shape.
+      key: of the initial weights.
+      averaged: whether a moving average of the parameters is kept.
+    """
+    variables = jax.jit(encoder.init)(key, example)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        average=params if averaged else None,
+    )
+
+
+def as_floats(inputs: Shaped[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    """What the encoder sees: images of bytes in [0, 1], features as they are."""
+    return inputs / jnp.float32(255) if inputs.dtype == jnp.uint8 else inputs
+
+
+def train_step(
+    state: TrainState,
+    inputs: Shaped[Array, "batch ..."],
+    labels: Int[Array, "batch"],
+    *,
+    encoder: Encoder,
+    optimizer: optax.GradientTransformation,
+    loss: Callable,
+    augment: Callable | None,
+    average_decay: float,
+    key: PRNGKeyArray,
+    axis_name: str | None,
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Takes one step with this device's part of the batch.
+
+    The loss is that of the global batch on every device, made so inside the
+    differentiated function; the mean of the devices' gradients is then exact (a mean of
+    local losses would weigh a device with few active triplets like one with many).
+
+    Args:
+      state: the same on every device.
+      inputs: this device's part.
+      labels: their classes.
+      encoder: the model.
+      optimizer: the optimizer.
+      loss: `(embeddings, labels, *, key, axis_name) -> (loss, stats)`, global.
+      augment: a random function of one image, or None.
+      average_decay: of the moving average of the parameters, if the state has one.
+      key: of the run; what a step draws depends on it, the step and the place in the
+        global batch, not on the number of devices.
+      axis_name: the device axis.
+
+    Returns:
+      The next state, and scalars: `loss`, `grad_norm`, the loss's stats, `embedding_norm`
+      (mean length) and `embedding_spread`, the root mean squared distance of the batch's
+      embeddings to their mean.
+    """
+    augment_key, mining_key = jax.random.split(jax.random.fold_in(key, state.step))
+    inputs = as_floats(inputs)
+    if augment is not None:
+        index = collectives.first_row(inputs.shape[0], axis_name) + jnp.arange(inputs.shape[0])
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index)
+        inputs = jax.vmap(augment)(keys, inputs)
+
+    def global_loss(params):
+        embeddings, updates = encoder.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            inputs,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        value, stats = loss(embeddings, labels, key=mining_key, axis_name=axis_name)
+        stats = stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
+        return value, (stats, updates.get("batch_stats", {}))
+
+    (value, (stats, batch_stats)), grads = jax.value_and_grad(global_loss, has_aux=True)(
+        state.params
+    )
+    grads = collectives.mean(grads, axis_name)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        average = optax.incremental_update(params, average, 1.0 - average_decay)
+    state = TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        average=average,
+    )
+    return state, {"loss": value, "grad_norm": optax.tree.norm(grads)} | stats
+
+
+def _spread(embeddings, axis_name):
+    centre = collectives.mean(embeddings.mean(axis=0), axis_name)
+    squares = jnp.sum((embeddings - centre) ** 2, axis=1).mean()
+    norm = jnp.linalg.norm(embeddings, axis=1).mean()
+    return {
+        "embedding_norm": collectives.mean(norm, axis_name),
+        "embedding_spread": jnp.sqrt(collectives.mean(squares, axis_name)),
+    }
+
+
+def over_devices(step: Callable) -> Callable:
+    """Lifts `step(state, inputs, labels)` over all devices.
+
+    The result takes the state and the batch with a leading axis of devices, and gives
+    the next state and the metrics, which have none.
+    """
+    return jax.pmap(
+        step,
+        axis_name=collectives.DEVICES,
+        in_axes=(None, 0, 0),
+        out_axes=(None, None),
+        donate_argnums=0,
+    )
+
+
+def over_devices_resident(
+    step: Callable, *, seed: int, classes: int, per_class: int, devices: int
+) -> Callable:
+    """Lifts `step` over all devices, with batches drawn inside from data that live on them.
+
+    The result takes the state, what `sampling.resident` gives (on every device: see
+    `replicate`) and `jnp.arange(devices)`.
+    """
+    rows = classes * per_class // devices
+
+    def draw_and_step(state, resident, device):
+        index, inputs, labels = resident
+        batch = sampling.pk_batch(
+            jnp, index, seed, state.step, classes=classes, per_class=per_class
+        )
+        mine = jax.lax.dynamic_slice_in_dim(batch, device * rows, rows)
+        return step(state, inputs[mine], labels[mine])
+
+    return jax.pmap(
+        draw_and_step,
+        axis_name=collectives.DEVICES,
+        in_axes=(None, None, 0),
+        out_axes=(None, None),
+        donate_argnums=0,
+    )
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """Puts a copy of every array on every device, once."""
+    identity = jax.pmap(
+        lambda tree, _: tree, axis_name=collectives.DEVICES, in_axes=(None, 0), out_axes=None
+    )
+    return identity(tree, jnp.arange(jax.local_device_count()))
