@@ -1,0 +1,455 @@
+"""How good an embedding is: retrieval, few-shot classification, verification, clustering.
+
+All of them take embeddings and integer labels, and say in their result what they
+counted. Nearest neighbours are exact and found tile by tile: no matrix of all distances
+ever exists.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sklearn.cluster
+import sklearn.metrics
+from jaxtyping import Array, Float, Int
+
+from triplet_jax import distances, errors
+
+TILE = 256
+
+
+def nearest(
+    queries: Float[np.ndarray, "queries dim"],
+    references: Float[np.ndarray, "references dim"] | None,
+    *,
+    neighbours: int,
+    metric: str = "euclidean",
+) -> tuple[Float[np.ndarray, "queries neighbours"], Int[np.ndarray, "queries neighbours"]]:
+    """The nearest references of every query, nearest first.
+
+    Args:
+      queries: the queries.
+      references: where to look; None looks among the queries, of which none is its own
+        neighbour.
+      neighbours: how many, at most the number of references (less one if they are the
+        queries).
+      metric: a name in `distances.METRICS`.
+
+    Returns:
+      Distances, and positions among the references. Of equally near references the one
+      with the smaller position comes first.
+
+    Raises:
+      InputError: the metric is not known, or there are not that many references.
+    """
+    errors.check_known("metric", metric, distances.METRICS)
+    among = len(queries) - 1 if references is None else len(references)
+    if not 1 <= neighbours <= among:
+        raise errors.InputError(
+            f"neighbours={neighbours} must be in [1, {among}]: there are no more to look among."
+        )
+    found = _nearest(
+        jnp.asarray(queries, jnp.float32),
+        jnp.asarray(queries if references is None else references, jnp.float32),
+        neighbours=neighbours,
+        metric=metric,
+        exclude_self=references is None,
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+@functools.partial(jax.jit, static_argnames=("neighbours", "metric", "exclude_self"))
+def _nearest(queries, references, *, neighbours, metric, exclude_self):
+    def with_distances(some, rows, position):
+        to_found = jax.vmap(lambda q, p: distances.pairwise(q[None], references[p], metric)[0])
+        return to_found(some, position), position
+
+    return _over_tiles(
+        with_distances,
+        queries,
+        references,
+        neighbours=neighbours,
+        metric=metric,
+        exclude_self=exclude_self,
+    )
+
+
+def _over_tiles(use, queries, references, *, neighbours, metric, exclude_self):
+    """`use(queries, rows, position)` of every tile of queries, put together again.
+
+    `position` are the nearest references `[tile, neighbours]`, `rows` the numbers of the
+    queries; what `use` returns has a leading axis of queries.
+    """
+    tile = min(TILE, len(queries))
+    tiles = -(-len(queries) // tile)
+    padded = jnp.pad(queries, ((0, tiles * tile - len(queries)), (0, 0)))
+    rank = _make_rank(references, metric)
+
+    def of_tile(number_and_queries):
+        number, some = number_and_queries
+        rows = number * tile + jnp.arange(tile)
+        if not exclude_self:
+            return use(some, rows, jax.lax.top_k(rank(some), neighbours)[1])
+        # One more, from which the query itself is dropped (the last, if many are as near).
+        _, position = jax.lax.top_k(rank(some), neighbours + 1)
+        others = jnp.argsort(position == rows[:, None], stable=True)[:, :neighbours]
+        return use(some, rows, jnp.take_along_axis(position, others, axis=1))
+
+    parts = jax.lax.map(of_tile, (jnp.arange(tiles), padded.reshape(tiles, tile, padded.shape[1])))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(queries)], parts)
+
+
+def _make_rank(references, metric):
+    """A function of queries whose values are larger the nearer a reference is.
+
+    For the Euclidean distance `q.r - |r|^2 / 2`, and `q.r / |r|` for the cosine: one matrix
+    product, with the bias as one more dimension, is half the work of the distances.
+    """
+    if metric in ("euclidean", "squared_euclidean"):
+        bias = -0.5 * jnp.sum(references**2, axis=1, keepdims=True)
+        columns = jnp.concatenate([references, bias], axis=1).T
+        return lambda q: _product(jnp.pad(q, ((0, 0), (0, 1)), constant_values=1.0), columns)
+    if metric == "cosine":
+        columns = distances.unit(references).T
+        return lambda q: _product(q, columns)
+    return lambda q: -distances.pairwise(q, references, metric)
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def retrieval(
+    embeddings: Float[np.ndarray, "queries dim"],
+    labels: Int[np.ndarray, "queries"],
+    *,
+    references: Float[np.ndarray, "references dim"] | None = None,
+    reference_labels: Int[np.ndarray, "references"] | None = None,
+    metric: str = "euclidean",
+    ks: Sequence[int] = (1, 2, 4, 8),
+) -> dict[str, float]:
+    """Precision at 1, Recall at k, R-precision and MAP@R.
+
+    With R the number of references that share a query's label (its positives), and
+    rel(i) 1 where the i-th nearest is one of them:
+
+        precision at 1   rel(1)
+        recall at k      1 if any of rel(1) .. rel(k) is 1
+        R-precision      sum_{i <= R} rel(i) / R
+        MAP@R            sum_{i <= R} rel(i) precision(i) / R
+
+    with precision(i) = sum_{j <= i} rel(j) / i; each averaged over queries. They are those
+    of Musgrave et al. 2020, "A Metric Learning Reality Check". A query without positives
+    has none of these: it is left out and counted. Of equally near references the one with
+    the smaller position comes first.
+
+    Args:
+      embeddings: the queries.
+      labels: their classes; any integers.
+      references: where to look; None looks among the queries, of which none is its own
+        neighbour.
+      reference_labels: their classes.
+      metric: a name in `distances.METRICS`.
+      ks: the k of Recall at k; one larger than the number of references is cut to it.
+
+    Returns:
+      `precision_at_1`, `recall_at_<k>`, `r_precision`, `map_at_r`, `queries`, the number
+      that counted, and `queries_without_positives`. NaN where no query counts.
+
+    Raises:
+      InputError: the metric is not known, or references come without labels.
+    """
+    errors.check_known("metric", metric, distances.METRICS)
+    if (references is None) != (reference_labels is None):
+        raise errors.InputError("references and reference_labels are given together or not at all.")
+    labels = np.asarray(labels)
+    among = labels if references is None else np.asarray(reference_labels)
+    classes, codes = np.unique(np.concatenate([labels, among]), return_inverse=True)
+    query_codes, reference_codes = codes[: len(labels)], codes[-len(among) :]
+    positives = np.bincount(reference_codes, minlength=len(classes))[query_codes]
+    available = len(among)
+    if references is None:
+        positives, available = positives - 1, available - 1
+    counted = positives > 0
+    names = ["precision_at_1", *(f"recall_at_{k}" for k in ks), "r_precision", "map_at_r"]
+    counts = {
+        "queries": int(counted.sum()),
+        "queries_without_positives": int((~counted).sum()),
+    }
+    if not counted.any():
+        return dict.fromkeys(names, math.nan) | counts
+    of_query = _retrieval(
+        jnp.asarray(embeddings, jnp.float32),
+        jnp.asarray(embeddings if references is None else references, jnp.float32),
+        jnp.asarray(query_codes, jnp.int32),
+        jnp.asarray(reference_codes, jnp.int32),
+        jnp.asarray(positives, jnp.int32),
+        neighbours=int(min(max(positives.max(), *ks), available)),
+        metric=metric,
+        exclude_self=references is None,
+        ks=tuple(ks),
+    )
+    means = {
+        name: float(np.asarray(of_query[name])[counted].mean(dtype=np.float64)) for name in names
+    }
+    return means | counts
+
+
+@functools.partial(jax.jit, static_argnames=("neighbours", "metric", "exclude_self", "ks"))
+def _retrieval(
+    queries, references, codes, reference_codes, positives, *, neighbours, metric, exclude_self, ks
+):
+    """The metrics of every query; those of one without positives mean nothing."""
+    rank = jnp.arange(1, neighbours + 1)
+
+    def measure(_, rows, position):
+        relevant = reference_codes[position] == codes.at[rows].get(mode="clip")[:, None]
+        r = jnp.maximum(positives.at[rows].get(mode="clip"), 1)
+        hits = jnp.cumsum(relevant, axis=1)
+        within = relevant & (rank <= r[:, None])
+        recall = {f"recall_at_{k}": hits[:, min(k, neighbours) - 1] > 0 for k in ks}
+        return recall | {
+            "precision_at_1": relevant[:, 0],
+            "r_precision": within.sum(axis=1) / r,
+            "map_at_r": jnp.where(within, hits / rank, 0.0).sum(axis=1) / r,
+        }
+
+    return _over_tiles(
+        measure,
+        queries,
+        references,
+        neighbours=neighbours,
+        metric=metric,
+        exclude_self=exclude_self,
+    )
+
+
+def few_shot(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    ways: int,
+    shots: int,
+    episodes: int,
+    seed: int,
+    queries: int = 5,
+    groups: Int[np.ndarray, "examples"] | None = None,
+) -> dict[str, float]:
+    """Accuracy of classification by the nearest prototype, the mean of a class's shots.
+
+    An episode draws `ways` classes and from each, without replacement, `shots` examples
+    for the prototype and `queries` to classify by Euclidean distance (Snell et al. 2017).
+
+    Args:
+      embeddings: the examples.
+      labels: their classes.
+      ways: classes in an episode.
+      shots: examples a prototype.
+      episodes: how many episodes.
+      seed: of the draws.
+      queries: examples to classify from each class.
+      groups: of every example; then the classes of an episode share a group, which is
+        drawn first. Within Omniglot's alphabets this is the harder task of Lake et al. 2015.
+
+    Returns:
+      `accuracy`, the mean over episodes; `ci95`, half the width of its 95% interval, 1.96
+      standard errors; and `episodes`, `ways`, `shots`, `queries`.
+
+    Raises:
+      InputError: there are too few classes with `shots + queries` examples.
+    """
+    labels = np.asarray(labels)
+    pools = _episode_pools(labels, groups, ways, shots + queries)
+    random = np.random.default_rng(seed)
+    chosen = np.empty((episodes, ways, shots + queries), np.int64)
+    for episode in range(episodes):
+        pool = pools[random.integers(len(pools))]
+        for way, c in enumerate(random.choice(len(pool), ways, replace=False)):
+            chosen[episode, way] = random.choice(pool[c], shots + queries, replace=False)
+    accuracy = np.asarray(_episode_accuracy(jnp.asarray(embeddings), jnp.asarray(chosen), shots))
+    return {
+        "accuracy": float(accuracy.mean()),
+        "ci95": float(1.96 * accuracy.std(ddof=1) / math.sqrt(episodes)) if episodes > 1 else 0.0,
+        "episodes": episodes,
+        "ways": ways,
+        "shots": shots,
+        "queries": queries,
+    }
+
+
+def _episode_pools(labels, groups, ways, needed):
+    """The classes that an episode may draw from: one pool, or one for every group."""
+    members = {c: np.flatnonzero(labels == c) for c in np.unique(labels)}
+    members = {c: m for c, m in members.items() if len(m) >= needed}
+    if groups is None:
+        pools = [list(members.values())]
+    else:
+        groups = np.asarray(groups)
+        of_group: dict[int, list] = {}
+        for m in members.values():
+            of_group.setdefault(int(groups[m[0]]), []).append(m)
+        pools = [of_group[g] for g in sorted(of_group)]
+    pools = [pool for pool in pools if len(pool) >= ways]
+    if not pools:
+        where = "" if groups is None else " in any group"
+        raise errors.InputError(
+            f"ways={ways} with {needed} examples each: there are only {len(members)} classes with"
+            f" as many examples{where}. Use fewer ways, shots or queries."
+        )
+    return pools
+
+
+@functools.partial(jax.jit, static_argnames="shots")
+def _episode_accuracy(
+    embeddings: Float[Array, "examples dim"],
+    chosen: Int[Array, "episodes ways per_way"],
+    shots: int,
+) -> Float[Array, "episodes"]:
+    def of_episode(positions):
+        examples = embeddings[positions]
+        prototypes = examples[:, :shots].mean(axis=1)
+        questions = examples[:, shots:].reshape(-1, examples.shape[-1])
+        to_prototypes = distances.pairwise(questions, prototypes, "squared_euclidean")
+        truth = jnp.repeat(jnp.arange(len(prototypes)), positions.shape[1] - shots)
+        return jnp.mean(jnp.argmin(to_prototypes, axis=1) == truth)
+
+    return jax.lax.map(of_episode, chosen)
+
+
+def verification(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    max_pairs: int = 1_000_000,
+    seed: int = 0,
+    false_accept_rates: Sequence[float] = (1e-1, 1e-2, 1e-3),
+) -> dict[str, float]:
+    """Same or different? Pairs are accepted below a threshold on their Euclidean distance.
+
+    Args:
+      embeddings: the examples.
+      labels: their classes.
+      max_pairs: of same and of different pairs, each; where there are more, this many are
+        drawn without replacement.
+      seed: of the draw.
+      false_accept_rates: the FAR, of different pairs, at which the TAR is stated.
+
+    Returns:
+      `roc_auc`; `eer`, where as many same pairs are rejected as different ones accepted;
+      `tar_at_far_<rate>`, the share of same pairs accepted at the largest threshold that
+      accepts at most this share of different ones; `same_pairs` and `different_pairs`,
+      the number used. NaN where there are no pairs of one kind.
+    """
+    labels = np.asarray(labels)
+    random = np.random.default_rng(seed)
+    same = _same_pairs(labels, max_pairs, random)
+    different = _different_pairs(labels, max_pairs, random)
+    names = ["roc_auc", "eer", *(_tar_name(rate) for rate in false_accept_rates)]
+    counts = {"same_pairs": len(same), "different_pairs": len(different)}
+    if not len(same) or not len(different):
+        return dict.fromkeys(names, math.nan) | counts
+    x = np.asarray(embeddings, np.float32)
+    distance = np.concatenate([_pair_distances(x, same), _pair_distances(x, different)])
+    is_same = np.arange(len(distance)) < len(same)
+    accepted_different, accepted_same, _ = sklearn.metrics.roc_curve(
+        is_same, -distance, drop_intermediate=False
+    )
+    result = {
+        "roc_auc": float(sklearn.metrics.auc(accepted_different, accepted_same)),
+        "eer": _equal_error(accepted_different, 1 - accepted_same),
+    }
+    for rate in false_accept_rates:
+        last = np.searchsorted(accepted_different, rate, side="right") - 1
+        result[_tar_name(rate)] = float(accepted_same[last])
+    return result | counts
+
+
+def _tar_name(rate):
+    mantissa, exponent = f"{rate:.0e}".split("e")
+    return f"tar_at_far_{mantissa}e{int(exponent)}"
+
+
+def _equal_error(false_accept, false_reject):
+    """Where the two curves cross, between the two thresholds around the crossing."""
+    after = int(np.argmax(false_accept >= false_reject))
+    before = max(after - 1, 0)
+    gap = false_reject[before] - false_accept[before]
+    closing = gap - (false_reject[after] - false_accept[after])
+    part = gap / closing if closing > 0 else 0.0
+    return float(false_accept[before] + part * (false_accept[after] - false_accept[before]))
+
+
+def _same_pairs(labels, most, random):
+    """Pairs of one class: numbered class after class, so that a draw needs no list of them."""
+    order = np.argsort(labels, kind="stable")
+    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    ends = np.cumsum(count * (count - 1) // 2)
+    number = _draw(ends[-1] if len(ends) else 0, most, random)
+    c = np.searchsorted(ends, number, side="right")
+    within = number - (ends[c] - count[c] * (count[c] - 1) // 2)
+    # The pair (i, j), i < j, of a class has the number j (j - 1) / 2 + i.
+    j = ((1 + np.sqrt(1 + 8 * within)) / 2).astype(np.int64)
+    j -= j * (j - 1) // 2 > within
+    i = within - j * (j - 1) // 2
+    return np.stack([order[start[c] + i], order[start[c] + j]], axis=1)
+
+
+def _different_pairs(labels, most, random):
+    n = len(labels)
+    if n * (n - 1) // 2 <= 4 * most:
+        i, j = np.triu_indices(n, 1)
+        kept = np.flatnonzero(labels[i] != labels[j])
+        kept = kept[_draw(len(kept), most, random)]
+        return np.stack([i[kept], j[kept]], axis=1)
+    drawn = np.zeros((0, 2), np.int64)
+    while len(drawn) < most:
+        pairs = random.integers(n, size=(2 * most, 2))
+        pairs = np.sort(pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]], axis=1)
+        if not len(pairs):  # one class only, most likely
+            break
+        drawn = np.unique(np.concatenate([drawn, pairs]), axis=0)
+    return drawn[np.sort(random.permutation(len(drawn))[:most])]
+
+
+def _draw(population, most, random):
+    if population <= most:
+        return np.arange(population)
+    return np.sort(random.choice(population, most, replace=False))
+
+
+def _pair_distances(x, pairs):
+    parts = [
+        np.linalg.norm(x[some[:, 0]] - x[some[:, 1]], axis=1)
+        for some in np.array_split(pairs, max(1, len(pairs) // 100_000))
+    ]
+    return np.concatenate(parts)
+
+
+def clustering(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How well k-means finds the classes, k being their number.
+
+    Args:
+      embeddings: the examples.
+      labels: their classes.
+      seed: of the initial centres.
+
+    Returns:
+      `nmi`, the mutual information of clusters and classes over the mean of their
+      entropies; `ami`, the same adjusted for chance; `clusters`.
+    """
+    clusters = len(np.unique(labels))
+    means = sklearn.cluster.KMeans(clusters, n_init=1, random_state=seed)
+    found = means.fit_predict(np.asarray(embeddings, np.float32))
+    return {
+        "nmi": float(sklearn.metrics.normalized_mutual_info_score(labels, found)),
+        "ami": float(sklearn.metrics.adjusted_mutual_info_score(labels, found)),
+        "clusters": clusters,
+    }
