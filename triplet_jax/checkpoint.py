@@ -1,0 +1,183 @@
+"""Saving a run and taking it up again.
+
+Orbax writes in the background and makes a checkpoint visible in one rename, so that a
+killed run leaves whole checkpoints only. A digest of the arrays, saved beside them,
+shows damage that happened later.
+"""
+
+import hashlib
+import math
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
+
+from triplet_jax import errors
+
+
+class Checkpoints:
+    """The checkpoints of one run: the two latest, and the best by a score.
+
+    Two, because the one before is the way back if the latest is damaged.
+
+    Args:
+      folder: where they are kept.
+      read_only: whether nothing is to be written or removed.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, read_only: bool = False):
+        self._folder = folder.absolute()
+        self._read_only = read_only
+        self._manager = self._open()
+
+    def _open(self):
+        best = preserve.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        return ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preserve.AnyPreservationPolicy([preserve.LatestN(2), best]),
+                best_fn=_score,
+                cleanup_tmp_directories=not self._read_only,
+                read_only=self._read_only,
+            ),
+            item_names=("state", "digest"),
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that whole checkpoints exist for, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: PyTree, score: float | None = None) -> None:
+        """Starts to save a state; returns once it was copied from the device.
+
+        Args:
+          step: of the state.
+          state: the state.
+          score: by which the best is kept, larger is better; None where there is none.
+
+        Raises:
+          OSError: an earlier save, or the start of this one, failed, as on a full disk.
+        """
+        # numpy, because orbax refuses arrays that pmap left on one host of many.
+        arrays = jax.device_get(state)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays),
+                digest=ocp.args.JsonSave({"sha256": _digest(arrays)}),
+            ),
+            metrics={"score": -math.inf if score is None else score},
+        )
+
+    def wait(self) -> None:
+        """Waits until everything is written.
+
+        Raises:
+          OSError: a save failed.
+        """
+        self._manager.wait_until_finished()
+
+    def restore_latest(self, like: PyTree) -> PyTree | None:
+        """The newest state that is whole; None where there is no checkpoint.
+
+        A damaged newer one is reported and set aside (renamed), never removed.
+
+        Raises:
+          InputError: there are checkpoints, and all of them are damaged.
+        """
+        steps = self.steps
+        for step in reversed(steps):
+            try:
+                return self.restore(step, like)
+            except DamagedError as error:
+                aside = self._folder.parent / "damaged_checkpoints" / str(step)
+                logging.error("%s It is kept as %s; going back to the one before.", error, aside)
+                self._set_aside(step, aside)
+        if steps:
+            raise errors.InputError(
+                f"Every checkpoint in {self._folder} is damaged (steps {steps}). They were moved to"
+                f" {self._folder.parent / 'damaged_checkpoints'}; train into another --workdir, or"
+                " run the same command again to start this one from its first step."
+            )
+        return None
+
+    def restore_best(self, like: PyTree) -> tuple[int, PyTree]:
+        """The step and the state with the best score, or the latest where none has a score.
+
+        Raises:
+          InputError: there is no checkpoint.
+          DamagedError: it is damaged.
+        """
+        scored = [(_score(self._manager.metrics(step) or {}), step) for step in self.steps]
+        if not scored:
+            raise errors.InputError(
+                f"{self._folder} holds no checkpoint. Train first:"
+                f" python -m experiments.train --config=... --workdir={self._folder.parent}"
+            )
+        step = max(scored)[1]
+        return step, self.restore(step, like)
+
+    def restore(self, step: int, like: PyTree) -> PyTree:
+        """The state of one step.
+
+        Args:
+          step: one of `steps`.
+          like: a state of the same structure, shapes and types.
+
+        Raises:
+          DamagedError: it cannot be read, or is not what was saved.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(like))
+        try:
+            loaded: Any = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), digest=ocp.args.JsonRestore()
+                ),
+            )
+            state = jax.tree.map(lambda a, b: np.asarray(a, b.dtype), loaded["state"], abstract)
+            whole = _digest(state) == loaded["digest"]["sha256"]
+        except Exception as error:  # whatever damage makes orbax raise
+            raise DamagedError(
+                f"The checkpoint of step {step} in {self._folder} cannot be read"
+                f" ({type(error).__name__})."
+            ) from error
+        if not whole:
+            raise DamagedError(
+                f"The checkpoint of step {step} in {self._folder} is not what was saved: its"
+                " digest differs."
+            )
+        return state
+
+    def _set_aside(self, step, aside):
+        self._manager.close()
+        aside.parent.mkdir(exist_ok=True)
+        number = 0
+        while aside.exists():
+            number += 1
+            aside = aside.with_name(f"{step}_{number}")
+        (self._folder / str(step)).rename(aside)
+        self._manager = self._open()
+
+
+class DamagedError(errors.InputError):
+    """A checkpoint that is not what was saved."""
+
+
+def _score(metrics) -> float:
+    return metrics.get("score", -math.inf)
+
+
+def _digest(arrays: PyTree) -> str:
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        leaf = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        total.update(np.ascontiguousarray(leaf))
+    return total.hexdigest()

@@ -1,0 +1,68 @@
+"""Is the run still learning? Checks on the numbers that a step reports."""
+
+import math
+from collections.abc import Sequence
+
+COLLAPSED_SPREAD = 0.05
+ROWS = 5
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss or the gradients are NaN or infinite."""
+
+
+def check_finite(row: dict[str, float]) -> None:
+    """Refuses to go on with numbers that are not finite.
+
+    Args:
+      row: the metrics of one step, with `step` and `learning_rate`.
+
+    Raises:
+      NotFiniteError: naming the step, the learning rate and the metrics.
+    """
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    if bad:
+        values = ", ".join(f"{name}={row[name]}" for name in bad)
+        raise NotFiniteError(
+            f"Step {row['step']} is not finite: {values} at learning rate"
+            f" {row['learning_rate']:.3g}."
+        )
+
+
+def collapse(rows: Sequence[dict[str, float]], *, margin: float, penalty: str) -> str | None:
+    """Recognises an embedding that maps everything to one point.
+
+    Hard mining ends so when it starts too early or too fast (Schroff et al. 2015, section
+    3.2): every distance is 0, the hinge equals the margin, the soft margin ln 2, and the
+    gradient vanishes. The last rows are looked at together, since one batch may look so
+    by chance.
+
+    Args:
+      rows: the metrics of the logged steps so far, oldest first.
+      margin: of the loss.
+      penalty: the name of the penalty.
+
+    Returns:
+      What was seen and what helps, or None.
+    """
+    recent = rows[-ROWS:]
+    if len(recent) < ROWS:
+        return None
+    relative = [row["embedding_spread"] / max(row["embedding_norm"], 1e-12) for row in recent]
+    level = math.log(2) if penalty == "soft_margin" else margin
+    if max(relative) < COLLAPSED_SPREAD:
+        seen = (
+            f"the embeddings' spread is {100 * relative[-1]:.1f}% of their length in each of the"
+            f" last {ROWS} logged steps"
+        )
+    elif level > 0 and all(
+        abs(row["loss"] / level - 1) < 0.01 and row["mean_d_an"] < 0.05 * row["embedding_norm"]
+        for row in recent
+    ):
+        seen = f"the loss stands at {level:.3f}, its value when all distances are 0"
+    else:
+        return None
+    return (
+        f"The embedding has collapsed: {seen}. Try mining.miner=semi_hard, a smaller"
+        " optimizer.learning_rate, or a smaller loss.margin."
+    )

@@ -1,0 +1,154 @@
+"""What a run writes down while it trains: files of numbers, and a line on the screen."""
+
+import json
+import os
+import pathlib
+import time
+from typing import TextIO
+
+import rich.console
+import rich.progress
+
+from triplet_jax import errors
+
+
+class RowFile:
+    """A file of JSON objects, one a line, each with a `step`.
+
+    Rows after `last_step` are cut off when it is opened: a run that goes on from a
+    checkpoint writes them again. A last line that a killed run left half-written goes too.
+
+    Args:
+      path: of the file.
+      last_step: of the rows to keep.
+    """
+
+    def __init__(self, path: pathlib.Path, *, last_step: int):
+        self.rows = [row for row in read_rows(path) if row["step"] <= last_step]
+        # Through a second file, so that no moment loses the rows.
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(fresh, path)
+        self._file: TextIO = path.open("a")
+
+    def write(self, row: dict[str, float]) -> None:
+        """Adds one row."""
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
+    """The rows of a file that `RowFile` wrote; none where there is no file."""
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:  # the end of a line that a kill cut off
+                break
+    return rows
+
+
+def write_json(path: pathlib.Path, content: dict) -> None:
+    """Writes a whole file or none."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(fresh, path)
+
+
+class TensorBoard:
+    """The same rows for TensorBoard.
+
+    Args:
+      folder: of the event files.
+      last_step: rows after it are hidden; a run that goes on writes them again.
+
+    Raises:
+      InputError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, last_step: int):
+        try:
+            import tensorboardX
+        except ImportError as error:
+            raise errors.InputError(
+                "log.tensorboard=True needs tensorboardX: pip install tensorboardX, or set"
+                " log.tensorboard=False."
+            ) from error
+        self._writer = tensorboardX.SummaryWriter(
+            str(folder), purge_step=last_step + 1 if last_step else None
+        )
+
+    def write(self, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Progress:
+    """Where the run stands: a live bar in a terminal, else a plain line now and then.
+
+    Args:
+      steps: of the whole run.
+      first_step: where this process starts.
+      batch: images a step.
+      seconds_between_lines: at least, where the output is no terminal.
+    """
+
+    def __init__(
+        self, *, steps: int, first_step: int, batch: int, seconds_between_lines: float = 5.0
+    ):
+        self._steps, self._batch = steps, batch
+        self._between = seconds_between_lines
+        self._last_step, self._last_time = first_step, time.perf_counter()
+        self._last_line = -float("inf")
+        self._console = rich.console.Console()
+        self._bar = None
+        if self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                "{task.description}",
+                rich.progress.BarColumn(),
+                "step {task.completed}/{task.total}  {task.fields[numbers]}  ETA",
+                rich.progress.TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(
+                "training", total=steps, completed=first_step, numbers="compiling"
+            )
+            self._bar.start()
+
+    def update(self, row: dict[str, float]) -> float:
+        """Shows a row of metrics; returns the images a second since the one before."""
+        now = time.perf_counter()
+        step = row["step"]
+        speed = (step - self._last_step) / max(now - self._last_time, 1e-9)
+        self._last_step, self._last_time = step, now
+        images = speed * self._batch
+        numbers = (
+            f"loss {row['loss']:.4f}  active {row['active_fraction']:.1%}  {images:,.0f} img/s"
+        )
+        if self._bar:
+            self._bar.update(self._task, completed=step, numbers=numbers)
+        elif now - self._last_line >= self._between or step == self._steps:
+            self._last_line = now
+            eta = (self._steps - step) / max(speed, 1e-9)
+            print(f"step {step}/{self._steps}  {numbers}  ETA {eta:,.0f} s", flush=True)
+        return images
+
+    def say(self, text: str) -> None:
+        """Prints a line without disturbing the bar."""
+        if self._bar:
+            self._console.print(text, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
