@@ -1,0 +1,22 @@
+"""Handwritten digits, 8 x 8 pixels, from scikit-learn: no download.
+
+python -m experiments.train --config=configs/digits.py:semi_hard --workdir=runs/digits
+"""
+
+from configs import base
+
+
+def get_config(variant: str = "semi_hard"):
+    config = base.get_config()
+    config.dataset.name = "digits"
+    config.dataset.test_fraction = 0.3
+    config.batch.classes = 10
+    config.batch.per_class = 12
+    config.augment.shift = 0.5
+    config.augment.rotate = 10.0
+    config.augment.scale = 0.1
+    config.model.width = 32
+    config.train.steps = 1000
+    config.evaluate.every = 200
+    config.evaluate.ways = 5
+    return base.with_variant(config, variant)

@@ -1,0 +1,244 @@
+"""From config fields to objects: the only place that knows both."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import optax
+
+from triplet_jax import (
+    augment,
+    collectives,
+    data,
+    distances,
+    errors,
+    losses,
+    mining,
+    models,
+    sampling,
+)
+
+# field: lowest, highest, and whether the lowest itself is allowed
+RANGES = {
+    "seed": (0, 2**31 - 1, True),
+    "dataset.image_size": (2, 4096, True),
+    "dataset.test_fraction": (0, 0.9, True),
+    "dataset.validation_fraction": (0, 0.9, True),
+    "dataset.split_seed": (0, 2**31 - 1, True),
+    "dataset.workers": (0, 1024, True),
+    "batch.classes": (2, None, True),
+    "batch.per_class": (2, None, True),
+    "augment.crop": (0, None, True),
+    "augment.shift": (0, None, True),
+    "augment.rotate": (0, 180, True),
+    "augment.scale": (0, 2, True),
+    "augment.shear": (0, 60, True),
+    "augment.noise": (0, None, True),
+    "model.width": (1, None, True),
+    "model.dim": (1, None, True),
+    "mining.tile_size": (0, None, True),
+    "loss.margin": (0, None, True),
+    "optimizer.learning_rate": (0, None, False),
+    "optimizer.warmup_steps": (0, None, True),
+    "optimizer.weight_decay": (0, None, True),
+    "optimizer.momentum": (0, 1, True),
+    "optimizer.clip_norm": (0, None, True),
+    "optimizer.average_decay": (0, 0.999999, True),
+    "train.steps": (1, 2**31 - 1, True),
+    "evaluate.every": (1, None, True),
+    "evaluate.ways": (2, None, True),
+    "evaluate.episodes": (2, None, True),
+    "log.every": (1, None, True),
+}
+
+NAMES = {
+    "dataset.bad_images": ("refuse", "skip"),
+    "dataset.placement": ("device", "stream"),
+    "batch.small_classes": ("refuse", "drop", "redraw"),
+    "model.name": models.BACKBONES,
+    "model.norm": models.NORMS,
+    "mining.miner": mining.MINERS,
+    "loss.metric": distances.METRICS,
+    "loss.penalty": losses.PENALTIES,
+    "loss.average": losses.AVERAGES,
+    "optimizer.name": ("adam", "adamw", "sgd"),
+    "optimizer.decay": ("constant", "cosine"),
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses values that no data set can make sense of.
+
+    Raises:
+      InputError: naming the field, its value and what is allowed.
+    """
+    fields = flat(config)
+    for field, allowed in NAMES.items():
+        errors.check_known(field, fields[field], allowed)
+    for field, (lowest, highest, closed) in RANGES.items():
+        value = fields[field]
+        low = value >= lowest if closed else value > lowest
+        if not (low and math.isfinite(value) and (highest is None or value <= highest)):
+            above = f"at least {lowest}" if closed else f"more than {lowest}"
+            below = "" if highest is None else f" and at most {highest}"
+            raise errors.InputError(f"{field}={value} must be a finite number, {above}{below}.")
+    if config.dataset.channels not in (1, 3):
+        raise errors.InputError(
+            f"dataset.channels={config.dataset.channels} must be 1 (grey) or 3 (colour)."
+        )
+    if config.dataset.test_fraction + config.dataset.validation_fraction >= 1:
+        raise errors.InputError(
+            f"dataset.test_fraction={config.dataset.test_fraction} and dataset.validation_fraction="
+            f"{config.dataset.validation_fraction} leave nothing to train on; together they must"
+            " be below 1."
+        )
+    if config.optimizer.warmup_steps >= config.train.steps:
+        raise errors.InputError(
+            f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be below"
+            f" train.steps={config.train.steps}."
+        )
+    devices = jax.device_count()
+    batch = config.batch.classes * config.batch.per_class
+    if batch % devices:
+        raise errors.InputError(
+            f"batch.classes={config.batch.classes} times batch.per_class={config.batch.per_class}"
+            f" is {batch}, which {devices} devices cannot share evenly: make it a multiple of"
+            f" {devices}."
+        )
+
+
+def flat(config: ml_collections.ConfigDict) -> dict:
+    """The fields by their dotted names."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            fields |= {f"{name}.{below}": v for below, v in flat(value).items()}
+        else:
+            fields[name] = value
+    return fields
+
+
+def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
+    """All examples, every one with its split."""
+    c = config.dataset
+    split = {
+        "test_fraction": c.test_fraction,
+        "validation_fraction": c.validation_fraction,
+        "seed": c.split_seed,
+    }
+    if c.name == "digits":
+        return data.digits(**split)
+    if c.name == "arrays":
+        return data.arrays(c.path, split_by=c.split_by, **split)
+    form = data.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
+    if c.name == "folder":
+        return data.folder(c.path, form=form, split_by=c.split_by, bad_images=c.bad_images, **split)
+    return data.from_tfds(c.name, data_dir=c.data_dir, form=form, split_by=c.split_by, **split)
+
+
+def training_split(config: ml_collections.ConfigDict, everything: data.Dataset) -> data.Dataset:
+    """The examples that batches are drawn from."""
+    train = everything.only("train")
+    if config.dataset.placement == "device":
+        train = dataclasses.replace(train, inputs=data.load(train.inputs))
+    if config.dataset.turns_as_classes:
+        if len(train.input_shape) != 3 or train.input_shape[0] != train.input_shape[1]:
+            raise errors.InputError(
+                "dataset.turns_as_classes=True needs square images, not inputs of shape"
+                f" {train.input_shape}; set it to False."
+            )
+        train = data.quarter_turns_as_classes(train)
+    return sampling.fit_classes(
+        train,
+        classes=config.batch.classes,
+        per_class=config.batch.per_class,
+        small_classes=config.batch.small_classes,
+    )
+
+
+def encoder(config: ml_collections.ConfigDict, input_shape: tuple[int, ...]) -> models.Encoder:
+    """The model, with batch statistics over all devices."""
+    c = config.model
+    if c.name != "mlp" and len(input_shape) != 3:
+        raise errors.InputError(
+            f"model.name={c.name!r} needs images, but an input has shape {input_shape}. Set"
+            " model.name='mlp'."
+        )
+    return models.encoder(
+        c.name,
+        dim=c.dim,
+        normalize=c.normalize,
+        norm=c.norm,
+        axis_name=collectives.DEVICES,
+        width=c.width,
+    )
+
+
+def augmentation(
+    config: ml_collections.ConfigDict, input_shape: tuple[int, ...]
+) -> Callable | None:
+    """The random changes to an image; None where there are none."""
+    c = config.augment
+    if not any(c.values()):
+        return None
+    if len(input_shape) != 3:
+        raise errors.InputError(
+            f"augment changes images, but an input has shape {input_shape}; set its fields to 0."
+        )
+    if c.turn and input_shape[0] != input_shape[1]:
+        raise errors.InputError(f"augment.turn=True needs square images, not {input_shape}.")
+    return augment.chain(
+        crop_pixels=c.crop,
+        flip_sides=c.flip,
+        turn=c.turn,
+        shift=c.shift,
+        rotate=c.rotate,
+        scale=c.scale,
+        shear=c.shear,
+        noise_std=c.noise,
+    )
+
+
+def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
+    """A linear rise, then a half cosine to 0 at the last step, or a constant."""
+    c, steps = config.optimizer, config.train.steps
+    rest = steps - c.warmup_steps
+    after = (
+        optax.cosine_decay_schedule(c.learning_rate, rest)
+        if c.decay == "cosine"
+        else optax.constant_schedule(c.learning_rate)
+    )
+    if not c.warmup_steps:
+        return after
+    rise = optax.linear_schedule(0.0, c.learning_rate, c.warmup_steps)
+    return optax.join_schedules([rise, after], [c.warmup_steps])
+
+
+def optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """The optimizer, after clipping."""
+    c, rate = config.optimizer, learning_rate(config)
+    if c.name == "adam":
+        update = optax.adam(rate)
+    elif c.name == "adamw":
+        update = optax.adamw(rate, weight_decay=c.weight_decay)
+    else:
+        update = optax.sgd(rate, momentum=c.momentum)
+    if c.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(c.clip_norm), update)
+    return update
+
+
+def loss(config: ml_collections.ConfigDict) -> Callable:
+    """The loss as the step calls it."""
+    return functools.partial(
+        losses.triplet_loss,
+        miner=config.mining.miner,
+        tile_size=config.mining.tile_size or None,
+        metric=config.loss.metric,
+        penalty=config.loss.penalty,
+        margin=config.loss.margin,
+        average=config.loss.average,
+    )

@@ -1,0 +1,106 @@
+"""What all programs share: flags, errors without a traceback, and a cache for compilation."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+
+from configs import base
+from experiments import build
+from triplet_jax import errors, health
+
+REFUSED = 2
+FAILED = 1
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a program: parses flags, calls `main`, and turns errors into a message.
+
+    The exit status is 0 when it is done or was asked to stop, 2 when it refused its
+    input, and 1 when a run failed.
+    """
+
+    def guarded(_):
+        logging.set_verbosity(logging.ERROR)
+        use_compilation_cache()
+        try:
+            main()
+        except errors.InputError as error:
+            _leave(str(error), REFUSED)
+        except health.NotFiniteError as error:
+            _leave(str(error), FAILED)
+        except KeyboardInterrupt:
+            _leave("interrupted", FAILED)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, so that a second run starts at once."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{home}/triplet_jax/compiled"
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _parse(argv):
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise flags.Error(f"{rest[1]!r} is no flag; flags start with two dashes.")
+        return rest
+    except (KeyError, AttributeError) as error:
+        # An override of a field that the config does not have.
+        known = build.flat(base.get_config())
+        for argument in argv:
+            field = argument.lstrip("-").partition("=")[0]
+            if field.startswith("config."):
+                try:
+                    errors.check_known(field, argument.partition("=")[2], _fields(known))
+                except errors.InputError as unknown:
+                    _leave(str(unknown), REFUSED)
+        _leave(str(error), REFUSED)
+    except (flags.Error, OSError) as error:
+        # A config file that raises is reported with its traceback; its last line says why.
+        _leave(str(error).strip().splitlines()[-1], REFUSED)
+
+
+def _leave(message, status):
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(status)
+
+
+def required(flag: flags.FlagHolder, meaning: str) -> str:
+    """The value of a flag that must be given.
+
+    Raises:
+      InputError: it was not given.
+    """
+    if not flag.value:
+        raise errors.InputError(f"--{flag.name} is missing: {meaning}.")
+    return flag.value
+
+
+def make_workdir(path: str) -> pathlib.Path:
+    """The folder of a run, created if need be.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    workdir = pathlib.Path(path).absolute()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise errors.InputError(
+            f"--workdir={path} cannot be written: {error.strerror}. Give a folder that can."
+        ) from error
+    return workdir

@@ -1,0 +1,222 @@
+"""Evaluates the best checkpoint of a run on its test split.
+
+python -m experiments.evaluate --workdir=runs/digits
+"""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import rich.console
+import rich.table
+
+from configs import base
+from experiments import build, command
+from triplet_jax import data, embedding, errors, evaluation, logging, models, train_step
+from triplet_jax.checkpoint import Checkpoints
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+# What the table shows, of what result.json holds.
+SHOWN = {
+    "MAP@R": ("retrieval", "map_at_r"),
+    "R-precision": ("retrieval", "r_precision"),
+    "P@1": ("retrieval", "precision_at_1"),
+    "Recall@8": ("retrieval", "recall_at_8"),
+    "1-shot": ("few_shot_1", "accuracy"),
+    "5-shot": ("few_shot_5", "accuracy"),
+    "1-shot within group": ("few_shot_1_within_group", "accuracy"),
+    "ROC AUC": ("verification", "roc_auc"),
+    "EER": ("verification", "eer"),
+    "TAR at FAR 1e-3": ("verification", "tar_at_far_1e-3"),
+    "NMI": ("clustering", "nmi"),
+    "AMI": ("clustering", "ami"),
+}
+
+
+def main() -> None:
+    workdir = pathlib.Path(
+        command.required(command.WORKDIR, "the folder of a trained run")
+    ).absolute()
+    config = read_config(workdir)
+    everything = build.dataset(config)
+    encoder, state, checkpoints = load_run(config, workdir, everything.input_shape)
+    embed = embedding.make_embed(encoder)
+    evaluate(config, workdir, everything, embed, state, checkpoints)
+
+
+def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
+    """The config of a run; fields that it is too old to have get their defaults.
+
+    Raises:
+      InputError: there is no run in this folder, or its config cannot be read.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise errors.InputError(
+            f"--workdir={workdir} holds no run: there is no config.json. Train one with"
+            f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
+        )
+    config = base.get_config()
+    try:
+        config.update(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise errors.InputError(f"{path} cannot be read as a config: {error}") from error
+    return ml_collections.FrozenConfigDict(config)
+
+
+def load_run(
+    config: ml_collections.FrozenConfigDict, workdir: pathlib.Path, input_shape: tuple[int, ...]
+) -> tuple[models.Encoder, train_step.TrainState, Checkpoints]:
+    """The encoder of a run, a state of its structure, and its checkpoints."""
+    encoder = build.encoder(config, input_shape)
+    state = train_step.init_state(
+        encoder,
+        build.optimizer(config),
+        jnp.zeros((1, *input_shape)),
+        key=jax.random.key(config.seed),
+        averaged=config.optimizer.average_decay > 0,
+    )
+    return encoder, state, Checkpoints(workdir / "checkpoints", read_only=True)
+
+
+def evaluate(
+    config: ml_collections.FrozenConfigDict,
+    workdir: pathlib.Path,
+    everything: data.Dataset,
+    embed,
+    state: train_step.TrainState,
+    checkpoints: Checkpoints,
+    extra: dict | None = None,
+) -> dict:
+    """Evaluates the best checkpoint; writes result.json and embeddings.npz, prints a table.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      everything: all examples.
+      embed: from `embedding.make_embed`.
+      state: any state of the run, for its structure.
+      checkpoints: of the run.
+      extra: what else to put into the result.
+
+    Returns:
+      What result.json holds.
+    """
+    started = time.perf_counter()
+    step, best = checkpoints.restore_best(state)
+    everything_embedded = embed(train_step.replicate(best.variables), everything.inputs)
+    test = everything.split == "test"
+    if not test.any():
+        raise errors.InputError(
+            "The test split is empty, so there is nothing to evaluate on. Set"
+            " dataset.test_fraction above 0."
+        )
+    labels = everything.labels[test]
+    groups = None if everything.groups is None else everything.groups[labels]
+    raw = raw_inputs(everything.only("test"))
+    result = {
+        "embedding": scores(config, everything_embedded[test], labels, groups),
+        "raw_pixels": scores(config, raw, labels, groups),
+        "protocol": protocol(config, everything, step),
+        "seed": config.seed,
+        "checkpoint_step": step,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "evaluation_seconds": time.perf_counter() - started,
+    } | (extra or {})
+    logging.write_json(workdir / "result.json", result)
+    np.savez_compressed(
+        workdir / "embeddings.npz",
+        embeddings=everything_embedded,
+        labels=everything.labels,
+        split=everything.split,
+    )
+    show(result, workdir)
+    return result
+
+
+def raw_inputs(test: data.Dataset) -> np.ndarray:
+    """The inputs themselves as vectors of length 1, the floor for any embedding."""
+    raw = data.load(test.inputs).reshape(len(test), -1).astype(np.float32)
+    return raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+
+
+def scores(config, embeddings: np.ndarray, labels: np.ndarray, groups) -> dict[str, dict]:
+    """All the metrics of one set of embeddings. Few-shot tasks that do not fit are left out."""
+    result = {
+        "retrieval": evaluation.retrieval(embeddings, labels),
+        "verification": evaluation.verification(embeddings, labels),
+        "clustering": evaluation.clustering(embeddings, labels),
+    }
+    ways = min(config.evaluate.ways, len(np.unique(labels)))
+    tasks = {"few_shot_1": (1, None), "few_shot_5": (5, None)}
+    if groups is not None:
+        tasks["few_shot_1_within_group"] = (1, groups)
+    for name, (shots, among) in tasks.items():
+        try:
+            result[name] = evaluation.few_shot(
+                embeddings,
+                labels,
+                ways=ways,
+                shots=shots,
+                episodes=config.evaluate.episodes,
+                seed=0,
+                groups=among,
+            )
+        except errors.InputError:  # the classes are too few or too small for this task
+            continue
+    return result
+
+
+def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
+    """In words, what the numbers were measured on."""
+    train, validation, test = (
+        everything.labels[everything.split == split] for split in data.SPLITS
+    )
+    unseen = not np.intersect1d(train, test).size
+    return {
+        "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
+        + ("none of them seen in training" if unseen else "the classes of training"),
+        "checkpoint": f"step {step}, "
+        + (
+            f"the best MAP@R on {len(validation)} validation examples of"
+            f" {len(np.unique(validation))} classes"
+            if len(validation)
+            else "the last, as there is no validation split"
+        ),
+        "retrieval": "every test example is a query, all others are references; Euclidean",
+        "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
+        "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
+        "clustering": "k-means with k = number of classes, one start",
+        "raw_pixels": "inputs as vectors of length 1",
+    }
+
+
+def show(result: dict, workdir: pathlib.Path) -> None:
+    """Prints the numbers beside those of the raw inputs."""
+    table = rich.table.Table("", "embedding", "raw pixels", title=result["protocol"]["test"])
+    for name, (part, metric) in SHOWN.items():
+        if part in result["embedding"]:
+            ours, raw = (result[which][part] for which in ("embedding", "raw_pixels"))
+            if part.startswith("few_shot"):
+                name = f"{ours['ways']}-way {name}"
+            table.add_row(name, _number(ours, metric), _number(raw, metric))
+    rich.console.Console().print(table)
+    print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
+
+
+def _number(part, metric):
+    interval = f" ± {part['ci95']:.3f}" if "ci95" in part else ""
+    return f"{part[metric]:.3f}{interval}"
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,224 @@
+"""Trains an embedding as a config says, and evaluates it.
+
+    python -m experiments.train --config=configs/digits.py:semi_hard --workdir=runs/digits
+
+The same command continues a run that was stopped or killed.
+"""
+
+import functools
+import json
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from ml_collections import config_flags
+
+from experiments import build, command, evaluate
+from triplet_jax import (
+    collectives,
+    data,
+    embedding,
+    errors,
+    evaluation,
+    health,
+    logging,
+    loop,
+    sampling,
+    train_step,
+)
+from triplet_jax.checkpoint import Checkpoints
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="File, with :variant, of a config.")
+
+
+def main() -> None:
+    command.required(CONFIG, "a config file, such as --config=configs/digits.py:semi_hard")
+    workdir = command.make_workdir(command.required(command.WORKDIR, "the folder of the run"))
+    train(ml_collections.FrozenConfigDict(CONFIG.value), workdir)
+
+
+def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
+    """Trains from the last checkpoint, or from the start, and evaluates the best one.
+
+    Args:
+      config: with every field of `configs.base`.
+      workdir: of the run; see the README for what is in it.
+    """
+    build.check(config)
+    started = time.perf_counter()
+    everything = build.dataset(config)
+    examples = build.training_split(config, everything)
+    shape = everything.input_shape
+    encoder = build.encoder(config, shape)
+    augment = build.augmentation(config, shape)
+    optimizer = build.optimizer(config)
+    remember_config(workdir, config)
+
+    key = jax.random.key(config.seed)
+    init_key, run_key = jax.random.split(key)
+    state = train_step.init_state(
+        encoder,
+        optimizer,
+        jnp.zeros((1, *shape)),
+        key=init_key,
+        averaged=config.optimizer.average_decay > 0,
+    )
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    restored = checkpoints.restore_latest(state)
+    state = train_step.replicate(state if restored is None else restored)
+    first_step = int(state.step)
+    describe(config, everything, examples, state, first_step)
+
+    step = functools.partial(
+        train_step.train_step,
+        encoder=encoder,
+        optimizer=optimizer,
+        loss=build.loss(config),
+        augment=augment,
+        average_decay=config.optimizer.average_decay,
+        key=run_key,
+        axis_name=collectives.DEVICES,
+    )
+    embed = embedding.make_embed(encoder)
+    validation = everything.only("validation")
+    rows = logging.RowFile(workdir / "metrics.jsonl", last_step=first_step)
+    timing = logging.RowFile(workdir / "timing.jsonl", last_step=first_step)
+    tensorboard = (
+        logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
+        if config.log.tensorboard
+        else None
+    )
+    progress = logging.Progress(
+        steps=config.train.steps,
+        first_step=first_step,
+        batch=config.batch.classes * config.batch.per_class,
+    )
+    stop = loop.Stop()
+    try:
+        with stop.listening():
+            state = loop.train(
+                state,
+                make_take_step(config, step, examples, first_step),
+                schedule=loop.Schedule(
+                    steps=config.train.steps,
+                    log_every=config.log.every,
+                    evaluate_every=config.evaluate.every,
+                ),
+                learning_rate=build.learning_rate(config),
+                score=lambda state: validate(embed, state, validation),
+                score_name="map_at_r",
+                margin=config.loss.margin,
+                penalty=config.loss.penalty,
+                checkpoints=checkpoints,
+                rows=rows,
+                timing=timing,
+                tensorboard=tensorboard,
+                progress=progress,
+                stop=stop,
+            )
+            checkpoints.wait()
+    except health.NotFiniteError as error:
+        checkpoints.wait()
+        steps = checkpoints.steps
+        good = f"step {steps[-1]} in {workdir / 'checkpoints'}" if steps else "none was saved yet"
+        raise health.NotFiniteError(
+            f"{error} The last good checkpoint: {good}. Try a smaller optimizer.learning_rate or"
+            " optimizer.clip_norm=1.0 in a new --workdir."
+        ) from error
+    finally:
+        progress.close()
+        rows.close()
+        timing.close()
+    if int(state.step) < config.train.steps:
+        print(
+            f"stopped by {stop.signal.name} and saved at step {int(state.step)} of"
+            f" {config.train.steps}. Run the same command again to go on."
+        )
+        return
+    wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
+    evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
+
+
+def make_take_step(config, step, examples: data.Dataset, first_step: int):
+    """A function from one state to the next, over all devices, that finds its own batch."""
+    devices = jax.local_device_count()
+    classes, per_class = config.batch.classes, config.batch.per_class
+    if config.dataset.placement == "device":
+        resident = train_step.replicate(sampling.resident(examples))
+        lifted = train_step.over_devices_resident(
+            step, seed=config.seed, classes=classes, per_class=per_class, devices=devices
+        )
+        numbers = np.arange(devices)
+        return lambda state: lifted(state, resident, numbers)
+    batches = sampling.stream(
+        examples,
+        seed=config.seed,
+        first_step=first_step,
+        steps=config.train.steps,
+        classes=classes,
+        per_class=per_class,
+        workers=config.dataset.workers,
+    )
+    lifted = train_step.over_devices(step)
+
+    def take_step(state):
+        inputs, labels = next(batches)
+        shape = (devices, len(labels) // devices)
+        return lifted(state, inputs.reshape(*shape, *inputs.shape[1:]), labels.reshape(shape))
+
+    return take_step
+
+
+def validate(embed, state, validation: data.Dataset) -> dict[str, float]:
+    """MAP@R and P@1 of the validation split; empty where there is none."""
+    if len(validation) < 2:
+        return {}
+    scores = evaluation.retrieval(embed(state.variables, validation.inputs), validation.labels)
+    return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
+
+
+def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> None:
+    """Writes the config, or refuses to continue a run of another one.
+
+    Raises:
+      InputError: showing the fields that differ.
+    """
+    path = workdir / "config.json"
+    fields = build.flat(config)
+    if not path.exists():
+        logging.write_json(path, json.loads(config.to_json()))
+        return
+    before = build.flat(evaluate.read_config(workdir))
+    names = sorted(before.keys() | fields.keys())
+    different = [n for n in names if before.get(n) != fields.get(n)]
+    if different:
+        lines = "\n".join(
+            f"  {n}: {before.get(n)!r} there, {fields.get(n)!r} now" for n in different
+        )
+        raise errors.InputError(
+            f"--workdir={workdir} holds a run with another config:\n{lines}\nGive another"
+            " --workdir, or the same fields to continue that run."
+        )
+
+
+def describe(config, everything, examples, state, first_step) -> None:
+    """Prints what is about to be trained, on what."""
+    weights = sum(x.size for x in jax.tree.leaves(state.params))
+    sizes = ", ".join(f"{(everything.split == split).sum():,} {split}" for split in data.SPLITS)
+    print(
+        f"data    {config.dataset.name}: {sizes}; {len(np.unique(examples.labels)):,} training"
+        f" classes, input {'x'.join(map(str, everything.input_shape))}\n"
+        f"model   {config.model.name}, {weights:,} weights, {config.model.dim}-d embedding\n"
+        f"mining  {config.mining.miner}, {config.loss.penalty}, margin {config.loss.margin},"
+        f" batches of {config.batch.classes} classes x {config.batch.per_class}\n"
+        f"device  {jax.device_count()} x {jax.devices()[0].device_kind}"
+    )
+    if first_step:
+        print(f"continuing after step {first_step} of {config.train.steps}")
+
+
+if __name__ == "__main__":
+    command.run(main)
