@@ -45,10 +45,11 @@ def cosine(
     a: Float[Array, "anchors dim"], b: Float[Array, "candidates dim"]
 ) -> Float[Array, "anchors candidates"]:
     """`1 - a.b / (|a| |b|)`, in [0, 2]. A zero vector is at distance 1 from everything."""
-    return 1.0 - jnp.matmul(_unit(a), _unit(b).T, precision=jax.lax.Precision.HIGHEST)
+    return 1.0 - jnp.matmul(unit(a), unit(b).T, precision=jax.lax.Precision.HIGHEST)
 
 
-def _unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+def unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+    """Rows of length 1; a zero row stays zero, with a finite gradient."""
     norm = safe_sqrt(jnp.sum(x * x, axis=1, keepdims=True))
     return x / jnp.where(norm > 0, norm, 1.0)
 
