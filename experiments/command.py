@@ -1,5 +1,6 @@
 """What all programs share: flags, errors without a traceback, and a cache for compilation."""
 
+import errno
 import os
 import pathlib
 import sys
@@ -26,7 +27,8 @@ def run(main: Callable[[], None]) -> None:
     """
 
     def guarded(_):
-        logging.set_verbosity(logging.ERROR)
+        # Orbax and grain log the traceback of an error that they raise as well.
+        logging.set_verbosity(logging.FATAL)
         use_compilation_cache()
         try:
             main()
@@ -34,6 +36,14 @@ def run(main: Callable[[], None]) -> None:
             _leave(str(error), REFUSED)
         except health.NotFiniteError as error:
             _leave(str(error), FAILED)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise
+            _leave(
+                f"{error.filename or 'a file of the run'} cannot be written: {error.strerror}."
+                " Mend that, and run the same command again to go on.",
+                REFUSED,
+            )
         except KeyboardInterrupt:
             _leave("interrupted", FAILED)
 

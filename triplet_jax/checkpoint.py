@@ -5,15 +5,17 @@ killed run leaves whole checkpoints only. A digest of the arrays, saved beside t
 shows damage that happened later.
 """
 
+import contextlib
 import hashlib
 import math
 import pathlib
+import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
@@ -28,11 +30,19 @@ class Checkpoints:
     Args:
       folder: where they are kept.
       read_only: whether nothing is to be written or removed.
+      report: what to do with a message about a damaged checkpoint.
     """
 
-    def __init__(self, folder: pathlib.Path, *, read_only: bool = False):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        read_only: bool = False,
+        report: Callable[[str], None] = print,
+    ):
         self._folder = folder.absolute()
         self._read_only = read_only
+        self._report = report
         self._manager = self._open()
 
     def _open(self):
@@ -62,26 +72,48 @@ class Checkpoints:
           score: by which the best is kept, larger is better; None where there is none.
 
         Raises:
-          OSError: an earlier save, or the start of this one, failed, as on a full disk.
+          SaveError: an earlier save, or the start of this one, failed, as on a full disk.
         """
         # numpy, because orbax refuses arrays that pmap left on one host of many.
         arrays = jax.device_get(state)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays),
-                digest=ocp.args.JsonSave({"sha256": _digest(arrays)}),
-            ),
-            metrics={"score": -math.inf if score is None else score},
-        )
+        with self._naming_failures():
+            self._manager.wait_until_finished()
+            # Looked up first, since a write that fails halfway leaves background threads
+            # that complain at length.
+            needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays)) + 2**20
+            if shutil.disk_usage(self._folder).free < needed:
+                raise OSError(f"No space left for {needed / 2**20:,.0f} MiB")
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(arrays),
+                    digest=ocp.args.JsonSave({"sha256": _digest(arrays)}),
+                ),
+                metrics={"score": -math.inf if score is None else score},
+            )
 
     def wait(self) -> None:
         """Waits until everything is written.
 
         Raises:
-          OSError: a save failed.
+          SaveError: a save failed.
         """
-        self._manager.wait_until_finished()
+        with self._naming_failures():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _naming_failures(self):
+        try:
+            yield
+        except Exception as error:  # of whatever library found out
+            why = f"{error}. Mend that"
+            if "No space left" in why:
+                why = f"the disk is full ({error}). Free some space"
+            whole = _whole_steps(self._folder)
+            raise SaveError(
+                f"A checkpoint could not be saved in {self._folder}: {why} and run the same command"
+                f" again; it goes on from step {whole[-1] if whole else 0}."
+            ) from error
 
     def restore_latest(self, like: PyTree) -> PyTree | None:
         """The newest state that is whole; None where there is no checkpoint.
@@ -97,8 +129,10 @@ class Checkpoints:
                 return self.restore(step, like)
             except DamagedError as error:
                 aside = self._folder.parent / "damaged_checkpoints" / str(step)
-                logging.error("%s It is kept as %s; going back to the one before.", error, aside)
                 self._set_aside(step, aside)
+                self._report(
+                    f"warning: {error} It was moved to {aside}; going back to the one before."
+                )
         if steps:
             raise errors.InputError(
                 f"Every checkpoint in {self._folder} is damaged (steps {steps}). They were moved to"
@@ -168,6 +202,15 @@ class Checkpoints:
 
 class DamagedError(errors.InputError):
     """A checkpoint that is not what was saved."""
+
+
+class SaveError(errors.InputError):
+    """A checkpoint that could not be saved."""
+
+
+def _whole_steps(folder):
+    """Read from the disk, since the manager counts what it only began to save."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def _score(metrics) -> float:
