@@ -7,6 +7,7 @@ shows damage that happened later.
 
 import contextlib
 import hashlib
+import json
 import math
 import pathlib
 import shutil
@@ -43,6 +44,13 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._read_only = read_only
         self._report = report
+        for step in _whole_steps(self._folder):
+            # Orbax reads all scores when it opens, and would fail on one that is damaged.
+            if _read_score(self._folder / str(step)) is None:
+                damaged = DamagedError(f"The checkpoint of step {step} in {folder} has no score.")
+                if read_only:
+                    raise damaged
+                self._move_aside(step, damaged)
         self._manager = self._open()
 
     def _open(self):
@@ -76,6 +84,7 @@ class Checkpoints:
         """
         # numpy, because orbax refuses arrays that pmap left on one host of many.
         arrays = jax.device_get(state)
+        score = -math.inf if score is None else float(score)
         with self._naming_failures():
             self._manager.wait_until_finished()
             # Looked up first, since a write that fails halfway leaves background threads
@@ -87,9 +96,9 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(arrays),
-                    digest=ocp.args.JsonSave({"sha256": _digest(arrays)}),
+                    digest=ocp.args.JsonSave({"sha256": _digest(arrays, score)}),
                 ),
-                metrics={"score": -math.inf if score is None else score},
+                metrics={"score": score},
             )
 
     def wait(self) -> None:
@@ -128,11 +137,9 @@ class Checkpoints:
             try:
                 return self.restore(step, like)
             except DamagedError as error:
-                aside = self._folder.parent / "damaged_checkpoints" / str(step)
-                self._set_aside(step, aside)
-                self._report(
-                    f"warning: {error} It was moved to {aside}; going back to the one before."
-                )
+                self._manager.close()
+                self._move_aside(step, error)
+                self._manager = self._open()
         if steps:
             raise errors.InputError(
                 f"Every checkpoint in {self._folder} is damaged (steps {steps}). They were moved to"
@@ -148,7 +155,7 @@ class Checkpoints:
           InputError: there is no checkpoint.
           DamagedError: it is damaged.
         """
-        scored = [(_score(self._manager.metrics(step) or {}), step) for step in self.steps]
+        scored = [(_read_score(self._folder / str(step)), step) for step in self.steps]
         if not scored:
             raise errors.InputError(
                 f"{self._folder} holds no checkpoint. Train first:"
@@ -176,7 +183,8 @@ class Checkpoints:
                 ),
             )
             state = jax.tree.map(lambda a, b: np.asarray(a, b.dtype), loaded["state"], abstract)
-            whole = _digest(state) == loaded["digest"]["sha256"]
+            score = _read_score(self._folder / str(step))
+            whole = _digest(state, score) == loaded["digest"]["sha256"]
         except Exception as error:  # whatever damage makes orbax raise
             raise DamagedError(
                 f"The checkpoint of step {step} in {self._folder} cannot be read"
@@ -189,15 +197,16 @@ class Checkpoints:
             )
         return state
 
-    def _set_aside(self, step, aside):
-        self._manager.close()
+    def _move_aside(self, step, error):
+        """Renamed, not removed: nothing is ever lost."""
+        aside = self._folder.parent / "damaged_checkpoints" / str(step)
         aside.parent.mkdir(exist_ok=True)
         number = 0
         while aside.exists():
             number += 1
             aside = aside.with_name(f"{step}_{number}")
         (self._folder / str(step)).rename(aside)
-        self._manager = self._open()
+        self._report(f"warning: {error} It was moved to {aside}; going back to the one before.")
 
 
 class DamagedError(errors.InputError):
@@ -214,11 +223,19 @@ def _whole_steps(folder):
 
 
 def _score(metrics) -> float:
-    return metrics.get("score", -math.inf)
+    return metrics["score"]
 
 
-def _digest(arrays: PyTree) -> str:
-    total = hashlib.sha256()
+def _read_score(folder: pathlib.Path) -> float | None:
+    """The score of a checkpoint, as orbax wrote it; None where it is damaged."""
+    try:
+        return float(json.loads((folder / "metrics" / "metrics").read_text())["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(arrays: PyTree, score: float) -> str:
+    total = hashlib.sha256(repr(score).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         leaf = np.asarray(leaf)
         total.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())

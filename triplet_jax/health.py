@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from triplet_jax.logging import Row
+
 COLLAPSED_SPREAD = 0.05
 ROWS = 5
 
@@ -11,7 +13,7 @@ class NotFiniteError(ArithmeticError):
     """The loss or the gradients are NaN or infinite."""
 
 
-def check_finite(row: dict[str, float]) -> None:
+def check_finite(row: Row) -> None:
     """Refuses to go on with numbers that are not finite.
 
     Args:
@@ -29,7 +31,7 @@ def check_finite(row: dict[str, float]) -> None:
         )
 
 
-def collapse(rows: Sequence[dict[str, float]], *, margin: float, penalty: str) -> str | None:
+def collapse(rows: Sequence[Row], *, margin: float, penalty: str) -> str | None:
     """Recognises an embedding that maps everything to one point.
 
     Hard mining ends so when it starts too early or too fast (Schroff et al. 2015, section

@@ -11,6 +11,9 @@ import rich.progress
 
 from triplet_jax import errors
 
+Row = dict[str, int | float]
+"""What is known of one step: `step`, and numbers by name."""
+
 
 class RowFile:
     """A file of JSON objects, one a line, each with a `step`.
@@ -31,7 +34,7 @@ class RowFile:
         os.replace(fresh, path)
         self._file: TextIO = path.open("a")
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: Row) -> None:
         """Adds one row."""
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
@@ -41,7 +44,7 @@ class RowFile:
         self._file.close()
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
+def read_rows(path: pathlib.Path) -> list[Row]:
     """The rows of a file that `RowFile` wrote; none where there is no file."""
     rows = []
     if path.exists():
@@ -83,7 +86,7 @@ class TensorBoard:
             str(folder), purge_step=last_step + 1 if last_step else None
         )
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: Row) -> None:
         for name, value in row.items():
             if name != "step":
                 self._writer.add_scalar(name, value, row["step"])
@@ -124,7 +127,7 @@ class Progress:
             )
             self._bar.start()
 
-    def update(self, row: dict[str, float]) -> float:
+    def update(self, row: Row) -> float:
         """Shows a row of metrics; returns the images a second since the one before."""
         now = time.perf_counter()
         step = row["step"]

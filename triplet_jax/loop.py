@@ -11,7 +11,7 @@ import jax
 
 from triplet_jax import health
 from triplet_jax.checkpoint import Checkpoints
-from triplet_jax.logging import Progress, RowFile, TensorBoard
+from triplet_jax.logging import Progress, Row, RowFile, TensorBoard
 from triplet_jax.train_step import TrainState
 
 
@@ -130,10 +130,10 @@ def train(
     return state
 
 
-def _finite_rows(waiting: Sequence[tuple[int, Any]], learning_rate) -> list[dict[str, float]]:
+def _finite_rows(waiting: Sequence[tuple[int, Any]], learning_rate) -> list[Row]:
     rows = []
     for step, metrics in jax.device_get(list(waiting)):
-        row: dict[str, float] = {"step": step + 1}
+        row: Row = {"step": step + 1}
         row |= {name: float(value) for name, value in sorted(metrics.items())}
         row["learning_rate"] = float(learning_rate(step))
         health.check_finite(row)

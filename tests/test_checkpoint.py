@@ -1,0 +1,130 @@
+"""Checkpoints are kept, restored as they were, and found out when they are damaged."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from triplet_jax import errors
+from triplet_jax.checkpoint import Checkpoints, DamagedError
+
+# Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def state(step):
+    return {"step": jnp.int32(step), "w": jnp.arange(5000, dtype=jnp.float32) + step, "none": None}
+
+
+def save(folder, steps, scores=None):
+    checkpoints = Checkpoints(folder)
+    for step in steps:
+        checkpoints.save(step, state(step), (scores or {}).get(step))
+    checkpoints.wait()
+    return checkpoints
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_the_two_latest_and_the_best_are_kept(tmp_path):
+    checkpoints = save(tmp_path, [1, 2, 3, 4, 5], {1: 0.1, 2: 0.9, 3: 0.2, 4: 0.3, 5: 0.4})
+    assert checkpoints.steps == [2, 4, 5]
+    step, best = Checkpoints(tmp_path, read_only=True).restore_best(state(0))
+    assert step == 2
+    same(best, state(2))
+
+
+def test_without_scores_the_latest_is_the_best(tmp_path):
+    step, _ = save(tmp_path, [1, 2, 3]).restore_best(state(0))
+    assert step == 3
+
+
+def test_a_state_without_a_score_is_never_the_best(tmp_path):
+    step, _ = save(tmp_path, [1, 2, 3], {1: 0.0, 2: -0.5}).restore_best(state(0))
+    assert step == 1
+
+
+def test_the_latest_is_restored_as_it_was(tmp_path):
+    save(tmp_path, [1, 2])
+    same(Checkpoints(tmp_path).restore_latest(state(0)), state(2))
+
+
+def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(state(0)) is None
+    with pytest.raises(errors.InputError, match="holds no checkpoint. Train first"):
+        checkpoints.restore_best(state(0))
+
+
+def files_of(folder, step):
+    return sorted(p for p in (folder / str(step)).rglob("*") if p.is_file() and p.stat().st_size)
+
+
+def largest(folder, step):
+    return max(files_of(folder, step), key=lambda path: path.stat().st_size)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, lambda path: path.unlink()])
+def test_a_damaged_latest_is_reported_and_the_one_before_used(damage, tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [1, 2, 3])
+    damage(largest(folder, 3))
+    said = []
+    checkpoints = Checkpoints(folder, report=said.append)
+    same(checkpoints.restore_latest(state(0)), state(2))
+    assert "step 3" in said[0]
+    assert "going back to the one before" in said[0]
+    # Set aside, not lost; and the step can be saved again.
+    assert (tmp_path / "damaged_checkpoints" / "3").is_dir()
+    checkpoints.save(3, state(3))
+    checkpoints.wait()
+    same(checkpoints.restore_latest(state(0)), state(3))
+
+
+def test_damage_of_any_file_gives_a_whole_state_or_is_noticed(tmp_path):
+    for number in range(len(files_of(*_saved(tmp_path / "probe")))):
+        folder, step = _saved(tmp_path / str(number))
+        flip_a_bit(files_of(folder, step)[number])
+        found = Checkpoints(folder, report=lambda _: None).restore_latest(state(0))
+        same(found, state(int(found["step"])))
+
+
+def _saved(folder):
+    save(folder, [1, 2])
+    return folder, 2
+
+
+def test_values_that_changed_on_the_way_are_noticed(tmp_path):
+    """Whatever the file format would let through, the digest does not."""
+    save(tmp_path, [1])
+    digest = tmp_path / "1" / "digest" / "metadata"
+    digest.write_text('{"sha256": "0"}')
+    with pytest.raises(DamagedError, match="its digest differs"):
+        Checkpoints(tmp_path).restore(1, state(0))
+
+
+def test_when_all_are_damaged_the_run_is_refused(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [1, 2])
+    for step in (1, 2):
+        truncate(largest(folder, step))
+    with pytest.raises(errors.InputError, match="Every checkpoint in .* is damaged"):
+        Checkpoints(folder, report=lambda _: None).restore_latest(state(0))
+
+
+def test_a_half_written_checkpoint_is_none(tmp_path):
+    save(tmp_path, [1])
+    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    assert Checkpoints(tmp_path).steps == [1]
