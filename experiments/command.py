@@ -65,18 +65,23 @@ def _parse(argv):
         return rest
     except (KeyError, AttributeError) as error:
         # An override of a field that the config does not have.
-        known = build.flat(base.get_config())
-        for argument in argv:
-            field = argument.lstrip("-").partition("=")[0]
-            if field.startswith("config."):
-                try:
-                    errors.check_known(field, argument.partition("=")[2], _fields(known))
-                except errors.InputError as unknown:
-                    _leave(str(unknown), REFUSED)
-        _leave(str(error), REFUSED)
+        _leave(_unknown_field(argv) or str(error), REFUSED)
     except (flags.Error, OSError) as error:
         # A config file that raises is reported with its traceback; its last line says why.
         _leave(str(error).strip().splitlines()[-1], REFUSED)
+
+
+def _unknown_field(argv):
+    """What to say of the first --config.FIELD that is none."""
+    for argument in argv:
+        name = argument.lstrip("-").partition("=")[0]
+        if name.startswith("config."):
+            try:
+                known = build.flat(base.get_config())
+                errors.check_known("config field", name.removeprefix("config."), known)
+            except errors.InputError as unknown:
+                return str(unknown)
+    return None
 
 
 def _leave(message, status):

@@ -454,7 +454,7 @@ def arrays(
       InputError: the file, its keys, shapes or types are not these, or a value is not finite.
     """
     errors.check_known("dataset.split_by", split_by, ("image", "class"))
-    x, y = _read_xy(path)
+    x, y = read_arrays(path, ("x", "y"), field="dataset.path")
     is_images = x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)
     is_features = np.issubdtype(x.dtype, np.floating) and x.ndim == 2
     if not (is_images or is_features):
@@ -486,25 +486,32 @@ def arrays(
     return Dataset(x, labels, split, tuple(map(str, names)))
 
 
-def _read_xy(path):
+def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarray]:
+    """Arrays of an .npz file, by name.
+
+    Args:
+      path: the file.
+      names: of the arrays.
+      field: what the file is called in messages.
+
+    Raises:
+      InputError: it cannot be read, or lacks one of them.
+    """
     if not os.path.isfile(path):
-        raise errors.InputError(f"dataset.path={path!r} is not a file. Give an .npz with x and y.")
+        raise errors.InputError(f"{field}={path!r} is not a file. Give an .npz with {names}.")
     try:
         # Without pickle: a file that someone shared must not be able to run code.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            missing = {"x", "y"} - set(file)
-            if missing:
-                raise errors.InputError(
-                    f"dataset.path={path!r} has the keys {sorted(file)}; it lacks"
-                    f" {sorted(missing)}. Save it with numpy.savez(path, x=..., y=...)."
-                )
-            return file["x"], file["y"]
-    except errors.InputError:  # a ValueError too, and said already
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            missing = sorted(set(names) - set(file))
+            arrays = [file[name] for name in names if name not in missing]
+            present = sorted(file)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise errors.InputError(
-            f"dataset.path={path!r} cannot be read as an .npz file: {error}"
+            f"{field}={path!r} cannot be read as an .npz file: {error}"
         ) from error
+    if missing:
+        raise errors.InputError(f"{field}={path!r} lacks {missing}; it has the keys {present}.")
+    return arrays
 
 
 def quarter_turns_as_classes(dataset: Dataset) -> Dataset:

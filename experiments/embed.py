@@ -1,0 +1,81 @@
+"""Embeds a folder of images with a trained run.
+
+python -m experiments.embed --workdir=runs/mine --images=FOLDER --output=mine.npz
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from experiments import build, command, evaluate
+from triplet_jax import data, embedding, errors, train_step
+
+IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
+OUTPUT = flags.DEFINE_string("output", None, "File to write: .npz with embeddings and paths.")
+BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no images: refuse, skip.")
+
+
+def main() -> None:
+    workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
+    folder = pathlib.Path(command.required(IMAGES, "a folder of images"))
+    output = pathlib.Path(command.required(OUTPUT, "the .npz file to write"))
+    if not folder.is_dir():
+        raise errors.InputError(f"--images={folder} is not a folder.")
+    if output.suffix != ".npz" or not output.absolute().parent.is_dir():
+        raise errors.InputError(f"--output={output} must be an .npz file in a folder that exists.")
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] != "."]
+    files = data.keep_images(files, BAD_IMAGES.value)
+    if not files:
+        raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
+    embed = make_image_embedder(workdir.absolute())
+    embeddings = embed([str(file) for file in files])
+    np.savez_compressed(
+        output,
+        embeddings=embeddings,
+        paths=np.array([str(file) for file in files]),
+        # The folder that an image lies in, which for class folders is its class.
+        labels=np.array([file.parent.name for file in files]),
+    )
+    print(f"{len(files)} embeddings of {embeddings.shape[1]} values written to {output}")
+
+
+def make_image_embedder(workdir: pathlib.Path):
+    """A function from image files to embeddings, with the best checkpoint of a run.
+
+    Raises:
+      InputError: there is no run, or it was not trained on images.
+    """
+    config = evaluate.read_config(workdir)
+    form = image_form(config)
+    encoder, state, checkpoints = evaluate.load_run(
+        config, workdir, (form.size, form.size, form.channels)
+    )
+    _, best = checkpoints.restore_best(state)
+    variables = train_step.replicate(best.variables)
+    embed = embedding.make_embed(encoder, batch=64)
+    return lambda files: embed(variables, data.Images(files, form))
+
+
+def image_form(config) -> data.ImageForm:
+    """What a run's images look like to its encoder.
+
+    Raises:
+      InputError: the run was not trained on square images.
+    """
+    c = config.dataset
+    if c.name == "digits":
+        return data.ImageForm(size=8, channels=1)
+    if c.name == "arrays":
+        shape = build.dataset(config).input_shape
+        if len(shape) != 3 or shape[0] != shape[1]:
+            raise errors.InputError(
+                f"This run was trained on inputs of shape {shape}, not on square images, so that"
+                " it cannot embed images."
+            )
+        return data.ImageForm(size=shape[0], channels=shape[2])
+    return data.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
+
+
+if __name__ == "__main__":
+    command.run(main)

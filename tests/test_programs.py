@@ -1,0 +1,318 @@
+"""The programs, as a person uses them: results, refusals, and one's own images."""
+
+import json
+import subprocess
+
+import numpy as np
+import PIL.Image
+import programs
+import pytest
+import sklearn.datasets
+
+from experiments import evaluate, train
+from triplet_jax import logging
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run, with eight devices and the average of the weights."""
+    workdir = tmp_path_factory.mktemp("run")
+    done = programs.run(
+        "train",
+        f"--workdir={workdir}",
+        devices=8,
+        optimizer__average_decay=0.9,
+        optimizer__clip_norm=1.0,
+        optimizer__warmup_steps=20,
+        log__tensorboard=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_run_leaves_what_the_readme_says(trained):
+    workdir, _ = trained
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "embeddings.npz",
+        "metrics.jsonl",
+        "result.json",
+        "tensorboard",
+        "timing.jsonl",
+    }
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["mining"]["miner"] == "semi_hard"
+    rows = logging.read_rows(workdir / "metrics.jsonl")
+    training = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in training] == list(range(10, 241, 10))
+    assert {"active_fraction", "num_valid", "learning_rate", "grad_norm"} <= set(training[0])
+    assert [row["step"] for row in rows if "validation/map_at_r" in row] == [60, 120, 180, 240]
+    with np.load(workdir / "embeddings.npz", allow_pickle=False) as saved:
+        assert saved["embeddings"].shape == (1797, 16)
+        np.testing.assert_allclose(np.linalg.norm(saved["embeddings"], axis=1), 1, rtol=1e-4)
+        assert set(saved["split"]) == {"train", "validation", "test"}
+
+
+def test_the_result_names_its_protocol_and_beats_raw_pixels(trained):
+    workdir, printed = trained
+    result = json.loads((workdir / "result.json").read_text())
+    ours, raw = (result[which]["retrieval"]["map_at_r"] for which in ("embedding", "raw_pixels"))
+    assert ours > raw + 0.2
+    assert {"protocol", "versions", "seed", "device", "evaluation_seconds"} <= set(result)
+    assert result["device"].startswith("8 x")
+    assert f"{ours:.3f}" in printed
+    assert f"{raw:.3f}" in printed
+
+
+def test_a_run_prints_no_warnings(trained):
+    _, printed = trained
+    assert "warning" not in printed.lower()
+
+
+# -- refusals
+
+
+def refused(done, *words):
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"train__stepz": 5}, ["'train.stepz' is not known", "Did you mean 'train.steps'"]),
+        ({"trian__steps": 5}, ["'trian.steps' is not known", "'train.steps'"]),
+        ({"mining__miner": "semi-hard"}, ["mining.miner='semi-hard'", "Did you mean 'semi_hard'"]),
+        ({"loss__metric": "euclidian"}, ["loss.metric='euclidian'", "Did you mean 'euclidean'"]),
+        ({"dataset__name": "digit"}, ["dataset.name='digit'", "Did you mean 'digits'"]),
+        ({"model__name": "conv5"}, ["model.name='conv5'", "conv4"]),
+        ({"batch__classes": 11}, ["batch.classes=11", "the 10 training classes"]),
+        ({"batch__per_class": 1}, ["batch.per_class=1", "at least 2"]),
+        ({"batch__per_class": 500}, ["batch.per_class=500", "fewer images", "'0' (", "'drop'"]),
+        ({"train__steps": "many"}, ["config.train.steps=many"]),
+        ({"train__steps": 0}, ["train.steps=0", "at least 1"]),
+        ({"loss__margin": -1.0}, ["loss.margin=-1.0", "at least 0"]),
+        ({"loss__margin": "nan"}, ["loss.margin=nan", "finite"]),
+        ({"optimizer__learning_rate": 0.0}, ["optimizer.learning_rate=0.0", "more than 0"]),
+        ({"optimizer__warmup_steps": 240}, ["optimizer.warmup_steps=240", "train.steps=240"]),
+        ({"dataset__test_fraction": 0.9, "dataset__validation_fraction": 0.2}, ["below 1"]),
+        ({"dataset__name": "arrays", "dataset__path": "nowhere.npz"}, ["'nowhere.npz'", "x"]),
+        ({"dataset__name": "folder", "dataset__path": "nowhere"}, ["'nowhere' is not a folder"]),
+    ],
+)
+def test_bad_fields_are_refused_at_launch(fields, words, tmp_path):
+    refused(programs.run("train", f"--workdir={tmp_path / 'run'}", **fields), *words)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
+    done = programs.run("train", f"--workdir={tmp_path}", devices=7)
+    refused(done, "batch.classes=10 times batch.per_class=8 is 80", "7 devices")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--wokdir=x"], ["wokdir", "workdir"]),
+        ([], ["--workdir is missing"]),
+        (["--workdir=/proc/nowhere"], ["/proc/nowhere", "cannot be written"]),
+        (["--workdir=x", "extra"], ["'extra'"]),
+    ],
+)
+def test_bad_flags_are_refused(flags, words):
+    refused(programs.run("train", *flags), *words)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("configs/digits.py:semihard", ["'semihard'", "semi_hard"]),
+        ("configs/digit.py", ["configs/digit.py"]),
+    ],
+)
+def test_bad_configs_are_refused(config, words, tmp_path):
+    refused(programs.run("train", f"--workdir={tmp_path}", config=config), *words)
+
+
+def test_data_that_were_not_prepared_are_refused_with_the_command(tmp_path):
+    done = programs.run(
+        "train",
+        f"--workdir={tmp_path / 'run'}",
+        config="configs/omniglot.py",
+        dataset__data_dir=tmp_path / "none",
+    )
+    refused(done, "'omniglot' is not prepared", "download_and_prepare()", "tensorflow")
+
+
+def test_another_config_in_a_workdir_is_refused_showing_the_fields(trained):
+    workdir, _ = trained
+    done = programs.run("train", f"--workdir={workdir}", devices=8, loss__margin=0.3)
+    refused(done, "another config", "loss.margin: 0.1 there, 0.3 now", "log.tensorboard")
+
+
+@pytest.mark.parametrize("program", ["evaluate", "embed"])
+def test_a_folder_without_a_run_is_refused(program, tmp_path):
+    flags = [f"--workdir={tmp_path}"]
+    if program == "embed":
+        (tmp_path / "images").mkdir()
+        PIL.Image.new("L", (9, 9)).save(tmp_path / "images" / "x.png")
+        flags += [f"--images={tmp_path / 'images'}", f"--output={tmp_path / 'out.npz'}"]
+    refused(programs.run(program, *flags), "holds no run", "experiments.train")
+
+
+def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
+    done = programs.run(
+        "train",
+        f"--workdir={tmp_path}",
+        model__normalize=False,
+        optimizer__name="sgd",
+        optimizer__learning_rate=1e25,
+        model__norm="group",
+    )
+    assert done.returncode == 1
+    assert "is not finite" in done.stderr
+    assert "learning rate" in done.stderr
+    assert "last good checkpoint" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", disk], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount the small disk that this test fills")
+    try:
+        done = programs.run("train", f"--workdir={disk / 'run'}", model__width=32)
+        refused(done, "the disk is full", "run the same command again")
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        again = programs.run("train", f"--workdir={disk / 'run'}", model__width=32)
+        assert again.returncode == 0, again.stderr
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+# -- one's own images
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory):
+    """A folder as a user may have it: PNG and JPEG, several sizes, a class a folder."""
+    root = tmp_path_factory.mktemp("images")
+    bunch = sklearn.datasets.load_digits()
+    names = ("zero", "one", "two", "three")
+    for i in range(400):
+        if bunch.target[i] < 4:
+            folder = root / names[bunch.target[i]]
+            folder.mkdir(exist_ok=True)
+            image = PIL.Image.fromarray((bunch.images[i] * 15).astype(np.uint8))
+            size = 16 + i % 5
+            image.resize((size, size + i % 3)).save(folder / f"{i}.{'jpg' if i % 2 else 'png'}")
+    return root
+
+
+def test_own_images_are_trained_embedded_and_searched(own_images, tmp_path):
+    workdir, gallery = tmp_path / "run", tmp_path / "mine.npz"
+    done = programs.run(
+        "train",
+        f"--workdir={workdir}",
+        config="configs/folder.py",
+        dataset__path=own_images,
+        dataset__image_size=16,
+        batch__classes=4,
+        augment__flip=False,
+    )
+    assert done.returncode == 0, done.stderr
+    done = programs.run(
+        "embed", f"--workdir={workdir}", f"--images={own_images}", f"--output={gallery}"
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(gallery, allow_pickle=False) as saved:
+        assert saved["embeddings"].shape == (len(saved["paths"]), 16)
+        assert set(saved["labels"]) == {"zero", "one", "two", "three"}
+        query = saved["paths"][0]
+    done = programs.run(
+        "search", f"--workdir={workdir}", f"--gallery={gallery}", f"--query={query}"
+    )
+    assert done.returncode == 0, done.stderr
+    first = next(line for line in done.stdout.splitlines() if " 1 " in line)
+    assert "0.000" in first
+    assert own_images.joinpath(query).parent.name in first
+
+
+def test_files_that_are_no_images_are_refused_or_skipped(own_images, tmp_path):
+    folder = tmp_path / "images"
+    subprocess.run(["cp", "-r", own_images, folder], check=True)
+    (folder / "one" / "notes.txt").write_text("hello")
+    fields = {
+        "config": "configs/folder.py",
+        "dataset__path": folder,
+        "dataset__image_size": 8,
+        "batch__classes": 4,
+        "train__steps": 3,
+        "log__every": 1,
+    }
+    refused(programs.run("train", f"--workdir={tmp_path / 'a'}", **fields), "notes.txt", "'skip'")
+    skipping = programs.run(
+        "train", f"--workdir={tmp_path / 'b'}", dataset__bad_images="skip", **fields
+    )
+    assert skipping.returncode == 0, skipping.stderr
+
+
+@pytest.mark.parametrize("split_by", ["image", "class"])
+def test_arrays_of_features_train_an_mlp(split_by, tmp_path):
+    bunch = sklearn.datasets.load_digits()
+    np.savez(tmp_path / "data.npz", x=bunch.data, y=bunch.target)
+    done = programs.run(
+        "train",
+        f"--workdir={tmp_path / 'run'}",
+        dataset__name="arrays",
+        dataset__path=tmp_path / "data.npz",
+        dataset__split_by=split_by,
+        dataset__validation_fraction=0.2,
+        batch__classes=4,
+        model__name="mlp",
+        model__width=64,
+        augment__shift=0.0,
+        augment__rotate=0.0,
+        augment__scale=0.0,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["embedding"]["retrieval"]["map_at_r"] > 0.5
+
+
+def test_omniglot_trains_streamed_and_resident(omniglot_dir, tmp_path):
+    losses = []
+    for placement in ("device", "stream"):
+        workdir = tmp_path / placement
+        done = programs.run(
+            "train",
+            f"--workdir={workdir}",
+            config="configs/omniglot.py",
+            dataset__data_dir=omniglot_dir,
+            dataset__placement=placement,
+            train__steps=4,
+            log__every=1,
+        )
+        assert done.returncode == 0, done.stderr
+        rows = logging.read_rows(workdir / "metrics.jsonl")
+        losses.append([row["loss"] for row in rows if "loss" in row])
+        result = json.loads((workdir / "result.json").read_text())
+        assert result["embedding"]["retrieval"]["queries"] == 13180
+        assert "few_shot_1_within_group" in result["embedding"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_every_name_that_is_shown_is_measured(trained):
+    workdir, _ = trained
+    result = json.loads((workdir / "result.json").read_text())
+    shown = [pair for pair in evaluate.SHOWN.values() if "group" not in pair[0]]
+    assert all(metric in result["embedding"][part] for part, metric in shown)
+    assert callable(train.train)
