@@ -1,0 +1,51 @@
+"""Draws the test split of a run as raw inputs and as embeddings, side by side.
+
+    python -m experiments.picture --workdir=runs/digits --output=digits.png
+"""
+
+import json
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from absl import flags
+
+from experiments import build, command, evaluate
+from triplet_jax import analysis, errors
+
+OUTPUT = flags.DEFINE_string("output", None, "The .png file to write.")
+
+
+def main() -> None:
+    workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
+    output = pathlib.Path(command.required(OUTPUT, "the .png file to write"))
+    config = evaluate.read_config(workdir)
+    result_file, embeddings_file = workdir / "result.json", workdir / "embeddings.npz"
+    if not (result_file.exists() and embeddings_file.exists()):
+        raise errors.InputError(
+            f"--workdir={workdir} holds no evaluation. Make one:"
+            f" python -m experiments.evaluate --workdir={workdir}"
+        )
+    result = json.loads(result_file.read_text())
+    test = build.dataset(config).only("test")
+    with np.load(embeddings_file, allow_pickle=False) as saved:
+        embedded = saved["embeddings"][saved["split"] == "test"]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
+    sides = (
+        ("raw pixels", "raw_pixels", evaluate.raw_inputs(test)),
+        (f"embedding, {config.mining.miner}", "embedding", embedded),
+    )
+    for side, (title, key, vectors) in zip(axes, sides, strict=True):
+        analysis.draw_map(side, vectors, test.labels, class_names=test.class_names)
+        score = result[key]["retrieval"]["map_at_r"]
+        side.set_title(f"{title}: MAP@R {score:.3f}")
+    figure.savefig(output, dpi=130)
+    print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    command.run(main)
