@@ -1,6 +1,6 @@
 """Draws the test split of a run as raw inputs and as embeddings, side by side.
 
-    python -m experiments.picture --workdir=runs/digits --output=digits.png
+python -m experiments.picture --workdir=runs/digits --output=digits.png
 """
 
 import json

@@ -43,7 +43,7 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     progress.say("a line")
     progress.close()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("step 50/100  loss 0.2500  active 50.0%")
-    assert "img/s" in lines[0]
-    assert "ETA" in lines[0]
-    assert lines[1] == "a line"
+    assert lines[1].startswith("step 50/100  loss 0.2500  active 50.0%")
+    assert "img/s" in lines[1]
+    assert "ETA" in lines[1]
+    assert lines[2] == "a line"

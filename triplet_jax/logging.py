@@ -126,6 +126,12 @@ class Progress:
                 "training", total=steps, completed=first_step, numbers="compiling"
             )
             self._bar.start()
+        else:
+            print("compiling the first step", flush=True)
+
+    def restart_clock(self, step: int) -> None:
+        """Forgets the time until now, so that compiling does not count as training."""
+        self._last_step, self._last_time = step, time.perf_counter()
 
     def update(self, row: Row) -> float:
         """Shows a row of metrics; returns the images a second since the one before."""

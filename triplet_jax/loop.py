@@ -93,13 +93,16 @@ def train(
     Raises:
       NotFiniteError: a number is NaN or infinite; no checkpoint was made of such a state.
     """
-    step = int(state.step)
+    step = first_step = int(state.step)
     warned = False
     waiting: list[tuple[int, Any]] = []
     while step < schedule.steps and stop.signal is None:
         state, metrics = take_step(state)
         waiting.append((step, metrics))
         step += 1
+        if step == first_step + 1:
+            jax.block_until_ready(metrics)
+            progress.restart_clock(step)
         logs = step % schedule.log_every == 0 or step == schedule.steps
         evaluates = step % schedule.evaluate_every == 0 or step == schedule.steps
         if not (logs or evaluates or stop.signal):
