@@ -5,6 +5,7 @@
 The same command continues a run that was stopped or killed.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -98,10 +99,10 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     )
     stop = loop.Stop()
     try:
-        with stop.listening():
+        with stop.listening(), contextlib.ExitStack() as resources:
             state = loop.train(
                 state,
-                make_take_step(config, step, examples, first_step),
+                make_take_step(config, step, examples, first_step, resources),
                 schedule=loop.Schedule(
                     steps=config.train.steps,
                     log_every=config.log.every,
@@ -142,8 +143,13 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
 
 
-def make_take_step(config, step, examples: data.Dataset, first_step: int):
-    """A function from one state to the next, over all devices, that finds its own batch."""
+def make_take_step(
+    config, step, examples: data.Dataset, first_step: int, resources: contextlib.ExitStack
+):
+    """A function from one state to the next, over all devices, that finds its own batch.
+
+    `resources` ends the processes that load a stream.
+    """
     devices = jax.local_device_count()
     classes, per_class = config.batch.classes, config.batch.per_class
     if config.dataset.placement == "device":
@@ -162,6 +168,7 @@ def make_take_step(config, step, examples: data.Dataset, first_step: int):
         per_class=per_class,
         workers=config.dataset.workers,
     )
+    resources.callback(batches.close)
     lifted = train_step.over_devices(step)
 
     def take_step(state):

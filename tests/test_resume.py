@@ -40,7 +40,7 @@ def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, 
         process = programs.start("train", f"--workdir={tmp_path}", **fields)
         programs.wait_until(lambda reached=reached: reached(tmp_path), process)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=60)  # its workers, too, have let go of the pipe
         assert not (tmp_path / "result.json").exists(), moment
     done = programs.run("train", f"--workdir={tmp_path}", **fields)
     assert done.returncode == 0, done.stderr
@@ -73,7 +73,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undistu
     process = programs.start("train", f"--workdir={tmp_path}", **fields)
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 190, process)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     newest = max((int(n) for n in checkpoints(tmp_path) if n.isdigit()), default=0)
     folder = tmp_path / "checkpoints" / str(newest)
     largest = max(folder.rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)

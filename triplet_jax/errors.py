@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 20
+
 
 class InputError(ValueError):
     """Input that is refused: the message names the field, the value, what is allowed and the fix.
@@ -22,4 +24,6 @@ def check_known(field: str, value: str, allowed: Iterable[str]) -> None:
         return
     near = difflib.get_close_matches(str(value), allowed, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise InputError(f"{field}={value!r} is not known.{hint} Allowed: {', '.join(allowed)}.")
+    if not near or len(allowed) <= MOST_LISTED:
+        hint += f" Allowed: {', '.join(allowed)}."
+    raise InputError(f"{field}={value!r} is not known.{hint}")

@@ -6,7 +6,10 @@ a batch) and in jax (inside a compiled step, for data that live on the device), 
 result: its random numbers come from a counter-based generator written for either.
 """
 
-from collections.abc import Iterator
+import multiprocessing.connection
+import os
+import signal
+import threading
 from typing import NamedTuple
 
 import grain
@@ -182,7 +185,7 @@ def stream(
     workers: int,
     shard: int = 0,
     shards: int = 1,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> grain.DatasetIterator:
     """Loads one batch after the other in worker processes, ahead of their use.
 
     Args:
@@ -196,8 +199,9 @@ def stream(
       shard: which host this is.
       shards: how many hosts there are; each loads an equal part of every batch.
 
-    Yields:
-      The inputs and the labels of this host's part, in the order of the steps.
+    Returns:
+      An iterator over pairs of the inputs and the labels of this host's part, in the order
+      of the steps. Its `close()` ends the workers.
     """
     source = _Batches(dataset, seed, steps, classes, per_class, shard, shards)
     batches = grain.MapDataset.source(source)[first_step:].to_iter_dataset(
@@ -206,8 +210,23 @@ def stream(
     if workers > 0:
         if not flags.FLAGS.is_parsed():  # grain reads flags, which a notebook does not parse
             flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker
+        )
     return iter(batches)
+
+
+def _start_worker(worker: int, workers: int) -> None:
+    """Ties a worker's life to that of the run's own process."""
+    # A Ctrl-C in a terminal reaches the workers too, and they would answer with tracebacks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def leave_with_the_run():
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    # A run that is killed cannot end its workers; they would wait for it for ever.
+    threading.Thread(target=leave_with_the_run, daemon=True).start()
 
 
 def resident(dataset: data.Dataset) -> tuple[ClassIndex, Array, Array]:
