@@ -15,6 +15,7 @@ from triplet_jax import (
     data,
     distances,
     errors,
+    images,
     losses,
     mining,
     models,
@@ -133,7 +134,7 @@ def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
         return data.digits(**split)
     if c.name == "arrays":
         return data.arrays(c.path, split_by=c.split_by, **split)
-    form = data.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
+    form = images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
     if c.name == "folder":
         return data.folder(c.path, form=form, split_by=c.split_by, bad_images=c.bad_images, **split)
     return data.from_tfds(c.name, data_dir=c.data_dir, form=form, split_by=c.split_by, **split)
@@ -143,7 +144,7 @@ def training_split(config: ml_collections.ConfigDict, everything: data.Dataset) 
     """The examples that batches are drawn from."""
     train = everything.only("train")
     if config.dataset.placement == "device":
-        train = dataclasses.replace(train, inputs=data.load(train.inputs))
+        train = dataclasses.replace(train, inputs=images.load(train.inputs))
     if config.dataset.turns_as_classes:
         if len(train.input_shape) != 3 or train.input_shape[0] != train.input_shape[1]:
             raise errors.InputError(

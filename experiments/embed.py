@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 
 from experiments import build, command, evaluate
-from triplet_jax import data, embedding, errors, train_step
+from triplet_jax import embedding, errors, images, train_step
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
 OUTPUT = flags.DEFINE_string("output", None, "File to write: .npz with embeddings and paths.")
@@ -25,7 +25,7 @@ def main() -> None:
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise errors.InputError(f"--output={output} must be an .npz file in a folder that exists.")
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] != "."]
-    files = data.keep_images(files, BAD_IMAGES.value)
+    files = images.keep_images(files, BAD_IMAGES.value)
     if not files:
         raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
     embed = make_image_embedder(workdir.absolute())
@@ -54,10 +54,10 @@ def make_image_embedder(workdir: pathlib.Path):
     _, best = checkpoints.restore_best(state)
     variables = train_step.replicate(best.variables)
     embed = embedding.make_embed(encoder, batch=64)
-    return lambda files: embed(variables, data.Images(files, form))
+    return lambda files: embed(variables, images.Images(files, form))
 
 
-def image_form(config) -> data.ImageForm:
+def image_form(config) -> images.ImageForm:
     """What a run's images look like to its encoder.
 
     Raises:
@@ -65,7 +65,7 @@ def image_form(config) -> data.ImageForm:
     """
     c = config.dataset
     if c.name == "digits":
-        return data.ImageForm(size=8, channels=1)
+        return images.ImageForm(size=8, channels=1)
     if c.name == "arrays":
         shape = build.dataset(config).input_shape
         if len(shape) != 3 or shape[0] != shape[1]:
@@ -73,8 +73,8 @@ def image_form(config) -> data.ImageForm:
                 f"This run was trained on inputs of shape {shape}, not on square images, so that"
                 " it cannot embed images."
             )
-        return data.ImageForm(size=shape[0], channels=shape[2])
-    return data.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
+        return images.ImageForm(size=shape[0], channels=shape[2])
+    return images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import rich.table
 
 from configs import base
 from experiments import build, command
-from triplet_jax import data, embedding, errors, evaluation, logging, models, train_step
+from triplet_jax import data, embedding, errors, evaluation, images, logging, models, train_step
 from triplet_jax.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -145,7 +145,7 @@ def evaluate(
 
 def raw_inputs(test: data.Dataset) -> np.ndarray:
     """The inputs themselves as vectors of length 1, the floor for any embedding."""
-    raw = data.load(test.inputs).reshape(len(test), -1).astype(np.float32)
+    raw = images.load(test.inputs).reshape(len(test), -1).astype(np.float32)
     return raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
 
 

@@ -11,7 +11,7 @@ import rich.table
 from absl import flags
 
 from experiments import command, embed
-from triplet_jax import data, errors, evaluation
+from triplet_jax import data, errors, evaluation, images
 
 GALLERY = flags.DEFINE_string("gallery", None, "The .npz file that experiments.embed wrote.")
 QUERY = flags.DEFINE_string("query", None, "The image to look for.")
@@ -22,7 +22,7 @@ def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     gallery = read_gallery(command.required(GALLERY, "a file that experiments.embed wrote"))
     query = pathlib.Path(command.required(QUERY, "the image to look for"))
-    data.keep_images([query], "refuse")
+    images.keep_images([query], "refuse")
     if NEIGHBOURS.value < 1:
         raise errors.InputError(f"--neighbours={NEIGHBOURS.value} must be at least 1.")
     embedding = embed.make_image_embedder(workdir.absolute())([str(query)])

@@ -6,9 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from triplet_jax import data, errors
+from triplet_jax import data, errors, images
 
-FORM = data.ImageForm(size=8, channels=3)
+FORM = images.ImageForm(size=8, channels=3)
 SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
 
 
@@ -79,10 +79,10 @@ def test_an_image_is_scaled_and_its_middle_cut_out():
     pixels[:, 10:30] = 200
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "png")
-    found = data.ImageForm(size=10, channels=1).read(file.getvalue())
+    found = images.ImageForm(size=10, channels=1).read(file.getvalue())
     assert found.shape == (10, 10, 1)
     assert (found[:, 1:-1] == 200).all()
-    inverted = data.ImageForm(size=10, channels=1, invert=True).read(file.getvalue())
+    inverted = images.ImageForm(size=10, channels=1, invert=True).read(file.getvalue())
     assert (inverted == 255 - found).all()
 
 
@@ -97,16 +97,16 @@ def test_every_kind_of_image_can_be_read(mode, tmp_path):
 
 
 def test_images_are_selected_and_turned_without_being_read(class_folders):
-    images = fold(class_folders).inputs
-    some = images[np.array([5, 0])]
+    everything = fold(class_folders).inputs
+    some = everything[np.array([5, 0])]
     assert len(some) == 2
-    np.testing.assert_array_equal(some[0], images[5])
+    np.testing.assert_array_equal(some[0], everything[5])
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[0, 0] = 255
     PIL.Image.fromarray(pixels).save(class_folders / "corner.png")
-    corner = data.Images([str(class_folders / "corner.png")], FORM)
+    corner = images.Images([str(class_folders / "corner.png")], FORM)
     turned = corner.turned(np.array([3]))
-    np.testing.assert_array_equal(data.load(turned), np.rot90(pixels, 3)[None])
+    np.testing.assert_array_equal(images.load(turned), np.rot90(pixels, 3)[None])
 
 
 # -- folder
@@ -116,9 +116,9 @@ def test_a_folder_has_a_class_for_each_folder(class_folders):
     found = fold(class_folders)
     assert found.class_names == ("cat", "dog", "emu")
     np.testing.assert_array_equal(np.bincount(found.labels), [4, 4, 4])
-    assert data.load(found.inputs).shape == (12, 8, 8, 3)
+    assert images.load(found.inputs).shape == (12, 8, 8, 3)
     assert [len(found.only(split)) for split in data.SPLITS] == [6, 3, 3]
-    means = data.load(found.inputs).mean(axis=(1, 2, 3))
+    means = images.load(found.inputs).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(means, 80 * found.labels, atol=2)
 
 
@@ -164,8 +164,8 @@ def test_arrays_hold_features_or_images(tmp_path):
     assert features.inputs.dtype == np.float32
     assert features.class_names == ("10", "30")
     assert set(features.labels) == {0, 1}
-    images = np.zeros((16, 6, 6, 1), np.uint8)
-    assert data.arrays(save_arrays(tmp_path, x=images, y=y), **SPLIT).input_shape == (6, 6, 1)
+    pixels = np.zeros((16, 6, 6, 1), np.uint8)
+    assert data.arrays(save_arrays(tmp_path, x=pixels, y=y), **SPLIT).input_shape == (6, 6, 1)
 
 
 @pytest.mark.parametrize(
@@ -203,14 +203,14 @@ def test_files_that_are_no_npz_are_refused_and_not_run(content, tmp_path):
 
 def test_quarter_turns_are_new_classes(class_folders):
     lazy = fold(class_folders)
-    eager = dataclasses.replace(lazy, inputs=data.load(lazy.inputs))
+    eager = dataclasses.replace(lazy, inputs=images.load(lazy.inputs))
     turned, same = map(data.quarter_turns_as_classes, (eager, lazy))
     assert len(turned) == 48
     assert len(turned.class_names) == 12
     assert turned.class_names[4] == "dog turned 90"
     np.testing.assert_array_equal(turned.labels[12:24], eager.labels + 3)
     np.testing.assert_array_equal(turned.inputs[12], np.rot90(eager.inputs[0]))
-    np.testing.assert_array_equal(data.load(same.inputs), turned.inputs)
+    np.testing.assert_array_equal(images.load(same.inputs), turned.inputs)
 
 
 # -- tensorflow-datasets
@@ -220,7 +220,7 @@ OMNIGLOT = {"split_by": "official", "test_fraction": 0.0, "validation_fraction":
 
 
 def test_omniglot_has_unseen_classes_and_whole_alphabets(omniglot_dir):
-    form = data.ImageForm(size=28, channels=1, invert=True)
+    form = images.ImageForm(size=28, channels=1, invert=True)
     found = data.from_tfds("omniglot", data_dir=omniglot_dir, form=form, **OMNIGLOT)
     train, validation, test = (found.only(split) for split in data.SPLITS)
     assert len(found) == 32460
@@ -230,14 +230,14 @@ def test_omniglot_has_unseen_classes_and_whole_alphabets(omniglot_dir):
     alphabets = [set(found.groups[part.labels]) for part in (train, validation, test)]
     assert [len(a) for a in alphabets] == [27, 3, 20]
     assert not alphabets[0] & alphabets[1]
-    images = data.load(test.inputs[np.arange(50)])
-    assert images.shape == (50, 28, 28, 1)
+    pixels = images.load(test.inputs[np.arange(50)])
+    assert pixels.shape == (50, 28, 28, 1)
     # Light ink on dark, and little of it.
-    assert 0.02 < images.mean() / 255 < 0.2
+    assert 0.02 < pixels.mean() / 255 < 0.2
 
 
 def test_omniglot_by_class_takes_the_second_half_for_the_test(omniglot_dir):
-    form = data.ImageForm(size=28, channels=1)
+    form = images.ImageForm(size=28, channels=1)
     found = data.from_tfds(
         "omniglot", data_dir=omniglot_dir, form=form, **(OMNIGLOT | {"split_by": "class"})
     )

@@ -1,21 +1,18 @@
-"""Data sets: where they come from, how they are split, how an image is read."""
+"""Data sets: where they come from, and how they are split."""
 
 import dataclasses
-import io
 import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import PIL.Image
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int
 
 from triplet_jax import errors
+from triplet_jax.images import ImageForm, Images, keep_images
 
 SPLITS = ("train", "validation", "test")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Dataset:
         None where classes have no groups.
     """
 
-    inputs: "np.ndarray | Images"
+    inputs: np.ndarray | Images
     labels: Int[np.ndarray, "examples"]
     split: np.ndarray
     class_names: tuple[str, ...]
@@ -58,73 +55,6 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return tuple(self.inputs.shape[1:])
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageForm:
-    """The form that every image of a data set is brought to.
-
-    Args:
-      size: height and width in pixels: the image is scaled until its shorter side has this
-        length, and the middle is cut out.
-      channels: 1 for grey, 3 for colour.
-      invert: exchange black and white, so that ink on paper becomes light on dark.
-    """
-
-    size: int
-    channels: int
-    invert: bool = False
-
-    def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
-        """Decodes a JPEG or PNG, given as its bytes or its path."""
-        file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-        with PIL.Image.open(file) as image:
-            # A JPEG is decoded at the nearest larger size that is cheap.
-            image.draft(None, (self.size, self.size))
-            image = image.convert("L" if self.channels == 1 else "RGB")
-            scale = self.size / min(image.size)
-            width, height = (max(self.size, round(side * scale)) for side in image.size)
-            image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
-            left, top = (width - self.size) // 2, (height - self.size) // 2
-            image = image.crop((left, top, left + self.size, top + self.size))
-            pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
-        return 255 - pixels if self.invert else pixels
-
-
-class Images(Sequence):
-    """Images that are decoded when they are read. An array of positions selects some of them."""
-
-    def __init__(self, encoded: Sequence, form: ImageForm, positions=None, turns=None):
-        self._encoded = encoded
-        self._form = form
-        self._positions = np.arange(len(encoded)) if positions is None else positions
-        self._turns = np.zeros(len(self._positions), np.int8) if turns is None else turns
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self), self._form.size, self._form.size, self._form.channels
-
-    def __getitem__(self, which):
-        if isinstance(which, np.ndarray):
-            return Images(self._encoded, self._form, self._positions[which], self._turns[which])
-        pixels = self._form.read(self._encoded[int(self._positions[which])])
-        return np.rot90(pixels, self._turns[which])
-
-    def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
-        """The same images, each rotated by this many more quarter turns."""
-        return Images(self._encoded, self._form, self._positions, self._turns + turns)
-
-
-def load(inputs: "np.ndarray | Images") -> np.ndarray:
-    """All inputs as one array in memory, decoded in threads where they are not yet."""
-    if isinstance(inputs, np.ndarray):
-        return inputs
-    with ThreadPoolExecutor() as threads:
-        images = list(threads.map(inputs.__getitem__, range(len(inputs)), chunksize=64))
-    return np.stack(images) if images else np.zeros(inputs.shape, np.uint8)
 
 
 # -- splits ------------------------------------------------------------------------------
@@ -399,42 +329,6 @@ def folder(
         seed=seed,
     )
     return Dataset(Images([str(file) for file in files], form), labels, split, tuple(used))
-
-
-def keep_images(files: list[pathlib.Path], bad_images: str) -> list[pathlib.Path]:
-    """The files that can be read as images.
-
-    Every file is decoded once, a JPEG at an eighth of its size, so that one cut short is
-    found now and not in the middle of a run.
-
-    Raises:
-      InputError: some cannot be read, and `bad_images` is "refuse".
-    """
-    errors.check_known("dataset.bad_images", bad_images, ("refuse", "skip"))
-    with ThreadPoolExecutor() as threads:
-        faults = list(threads.map(_image_fault, files))
-    bad = [f"  {file}: {fault}" for file, fault in zip(files, faults, strict=True) if fault]
-    if bad and bad_images == "refuse":
-        more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
-        raise errors.InputError(
-            f"{len(bad)} of {len(files)} files cannot be read as images:\n"
-            + "\n".join(bad[:20])
-            + more
-            + "\nRemove them, or set dataset.bad_images='skip' to leave them out."
-        )
-    return [file for file, fault in zip(files, faults, strict=True) if not fault]
-
-
-def _image_fault(file: pathlib.Path) -> str:
-    if file.suffix.lower() not in IMAGE_SUFFIXES:
-        return f"is no {', '.join(IMAGE_SUFFIXES)} file"
-    try:
-        with PIL.Image.open(file) as image:
-            image.draft(None, (1, 1))
-            image.load()
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        return str(error)
-    return ""
 
 
 def arrays(

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from triplet_jax import collectives, data
+from triplet_jax import collectives, images
 from triplet_jax.models import Encoder
 from triplet_jax.train_step import as_floats
 
@@ -20,7 +20,7 @@ def make_embed(encoder: Encoder, *, batch: int = 512) -> Callable[..., Float[np.
         function is compiled once.
 
     Returns:
-      A function of the encoder's variables and of inputs (an array, or `data.Images`,
+      A function of the encoder's variables and of inputs (an array, or `images.Images`,
       which are decoded batch by batch). Embeddings come in the order of the inputs.
     """
     devices = jax.local_device_count()
@@ -35,7 +35,7 @@ def make_embed(encoder: Encoder, *, batch: int = 512) -> Callable[..., Float[np.
         parts = []
         for start in range(0, len(inputs), devices * rows):
             stop = min(start + devices * rows, len(inputs))
-            part = data.load(inputs[np.arange(start, stop)])
+            part = images.load(inputs[np.arange(start, stop)])
             shards = np.zeros((devices * rows, *part.shape[1:]), part.dtype)
             shards[: len(part)] = part
             embeddings = apply(variables, shards.reshape(devices, rows, *part.shape[1:]))

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Array, Int, UInt32
 
-from triplet_jax import data, errors
+from triplet_jax import data, errors, images
 
 CLASS_STREAM, IMAGE_STREAM = 0, 1
 
@@ -232,4 +232,4 @@ def _start_worker(worker: int, workers: int) -> None:
 def resident(dataset: data.Dataset) -> tuple[ClassIndex, Array, Array]:
     """What a compiled step needs to draw its own batches: class index, inputs and labels."""
     index = ClassIndex(*map(jnp.asarray, class_index(dataset.labels)))
-    return index, jnp.asarray(data.load(dataset.inputs)), jnp.asarray(dataset.labels)
+    return index, jnp.asarray(images.load(dataset.inputs)), jnp.asarray(dataset.labels)
