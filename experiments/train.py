@@ -85,21 +85,9 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     )
     embed = embedding.make_embed(encoder)
     validation = everything.only("validation")
-    rows = logging.RowFile(workdir / "metrics.jsonl", last_step=first_step)
-    timing = logging.RowFile(workdir / "timing.jsonl", last_step=first_step)
-    tensorboard = (
-        logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
-        if config.log.tensorboard
-        else None
-    )
-    progress = logging.Progress(
-        steps=config.train.steps,
-        first_step=first_step,
-        batch=config.batch.classes * config.batch.per_class,
-    )
     stop = loop.Stop()
-    try:
-        with stop.listening(), contextlib.ExitStack() as resources:
+    with stop.listening(), contextlib.ExitStack() as resources:
+        try:
             state = loop.train(
                 state,
                 make_take_step(config, step, examples, first_step, resources),
@@ -114,25 +102,12 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 margin=config.loss.margin,
                 penalty=config.loss.penalty,
                 checkpoints=checkpoints,
-                rows=rows,
-                timing=timing,
-                tensorboard=tensorboard,
-                progress=progress,
                 stop=stop,
+                **open_writers(config, workdir, first_step, resources),
             )
-            checkpoints.wait()
-    except health.NotFiniteError as error:
+        except health.NotFiniteError as error:
+            raise health.NotFiniteError(f"{error} {way_back(checkpoints, workdir)}") from error
         checkpoints.wait()
-        steps = checkpoints.steps
-        good = f"step {steps[-1]} in {workdir / 'checkpoints'}" if steps else "none was saved yet"
-        raise health.NotFiniteError(
-            f"{error} The last good checkpoint: {good}. Try a smaller optimizer.learning_rate or"
-            " optimizer.clip_norm=1.0 in a new --workdir."
-        ) from error
-    finally:
-        progress.close()
-        rows.close()
-        timing.close()
     if int(state.step) < config.train.steps:
         print(
             f"stopped by {stop.signal.name} and saved at step {int(state.step)} of"
@@ -141,6 +116,36 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         return
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
+
+
+def open_writers(config, workdir: pathlib.Path, first_step: int, resources) -> dict:
+    """What the loop writes to; `resources` closes them."""
+    writers = {
+        "rows": logging.RowFile(workdir / "metrics.jsonl", last_step=first_step),
+        "timing": logging.RowFile(workdir / "timing.jsonl", last_step=first_step),
+        "tensorboard": None,
+    }
+    if config.log.tensorboard:
+        writers["tensorboard"] = logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
+    writers["progress"] = logging.Progress(
+        steps=config.train.steps,
+        first_step=first_step,
+        batch=config.batch.classes * config.batch.per_class,
+    )
+    for writer in filter(None, writers.values()):
+        resources.callback(writer.close)
+    return writers
+
+
+def way_back(checkpoints: Checkpoints, workdir: pathlib.Path) -> str:
+    """What to do once a run has gone wrong."""
+    checkpoints.wait()
+    steps = checkpoints.steps
+    good = f"step {steps[-1]} in {workdir / 'checkpoints'}" if steps else "none was saved yet"
+    return (
+        f"The last good checkpoint: {good}. Try a smaller optimizer.learning_rate or"
+        " optimizer.clip_norm=1.0 in a new --workdir."
+    )
 
 
 def make_take_step(

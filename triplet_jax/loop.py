@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -115,7 +114,8 @@ def train(
             timing.write({"step": step, "images_per_second": speed})
             if tensorboard:
                 tensorboard.write(row | {"images_per_second": speed})
-            advice = health.collapse(_training_rows(rows.rows), margin=margin, penalty=penalty)
+            recent = [logged for logged in rows.rows[-2 * health.ROWS :] if "loss" in logged]
+            advice = health.collapse(recent, margin=margin, penalty=penalty)
             if advice and not warned:
                 progress.say(f"warning: step {step}: {advice}")
             warned = advice is not None
@@ -142,12 +142,3 @@ def _finite_rows(waiting: Sequence[tuple[int, Any]], learning_rate) -> list[Row]
         health.check_finite(row)
         rows.append(row)
     return rows
-
-
-def _training_rows(rows):
-    return [row for row in rows if "loss" in row]
-
-
-def last_good(folder: pathlib.Path, steps: Sequence[int]) -> str:
-    """How to name the last checkpoint in a message."""
-    return f"{folder} step {steps[-1]}" if steps else "none yet"

@@ -103,21 +103,12 @@ def triplet_loss(
     rows = embeddings.shape[0]
     index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
     if references is None:
-        candidates = collectives.gather(embeddings, axis_name)
-        candidate_labels = collectives.gather(labels, axis_name)
+        candidates, runs, self_position = _sort(embeddings, labels, labels, index, axis_name)
     else:
-        candidates = collectives.gather(references, axis_name)
-        candidate_labels = collectives.gather(
-            _as_labels("reference_labels", reference_labels), axis_name
+        reference_labels = _as_labels("reference_labels", reference_labels)
+        candidates, runs, self_position = _sort(
+            references, reference_labels, labels, None, axis_name
         )
-
-    order = jnp.argsort(candidate_labels)
-    candidates = candidates[order]
-    runs = masks.label_runs(labels, candidate_labels[order])
-    if references is None:
-        self_position = jnp.argsort(order)[index]
-    else:
-        self_position = jnp.full(rows, -1)
 
     def sums_of_anchor(width, embedding, start, stop, self_position, index):
         row = distances.pairwise(embedding[None], candidates, metric)[0]
@@ -129,20 +120,34 @@ def triplet_loss(
         return _sum_triplets(mined, penalize, margin, is_positive, is_negative)
 
     def sums_of_batch(width):
-        one = functools.partial(sums_of_anchor, width)
         anchors = (embeddings, runs.start, runs.stop, self_position, index)
-        if tile_size is None:
-            return jax.tree.map(jnp.sum, jax.vmap(one)(*anchors))
-        # Without the checkpoint every tile's distances would be kept for the gradient.
-        tiled = jax.lax.map(
-            jax.checkpoint(lambda anchor: one(*anchor)), anchors, batch_size=min(tile_size, rows)
-        )
-        return jax.tree.map(jnp.sum, tiled)
+        sums = _over_anchors(functools.partial(sums_of_anchor, width), anchors, tile_size)
+        return jax.tree.map(jnp.sum, sums)
 
     longest = jnp.max(runs.stop - runs.start)
     sums = masks.switch_width(longest, candidates.shape[0], sums_of_batch)
-    sums = collectives.total(sums, axis_name)
-    return _mean(sums, average)
+    return _mean(collectives.total(sums, axis_name), average)
+
+
+def _sort(rows, row_labels, labels, index, axis_name):
+    """All devices' candidates sorted by label, and where each anchor's positives and itself are.
+
+    `index` are the anchors' places among the candidates, None where they are not among them.
+    """
+    rows = collectives.gather(rows, axis_name)
+    row_labels = collectives.gather(row_labels, axis_name)
+    order = jnp.argsort(row_labels)
+    self_position = jnp.full(labels.shape, -1) if index is None else jnp.argsort(order)[index]
+    return rows[order], masks.label_runs(labels, row_labels[order]), self_position
+
+
+def _over_anchors(of_anchor, anchors, tile_size):
+    """`of_anchor` of all anchors at once, or of one tile of them after the other."""
+    if tile_size is None:
+        return jax.vmap(of_anchor)(*anchors)
+    # Without the checkpoint every tile's distances would be kept for the gradient.
+    of_tile = jax.checkpoint(lambda anchor: of_anchor(*anchor))
+    return jax.lax.map(of_tile, anchors, batch_size=min(tile_size, len(anchors[0])))
 
 
 class _Sums(NamedTuple):
