@@ -5,7 +5,9 @@ import functools
 import math
 from collections.abc import Callable
 
+import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -20,6 +22,7 @@ from triplet_jax import (
     mining,
     models,
     sampling,
+    train_step,
 )
 
 # field: lowest, highest, and whether the lowest itself is allowed
@@ -56,9 +59,9 @@ RANGES = {
 }
 
 NAMES = {
-    "dataset.bad_images": ("refuse", "skip"),
+    "dataset.bad_images": images.BAD_IMAGES,
     "dataset.placement": ("device", "stream"),
-    "batch.small_classes": ("refuse", "drop", "redraw"),
+    "batch.small_classes": sampling.SMALL_CLASSES,
     "model.name": models.BACKBONES,
     "model.norm": models.NORMS,
     "mining.miner": mining.MINERS,
@@ -113,18 +116,18 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def flat(config: ml_collections.ConfigDict) -> dict:
     """The fields by their dotted names."""
-    fields = {}
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            fields |= {f"{name}.{below}": v for below, v in flat(value).items()}
-        else:
-            fields[name] = value
-    return fields
+    return flax.traverse_util.flatten_dict(config.to_dict(), sep=".")
 
 
 def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
-    """All examples, every one with its split."""
-    c = config.dataset
+    """All examples, every one with its split; decoded already if they are to fit on the device."""
+    everything = _open_dataset(config.dataset)
+    if config.dataset.placement == "device":
+        return dataclasses.replace(everything, inputs=images.load(everything.inputs))
+    return everything
+
+
+def _open_dataset(c):
     split = {
         "test_fraction": c.test_fraction,
         "validation_fraction": c.validation_fraction,
@@ -143,8 +146,6 @@ def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
 def training_split(config: ml_collections.ConfigDict, everything: data.Dataset) -> data.Dataset:
     """The examples that batches are drawn from."""
     train = everything.only("train")
-    if config.dataset.placement == "device":
-        train = dataclasses.replace(train, inputs=images.load(train.inputs))
     if config.dataset.turns_as_classes:
         if len(train.input_shape) != 3 or train.input_shape[0] != train.input_shape[1]:
             raise errors.InputError(
@@ -230,6 +231,26 @@ def optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation
     if c.clip_norm:
         return optax.chain(optax.clip_by_global_norm(c.clip_norm), update)
     return update
+
+
+def initial_state(
+    config: ml_collections.ConfigDict, encoder: models.Encoder, input_shape: tuple[int, ...]
+) -> train_step.TrainState:
+    """The state before the first step, of the config's seed."""
+    init_key, _ = keys(config)
+    return train_step.init_state(
+        encoder,
+        optimizer(config),
+        jnp.zeros((1, *input_shape)),
+        key=init_key,
+        averaged=config.optimizer.average_decay > 0,
+    )
+
+
+def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
+    """The key of the initial weights, and that of everything drawn while training."""
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    return init_key, run_key
 
 
 def loss(config: ml_collections.ConfigDict) -> Callable:

@@ -40,7 +40,7 @@ def run(main: Callable[[], None]) -> None:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 raise
             _leave(
-                f"{error.filename or 'a file of the run'} cannot be written: {error.strerror}."
+                f"{error.filename or 'a file of the run'} cannot be used: {error.strerror}."
                 " Mend that, and run the same command again to go on.",
                 REFUSED,
             )

@@ -24,8 +24,7 @@ def main() -> None:
         raise errors.InputError(f"--images={folder} is not a folder.")
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():
         raise errors.InputError(f"--output={output} must be an .npz file in a folder that exists.")
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] != "."]
-    files = images.keep_images(files, BAD_IMAGES.value)
+    files = images.keep_images(images.files_in(folder), BAD_IMAGES.value)
     if not files:
         raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
     embed = make_image_embedder(workdir.absolute())

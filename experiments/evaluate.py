@@ -10,7 +10,6 @@ import platform
 import time
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import rich.console
@@ -76,13 +75,7 @@ def load_run(
 ) -> tuple[models.Encoder, train_step.TrainState, Checkpoints]:
     """The encoder of a run, a state of its structure, and its checkpoints."""
     encoder = build.encoder(config, input_shape)
-    state = train_step.init_state(
-        encoder,
-        build.optimizer(config),
-        jnp.zeros((1, *input_shape)),
-        key=jax.random.key(config.seed),
-        averaged=config.optimizer.average_decay > 0,
-    )
+    state = build.initial_state(config, encoder, input_shape)
     return encoder, state, Checkpoints(workdir / "checkpoints", read_only=True)
 
 

@@ -12,7 +12,6 @@ import pathlib
 import time
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from ml_collections import config_flags
@@ -55,18 +54,9 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     shape = everything.input_shape
     encoder = build.encoder(config, shape)
     augment = build.augmentation(config, shape)
-    optimizer = build.optimizer(config)
     remember_config(workdir, config)
 
-    key = jax.random.key(config.seed)
-    init_key, run_key = jax.random.split(key)
-    state = train_step.init_state(
-        encoder,
-        optimizer,
-        jnp.zeros((1, *shape)),
-        key=init_key,
-        averaged=config.optimizer.average_decay > 0,
-    )
+    state = build.initial_state(config, encoder, shape)
     checkpoints = Checkpoints(workdir / "checkpoints")
     restored = checkpoints.restore_latest(state)
     state = train_step.replicate(state if restored is None else restored)
@@ -76,11 +66,12 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     step = functools.partial(
         train_step.train_step,
         encoder=encoder,
-        optimizer=optimizer,
+        optimizer=build.optimizer(config),
         loss=build.loss(config),
         augment=augment,
         average_decay=config.optimizer.average_decay,
-        key=run_key,
+        learning_rate=build.learning_rate(config),
+        key=build.keys(config)[1],
         axis_name=collectives.DEVICES,
     )
     embed = embedding.make_embed(encoder)
@@ -96,7 +87,6 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                     log_every=config.log.every,
                     evaluate_every=config.evaluate.every,
                 ),
-                learning_rate=build.learning_rate(config),
                 score=lambda state: validate(embed, state, validation),
                 score_name="map_at_r",
                 margin=config.loss.margin,

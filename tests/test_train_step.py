@@ -24,6 +24,7 @@ def make(norm="batch", miner="semi_hard", averaged=True, dim=4):
         loss=functools.partial(losses.triplet_loss, miner=miner),
         augment=augment.chain(shift=1.0, rotate=10.0, noise_std=0.05),
         average_decay=0.9,
+        learning_rate=optax.constant_schedule(0.1),
         key=jax.random.key(2),
         axis_name=collectives.DEVICES,
     )

@@ -4,13 +4,13 @@ import dataclasses
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from triplet_jax import errors
-from triplet_jax.images import ImageForm, Images, keep_images
+from triplet_jax.images import ImageForm, Images, files_in, keep_images
 
 SPLITS = ("train", "validation", "test")
 
@@ -93,25 +93,20 @@ def hold_out(
     return np.isin(unit, units[: round(fraction * len(units))])
 
 
-def split_names(
-    held_test: Bool[np.ndarray, "examples"], held_validation: Bool[np.ndarray, "examples"]
-) -> np.ndarray:
-    """The name of every example's split; what is held for the test is never for validation."""
-    return np.where(held_test, "test", np.where(held_validation, "validation", "train"))
+def _split(labels, *, by, test_fraction, validation_fraction, seed):
+    """The split of every example, where the test is held out as validation is."""
+    held_test = hold_out(labels, test_fraction, by=by, seed=seed)
+    of_rest = validation_fraction / (1 - test_fraction)
+    return _split_rest(labels, held_test, of_rest, by=by, seed=seed + 1)
 
 
-def _split(labels, *, by, test_fraction, validation_fraction, seed, groups=None):
-    held_test = hold_out(labels, test_fraction, by=by, seed=seed, groups=groups)
+def _split_rest(labels, held_test, validation_fraction, *, by, seed, groups=None):
+    """The split of every example; validation is held out of what is not for the test."""
+    split = np.where(held_test, "test", "train").astype("<U10")
     rest = np.flatnonzero(~held_test)
-    held_validation = np.zeros(len(labels), bool)
-    held_validation[rest] = hold_out(
-        labels[rest],
-        validation_fraction / (1 - test_fraction),
-        by=by,
-        seed=seed + 1,
-        groups=groups,
-    )
-    return split_names(held_test, held_validation)
+    held = hold_out(labels[rest], validation_fraction, by=by, seed=seed, groups=groups)
+    split[rest[held]] = "validation"
+    return split
 
 
 # -- sources -----------------------------------------------------------------------------
@@ -186,8 +181,8 @@ def from_tfds(
     """
     errors.check_known("dataset.split_by", split_by, ("official", "class", "image"))
     builder = _tfds_builder(name, data_dir)
-    sources, splits = _tfds_records(builder, data_dir)
     image_field, label_field = builder.info.supervised_keys or ("image", "label")
+    sources, splits = _tfds_records(builder, data_dir, image_field)
     labels, alphabets = [], []
     for source in sources:
         for record in source:
@@ -224,7 +219,7 @@ def _tfds_builder(name, data_dir):
         raise
 
 
-def _tfds_records(builder, data_dir):
+def _tfds_records(builder, data_dir, image_field):
     import tensorflow_datasets as tfds
 
     where = f", data_dir={data_dir!r}" if data_dir else ""
@@ -239,7 +234,6 @@ def _tfds_records(builder, data_dir):
     if not pathlib.Path(builder.data_path, "dataset_info.json").exists():
         raise unprepared
     splits = [s for s in ("train", "test") if s in builder.info.splits]
-    image_field = (builder.info.supervised_keys or ("image", "label"))[0]
     try:
         sources = [
             builder.as_data_source(s, decoders={image_field: tfds.decode.SkipDecoding()})
@@ -263,14 +257,9 @@ def _tfds_split(labels, official, groups, split_by, test_fraction, validation_fr
         held_test = labels >= (labels.max() + 1) // 2
     else:
         held_test = official == "test"
-    rest = np.flatnonzero(~held_test)
-    shared = np.intersect1d(labels[rest], labels[held_test]).size > 0
+    shared = np.intersect1d(labels[~held_test], labels[held_test]).size > 0
     by = "image" if shared else "class" if groups is None else "group"
-    held_validation = np.zeros(len(labels), bool)
-    held_validation[rest] = hold_out(
-        labels[rest], validation_fraction, by=by, seed=seed, groups=groups
-    )
-    return split_names(held_test, held_validation)
+    return _split_rest(labels, held_test, validation_fraction, by=by, seed=seed, groups=groups)
 
 
 def folder(
@@ -305,22 +294,18 @@ def folder(
             f"dataset.path={path!r} is not a folder. Give a folder that holds one folder of"
             " JPEG or PNG images for every class."
         )
-    class_names = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
-    files = [
-        file
-        for name in class_names
-        for file in sorted((root / name).rglob("*"))
-        if file.is_file() and file.name[0] != "."
-    ]
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
+    files = [file for folder in folders for file in files_in(folder)]
     files = keep_images(files, bad_images)
     if not files:
         raise errors.InputError(
             f"dataset.path={path!r} holds no images in class folders. Put the images of every"
             f" class into a folder of its own, such as {root / 'cat' / '1.jpg'}."
         )
-    used = sorted({file.relative_to(root).parts[0] for file in files})
-    number = {name: i for i, name in enumerate(used)}
-    labels = np.array([number[file.relative_to(root).parts[0]] for file in files], np.int32)
+    names, labels = np.unique(
+        [file.relative_to(root).parts[0] for file in files], return_inverse=True
+    )
+    labels = labels.astype(np.int32)
     split = _split(
         labels,
         by=split_by,
@@ -328,7 +313,9 @@ def folder(
         validation_fraction=validation_fraction,
         seed=seed,
     )
-    return Dataset(Images([str(file) for file in files], form), labels, split, tuple(used))
+    return Dataset(
+        Images([str(file) for file in files], form), labels, split, tuple(map(str, names))
+    )
 
 
 def arrays(
@@ -432,10 +419,3 @@ def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
         ),
         groups=None if dataset.groups is None else np.tile(dataset.groups, 4),
     )
-
-
-SOURCES: dict[str, Callable[..., Dataset]] = {
-    "digits": digits,
-    "folder": folder,
-    "arrays": arrays,
-}

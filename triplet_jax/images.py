@@ -13,6 +13,7 @@ from jaxtyping import Int, UInt8
 from triplet_jax import errors
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+BAD_IMAGES = ("refuse", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,11 @@ def load(inputs: np.ndarray | Images) -> np.ndarray:
     return np.stack(images) if images else np.zeros(inputs.shape, np.uint8)
 
 
+def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All files in a folder and the folders below it, in order, but for hidden ones."""
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] != "."]
+
+
 def keep_images(files: list[pathlib.Path], bad_images: str) -> list[pathlib.Path]:
     """The files that can be read as images.
 
@@ -91,7 +97,7 @@ def keep_images(files: list[pathlib.Path], bad_images: str) -> list[pathlib.Path
     Raises:
       InputError: some cannot be read, and `bad_images` is "refuse".
     """
-    errors.check_known("dataset.bad_images", bad_images, ("refuse", "skip"))
+    errors.check_known("dataset.bad_images", bad_images, BAD_IMAGES)
     with ThreadPoolExecutor() as threads:
         faults = list(threads.map(_image_fault, files))
     bad = [f"  {file}: {fault}" for file, fault in zip(files, faults, strict=True) if fault]

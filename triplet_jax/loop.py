@@ -52,7 +52,6 @@ def train(
     take_step: Callable[[TrainState], tuple[TrainState, dict[str, Any]]],
     *,
     schedule: Schedule,
-    learning_rate: Callable[[int], Any],
     score: Callable[[TrainState], dict[str, float]],
     score_name: str,
     margin: float,
@@ -74,7 +73,6 @@ def train(
       state: where to start.
       take_step: one step over all devices.
       schedule: how long, and what how often.
-      learning_rate: of a step, for the log.
       score: evaluates a state on the validation split; empty where there is none.
       score_name: the number in it by which the best checkpoint is kept.
       margin: of the loss, to recognise a collapse.
@@ -106,7 +104,7 @@ def train(
         evaluates = step % schedule.evaluate_every == 0 or step == schedule.steps
         if not (logs or evaluates or stop.signal):
             continue
-        row = _finite_rows(waiting, learning_rate)[-1]
+        row = _finite_rows(waiting)[-1]
         waiting = []
         if logs:
             rows.write(row)
@@ -133,12 +131,11 @@ def train(
     return state
 
 
-def _finite_rows(waiting: Sequence[tuple[int, Any]], learning_rate) -> list[Row]:
+def _finite_rows(waiting: Sequence[tuple[int, Any]]) -> list[Row]:
     rows = []
     for step, metrics in jax.device_get(list(waiting)):
         row: Row = {"step": step + 1}
         row |= {name: float(value) for name, value in sorted(metrics.items())}
-        row["learning_rate"] = float(learning_rate(step))
         health.check_finite(row)
         rows.append(row)
     return rows

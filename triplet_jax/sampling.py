@@ -21,6 +21,7 @@ from jaxtyping import Array, Int, UInt32
 from triplet_jax import data, errors, images
 
 CLASS_STREAM, IMAGE_STREAM = 0, 1
+SMALL_CLASSES = ("refuse", "drop", "redraw")
 
 
 class ClassIndex(NamedTuple):
@@ -123,7 +124,7 @@ def fit_classes(
       InputError: P or K is below 2, a class is small and that is refused, or P exceeds the
         number of classes.
     """
-    errors.check_known("batch.small_classes", small_classes, ("refuse", "drop", "redraw"))
+    errors.check_known("batch.small_classes", small_classes, SMALL_CLASSES)
     for field, value in (("batch.classes", classes), ("batch.per_class", per_class)):
         if value < 2:
             raise errors.InputError(

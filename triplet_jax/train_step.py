@@ -76,6 +76,7 @@ def train_step(
     loss: Callable,
     augment: Callable | None,
     average_decay: float,
+    learning_rate: optax.Schedule,
     key: PRNGKeyArray,
     axis_name: str | None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
@@ -94,14 +95,15 @@ def train_step(
       loss: `(embeddings, labels, *, key, axis_name) -> (loss, stats)`, global.
       augment: a random function of one image, or None.
       average_decay: of the moving average of the parameters, if the state has one.
+      learning_rate: that of the optimizer, by the step, for the log.
       key: of the run; what a step draws depends on it, the step and the place in the
         global batch, not on the number of devices.
       axis_name: the device axis.
 
     Returns:
-      The next state, and scalars: `loss`, `grad_norm`, the loss's stats, `embedding_norm`
-      (mean length) and `embedding_spread`, the root mean squared distance of the batch's
-      embeddings to their mean.
+      The next state, and scalars: `loss`, `grad_norm`, `learning_rate`, the loss's stats,
+      `embedding_norm` (mean length) and `embedding_spread`, the root mean squared distance
+      of the batch's embeddings to their mean.
     """
     augment_key, mining_key = jax.random.split(jax.random.fold_in(key, state.step))
     inputs = as_floats(inputs)
@@ -130,6 +132,11 @@ def train_step(
     average = state.average
     if average is not None:
         average = optax.incremental_update(params, average, 1.0 - average_decay)
+    metrics = {
+        "loss": value,
+        "grad_norm": optax.tree.norm(grads),
+        "learning_rate": jnp.float32(learning_rate(state.step)),
+    }
     state = TrainState(
         step=state.step + 1,
         params=params,
@@ -137,7 +144,7 @@ def train_step(
         opt_state=opt_state,
         average=average,
     )
-    return state, {"loss": value, "grad_norm": optax.tree.norm(grads)} | stats
+    return state, metrics | stats
 
 
 def _spread(embeddings, axis_name):
