@@ -2,15 +2,15 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, errors, masks, mining
+from triplet_jax import collectives, distances, errors, masks, mining, sweep
 
 
 def hinge(
@@ -31,7 +31,89 @@ def soft_margin(
     return jax.nn.softplus(d_ap - d_an)
 
 
-PENALTIES: dict[str, Callable] = {"hinge": hinge, "soft_margin": soft_margin}
+def squared_hinge(
+    d_ap: Float[Array, "..."], d_an: Float[Array, "..."], margin: Float[Array, ""] | float
+) -> Float[Array, "..."]:
+    """`max(0, d_ap - d_an + margin)^2`: a triplet counts by how much it violates the margin."""
+    return jnp.square(hinge(d_ap, d_an, margin))
+
+
+def ratio(
+    d_ap: Float[Array, "..."], d_an: Float[Array, "..."], margin: Float[Array, ""] | float
+) -> Float[Array, "..."]:
+    """`(exp(d_ap) / (exp(d_ap) + exp(d_an)))^2`, in [0, 1]; the margin is not used.
+
+    Hoffer and Ailon 2015, "Deep Metric Learning Using Triplet Network", up to a factor of 2.
+    """
+    del margin
+    return jnp.square(jax.nn.sigmoid(d_ap - d_an))
+
+
+def anchor_swap(
+    d_ap: Float[Array, "..."],
+    d_an: Float[Array, "..."],
+    margin: Float[Array, ""] | float,
+    *,
+    d_pn: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """`max(0, d_ap - min(d_an, d_pn) + margin)`: the negative is kept from both.
+
+    Balntas et al. 2016, "Learning Local Feature Descriptors with Triplets and Shallow
+    Convolutional Neural Networks" (TFeat), section 3. `d_pn` is the distance from the
+    positive to the negative, also where both are references.
+    """
+    return hinge(d_ap, jnp.minimum(d_an, d_pn), margin)
+
+
+def selectively_contrastive(
+    d_ap: Float[Array, "..."],
+    d_an: Float[Array, "..."],
+    margin: Float[Array, ""] | float,
+    *,
+    temperature: Float[Array, ""] | float = 0.1,
+    weight: Float[Array, ""] | float = 1.0,
+    ceiling: Float[Array, ""] | float = 0.8,
+) -> Float[Array, "..."]:
+    """A hard triplet only pushes its negative away, an easy one is a softmax of two.
+
+    With similarities `s = 1 - d`: `weight * s_an` where `s_an > s_ap` or `s_an > ceiling`,
+    and `log(1 + exp((s_an - s_ap) / temperature))` elsewhere; the margin is not used. SCT of
+    Xuan et al. 2020, "Hard Negative Examples are Hard, but Useful", with nearest positives
+    (`easy_positive_hard`) and `metric="cosine"`, which it needs. The value of a hard triplet
+    may be below 0 and jumps where the triplet turns easy.
+    """
+    del margin
+    s_ap, s_an = 1.0 - d_ap, 1.0 - d_an
+    hard = (s_an > s_ap) | (s_an > ceiling)
+    return jnp.where(hard, weight * s_an, jax.nn.softplus((s_an - s_ap) / temperature))
+
+
+def margin_based(
+    d_ap: Float[Array, "..."],
+    d_an: Float[Array, "..."],
+    margin: Float[Array, ""] | float,
+    *,
+    beta: Float[Array, ""] | float = 1.2,
+) -> Float[Array, "..."]:
+    """`max(0, d_ap - beta + margin) + max(0, beta - d_an + margin)`.
+
+    The margin loss of Wu et al. 2017, "Sampling Matters in Deep Embedding Learning",
+    equation 5: positives nearer than the boundary beta and negatives beyond it, each by the
+    margin. Its gradient reaches beta, which may be learned. "active" counts triplets here;
+    in the paper it counts pairs.
+    """
+    return jax.nn.relu(d_ap - beta + margin) + jax.nn.relu(beta - d_an + margin)
+
+
+PENALTIES: dict[str, Callable] = {
+    "anchor_swap": anchor_swap,
+    "hinge": hinge,
+    "margin_based": margin_based,
+    "ratio": ratio,
+    "selectively_contrastive": selectively_contrastive,
+    "soft_margin": soft_margin,
+    "squared_hinge": squared_hinge,
+}
 AVERAGES = ("active", "valid")
 
 
@@ -41,6 +123,7 @@ def triplet_loss(
     *,
     miner: str | Callable[..., mining.Triplets] = "semi_hard",
     metric: str = "euclidean",
+    metric_params: Mapping[str, Any] | None = None,
     margin: Float[Array, ""] | float = 0.2,
     penalty: str | Callable = "hinge",
     average: str = "active",
@@ -65,16 +148,20 @@ def triplet_loss(
       labels: their classes.
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
       metric: a name in `distances.METRICS`.
+      metric_params: its parameters: `p` of minkowski, `precision` of mahalanobis.
       margin: in the units of the metric; may be traced.
-      penalty: a name in `PENALTIES`, or a function `(d_ap, d_an, margin) -> value`.
-      average: the denominator: "active", the triplets with a penalty above zero, or
+      penalty: a name in `PENALTIES`, or a function `(d_ap, d_an, margin) -> value`; one
+        that names `d_pn` as a keyword is given the distance from positive to negative.
+        Floats set by `functools.partial` may be learned.
+      average: the denominator: "active", the triplets whose penalty is not zero, or
         "valid", all that were mined.
       references: candidates other than the batch. The batch's own rows are then no
         candidates; without references they are, and no row is its own positive.
       reference_labels: their classes.
       key: for miners that draw at random. The same on every device.
-      tile_size: anchors at a time. Memory is then `tile_size * candidates` instead of
-        `batch * candidates`, for one more evaluation of the distances.
+      tile_size: the most anchors at a time. Memory is about `tile_size * candidates`, or that
+        times the positives of an anchor for a miner that answers with all pairs. None
+        chooses a size that suits the device.
       axis_name: the name of the device axis inside `pmap`; candidates are then the rows of
         all devices.
 
@@ -86,7 +173,12 @@ def triplet_loss(
 
     Raises:
       InputError: a name is not known, labels are not integers below 2^31, references come
-        without labels, a random miner without a key, or a tile size below 1.
+        without labels, a random miner without a key, a tile size below 1, or a miner or
+        penalty with a metric for which it is not defined.
+
+    Distances of picked triplets are measured again as differences, so that near duplicates
+    lose no digits. A pick that is not one of the distances the miner was given makes the
+    loss NaN. Value and gradient come from one sweep over tiles: see `sweep`.
     """
     mine = _lookup("miner", miner, mining.MINERS)
     penalize = _lookup("penalty", penalty, PENALTIES)
@@ -95,99 +187,58 @@ def triplet_loss(
         raise errors.InputError("references and reference_labels are given together or not at all.")
     if tile_size is not None and tile_size < 1:
         raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None for one tile.")
+    _check_metric_suits(mine, penalize, metric)
     takes_key = "key" in inspect.signature(mine).parameters
     if takes_key and key is None:
         raise errors.InputError("key=None, but this miner draws at random: pass a jax.random.key.")
 
+    made = distances.make(metric, **(metric_params or {}))
+    penalize, knobs = _numbers_of(penalize)
+
     labels = _as_labels("labels", labels)
     rows = embeddings.shape[0]
     index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
-    if references is None:
-        candidates, runs, self_position = _sort(embeddings, labels, labels, index, axis_name)
-    else:
-        reference_labels = _as_labels("reference_labels", reference_labels)
-        candidates, runs, self_position = _sort(
-            references, reference_labels, labels, None, axis_name
-        )
+    own = references is None
+    candidates = embeddings if own else references
+    candidate_labels = labels if own else _as_labels("reference_labels", reference_labels)
+    candidates = collectives.gather(candidates, axis_name)
+    candidate_labels = collectives.gather(candidate_labels, axis_name)
+    order = jnp.argsort(candidate_labels)
+    itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
+    runs = masks.label_runs(labels, candidate_labels[order], itself)
 
-    def sums_of_anchor(width, embedding, start, stop, self_position, index):
-        row = distances.pairwise(embedding[None], candidates, metric)[0]
-        to_positives, is_positive, is_negative = masks.split_row(
-            row, start, stop, self_position, width
-        )
-        draw = {"key": jax.random.fold_in(key, index)} if takes_key else {}
-        mined = mine(to_positives, is_positive, row, is_negative, **draw)
-        return _sum_triplets(mined, penalize, margin, is_positive, is_negative)
-
-    def sums_of_batch(width):
-        anchors = (embeddings, runs.start, runs.stop, self_position, index)
-        sums = _over_anchors(functools.partial(sums_of_anchor, width), anchors, tile_size)
-        return jax.tree.map(jnp.sum, sums)
-
-    longest = jnp.max(runs.stop - runs.start)
-    sums = masks.switch_width(longest, candidates.shape[0], sums_of_batch)
-    return _mean(collectives.total(sums, axis_name), average)
-
-
-def _sort(rows, row_labels, labels, index, axis_name):
-    """All devices' candidates sorted by label, and where each anchor's positives and itself are.
-
-    `index` are the anchors' places among the candidates, None where they are not among them.
-    """
-    rows = collectives.gather(rows, axis_name)
-    row_labels = collectives.gather(row_labels, axis_name)
-    order = jnp.argsort(row_labels)
-    self_position = jnp.full(labels.shape, -1) if index is None else jnp.argsort(order)[index]
-    return rows[order], masks.label_runs(labels, row_labels[order]), self_position
-
-
-def _over_anchors(of_anchor, anchors, tile_size):
-    """`of_anchor` of all anchors at once, or of one tile of them after the other."""
-    if tile_size is None:
-        return jax.vmap(of_anchor)(*anchors)
-    # Without the checkpoint every tile's distances would be kept for the gradient.
-    of_tile = jax.checkpoint(lambda anchor: of_anchor(*anchor))
-    return jax.lax.map(of_tile, anchors, batch_size=min(tile_size, len(anchors[0])))
-
-
-class _Sums(NamedTuple):
-    """What is added up over anchors, tiles and devices."""
-
-    penalty: Float[Array, "*anchors"]
-    valid_weight: Float[Array, "*anchors"]
-    active_weight: Float[Array, "*anchors"]
-    valid: Float[Array, "*anchors"]
-    active: Float[Array, "*anchors"]
-    d_ap: Float[Array, "*anchors"]
-    d_an: Float[Array, "*anchors"]
-    positives: Float[Array, "*anchors"]
-    negatives: Float[Array, "*anchors"]
-
-
-def _sum_triplets(mined, penalize, margin, is_positive, is_negative) -> _Sums:
-    d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
-    weight = jax.lax.stop_gradient(weight.astype(d_ap.dtype))
-    valid = weight > 0
-    value = jnp.where(valid, penalize(d_ap, d_an, margin), 0.0)
-    active = value > 0
-
-    def total(x, where):
-        return jnp.sum(x, where=where, dtype=jnp.float32)
-
-    return _Sums(
-        penalty=total(weight * value, valid),
-        valid_weight=total(weight, valid),
-        active_weight=total(weight, active),
-        valid=total(1.0 * valid, valid),
-        active=total(1.0 * active, active),
-        d_ap=total(d_ap, valid),
-        d_an=total(d_an, valid),
-        positives=total(1.0 * is_positive, is_positive),
-        negatives=total(1.0 * is_negative, is_negative),
+    anchors, candidates = distances.prepared(made, embeddings, candidates[order])
+    sums = sweep.over_anchors(
+        sweep.Rule(made, mine, penalize, key),
+        anchors,
+        candidates,
+        runs,
+        index,
+        knobs | {"margin": jnp.asarray(margin, jnp.float32)},
+        tile_size,
     )
+    pairs = {
+        "num_positive_pairs": jnp.sum(1.0 * runs.positives),
+        "num_negative_pairs": jnp.sum(1.0 * (len(candidates) - (runs.stop - runs.start))),
+    }
+    sums, pairs = collectives.total((sums, pairs), axis_name)
+    return _mean(sums, pairs, average)
 
 
-def _mean(sums: _Sums, average: str):
+def _numbers_of(penalize):
+    """A penalty without the float knobs that a partial sets, and these, for their gradient."""
+    if not isinstance(penalize, functools.partial):
+        return penalize, {}
+    knobs = {
+        name: jnp.asarray(value)
+        for name, value in penalize.keywords.items()
+        if jnp.issubdtype(jnp.result_type(value), jnp.floating)
+    }
+    rest = {name: value for name, value in penalize.keywords.items() if name not in knobs}
+    return functools.partial(penalize.func, *penalize.args, **rest), knobs
+
+
+def _mean(sums: sweep.Sums, pairs, average: str):
     denominator = sums.active_weight if average == "active" else sums.valid_weight
     loss = sums.penalty / jnp.where(denominator > 0, denominator, 1.0)
     valid = jnp.maximum(sums.valid, 1.0)
@@ -197,10 +248,20 @@ def _mean(sums: _Sums, average: str):
         "active_fraction": sums.active / valid,
         "mean_d_ap": sums.d_ap / valid,
         "mean_d_an": sums.d_an / valid,
-        "num_positive_pairs": sums.positives,
-        "num_negative_pairs": sums.negatives,
+        **pairs,
     }
     return loss, jax.lax.stop_gradient(stats)
+
+
+def _check_metric_suits(mine, penalize, metric):
+    needs = {mining.angular: "euclidean", selectively_contrastive: "cosine"}
+    for function in (mine, penalize):
+        function = function.func if isinstance(function, functools.partial) else function
+        if metric != needs.get(function, metric):
+            raise errors.InputError(
+                f"metric={metric!r} does not suit {function.__name__}, which is defined for"
+                f" metric={needs[function]!r}."
+            )
 
 
 def _lookup(field, name_or_function, table):

@@ -7,66 +7,69 @@ distances instead of being searched for: a row of n with K positives costs n + K
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 
 class Runs(NamedTuple):
-    """Where each anchor's label stands among the sorted candidates: `[start, stop)`."""
+    """Where each anchor's label stands among the sorted candidates, `[start, stop)`, and itself."""
 
     start: Int[Array, "anchors"]
     stop: Int[Array, "anchors"]
+    itself: Int[Array, "anchors"]
+    """Its own place, -1 where the anchor is no candidate."""
+
+    @property
+    def positives(self) -> Int[Array, "anchors"]:
+        """How many positives each anchor has; it is none itself."""
+        return self.stop - self.start - (self.itself >= 0)
 
 
-def label_runs(labels: Int[Array, "anchors"], sorted_labels: Int[Array, "candidates"]) -> Runs:
+def label_runs(
+    labels: Int[Array, "anchors"],
+    sorted_labels: Int[Array, "candidates"],
+    itself: Int[Array, "anchors"],
+) -> Runs:
     """The run of every anchor's label; empty where no candidate has the label."""
     return Runs(
         jnp.searchsorted(sorted_labels, labels, side="left"),
         jnp.searchsorted(sorted_labels, labels, side="right"),
+        itself,
     )
 
 
-def split_row(
-    to_candidates: Float[Array, "candidates"],
-    start: Int[Array, ""],
-    stop: Int[Array, ""],
-    self_position: Int[Array, ""],
-    width: int,
-) -> tuple[Float[Array, "positives"], Bool[Array, "positives"], Bool[Array, "candidates"]]:
-    """Cuts one anchor's row of distances into what a miner sees.
+def positive_places(
+    runs: Runs, width: int
+) -> tuple[Int[Array, "anchors positives"], Bool[Array, "anchors positives"]]:
+    """Where an anchor's positives stand, in `width` places, and which of these hold one.
 
-    Args:
-      to_candidates: the anchor's distances to the candidates, sorted by label.
-      start: where the run of the anchor's label starts.
-      stop: where it stops.
-      self_position: where the anchor itself stands, -1 if it is no candidate.
-      width: the static number of places for positives, at least `stop - start`.
-
-    Returns:
-      The distances to the positives, which of these places hold a positive, and which
-      candidates are negatives. An anchor is never its own positive.
+    `width` is static and at least the number of positives; the places left over are padding.
     """
-    places = start + jnp.arange(width)
-    is_positive = (places < stop) & (places != self_position)
-    to_positives = to_candidates.at[places].get(mode="clip")
-    columns = jnp.arange(to_candidates.shape[0])
-    is_negative = (columns < start) | (columns >= stop)
-    return to_positives, is_positive, is_negative
+    places = runs.start[:, None] + jnp.arange(width)
+    past_itself = (runs.itself >= 0)[:, None] & (places >= runs.itself[:, None])
+    places = places + past_itself
+    return places, places < runs.stop[:, None]
 
 
-def switch_width(longest_run: Int[Array, ""], candidates: int, branch):
-    """Runs `branch(width)` with the smallest of a few static widths that hold every run.
+def negatives(runs: Runs, candidates: int) -> Bool[Array, "anchors candidates"]:
+    """Which candidates have another label than the anchor."""
+    columns = jnp.arange(candidates, dtype=jnp.uint32)
+    # One comparison instead of two: what is left of the run wraps around to the far right.
+    from_start = columns - runs.start.astype(jnp.uint32)[:, None]
+    return from_start >= (runs.stop - runs.start).astype(jnp.uint32)[:, None]
 
-    Shapes are static in a compiled program, the number of positives is not. Only the
-    branch that is needed runs. Widths go up by four from 4 to `candidates`: by two would
-    waste fewer places, and take twice as long to compile.
+
+def widths(candidates: int) -> list[int]:
+    """The static numbers of places for positives that a compiled program offers.
+
+    Shapes are static in a compiled program, the number of positives is not, so there is a
+    branch for every width, and the least that suffices is run. They grow by 2.4: closer
+    together would waste fewer places and take longer to compile, as would small widths
+    where all is small.
     """
-    widths = []
-    width = 4
+    offered = []
+    width = max(3, 2**16 // max(1, candidates**2))
     while width < candidates:
-        widths.append(width)
-        width *= 4
-    widths.append(candidates)
-    index = jnp.searchsorted(jnp.asarray(widths), longest_run, side="left")
-    return jax.lax.switch(index, [lambda w=w: branch(w) for w in widths])
+        offered.append(width)
+        width = int(2.4 * width) + 1
+    return [*offered, candidates]

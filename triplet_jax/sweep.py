@@ -1,0 +1,410 @@
+"""The engine: sums over all triplets and their gradient, in one forward sweep.
+
+Anchors are sorted by label and taken a tile at a time. A tile's distances are measured,
+mined and penalised, and the gradient of the sum is taken on the spot, so that nothing
+need be kept for a backward pass. There are two kinds of miner, told apart by the shapes
+of their answers:
+
+* *picks*: the answer names candidates by their distances. The gradient touches only the
+  candidates that were picked, so it needs none of the two matrix products that the
+  gradient of a full matrix of distances costs; and the picked distances are measured
+  again as differences, which is accurate for near duplicates.
+* *all pairs*, `[positives, negatives]`: the gradient runs through the matrix.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from triplet_jax import masks
+from triplet_jax.distances import Metric
+from triplet_jax.mining import Triplets
+
+# Distances and triplets of one tile. On a CPU they should stay in its cache, elsewhere there
+# should be enough work at a time; the second also bounds the memory where classes are large.
+_TILE_DISTANCES = {"cpu": 2**19}
+_TILE_DISTANCES_ELSEWHERE = 2**25
+_TILE_PICKS = {"cpu": 2**21}
+_TILE_PAIRS = {"cpu": 2**20}
+_TILE_TRIPLETS_ELSEWHERE = 2**26
+# Into how many groups anchors fall that share a width; each group copies the gradient once.
+_GROUPS = 8
+# Positives that are added up one by one: on a CPU, XLA's sum over an axis in the middle takes
+# several times as long.
+_FEW = 8
+
+
+# What a miner and a penalty are given if they name it; all other keywords are knobs.
+GIVEN_TO_MINERS = ("key", "dim", "positives_to_negatives")
+GIVEN_TO_PENALTIES = ("d_pn",)
+
+
+class Sums(NamedTuple):
+    """What is added up over anchors, tiles and devices, as float32."""
+
+    penalty: Float[Array, ""]
+    valid_weight: Float[Array, ""]
+    active_weight: Float[Array, ""]
+    valid: Float[Array, ""]
+    active: Float[Array, ""]
+    d_ap: Float[Array, ""]
+    d_an: Float[Array, ""]
+
+
+class Rule(NamedTuple):
+    """How triplets are found and what they cost."""
+
+    metric: Metric
+    mine: Callable
+    """A miner; one that names `key`, `dim` or `positives_to_negatives` is given it."""
+    penalize: Callable
+    """`(d_ap, d_an, margin, **knobs)`; one that names `d_pn` is given it."""
+    key: PRNGKeyArray | None
+
+
+class _Tile(NamedTuple):
+    anchors: Float[Array, "anchors dim"]
+    runs: masks.Runs
+    index: Int[Array, "anchors"]
+
+
+def over_anchors(
+    rule: Rule,
+    anchors: Float[Array, "batch dim"],
+    candidates: Float[Array, "candidates dim"],
+    runs: masks.Runs,
+    index: Int[Array, "batch"],
+    knobs: dict[str, Any],
+    tile_size: int | None,
+) -> Sums:
+    """The sums over the triplets of all anchors.
+
+    Args:
+      rule: the metric, the miner and the penalty.
+      anchors: prepared by the metric.
+      candidates: likewise, sorted by label.
+      runs: where each anchor's positives are.
+      index: the anchors' places in the global batch; random draws depend on them.
+      knobs: `margin` and other numbers of the penalty, which the gradient reaches too.
+      tile_size: anchors at a time; None chooses.
+
+    Returns:
+      The sums, of which `penalty` is differentiable in anchors, candidates and knobs.
+    """
+    inputs = (anchors, candidates, knobs)
+    sums, gradient = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
+    return jax.lax.stop_gradient(sums)._replace(
+        penalty=_with_gradient(sums.penalty, inputs, gradient)
+    )
+
+
+@jax.custom_vjp
+def _with_gradient(value, inputs, gradient):
+    """`value`, whose gradient in `inputs` is `gradient`. Where no gradient is asked for, the
+    compiler drops everything that leads to it."""
+    del inputs, gradient
+    return value
+
+
+def _keep_gradient(value, inputs, gradient):
+    del inputs
+    return value, gradient
+
+
+def _scale_gradient(gradient, cotangent):
+    # The value itself may depend on numbers that a miner or a penalty closes over.
+    return cotangent, jax.tree.map(lambda g: cotangent * g, gradient), None
+
+
+_with_gradient.defvjp(_keep_gradient, _scale_gradient)
+
+
+def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
+    rows = len(anchors)
+    backend = jax.default_backend()
+    if tile_size is None:
+        most = _TILE_DISTANCES.get(backend, _TILE_DISTANCES_ELSEWHERE)
+        tile_size = max(8, most // max(1, len(candidates)))
+    tile_size = min(tile_size, rows)
+    # Neighbours in label have classes of one size, and the tile the width that these need.
+    order = jnp.argsort(runs.start)
+    tile = jax.tree.map(lambda x: x[order], _Tile(anchors, runs, index))
+    widths = masks.widths(len(candidates))
+    all_pairs = _answers_all_pairs(rule.mine, widths[-1], candidates.shape)
+    most_triplets = (_TILE_PAIRS if all_pairs else _TILE_PICKS).get(
+        backend, _TILE_TRIPLETS_ELSEWHERE
+    )
+    columns = candidates.T
+
+    def of_group(carry, tile):
+        branch = jnp.searchsorted(jnp.asarray(widths), jnp.max(tile.runs.positives))
+        branches = [functools.partial(of_width, width) for width in widths]
+        return jax.lax.switch(branch, branches, carry, tile)
+
+    def of_width(width, carry, tile):
+        most = max(1, most_triplets // (width * len(candidates)))
+        one = _all_pairs if all_pairs else _picks
+        step = functools.partial(one, rule, width, candidates, columns, knobs)
+        return _scan(step, carry, tile, min(tile_size, most))
+
+    zero = jnp.zeros((), jnp.float32)
+    carry = (
+        Sums(*[zero] * len(Sums._fields)),
+        jnp.zeros_like(columns if all_pairs else candidates),
+        jax.tree.map(jnp.zeros_like, knobs),
+    )
+    (sums, of_candidates, of_knobs), of_anchors = _scan(
+        of_group, carry, tile, max(tile_size, -(-rows // _GROUPS))
+    )
+    of_anchors = of_anchors[jnp.argsort(order)]
+    return sums, (of_anchors, of_candidates.T if all_pairs else of_candidates, of_knobs)
+
+
+def _scan(step, carry, tile, size):
+    """`step(carry, tile)` over parts of `size` anchors; the last is filled with nobody."""
+    rows = len(tile.index)
+    parts = -(-rows // size)
+    if parts == 1:
+        return step(carry, tile)
+    size = -(-rows // parts)
+    missing = parts * size - rows
+
+    def cut(x, filling=0):
+        x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=filling)
+        return x.reshape(-1, size, *x.shape[1:])
+
+    runs = masks.Runs(cut(tile.runs.start), cut(tile.runs.stop), cut(tile.runs.itself, -1))
+    parts = _Tile(cut(tile.anchors), runs, cut(tile.index))
+    carry, of_anchors = jax.lax.scan(step, carry, parts)
+    return carry, of_anchors.reshape(-1, of_anchors.shape[-1])[:rows]
+
+
+def _asked(function, offered):
+    """Those of the offered arguments that a miner or a penalty names."""
+    named = inspect.signature(function).parameters
+    return {name: value for name, value in offered.items() if name in named}
+
+
+def _answers_all_pairs(mine, width, shape):
+    """Whether the miner's answer is a matrix, found out without computing anything."""
+    candidates, dim = shape
+    offered = {
+        "key": jax.random.key(0),
+        "dim": dim,
+        "positives_to_negatives": jnp.zeros((width, candidates)),
+    }
+    answer = jax.eval_shape(
+        functools.partial(mine, **_asked(mine, offered)),
+        jax.ShapeDtypeStruct((width,), jnp.float32),
+        jax.ShapeDtypeStruct((width,), bool),
+        jax.ShapeDtypeStruct((candidates,), jnp.float32),
+        jax.ShapeDtypeStruct((candidates,), bool),
+    )
+    return max(x.ndim for x in answer) == 2
+
+
+class _Seen(NamedTuple):
+    """What the miner sees of a tile, and where the positives stand."""
+
+    to_positives: Float[Array, "anchors positives"]
+    is_positive: Bool[Array, "anchors positives"]
+    to_negatives: Float[Array, "anchors candidates"]
+    is_negative: Bool[Array, "anchors candidates"]
+    places: Int[Array, "anchors positives"]
+
+
+def _look(metric, width, candidates, columns, tile):
+    distances = _distances(metric, tile.anchors, candidates, columns, tile.runs.itself)
+    places, is_positive = masks.positive_places(tile.runs, width)
+    to_positives = jnp.take_along_axis(distances, places, axis=1, mode="clip")
+    is_negative = masks.negatives(tile.runs, columns.shape[1])
+    return _Seen(to_positives, is_positive, distances, is_negative, places)
+
+
+def _distances(metric, anchors, candidates, columns, itself):
+    """A tile of distances, the smallest of them measured as differences."""
+    fast = metric.pairwise(anchors, columns)
+    if metric.blur is None:
+        return metric.finish(fast)
+    exact = _exact_where_near(
+        metric, *jax.lax.stop_gradient((anchors, candidates, columns, fast)), itself
+    )
+    # The barrier keeps the compiler from measuring again wherever a distance is used.
+    return jax.lax.optimization_barrier(metric.finish(_with_slope_of(exact, fast)))
+
+
+@jax.custom_jvp
+def _with_slope_of(value, other):
+    """`value`, which changes as `other` does."""
+    del other
+    return value
+
+
+@_with_slope_of.defjvp
+def _slope_of_other(primals, tangents):
+    return primals[0], tangents[1]
+
+
+def _exact_where_near(metric, anchors, candidates, columns, fast, itself):
+    # An anchor is always near itself, which does not matter: it is nobody's pick.
+    is_itself = jnp.arange(columns.shape[1]) == itself[:, None]
+    nearest = jnp.min(jnp.where(is_itself, jnp.inf, fast), axis=1)
+    near = nearest < metric.blur(anchors, columns)
+
+    def of_row(row):
+        anchor, fast, near = row
+        return jax.lax.cond(near, lambda: metric.between(anchor[None, :], candidates), lambda: fast)
+
+    return jax.lax.cond(
+        jnp.any(near), lambda: jax.lax.map(of_row, (anchors, fast, near)), lambda: fast
+    )
+
+
+def _positives_to_negatives(metric, places, columns):
+    """From every positive of every anchor to every candidate."""
+    positives = columns.T.at[places.reshape(-1)].get(mode="clip")
+    distances = metric.finish(metric.pairwise(positives, columns))
+    return distances.reshape(*places.shape, -1)
+
+
+def _mine(rule, seen, columns, index):
+    """The miner, over the anchors of a tile."""
+    offered = {"key": None, "dim": columns.shape[0], "positives_to_negatives": None}
+    asked = _asked(rule.mine, offered)
+    each = {}
+    if "key" in asked:
+        each["key"] = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rule.key, index)
+    if "positives_to_negatives" in asked:
+        each["positives_to_negatives"] = _positives_to_negatives(rule.metric, seen.places, columns)
+    same = {name: value for name, value in asked.items() if name == "dim"}
+
+    def one(seen, each):
+        return rule.mine(*seen[:4], **each, **same)
+
+    return jax.vmap(one)(seen, each)
+
+
+def _all_pairs(rule, width, candidates, columns, knobs, carry, tile):
+    """Adds a tile of a miner that answers with a matrix."""
+
+    def value(anchors, columns, knobs):
+        seen = _look(rule.metric, width, candidates, columns, tile._replace(anchors=anchors))
+        mined = _mine(rule, seen, columns, tile.index)
+        more = {}
+        if _asked(rule.penalize, {"d_pn": None}):
+            more["d_pn"] = _positives_to_negatives(rule.metric, seen.places, columns)
+        sums = _add_up(rule.penalize, mined, more, knobs)
+        return sums.penalty, sums
+
+    _, pull, sums = jax.vjp(value, tile.anchors, columns, knobs, has_aux=True)
+    of_anchors, of_candidates, of_knobs = pull(jnp.float32(1))
+    return jax.tree.map(jnp.add, carry, (sums, of_candidates, of_knobs)), of_anchors
+
+
+def _picks(rule, width, candidates, columns, knobs, carry, tile):
+    """Adds a tile of a miner that answers with picks."""
+    seen = _look(rule.metric, width, candidates, columns, tile)
+    mined = _mine(rule, seen, columns, tile.index)
+    d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
+    flat = (len(tile.index), -1)
+    d_ap, d_an, weight = d_ap.reshape(flat), d_an.reshape(flat), weight.reshape(flat)
+    which, is_known = _whose(d_ap, seen.to_positives, seen.is_positive)
+    positive = jnp.take_along_axis(seen.places, which, axis=1)
+    negative, is_known_too = _whose(d_an, seen.to_negatives, seen.is_negative)
+    is_known = (is_known & is_known_too) | (weight == 0)
+
+    def value(anchors, positives, negatives, knobs):
+        def between(a, b):
+            return rule.metric.finish(rule.metric.between(a, b))
+
+        d_ap = jnp.where(is_known, between(anchors[:, None], positives), jnp.nan)
+        d_an = between(anchors[:, None], negatives)
+        more = {}
+        if _asked(rule.penalize, {"d_pn": None}):
+            more["d_pn"] = between(positives, negatives)
+        sums = _add_up(rule.penalize, Triplets(d_ap, d_an, weight), more, knobs)
+        return sums.penalty, sums
+
+    positives = candidates.at[positive].get(mode="clip")
+    negatives = candidates.at[negative].get(mode="clip")
+    _, pull, sums = jax.vjp(value, tile.anchors, positives, negatives, knobs, has_aux=True)
+    of_anchors, of_positives, of_negatives, more_of_knobs = pull(jnp.float32(1))
+    total, of_candidates, of_knobs = carry
+    of_candidates = of_candidates.at[positive].add(of_positives, mode="drop")
+    of_candidates = of_candidates.at[negative].add(of_negatives, mode="drop")
+    total, of_knobs = jax.tree.map(jnp.add, (total, of_knobs), (sums, more_of_knobs))
+    return (total, of_candidates, of_knobs), of_anchors
+
+
+def _whose(picked, distances, allowed):
+    """Which candidate each picked distance belongs to, and whether it belongs to any.
+
+    Of several equally far the first, except that the i-th of as many picks as there are
+    candidates is the i-th if that is as far: a rule that keeps every positive keeps each.
+    """
+    places = jnp.arange(distances.shape[1])
+    fits = (picked[:, :, None] == distances[:, None, :]) & allowed[:, None, :]
+    # A minimum of floats, which is faster than one of integers or than argmax.
+    first = jnp.min(jnp.where(fits, jnp.float32(places), jnp.inf), axis=2)
+    found = first < jnp.inf
+    first = jnp.where(found, first, 0).astype(places.dtype)
+    if picked.shape == distances.shape:
+        first = jnp.where((picked == distances) & allowed, places, first)
+    return first, found
+
+
+def _add_up(penalize, mined, more, knobs) -> Sums:
+    """The sums over a tile's triplets."""
+    shape = jnp.broadcast_shapes(*(x.shape for x in mined))
+    value = penalize(_spread(mined.d_ap, shape), _spread(mined.d_an, shape), **more, **knobs)
+    weight = jax.lax.stop_gradient(mined.weight)
+    valid = jnp.broadcast_to(weight > 0, shape)
+    value = jnp.where(valid, value, 0.0)
+    active = value != 0
+
+    def of_rows(x):
+        return jnp.sum(x.astype(jnp.float32), axis=-1)
+
+    def total(x):
+        return jnp.sum(of_rows(x))
+
+    valid_of_rows = of_rows(valid)
+    counted = {"valid": jnp.sum(valid_of_rows), "active": total(active)}
+    if mined.d_ap.shape[-1] == 1:
+        d_ap = jnp.sum(jnp.where(valid_of_rows > 0, valid_of_rows * mined.d_ap[..., 0], 0.0))
+    else:
+        d_ap = total(jnp.where(valid, mined.d_ap, 0.0))
+    if weight.dtype == bool:
+        weights = {"valid_weight": counted["valid"], "active_weight": counted["active"]}
+        penalty = total(value)
+    else:
+        weight = weight.astype(value.dtype)
+        weights = {
+            "valid_weight": total(jnp.where(valid, weight, 0.0)),
+            "active_weight": total(jnp.where(active, weight, 0.0)),
+        }
+        penalty = total(weight * value)
+    return Sums(
+        penalty=penalty,
+        d_ap=d_ap,
+        d_an=total(jnp.where(valid, mined.d_an, 0.0)),
+        **counted,
+        **weights,
+    )
+
+
+def _is_few(shape):
+    return len(shape) == 3 and 1 < shape[1] <= _FEW
+
+
+def _spread(x, shape):
+    """`broadcast_to`, whose gradient adds up a few positives one by one."""
+    if not _is_few(shape) or x.shape[1] > 1:
+        return jnp.broadcast_to(x, shape)
+    row = jnp.broadcast_to(x[:, 0], (shape[0], shape[2]))
+    return jnp.stack([row] * shape[1], axis=1)
