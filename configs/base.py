@@ -5,13 +5,31 @@ and refuses values that make no sense.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
-# What may follow the colon in --config=configs/digits.py:semi_hard.
-VARIANTS = {
-    "random": {"mining.miner": "random"},
-    "batch_all": {"mining.miner": "batch_all"},
-    "batch_hard": {"mining.miner": "batch_hard"},
-    "semi_hard": {"mining.miner": "semi_hard"},
+from triplet_jax import mining
+
+# What may follow the colon in --config=configs/digits.py:semi_hard: a miner with the hinge, or a
+# penalty with the miner that its paper has.
+VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
+    # The hinge is zero for easy triplets, and an average over them learns nothing.
+    "easy": {"mining.miner": "easy", "loss.penalty": "soft_margin", "loss.average": "valid"},
+    "semi_hard_tfa": {"mining.miner": "semi_hard_tfa", "loss.average": "valid"},
+    "anchor_swap": {"mining.miner": "batch_hard", "loss.penalty": "anchor_swap"},
+    "margin_based": {
+        "mining.miner": "distance_weighted",
+        "loss.penalty": "margin_based",
+        "loss.margin": 0.2,
+        "loss.learned": ("beta",),
+    },
+    "ratio": {"mining.miner": "batch_hard", "loss.penalty": "ratio"},
+    "selectively_contrastive": {
+        "mining.miner": "easy_positive_hard",
+        "loss.penalty": "selectively_contrastive",
+        "loss.metric": "cosine",
+    },
+    "soft_margin": {"mining.miner": "batch_hard", "loss.penalty": "soft_margin"},
+    "squared_hinge": {"mining.miner": "semi_hard", "loss.penalty": "squared_hinge"},
 }
 
 
@@ -60,13 +78,36 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.mining = ml_collections.ConfigDict()
     config.mining.miner = "semi_hard"  # a name in mining.MINERS
-    config.mining.tile_size = 0  # anchors at a time; 0 for all
+    config.mining.tile_size = 0  # the most anchors at a time; 0 chooses
+    # Numbers of the miner; what is not set keeps the miner's own default.
+    config.mining.knobs = ml_collections.ConfigDict()
+    config.mining.knobs.beta = config_dict.placeholder(float)  # boltzmann
+    config.mining.knobs.cutoff = config_dict.placeholder(float)  # distance_weighted
+    config.mining.knobs.degrees = config_dict.placeholder(float)  # angular
+    config.mining.knobs.epsilon = config_dict.placeholder(float)  # multi_similarity
+    config.mining.knobs.farthest = config_dict.placeholder(float)  # distance_weighted
+    config.mining.knobs.first = config_dict.placeholder(int)  # rank_range
+    config.mining.knobs.fraction = config_dict.placeholder(float)  # batch_hard_skip
+    config.mining.knobs.hardness = config_dict.placeholder(float)  # quantile
+    config.mining.knobs.high = config_dict.placeholder(float)  # band
+    config.mining.knobs.last = config_dict.placeholder(int)  # rank_range
+    config.mining.knobs.low = config_dict.placeholder(float)  # band
+    config.mining.knobs.margin = config_dict.placeholder(float)  # easy
+    config.mining.knobs.n = config_dict.placeholder(int)  # rank
+    config.mining.knobs.width = config_dict.placeholder(float)  # semi_hard_band, _facenet
 
     config.loss = ml_collections.ConfigDict()
     config.loss.metric = "euclidean"  # a name in distances.METRICS
-    config.loss.penalty = "hinge"  # or soft_margin
+    config.loss.p = config_dict.placeholder(float)  # of minkowski
+    config.loss.penalty = "hinge"  # a name in losses.PENALTIES
     config.loss.margin = 0.1
     config.loss.average = "active"  # or valid
+    config.loss.knobs = ml_collections.ConfigDict()  # likewise of the penalty
+    config.loss.knobs.beta = config_dict.placeholder(float)  # margin_based
+    config.loss.knobs.ceiling = config_dict.placeholder(float)  # selectively_contrastive
+    config.loss.knobs.temperature = config_dict.placeholder(float)  # selectively_contrastive
+    config.loss.knobs.weight = config_dict.placeholder(float)  # selectively_contrastive
+    config.loss.learned = ()  # knobs of the penalty that are learned, such as ("beta",)
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adam"  # adam, adamw, sgd

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from triplet_jax import (
     mining,
     models,
     sampling,
+    sweep,
     train_step,
 )
 
@@ -44,7 +46,19 @@ RANGES = {
     "model.width": (1, None, True),
     "model.dim": (1, None, True),
     "mining.tile_size": (0, None, True),
+    "mining.knobs.beta": (0, None, True),
+    "mining.knobs.cutoff": (0, 1.9, False),
+    "mining.knobs.degrees": (0, 90, True),
+    "mining.knobs.farthest": (0, None, False),
+    "mining.knobs.first": (1, None, True),
+    "mining.knobs.fraction": (0, 1, True),
+    "mining.knobs.hardness": (0, 1, True),
+    "mining.knobs.last": (1, None, True),
+    "mining.knobs.n": (1, None, True),
+    "mining.knobs.width": (0, None, False),
+    "loss.knobs.temperature": (0, None, False),
     "loss.margin": (0, None, True),
+    "loss.p": (1, None, True),
     "optimizer.learning_rate": (0, None, False),
     "optimizer.warmup_steps": (0, None, True),
     "optimizer.weight_decay": (0, None, True),
@@ -84,6 +98,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         errors.check_known(field, fields[field], allowed)
     for field, (lowest, highest, closed) in RANGES.items():
         value = fields[field]
+        if value is None:
+            continue
         low = value >= lowest if closed else value > lowest
         if not (low and math.isfinite(value) and (highest is None or value <= highest)):
             above = f"at least {lowest}" if closed else f"more than {lowest}"
@@ -104,6 +120,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be below"
             f" train.steps={config.train.steps}."
         )
+    _check_loss(config)
     devices = jax.device_count()
     batch = config.batch.classes * config.batch.per_class
     if batch % devices:
@@ -225,7 +242,8 @@ def optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation
     if c.name == "adam":
         update = optax.adam(rate)
     elif c.name == "adamw":
-        update = optax.adamw(rate, weight_decay=c.weight_decay)
+        # Weights decay, the learned numbers of a loss do not.
+        update = optax.adamw(rate, weight_decay=c.weight_decay, mask=(True, False))
     else:
         update = optax.sgd(rate, momentum=c.momentum)
     if c.clip_norm:
@@ -244,6 +262,7 @@ def initial_state(
         jnp.zeros((1, *input_shape)),
         key=init_key,
         averaged=config.optimizer.average_decay > 0,
+        learned=learned(config),
     )
 
 
@@ -254,13 +273,71 @@ def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
 
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
-    """The loss as the step calls it."""
-    return functools.partial(
-        losses.triplet_loss,
-        miner=config.mining.miner,
-        tile_size=config.mining.tile_size or None,
-        metric=config.loss.metric,
-        penalty=config.loss.penalty,
-        margin=config.loss.margin,
-        average=config.loss.average,
-    )
+    """The loss as the step calls it: learned knobs of the penalty come by name."""
+    c = config.loss
+    miner = functools.partial(mining.MINERS[config.mining.miner], **_knobs(config.mining.knobs))
+    penalty = functools.partial(losses.PENALTIES[c.penalty], **_knobs(c.knobs))
+
+    def triplet_loss(embeddings, labels, *, key, axis_name, **learned):
+        return losses.triplet_loss(
+            embeddings,
+            labels,
+            miner=miner,
+            tile_size=config.mining.tile_size or None,
+            metric=c.metric,
+            metric_params=_metric_params(c),
+            penalty=functools.partial(penalty, **learned),
+            margin=c.margin,
+            average=c.average,
+            key=key,
+            axis_name=axis_name,
+        )
+
+    return triplet_loss
+
+
+def learned(config: ml_collections.ConfigDict) -> dict[str, float]:
+    """Where the learned knobs of the penalty start."""
+    penalty = losses.PENALTIES[config.loss.penalty]
+    defaults = {name: p.default for name, p in inspect.signature(penalty).parameters.items()}
+    start = defaults | _knobs(config.loss.knobs)
+    return {name: start[name] for name in config.loss.learned}
+
+
+def collapsed_loss(config: ml_collections.ConfigDict) -> float:
+    """The loss of an embedding that maps everything to one point."""
+    penalty = losses.PENALTIES[config.loss.penalty]
+    names = inspect.signature(penalty).parameters
+    given = {name: jnp.float32(0) for name in sweep.GIVEN_TO_PENALTIES if name in names}
+    knobs = _knobs(config.loss.knobs) | given
+    return float(penalty(jnp.float32(0), jnp.float32(0), config.loss.margin, **knobs))
+
+
+def _knobs(fields) -> dict:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _metric_params(c) -> dict:
+    return {} if c.p is None else {"p": c.p}
+
+
+def _check_knobs(field, fields, name, table, given) -> None:
+    """Refuses knobs that a miner or a penalty does not have."""
+    kinds = inspect.signature(table[name]).parameters.values()
+    takes = {p.name for p in kinds if p.kind is p.KEYWORD_ONLY} - set(given)
+    for knob in fields:
+        if knob not in takes:
+            has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has no knobs"
+            raise errors.InputError(f"{field}={knob} is no knob of {name!r}; {has}.")
+
+
+def _check_loss(config: ml_collections.ConfigDict) -> None:
+    c, m = config.loss, config.mining
+    _check_knobs("mining.knobs", _knobs(m.knobs), m.miner, mining.MINERS, sweep.GIVEN_TO_MINERS)
+    for field, knobs in (("loss.knobs", _knobs(c.knobs)), ("loss.learned", c.learned)):
+        _check_knobs(field, knobs, c.penalty, losses.PENALTIES, sweep.GIVEN_TO_PENALTIES)
+    batch = jax.ShapeDtypeStruct((2, config.model.dim), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    # What only the library knows, such as the metric that a miner needs.
+    run = functools.partial(loss(config), axis_name=None, **learned(config))
+    jax.eval_shape(run, batch, labels, key=jax.random.key(0))

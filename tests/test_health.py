@@ -25,26 +25,26 @@ def test_numbers_that_are_not_finite_stop_the_run(value):
 
 def test_a_spread_near_zero_is_a_collapse():
     rows = [row(i, embedding_spread=0.01) for i in range(health.ROWS)]
-    assert "spread is 1.0%" in health.collapse(rows, margin=0.2, penalty="hinge")
+    assert "spread is 1.0%" in health.collapse(rows, level=0.2)
 
 
-@pytest.mark.parametrize(("penalty", "level"), [("hinge", 0.2), ("soft_margin", math.log(2))])
-def test_a_loss_stuck_at_the_value_of_a_point_is_a_collapse(penalty, level):
+@pytest.mark.parametrize("level", [0.2, math.log(2)])
+def test_a_loss_stuck_at_the_value_of_a_point_is_a_collapse(level):
     rows = [row(i, loss=level * 1.001, mean_d_an=0.01) for i in range(health.ROWS)]
-    assert f"{level:.3f}" in health.collapse(rows, margin=0.2, penalty=penalty)
+    assert f"{level:.3f}" in health.collapse(rows, level=level)
 
 
 def test_a_loss_that_passes_the_margin_is_none():
     rows = [row(i, loss=0.2, mean_d_an=0.9) for i in range(health.ROWS)]
-    assert health.collapse(rows, margin=0.2, penalty="hinge") is None
+    assert health.collapse(rows, level=0.2) is None
 
 
 def test_one_odd_row_is_no_collapse():
     rows = [row(i) for i in range(health.ROWS - 1)] + [row(9, embedding_spread=0.0)]
-    assert health.collapse(rows, margin=0.2, penalty="hinge") is None
-    assert health.collapse(rows[-1:], margin=0.2, penalty="hinge") is None
+    assert health.collapse(rows, level=0.2) is None
+    assert health.collapse(rows[-1:], level=0.2) is None
 
 
 def test_an_unnormalised_embedding_collapses_relative_to_its_length():
     rows = [row(i, embedding_norm=100.0, embedding_spread=1.0) for i in range(health.ROWS)]
-    assert health.collapse(rows, margin=0.2, penalty="hinge") is not None
+    assert health.collapse(rows, level=0.2) is not None

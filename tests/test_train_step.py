@@ -75,7 +75,7 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
 def test_the_first_step_has_the_gradient_of_the_global_loss():
     state, step = make(norm="group")
     step = functools.partial(step, augment=None, optimizer=optax.sgd(1.0))
-    state = state.replace(opt_state=optax.sgd(1.0).init(state.params))
+    state = state.replace(opt_state=optax.sgd(1.0).init((state.params, {})))
     after, _ = run(step, state, 8, steps=1)
     pixels, labels = images()
     encoder = models.encoder("conv4", dim=4, norm="group", width=16)
@@ -143,3 +143,19 @@ def test_metrics_name_what_a_collapse_shows():
     assert row["embedding_norm"] == pytest.approx(1, abs=1e-4)
     assert 0 < row["embedding_spread"] <= 1
     assert row["grad_norm"] > 0
+
+
+def test_a_number_of_the_loss_is_learned():
+    state, step = make(miner="batch_hard")
+
+    def loss(embeddings, labels, *, beta, **settings):
+        penalty = functools.partial(losses.margin_based, beta=beta)
+        return losses.triplet_loss(embeddings, labels, penalty=penalty, **settings)
+
+    learned = {"beta": jnp.float32(5.0)}
+    state = state.replace(learned=learned, opt_state=optax.adam(1e-3).init((state.params, learned)))
+    step = functools.partial(step, loss=loss, optimizer=optax.adam(1e-3))
+    after, history = run(step, state, 8, steps=3)
+    # No distance is as long as 5, so the boundary comes nearer, by 1e-3 a step of Adam.
+    assert float(after.learned["beta"]) == pytest.approx(5.0 - 3e-3, abs=1e-5)
+    assert history[1]["learned_beta"] == pytest.approx(5.0 - 1e-3, abs=1e-5)

@@ -31,7 +31,7 @@ def check_finite(row: Row) -> None:
         )
 
 
-def collapse(rows: Sequence[Row], *, margin: float, penalty: str) -> str | None:
+def collapse(rows: Sequence[Row], *, level: float) -> str | None:
     """Recognises an embedding that maps everything to one point.
 
     Hard mining ends so when it starts too early or too fast (Schroff et al. 2015, section
@@ -41,8 +41,7 @@ def collapse(rows: Sequence[Row], *, margin: float, penalty: str) -> str | None:
 
     Args:
       rows: the metrics of the logged steps so far, oldest first.
-      margin: of the loss.
-      penalty: the name of the penalty.
+      level: the penalty of a triplet whose distances are 0.
 
     Returns:
       What was seen and what helps, or None.
@@ -51,7 +50,6 @@ def collapse(rows: Sequence[Row], *, margin: float, penalty: str) -> str | None:
     if len(recent) < ROWS:
         return None
     relative = [row["embedding_spread"] / max(row["embedding_norm"], 1e-12) for row in recent]
-    level = math.log(2) if penalty == "soft_margin" else margin
     if max(relative) < COLLAPSED_SPREAD:
         seen = (
             f"the embeddings' spread is {100 * relative[-1]:.1f}% of their length in each of the"

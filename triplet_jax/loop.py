@@ -54,8 +54,7 @@ def train(
     schedule: Schedule,
     score: Callable[[TrainState], dict[str, float]],
     score_name: str,
-    margin: float,
-    penalty: str,
+    collapsed_loss: float,
     checkpoints: Checkpoints,
     rows: RowFile,
     timing: RowFile,
@@ -75,8 +74,7 @@ def train(
       schedule: how long, and what how often.
       score: evaluates a state on the validation split; empty where there is none.
       score_name: the number in it by which the best checkpoint is kept.
-      margin: of the loss, to recognise a collapse.
-      penalty: of the loss, likewise.
+      collapsed_loss: the loss of an embedding that maps everything to one point.
       checkpoints: where states are saved.
       rows: where metrics are written.
       timing: where speed is written.
@@ -113,7 +111,7 @@ def train(
             if tensorboard:
                 tensorboard.write(row | {"images_per_second": speed})
             recent = [logged for logged in rows.rows[-2 * health.ROWS :] if "loss" in logged]
-            advice = health.collapse(recent, margin=margin, penalty=penalty)
+            advice = health.collapse(recent, level=collapsed_loss)
             if advice and not warned:
                 progress.say(f"warning: step {step}: {advice}")
             warned = advice is not None

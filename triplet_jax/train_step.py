@@ -22,6 +22,8 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
     """Running averages of batch normalisation; empty without it."""
+    learned: Any
+    """Numbers of the loss that are learned, by name; empty where there are none."""
     opt_state: Any
     average: Any
     """A moving average of the parameters for evaluation, or None."""
@@ -40,6 +42,7 @@ def init_state(
     *,
     key: PRNGKeyArray,
     averaged: bool,
+    learned: dict[str, float] | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -49,14 +52,17 @@ def init_state(
       example: a batch of one input, for its shape.
       key: of the initial weights.
       averaged: whether a moving average of the parameters is kept.
+      learned: where the learned numbers of the loss start.
     """
     variables = jax.jit(encoder.init)(key, example)
     params = variables["params"]
+    learned = {name: jnp.float32(value) for name, value in (learned or {}).items()}
     return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        learned=learned,
+        opt_state=optimizer.init((params, learned)),
         average=params if averaged else None,
     )
 
@@ -92,7 +98,7 @@ def train_step(
       labels: their classes.
       encoder: the model.
       optimizer: the optimizer.
-      loss: `(embeddings, labels, *, key, axis_name) -> (loss, stats)`, global.
+      loss: `(embeddings, labels, *, key, axis_name, **learned) -> (loss, stats)`, global.
       augment: a random function of one image, or None.
       average_decay: of the moving average of the parameters, if the state has one.
       learning_rate: that of the optimizer, by the step, for the log.
@@ -101,7 +107,8 @@ def train_step(
       axis_name: the device axis.
 
     Returns:
-      The next state, and scalars: `loss`, `grad_norm`, `learning_rate`, the loss's stats,
+      The next state, and scalars: `loss`, `grad_norm`, `learning_rate`, what the loss learns
+      as `learned_NAME`, the loss's stats,
       `embedding_norm` (mean length) and `embedding_spread`, the root mean squared distance
       of the batch's embeddings to their mean.
     """
@@ -112,23 +119,25 @@ def train_step(
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index)
         inputs = jax.vmap(augment)(keys, inputs)
 
-    def global_loss(params):
+    def global_loss(parameters):
+        params, learned = parameters
         embeddings, updates = encoder.apply(
             {"params": params, "batch_stats": state.batch_stats},
             inputs,
             train=True,
             mutable=["batch_stats"],
         )
-        value, stats = loss(embeddings, labels, key=mining_key, axis_name=axis_name)
+        value, stats = loss(embeddings, labels, key=mining_key, axis_name=axis_name, **learned)
         stats = stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
         return value, (stats, updates.get("batch_stats", {}))
 
     (value, (stats, batch_stats)), grads = jax.value_and_grad(global_loss, has_aux=True)(
-        state.params
+        (state.params, state.learned)
     )
     grads = collectives.mean(grads, axis_name)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    before = (state.params, state.learned)
+    updates, opt_state = optimizer.update(grads, state.opt_state, before)
+    params, learned = optax.apply_updates(before, updates)
     average = state.average
     if average is not None:
         average = optax.incremental_update(params, average, 1.0 - average_decay)
@@ -136,11 +145,13 @@ def train_step(
         "loss": value,
         "grad_norm": optax.tree.norm(grads),
         "learning_rate": jnp.float32(learning_rate(state.step)),
+        **{f"learned_{name}": value for name, value in state.learned.items()},
     }
     state = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
+        learned=learned,
         opt_state=opt_state,
         average=average,
     )
