@@ -130,6 +130,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.log = ml_collections.ConfigDict()
     config.log.every = 10
     config.log.tensorboard = False
+    config.log.telemetry_every = 50  # arrays about mining; 0 is off
+    config.log.telemetry_per_anchor = False  # and of each anchor, hence each class
     return config
 
 

@@ -26,6 +26,7 @@ from triplet_jax import (
     sweep,
     train_step,
 )
+from triplet_jax import telemetry as measurements
 
 # field: lowest, highest, and whether the lowest itself is allowed
 RANGES = {
@@ -70,6 +71,7 @@ RANGES = {
     "evaluate.ways": (2, None, True),
     "evaluate.episodes": (2, None, True),
     "log.every": (1, None, True),
+    "log.telemetry_every": (0, None, True),
 }
 
 NAMES = {
@@ -272,17 +274,37 @@ def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
     return init_key, run_key
 
 
+def miner(config: ml_collections.ConfigDict) -> Callable:
+    """The miner with its knobs."""
+    return functools.partial(mining.MINERS[config.mining.miner], **_knobs(config.mining.knobs))
+
+
+def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
+    """What the step measures about mining; None if that is off."""
+    if not config.log.telemetry_every:
+        return None
+    measure = functools.partial(
+        measurements.of_batch,
+        miner=miner(config),
+        margin=config.loss.margin,
+        most_positives=config.batch.per_class - 1,
+        metric=config.loss.metric,
+        metric_params=_metric_params(config.loss),
+        per_anchor=config.log.telemetry_per_anchor,
+    )
+    return measurements.every(config.log.telemetry_every, measure)
+
+
 def loss(config: ml_collections.ConfigDict) -> Callable:
     """The loss as the step calls it: learned knobs of the penalty come by name."""
     c = config.loss
-    miner = functools.partial(mining.MINERS[config.mining.miner], **_knobs(config.mining.knobs))
     penalty = functools.partial(losses.PENALTIES[c.penalty], **_knobs(c.knobs))
 
     def triplet_loss(embeddings, labels, *, key, axis_name, **learned):
         return losses.triplet_loss(
             embeddings,
             labels,
-            miner=miner,
+            miner=miner(config),
             tile_size=config.mining.tile_size or None,
             metric=c.metric,
             metric_params=_metric_params(c),
@@ -321,21 +343,29 @@ def _metric_params(c) -> dict:
     return {} if c.p is None else {"p": c.p}
 
 
-def _check_knobs(field, fields, name, table, given) -> None:
-    """Refuses knobs that a miner or a penalty does not have."""
-    kinds = inspect.signature(table[name]).parameters.values()
-    takes = {p.name for p in kinds if p.kind is p.KEYWORD_ONLY} - set(given)
-    for knob in fields:
+def _check_knobs(field, knobs, owner, function, given) -> None:
+    """Refuses knobs that the miner or the penalty of the field `owner` does not have."""
+    takes = {p.name for p in inspect.signature(function).parameters.values() if _is_knob(p)}
+    takes -= set(given)
+    for knob in knobs:
         if knob not in takes:
-            has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has no knobs"
-            raise errors.InputError(f"{field}={knob} is no knob of {name!r}; {has}.")
+            has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has none"
+            raise errors.InputError(f"{field}: {owner} has no knob {knob!r}; {has}.")
+
+
+def _is_knob(parameter):
+    return parameter.kind is parameter.KEYWORD_ONLY
 
 
 def _check_loss(config: ml_collections.ConfigDict) -> None:
     c, m = config.loss, config.mining
-    _check_knobs("mining.knobs", _knobs(m.knobs), m.miner, mining.MINERS, sweep.GIVEN_TO_MINERS)
+    owner = f"mining.miner={m.miner!r}"
+    function = mining.MINERS[m.miner]
+    _check_knobs("mining.knobs", _knobs(m.knobs), owner, function, sweep.GIVEN_TO_MINERS)
+    owner = f"loss.penalty={c.penalty!r}"
+    function = losses.PENALTIES[c.penalty]
     for field, knobs in (("loss.knobs", _knobs(c.knobs)), ("loss.learned", c.learned)):
-        _check_knobs(field, knobs, c.penalty, losses.PENALTIES, sweep.GIVEN_TO_PENALTIES)
+        _check_knobs(field, knobs, owner, function, sweep.GIVEN_TO_PENALTIES)
     batch = jax.ShapeDtypeStruct((2, config.model.dim), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     # What only the library knows, such as the metric that a miner needs.

@@ -71,6 +71,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         augment=augment,
         average_decay=config.optimizer.average_decay,
         learning_rate=build.learning_rate(config),
+        telemetry=build.telemetry(config),
         key=build.keys(config)[1],
         axis_name=collectives.DEVICES,
     )
@@ -85,6 +86,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 schedule=loop.Schedule(
                     steps=config.train.steps,
                     log_every=config.log.every,
+                    telemetry_every=config.log.telemetry_every,
                     evaluate_every=config.evaluate.every,
                 ),
                 score=lambda state: validate(embed, state, validation),
@@ -112,8 +114,11 @@ def open_writers(config, workdir: pathlib.Path, first_step: int, resources) -> d
     writers = {
         "rows": logging.RowFile(workdir / "metrics.jsonl", last_step=first_step),
         "timing": logging.RowFile(workdir / "timing.jsonl", last_step=first_step),
+        "telemetry": None,
         "tensorboard": None,
     }
+    if config.log.telemetry_every:
+        writers["telemetry"] = logging.RowFile(workdir / "telemetry.jsonl", last_step=first_step)
     if config.log.tensorboard:
         writers["tensorboard"] = logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
     writers["progress"] = logging.Progress(

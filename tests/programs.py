@@ -94,4 +94,5 @@ def outcome(workdir):
     ]
     result = json.loads((workdir / "result.json").read_text())
     scores = {key: result[key] for key in ("embedding", "raw_pixels", "protocol")}
-    return (workdir / "metrics.jsonl").read_bytes(), steps, digests, scores
+    rows = [(workdir / name).read_bytes() for name in ("metrics.jsonl", "telemetry.jsonl")]
+    return rows, steps, digests, scores

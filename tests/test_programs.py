@@ -10,7 +10,7 @@ import pytest
 import sklearn.datasets
 
 from experiments import evaluate, train
-from triplet_jax import logging
+from triplet_jax import logging, telemetry
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,14 @@ def test_a_run_leaves_what_the_readme_says(trained):
         "embeddings.npz",
         "metrics.jsonl",
         "result.json",
+        "telemetry.jsonl",
         "tensorboard",
         "timing.jsonl",
     }
+    arrays = telemetry.read(workdir)
+    np.testing.assert_array_equal(arrays["step"], [50, 100, 150, 200])
+    assert arrays["hardness"].shape == (4, 40)
+    assert (arrays["effective_rank"] > 1).all()
     config = json.loads((workdir / "config.json").read_text())
     assert config["mining"]["miner"] == "semi_hard"
     rows = logging.read_rows(workdir / "metrics.jsonl")
@@ -88,6 +93,7 @@ def refused(done, *words):
         ({"train__stepz": 5}, ["'train.stepz' is not known", "Did you mean 'train.steps'"]),
         ({"trian__steps": 5}, ["'trian.steps' is not known", "'train.steps'"]),
         ({"mining__miner": "semi-hard"}, ["mining.miner='semi-hard'", "Did you mean 'semi_hard'"]),
+        ({"mining__knobs__high": 0.1}, ["mining.miner='semi_hard' has no knob 'high'", "none"]),
         ({"loss__metric": "euclidian"}, ["loss.metric='euclidian'", "Did you mean 'euclidean'"]),
         ({"dataset__name": "digit"}, ["dataset.name='digit'", "Did you mean 'digits'"]),
         ({"model__name": "conv5"}, ["model.name='conv5'", "conv4"]),

@@ -20,6 +20,7 @@ class Schedule:
 
     steps: int
     log_every: int
+    telemetry_every: int
     evaluate_every: int
     """A checkpoint is saved at every evaluation."""
 
@@ -58,6 +59,7 @@ def train(
     checkpoints: Checkpoints,
     rows: RowFile,
     timing: RowFile,
+    telemetry: RowFile | None,
     tensorboard: TensorBoard | None,
     progress: Progress,
     stop: Stop,
@@ -78,6 +80,7 @@ def train(
       checkpoints: where states are saved.
       rows: where metrics are written.
       timing: where speed is written.
+      telemetry: where the arrays of a step are written, or None.
       tensorboard: or None.
       progress: the screen.
       stop: whether to stop.
@@ -93,8 +96,11 @@ def train(
     waiting: list[tuple[int, Any]] = []
     while step < schedule.steps and stop.signal is None:
         state, metrics = take_step(state)
+        arrays = metrics.pop("telemetry", None)
         waiting.append((step, metrics))
         step += 1
+        if telemetry and step % schedule.telemetry_every == 0:
+            telemetry.write({"step": step} | _as_lists(arrays))
         if step == first_step + 1:
             jax.block_until_ready(metrics)
             progress.restart_clock(step)
@@ -127,6 +133,10 @@ def train(
     if stop.signal is not None and step < schedule.steps and step not in checkpoints.steps:
         checkpoints.save(step, state)
     return state
+
+
+def _as_lists(arrays):
+    return {name: array.tolist() for name, array in sorted(jax.device_get(arrays).items())}
 
 
 def _finite_rows(waiting: Sequence[tuple[int, Any]]) -> list[Row]:

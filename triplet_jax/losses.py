@@ -180,7 +180,7 @@ def triplet_loss(
     lose no digits. A pick that is not one of the distances the miner was given makes the
     loss NaN. Value and gradient come from one sweep over tiles: see `sweep`.
     """
-    mine = _lookup("miner", miner, mining.MINERS)
+    mine = miner_of(miner)
     penalize = _lookup("penalty", penalty, PENALTIES)
     errors.check_known("average", average, AVERAGES)
     if (references is None) != (reference_labels is None):
@@ -236,6 +236,15 @@ def _numbers_of(penalize):
     }
     rest = {name: value for name, value in penalize.keywords.items() if name not in knobs}
     return functools.partial(penalize.func, *penalize.args, **rest), knobs
+
+
+def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., mining.Triplets]:
+    """The miner of a name, or the function itself.
+
+    Raises:
+      InputError: the name is not known.
+    """
+    return _lookup("miner", miner, mining.MINERS)
 
 
 def _mean(sums: sweep.Sums, pairs, average: str):

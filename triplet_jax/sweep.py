@@ -103,6 +103,20 @@ def over_anchors(
     )
 
 
+def mine(
+    rule: Rule,
+    candidates: Float[Array, "candidates dim"],
+    anchors: Float[Array, "anchors dim"],
+    runs: masks.Runs,
+    index: Int[Array, "anchors"],
+    width: int,
+) -> tuple["Seen", Triplets]:
+    """What the miner sees of all anchors at once, and its answer, for `width` positives each."""
+    columns = candidates.T
+    seen = _look(rule.metric, width, candidates, columns, _Tile(anchors, runs, index))
+    return seen, _mine(rule, seen, columns, index)
+
+
 @jax.custom_vjp
 def _with_gradient(value, inputs, gradient):
     """`value`, whose gradient in `inputs` is `gradient`. Where no gradient is asked for, the
@@ -208,7 +222,7 @@ def _answers_all_pairs(mine, width, shape):
     return max(x.ndim for x in answer) == 2
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What the miner sees of a tile, and where the positives stand."""
 
     to_positives: Float[Array, "anchors positives"]
@@ -223,7 +237,7 @@ def _look(metric, width, candidates, columns, tile):
     places, is_positive = masks.positive_places(tile.runs, width)
     to_positives = jnp.take_along_axis(distances, places, axis=1, mode="clip")
     is_negative = masks.negatives(tile.runs, columns.shape[1])
-    return _Seen(to_positives, is_positive, distances, is_negative, places)
+    return Seen(to_positives, is_positive, distances, is_negative, places)
 
 
 def _distances(metric, anchors, candidates, columns, itself):

@@ -83,9 +83,10 @@ def train_step(
     augment: Callable | None,
     average_decay: float,
     learning_rate: optax.Schedule,
+    telemetry: Callable | None = None,
     key: PRNGKeyArray,
     axis_name: str | None,
-) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+) -> tuple[TrainState, dict[str, Any]]:
     """Takes one step with this device's part of the batch.
 
     The loss is that of the global batch on every device, made so inside the
@@ -102,6 +103,7 @@ def train_step(
       augment: a random function of one image, or None.
       average_decay: of the moving average of the parameters, if the state has one.
       learning_rate: that of the optimizer, by the step, for the log.
+      telemetry: `(step, embeddings, labels, *, key, axis_name) -> arrays` by name, or None.
       key: of the run; what a step draws depends on it, the step and the place in the
         global batch, not on the number of devices.
       axis_name: the device axis.
@@ -110,7 +112,7 @@ def train_step(
       The next state, and scalars: `loss`, `grad_norm`, `learning_rate`, what the loss learns
       as `learned_NAME`, the loss's stats,
       `embedding_norm` (mean length) and `embedding_spread`, the root mean squared distance
-      of the batch's embeddings to their mean.
+      of the batch's embeddings to their mean; with `telemetry`, its arrays under that name.
     """
     augment_key, mining_key = jax.random.split(jax.random.fold_in(key, state.step))
     inputs = as_floats(inputs)
@@ -129,11 +131,11 @@ def train_step(
         )
         value, stats = loss(embeddings, labels, key=mining_key, axis_name=axis_name, **learned)
         stats = stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
-        return value, (stats, updates.get("batch_stats", {}))
+        return value, (stats, updates.get("batch_stats", {}), embeddings)
 
-    (value, (stats, batch_stats)), grads = jax.value_and_grad(global_loss, has_aux=True)(
-        (state.params, state.learned)
-    )
+    (value, (stats, batch_stats, embeddings)), grads = jax.value_and_grad(
+        global_loss, has_aux=True
+    )((state.params, state.learned))
     grads = collectives.mean(grads, axis_name)
     before = (state.params, state.learned)
     updates, opt_state = optimizer.update(grads, state.opt_state, before)
@@ -147,6 +149,10 @@ def train_step(
         "learning_rate": jnp.float32(learning_rate(state.step)),
         **{f"learned_{name}": value for name, value in state.learned.items()},
     }
+    if telemetry is not None:
+        metrics["telemetry"] = telemetry(
+            state.step + 1, embeddings, labels, key=mining_key, axis_name=axis_name
+        )
     state = TrainState(
         step=state.step + 1,
         params=params,
