@@ -30,6 +30,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+MANY = 512
+"""Positives from which on sorting a row is faster than comparing all of it with each."""
+
 Number = Float[Array, ""] | Int[Array, ""] | float | int
 
 
@@ -108,7 +111,7 @@ def semi_hard(
     negatives open. There is no upper bound: a negative beyond the margin has a hinge of
     zero, so that the margin acts through the penalty alone.
     """
-    d_an, found = _nearest(to_negatives, is_negative & _beyond(to_negatives, to_positives))
+    d_an, found = _nearest_beyond(to_positives, to_negatives, is_negative)
     return Triplets(to_positives, d_an, is_positive & found)
 
 
@@ -146,7 +149,7 @@ def semi_hard_tfa(
     in sentence-transformers, both of which average over all positive pairs:
     `average="valid"`. Where every negative is nearer than the positive, the easiest stands in.
     """
-    d_an, found = _nearest(to_negatives, is_negative & _beyond(to_negatives, to_positives))
+    d_an, found = _nearest_beyond(to_positives, to_negatives, is_negative)
     farthest, any_negative = _farthest(to_negatives, is_negative)
     return Triplets(to_positives, jnp.where(found, d_an, farthest), is_positive & any_negative)
 
@@ -448,16 +451,24 @@ def _all_where(to_positives, is_positive, to_negatives, is_negative, inside):
     return Triplets(to_positives[:, None], to_negatives[None, :], weight)
 
 
-def _beyond(to_negatives, to_positives):
-    return to_negatives > to_positives[:, None]
-
-
 def _nearest(distances, where):
     """The least distance of a row, and whether there is one; 0 where there is none."""
     distances = jnp.broadcast_to(distances, where.shape)
     least = jnp.min(distances, where=where, initial=jnp.inf, axis=-1)
     found = jnp.any(where, axis=-1)
     return jnp.where(found, least, 0.0), found
+
+
+def _nearest_beyond(to_positives, to_negatives, is_negative):
+    """For every positive the nearest negative farther than it, and whether there is one."""
+    if len(to_positives) <= MANY:
+        return _nearest(to_negatives, is_negative & (to_negatives > to_positives[:, None]))
+    ordered = jnp.sort(jnp.where(is_negative, to_negatives, jnp.inf))
+    nearest = ordered.at[jnp.searchsorted(ordered, to_positives, side="right")].get(
+        mode="fill", fill_value=jnp.inf
+    )
+    found = nearest < jnp.inf
+    return jnp.where(found, nearest, 0.0), found
 
 
 def _farthest(distances, where):

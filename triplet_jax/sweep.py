@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from triplet_jax import masks
 from triplet_jax.distances import Metric
-from triplet_jax.mining import Triplets
+from triplet_jax.mining import MANY, Triplets
 
 # Distances and triplets of one tile. On a CPU they should stay in its cache, elsewhere there
 # should be enough work at a time; the second also bounds the memory where classes are large.
@@ -37,7 +37,6 @@ _GROUPS = 8
 # Positives that are added up one by one: on a CPU, XLA's sum over an axis in the middle takes
 # several times as long.
 _FEW = 8
-
 
 # What a miner and a penalty are given if they name it; all other keywords are knobs.
 GIVEN_TO_MINERS = ("key", "dim", "positives_to_negatives")
@@ -143,6 +142,8 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     backend = jax.default_backend()
     if tile_size is None:
         most = _TILE_DISTANCES.get(backend, _TILE_DISTANCES_ELSEWHERE)
+        if rule.metric.blur is None:  # no matrix product: every coordinate of every pair
+            most //= candidates.shape[1]
         tile_size = max(8, most // max(1, len(candidates)))
     tile_size = min(tile_size, rows)
     # Neighbours in label have classes of one size, and the tile the width that these need.
@@ -207,17 +208,21 @@ def _asked(function, offered):
 def _answers_all_pairs(mine, width, shape):
     """Whether the miner's answer is a matrix, found out without computing anything."""
     candidates, dim = shape
+
+    def row(kind, *shape):
+        return jax.ShapeDtypeStruct(shape, kind)
+
     offered = {
         "key": jax.random.key(0),
-        "dim": dim,
-        "positives_to_negatives": jnp.zeros((width, candidates)),
+        "positives_to_negatives": row(jnp.float32, width, candidates),
     }
     answer = jax.eval_shape(
-        functools.partial(mine, **_asked(mine, offered)),
-        jax.ShapeDtypeStruct((width,), jnp.float32),
-        jax.ShapeDtypeStruct((width,), bool),
-        jax.ShapeDtypeStruct((candidates,), jnp.float32),
-        jax.ShapeDtypeStruct((candidates,), bool),
+        functools.partial(mine, **_asked(mine, {"dim": dim})),
+        row(jnp.float32, width),
+        row(bool, width),
+        row(jnp.float32, candidates),
+        row(bool, candidates),
+        **_asked(mine, offered),
     )
     return max(x.ndim for x in answer) == 2
 
@@ -361,15 +366,25 @@ def _whose(picked, distances, allowed):
     Of several equally far the first, except that the i-th of as many picks as there are
     candidates is the i-th if that is as far: a rule that keeps every positive keeps each.
     """
-    places = jnp.arange(distances.shape[1])
-    fits = (picked[:, :, None] == distances[:, None, :]) & allowed[:, None, :]
-    # A minimum of floats, which is faster than one of integers or than argmax.
-    first = jnp.min(jnp.where(fits, jnp.float32(places), jnp.inf), axis=2)
-    found = first < jnp.inf
-    first = jnp.where(found, first, 0).astype(places.dtype)
+    first = jax.vmap(_first_equal)(picked, jnp.where(allowed, distances, jnp.inf))
+    found = first < distances.shape[1]
+    first = jnp.where(found, first, 0)
     if picked.shape == distances.shape:
+        places = jnp.arange(distances.shape[1])
         first = jnp.where((picked == distances) & allowed, places, first)
     return first, found
+
+
+def _first_equal(picked, row):
+    """Where in a row each picked distance stands first; the length of the row where nowhere."""
+    n = len(row)
+    if len(picked) <= MANY:
+        # A minimum of floats, which is faster than one of integers or than argmax.
+        places = jnp.where(picked[:, None] == row, jnp.arange(n, dtype=jnp.float32), n)
+        return jnp.min(places, axis=1).astype(jnp.int32)
+    ordered, places = jax.lax.sort((row, jnp.arange(n)), num_keys=2)
+    at = jnp.minimum(jnp.searchsorted(ordered, picked, side="left"), n - 1)
+    return jnp.where(ordered[at] == picked, places[at], n)
 
 
 def _add_up(penalize, mined, more, knobs) -> Sums:
