@@ -26,12 +26,16 @@ from triplet_jax.distances import Metric
 from triplet_jax.mining import MANY, Triplets
 
 # Distances and triplets of one tile. On a CPU they should stay in its cache, elsewhere there
-# should be enough work at a time; the second also bounds the memory where classes are large.
+# should be enough work at a time.
 _TILE_DISTANCES = {"cpu": 2**19}
 _TILE_DISTANCES_ELSEWHERE = 2**25
 _TILE_PICKS = {"cpu": 2**21}
 _TILE_PAIRS = {"cpu": 2**20}
 _TILE_TRIPLETS_ELSEWHERE = 2**26
+# With fewer anchors, adding a tile's gradient to that of all candidates takes most of the time;
+# only where classes are so large that memory is at stake are there fewer.
+_LEAST_ANCHORS = 32
+_MOST_TRIPLETS = 2**24
 # Into how many groups anchors fall that share a width; each group copies the gradient once.
 _GROUPS = 8
 # Positives that are added up one by one: on a CPU, XLA's sum over an axis in the middle takes
@@ -142,9 +146,7 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     backend = jax.default_backend()
     if tile_size is None:
         most = _TILE_DISTANCES.get(backend, _TILE_DISTANCES_ELSEWHERE)
-        if rule.metric.blur is None:  # no matrix product: every coordinate of every pair
-            most //= candidates.shape[1]
-        tile_size = max(8, most // max(1, len(candidates)))
+        tile_size = max(_LEAST_ANCHORS, most // max(1, len(candidates)))
     tile_size = min(tile_size, rows)
     # Neighbours in label have classes of one size, and the tile the width that these need.
     order = jnp.argsort(runs.start)
@@ -154,6 +156,8 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     most_triplets = (_TILE_PAIRS if all_pairs else _TILE_PICKS).get(
         backend, _TILE_TRIPLETS_ELSEWHERE
     )
+    # Without a matrix product there is a number for each coordinate of each pair, too.
+    coordinates = candidates.shape[1] if rule.metric.blur is None else 1
     columns = candidates.T
 
     def of_group(carry, tile):
@@ -162,7 +166,9 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
         return jax.lax.switch(branch, branches, carry, tile)
 
     def of_width(width, carry, tile):
-        most = max(1, most_triplets // (width * len(candidates)))
+        of_anchor = max(width, coordinates) * len(candidates)
+        least = min(_LEAST_ANCHORS, _MOST_TRIPLETS // of_anchor)
+        most = max(1, least, most_triplets // of_anchor)
         one = _all_pairs if all_pairs else _picks
         step = functools.partial(one, rule, width, candidates, columns, knobs)
         return _scan(step, carry, tile, min(tile_size, most))
