@@ -1,0 +1,133 @@
+"""What the benchmarks share: a process for each case, its times and memory, and the tables."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
+
+# Repeats go on until they have taken this long together: enough of them for a median where one
+# is short, and no waiting where one is long.
+_LEAST_REPEATS, _MOST_REPEATS = 3, 200
+_SECONDS, _MOST_SECONDS = 1.0, 20.0
+
+
+def times(step: Callable[[], Any]) -> list[float]:
+    """Seconds of each of some repeats of `step`, after the caller's warm-up."""
+    seconds: list[float] = []
+    while not _enough(len(seconds), sum(seconds)):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _enough(repeats: int, seconds: float) -> bool:
+    if repeats < _LEAST_REPEATS:
+        return seconds > _MOST_SECONDS
+    return repeats >= _MOST_REPEATS or seconds > _SECONDS
+
+
+def in_own_process(module: str, *arguments: Any, timeout: float) -> dict[str, Any]:
+    """What `python -m module arguments` prints last, as JSON; or a note of why it did not."""
+    line = [sys.executable, "-m", module, *map(str, arguments)]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return {"note": f"stopped after {timeout:.0f} s"}
+    if done.returncode < 0:
+        return {"note": f"killed by signal {-done.returncode}"}
+    if done.returncode:
+        return {"note": f"failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:100]}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def forget_peak_memory() -> None:
+    """Lowers the process's peak to what it holds now, where Linux allows it.
+
+    Importing and compiling take memory that a step does not need.
+    """
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """Bytes that the process has held at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine(*packages: str) -> str:
+    """The processor, how busy it is, and the versions of the packages that are installed."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = [f"{name} {found}" for name in packages if (found := _version(name))]
+    # Torch's threads wait for each other by spinning: beside another busy process a step of
+    # theirs can take a hundred times as long, so a reader should see that there was none.
+    load = f"load {os.getloadavg()[0]:.1f} before the first case"
+    hardware = f"{_processor()}, {_cores()} cores, {memory:.0f} GiB, {load}"
+    return f"{hardware}; {', '.join(versions)}"
+
+
+def _processor() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def pooled(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record of what several processes measured of one case; a note of any counts."""
+    for found in rounds:
+        if "note" in found:
+            return found
+    seconds = [s for found in rounds for s in found["seconds"]]
+    peak = max(found.get("peak", 0.0) for found in rounds)
+    return {**rounds[0], "seconds": seconds, "median": statistics.median(seconds), "peak": peak}
+
+
+def ratio(value: float) -> str:
+    """Two digits after the point, and none of a large one."""
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_section(name: str, text: str, path: pathlib.Path = RESULTS) -> None:
+    """Puts `text` between `<!-- name:begin -->` and `<!-- name:end -->`.
+
+    Raises:
+      ValueError: the file has no such place.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = path.read_text().partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not (found and found_too):
+        raise ValueError(f"{path} has no {begin} followed by {end}.")
+    path.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}")

@@ -1,0 +1,241 @@
+"""Steps of training beside PyTorch with PyTorch Metric Learning.
+
+    make oracle                      # installs the peers
+    .venv/bin/python -m benchmarks.training
+
+The same architecture, batch, optimizer and float32 in both: conv4 on 32 x 4 images of 28 x 28 x 1
+and resnet18 on 16 x 4 images of 64 x 64 x 3. Ours is the step that `experiments.train` builds, with
+the semi_hard miner; theirs has TripletMarginMiner("semihard") and TripletMarginLoss, in torch's
+own memory format and in channels last. Each runs in a process of its own, in rounds.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import common
+
+WIDTH, DIM, MARGIN, LEARNING_RATE = 64, 64, 0.2, 1e-3
+LIBRARIES = ("ours", "torch", "torch, channels last")
+
+
+class Setting(NamedTuple):
+    classes: int
+    per_class: int
+    shape: tuple[int, int, int]
+
+    @property
+    def images(self) -> int:
+        return self.classes * self.per_class
+
+
+MODELS = {"conv4": Setting(32, 4, (28, 28, 1)), "resnet18": Setting(16, 4, (64, 64, 3))}
+
+
+def batch(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    inputs = np.random.default_rng(0).random((setting.images, *setting.shape), np.float32)
+    return inputs, np.repeat(np.arange(setting.classes), setting.per_class)
+
+
+def ours(model: str) -> tuple[Callable[[], float], int]:
+    """A function that takes a step and gives its loss, and how many weights there are."""
+    import jax
+
+    from configs import base
+    from experiments import build
+    from triplet_jax import collectives, train_step
+
+    setting = MODELS[model]
+    config = base.get_config()
+    config.batch.update(classes=setting.classes, per_class=setting.per_class)
+    config.model.update(name=model, width=WIDTH, dim=DIM)
+    config.loss.margin = MARGIN
+    config.optimizer.update(learning_rate=LEARNING_RATE, decay="constant")
+    encoder = build.encoder(config, setting.shape)
+    state = train_step.replicate(build.initial_state(config, encoder, setting.shape))
+    lifted = train_step.over_devices(
+        functools.partial(
+            train_step.train_step,
+            encoder=encoder,
+            optimizer=build.optimizer(config),
+            loss=build.loss(config),
+            augment=None,
+            average_decay=0.0,
+            learning_rate=build.learning_rate(config),
+            key=build.keys(config)[1],
+            axis_name=collectives.DEVICES,
+        )
+    )
+    # One device, as torch has.
+    inputs, labels = (jax.device_put(x[None]) for x in batch(setting))
+
+    def step():
+        nonlocal state
+        state, metrics = jax.block_until_ready(lifted(state, inputs, labels))
+        return float(metrics["loss"])
+
+    return step, sum(x.size for x in jax.tree.leaves(state.params))
+
+
+def torchs(model: str, channels_last: bool) -> tuple[Callable[[], float], int]:
+    """The same in torch."""
+    import torch
+    from pytorch_metric_learning import distances, losses, miners
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    setting = MODELS[model]
+    encoder = _torch_encoder(model, setting.shape).to(device, memory_format=form)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=LEARNING_RATE)
+    distance = distances.LpDistance(normalize_embeddings=False)
+    mine = miners.TripletMarginMiner(MARGIN, "semihard", distance=distance)
+    loss = losses.TripletMarginLoss(MARGIN, distance=distance)
+    inputs, labels = (torch.tensor(x, device=device) for x in batch(setting))
+    inputs = inputs.permute(0, 3, 1, 2).contiguous(memory_format=form)
+
+    def step():
+        optimizer.zero_grad()
+        embeddings = torch.nn.functional.normalize(encoder(inputs))
+        value = loss(embeddings, labels, mine(embeddings, labels))
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    return step, sum(p.numel() for p in encoder.parameters())
+
+
+def _torch_encoder(model, shape):
+    from torch import nn
+
+    height, _, channels = shape
+    if model == "conv4":
+        widths = (channels, *[WIDTH] * 4)
+        blocks = [
+            nn.Sequential(_conv(a, b, 3), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
+            for a, b in zip(widths, widths[1:], strict=False)
+        ]
+        return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(WIDTH * (height // 16) ** 2, DIM))
+    stem = (_conv(channels, WIDTH, 7, 2), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    blocks, before = [], WIDTH
+    for stage in range(4):
+        width = WIDTH * 2**stage
+        blocks += [_residual(before, width, 2 if stage else 1), _residual(width, width, 1)]
+        before = width
+    return nn.Sequential(
+        *stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, DIM)
+    )
+
+
+def _residual(before, width, stride):
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.straight = nn.Sequential(
+                *(_conv(before, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU()),
+                *(_conv(width, width, 3), nn.BatchNorm2d(width)),
+            )
+            nn.init.zeros_(self.straight[-1].weight)
+            self.skip = nn.Identity()
+            if before != width or stride != 1:
+                self.skip = nn.Sequential(_conv(before, width, 1, stride), nn.BatchNorm2d(width))
+
+        def forward(self, x):
+            return nn.functional.relu(self.skip(x) + self.straight(x))
+
+    return Residual()
+
+
+def _conv(before, after, size, stride=1):
+    from torch import nn
+
+    return nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
+
+
+def measure(model: str, library: str) -> dict[str, Any]:
+    """One library in this process: seconds of each step, after one to warm up."""
+    if library == "ours":
+        step, weights = ours(model)
+    else:
+        step, weights = torchs(model, channels_last="last" in library)
+    step()
+    return {"seconds": common.times(step), "weights": weights}
+
+
+def measure_all(options) -> dict[str, Any]:
+    """Every library with every model."""
+    found = {"machine": common.machine("jax", "flax", "torch", "pytorch-metric-learning")}
+    rounds = {(model, library): [] for model in options.models for library in LIBRARIES}
+    for number in range(options.rounds):
+        for (model, library), so_far in rounds.items():
+            so_far.append(
+                common.in_own_process(
+                    *("benchmarks.training", "--measure", library, "--models", model),
+                    timeout=options.timeout,
+                )
+            )
+            print(f"round {number + 1} {model} {library}: {_brief(so_far[-1])}", flush=True)
+    found["records"] = [
+        {"model": model, "library": library} | common.pooled(so_far)
+        for (model, library), so_far in rounds.items()
+    ]
+    options.output.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _brief(record):
+    return record.get("note") or f"{np.median(record['seconds']):.4f} s"
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Everything that was found, as Markdown."""
+    header = ("model", "weights", "library", "ms a step", "images/s", "ours / theirs, images/s")
+    by_case = {(r["model"], r["library"]): r for r in found["records"]}
+    rows = []
+    for (model, library), record in by_case.items():
+        if "median" not in record:
+            rows.append((model, "", library, record["note"], "", ""))
+            continue
+        seconds, own = record["median"], by_case[model, "ours"].get("median")
+        faster = common.ratio(seconds / own) if own and library != "ours" else ""
+        speed = f"{MODELS[model].images / seconds:,.0f}"
+        weights = f"{record['weights']:,}"
+        rows.append((model, weights, library, f"{1e3 * seconds:.1f}", speed, faster))
+    return f"{found['machine']}.\n\n{common.table(header, rows)}"
+
+
+def main() -> None:
+    options = _options()
+    if options.measure:
+        print(json.dumps(measure(options.models[0], options.measure)))
+        return
+    found = json.loads(options.output.read_text()) if options.again else measure_all(options)
+    text = tables(found)
+    print(f"\n{text}")
+    if options.write:
+        common.write_section(options.section, text)
+
+
+def _options():
+    here = pathlib.Path(__file__).parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=tuple(MODELS))
+    parser.add_argument("--rounds", type=int, default=5, help="processes for each case")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for a process")
+    parser.add_argument("--output", type=pathlib.Path, default=here / "training.json")
+    parser.add_argument("--again", action="store_true", help="the table of what --output holds")
+    parser.add_argument("--write", action="store_true", help="the table into RESULTS.md")
+    parser.add_argument("--section", default="training", help="of RESULTS.md, between its markers")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
