@@ -32,9 +32,7 @@ _TILE_DISTANCES_ELSEWHERE = 2**25
 _TILE_PICKS = {"cpu": 2**21}
 _TILE_PAIRS = {"cpu": 2**20}
 _TILE_TRIPLETS_ELSEWHERE = 2**26
-# With fewer anchors, adding a tile's gradient to that of all candidates takes most of the time;
-# only where classes are so large that memory is at stake are there fewer.
-_LEAST_ANCHORS = 32
+# Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
 # Into how many groups anchors fall that share a width; each group copies the gradient once.
 _GROUPS = 8
@@ -146,7 +144,7 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     backend = jax.default_backend()
     if tile_size is None:
         most = _TILE_DISTANCES.get(backend, _TILE_DISTANCES_ELSEWHERE)
-        tile_size = max(_LEAST_ANCHORS, most // max(1, len(candidates)))
+        tile_size = max(64, most // max(1, len(candidates)))
     tile_size = min(tile_size, rows)
     # Neighbours in label have classes of one size, and the tile the width that these need.
     order = jnp.argsort(runs.start)
@@ -167,7 +165,8 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
 
     def of_width(width, carry, tile):
         of_anchor = max(width, coordinates) * len(candidates)
-        least = min(_LEAST_ANCHORS, _MOST_TRIPLETS // of_anchor)
+        # A tile's work should exceed that of adding its gradient to that of all candidates.
+        least = min(-(-candidates.shape[1] // width), _MOST_TRIPLETS // of_anchor)
         most = max(1, least, most_triplets // of_anchor)
         one = _all_pairs if all_pairs else _picks
         step = functools.partial(one, rule, width, candidates, columns, knobs)
