@@ -4,70 +4,231 @@ import math
 
 import numpy as np
 
+# Knobs of miners and penalties, where they have any, as their docstrings give them.
+DEFAULTS = {
+    "angular": {"degrees": 20.0},
+    "band": {"low": 0.0, "high": 0.2},
+    "batch_hard_skip": {"fraction": 0.05},
+    "boltzmann": {"beta": 1.0},
+    "distance_weighted": {"cutoff": 0.5, "farthest": 1.4},
+    "easy": {"margin": 0.2},
+    "multi_similarity": {"epsilon": 0.1},
+    "quantile": {"hardness": 1.0},
+    "rank": {"n": 1},
+    "rank_range": {"first": 1, "last": 5},
+    "semi_hard_band": {"width": 0.2},
+    "semi_hard_facenet": {"width": 0.2},
+    "margin_based": {"beta": 1.2},
+    "selectively_contrastive": {"temperature": 0.1, "weight": 1.0, "ceiling": 0.8},
+}
+RANDOM = ("boltzmann", "distance_weighted", "random", "semi_hard_facenet")
 
-def pairwise(a, b, metric):
+
+def pairwise(a, b, metric, p=None, precision=None):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    result = np.zeros((len(a), len(b)))
-    for i, x in enumerate(a):
-        for j, y in enumerate(b):
-            if metric == "euclidean":
-                result[i, j] = math.sqrt(((x - y) ** 2).sum())
-            elif metric == "squared_euclidean":
-                result[i, j] = ((x - y) ** 2).sum()
-            elif metric == "cosine":
-                lengths = math.sqrt((x**2).sum()) * math.sqrt((y**2).sum())
-                result[i, j] = 1 - (x @ y) / lengths if lengths else 1.0
-    return result
+    gap = a[:, None, :] - b[None, :, :]
+    if metric == "cosine":
+        lengths = np.sqrt((a**2).sum(1))[:, None] * np.sqrt((b**2).sum(1))[None, :]
+        return np.where(lengths > 0, 1 - a @ b.T / np.where(lengths > 0, lengths, 1), 1.0)
+    if metric == "jaccard":
+        most = np.maximum(a[:, None, :], b).sum(2)
+        least = np.minimum(a[:, None, :], b).sum(2)
+        return np.where(most > 0, 1 - least / np.where(most > 0, most, 1), 0.0)
+    if metric == "mahalanobis":
+        return np.sqrt(np.einsum("abi,ij,abj->ab", gap, np.asarray(precision, np.float64), gap))
+    if metric == "minkowski":
+        return (np.abs(gap) ** p).sum(2) ** (1 / p)
+    return {
+        "euclidean": lambda: np.sqrt((gap**2).sum(2)),
+        "manhattan": lambda: np.abs(gap).sum(2),
+        "squared_euclidean": lambda: (gap**2).sum(2),
+    }[metric]()
 
 
-def triplets(to_candidates, positives, negatives, miner):
-    """The list of (positive, negative) of one anchor, by a rule without randomness."""
-    d = to_candidates
+def candidates_of(labels, among_labels=None):
+    """Each anchor's positives and negatives, in order of label and place."""
+    own = among_labels is None
+    among_labels = labels if own else among_labels
+    order = sorted(range(len(among_labels)), key=lambda c: (among_labels[c], c))
+    for a, label in enumerate(labels):
+        positives = [c for c in order if among_labels[c] == label and not (own and c == a)]
+        yield a, positives, [c for c in order if among_labels[c] != label]
+
+
+def triplets(anchor, among, d, positives, negatives, miner, **knobs):
+    """The (positive, negative) of one anchor by a rule without randomness; first of equals."""
+    knobs = DEFAULTS.get(miner, {}) | knobs
+    pairs = [(p, n) for p in positives for n in negatives]
+    if not pairs:
+        return []
+
+    def nearest(among):
+        return min(among, key=lambda c: d[c])
+
+    def farthest(among):
+        return max(among, key=lambda c: d[c])
+
+    def beyond(p):
+        return [n for n in negatives if d[n] > d[p]]
+
+    def ranked(among, rank):
+        distance = sorted(d[c] for c in among)[rank - 1]
+        return next(c for c in among if d[c] == distance)
+
+    def within(low, high):
+        return [(p, n) for p, n in pairs if low <= d[n] - d[p] <= high]
+
+    def at(rank):
+        return [(p, ranked(negatives, rank)) for p in positives]
+
+    def rank_range():
+        if not 1 <= knobs["first"] <= len(negatives):
+            return []
+        low = ranked(negatives, knobs["first"])
+        high = ranked(negatives, min(knobs["last"], len(negatives)))
+        return [(p, n) for p, n in pairs if d[low] <= d[n] <= d[high]]
+
+    def batch_hard_skip():
+        # Exact shares, such as 3 of 10 for 0.3.
+        skip_p = math.floor(knobs["fraction"] * len(positives) + 1e-9)
+        skip_n = math.floor(knobs["fraction"] * len(negatives) + 1e-9)
+        if skip_p == len(positives) or skip_n == len(negatives):
+            return []
+        kept = ranked(positives, len(positives) - skip_p)
+        return [(kept, ranked(negatives, 1 + skip_n))]
+
+    def sees_wide(p, n):
+        centre = (anchor + among[p]) / 2
+        to_centre = math.dist(among[n], centre)
+        return math.degrees(math.atan2(d[p], 2 * to_centre)) > knobs["degrees"]
+
+    def multi_similarity():
+        hard_p = [p for p in positives if d[p] + knobs["epsilon"] > d[nearest(negatives)]]
+        hard_n = [n for n in negatives if d[n] - knobs["epsilon"] < d[farthest(positives)]]
+        return [(p, n) for p in hard_p for n in hard_n]
+
+    def with_beyond(p, otherwise=()):
+        return [(p, nearest(beyond(p)))] if beyond(p) else [(p, n) for n in otherwise]
+
+    far_negative = [farthest(negatives)]
+    return {
+        "angular": lambda: [(p, n) for p, n in pairs if sees_wide(p, n)],
+        "band": lambda: within(knobs["low"], knobs["high"]),
+        "batch_all": lambda: pairs,
+        "batch_hard": lambda: [(farthest(positives), nearest(negatives))],
+        "batch_hard_skip": batch_hard_skip,
+        "easy": lambda: [(p, n) for p, n in pairs if d[n] - d[p] > knobs["margin"]],
+        "easy_positive_hard": lambda: [(nearest(positives), nearest(negatives))],
+        "easy_positive_semi_hard": lambda: with_beyond(nearest(positives)),
+        "hard": lambda: [(p, n) for p, n in pairs if d[n] <= d[p]],
+        "multi_similarity": multi_similarity,
+        "quantile": lambda: at(1 + round((1 - knobs["hardness"]) * (len(negatives) - 1))),
+        "rank": lambda: at(knobs["n"]) if 1 <= knobs["n"] <= len(negatives) else [],
+        "rank_range": rank_range,
+        "semi_hard": lambda: [pair for p in positives for pair in with_beyond(p)],
+        "semi_hard_band": lambda: [(p, n) for p, n in pairs if 0 < d[n] - d[p] <= knobs["width"]],
+        "semi_hard_tfa": lambda: [pair for p in positives for pair in with_beyond(p, far_negative)],
+        "semi_hard_tfsim": lambda: with_beyond(farthest(positives), far_negative),
+    }[miner]()
+
+
+def chances(d, positives, negatives, miner, dim=None, **knobs):
+    """What a random rule draws, `{(positive, negative): chance}` for each triplet it draws."""
+    knobs = DEFAULTS.get(miner, {}) | knobs
     if not positives or not negatives:
         return []
-    if miner == "batch_all":
-        return [(p, n) for p in positives for n in negatives]
-    if miner == "batch_hard":
-        return [(max(positives, key=lambda p: d[p]), min(negatives, key=lambda n: d[n]))]
-    if miner == "semi_hard":
-        pairs = []
-        for p in positives:
-            farther = [n for n in negatives if d[n] > d[p]]
-            if farther:
-                pairs.append((p, min(farther, key=lambda n: d[n])))
-        return pairs
-    raise KeyError(miner)
+
+    def shares(among, log_weight):
+        if not among:
+            return {}
+        logs = [log_weight(c) for c in among]
+        weights = [math.exp(x - max(logs)) for x in logs]
+        return {c: w / sum(weights) for c, w in zip(among, weights, strict=True)}
+
+    if miner == "boltzmann":
+        of_p = shares(positives, lambda p: knobs["beta"] * d[p])
+        of_n = shares(negatives, lambda n: -knobs["beta"] * d[n])
+        return [{(p, n): a * b for p, a in of_p.items() for n, b in of_n.items()}]
+
+    def log_q(n):
+        x = max(d[n], knobs["cutoff"])
+        return (dim - 2) * math.log(x) + (dim - 3) / 2 * math.log(1 - x * x / 4)
+
+    def of_positive(p):
+        if miner == "semi_hard_facenet":
+            return shares([n for n in negatives if 0 < d[n] - d[p] < knobs["width"]], lambda n: 0)
+        if miner == "distance_weighted":
+            return shares([n for n in negatives if d[n] < knobs["farthest"]], lambda n: -log_q(n))
+        return shares(negatives, lambda n: 0)
+
+    drawn = [{(p, n): chance for n, chance in of_positive(p).items()} for p in positives]
+    return [one for one in drawn if one]
 
 
-def penalty_value(d_ap, d_an, margin, penalty):
-    if penalty == "hinge":
-        return max(0.0, d_ap - d_an + margin)
-    z = d_ap - d_an
-    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+def penalty_values(d_ap, d_an, d_pn, margin, penalty, **knobs):
+    knobs = DEFAULTS.get(penalty, {}) | knobs
+
+    def positive(z):
+        return np.maximum(z, 0.0)
+
+    def selectively_contrastive():
+        s_ap, s_an = 1 - d_ap, 1 - d_an
+        easy = np.log1p(np.exp((s_an - s_ap) / knobs["temperature"]))
+        is_hard = (s_an > s_ap) | (s_an > knobs["ceiling"])
+        return np.where(is_hard, knobs["weight"] * s_an, easy)
+
+    return {
+        "anchor_swap": lambda: positive(d_ap - np.minimum(d_an, d_pn) + margin),
+        "hinge": lambda: positive(d_ap - d_an + margin),
+        "margin_based": lambda: (
+            positive(d_ap - knobs["beta"] + margin) + positive(knobs["beta"] - d_an + margin)
+        ),
+        "ratio": lambda: (np.exp(d_ap) / (np.exp(d_ap) + np.exp(d_an))) ** 2,
+        "selectively_contrastive": selectively_contrastive,
+        "soft_margin": lambda: np.log(1 + np.exp(d_ap - d_an)),
+        "squared_hinge": lambda: positive(d_ap - d_an + margin) ** 2,
+    }[penalty]()
 
 
-def mine(embeddings, labels, miner, metric, references=None, reference_labels=None):
+def mine(x, labels, miner, metric="euclidean", refs=None, ref_labels=None, params=None, **knobs):
     """All triplets (anchor, positive, negative)."""
-    among = embeddings if references is None else references
-    among_labels = labels if references is None else reference_labels
-    d = pairwise(embeddings, among, metric)
-    found = []
-    for a in range(len(labels)):
-        same = [c for c in range(len(among)) if among_labels[c] == labels[a]]
-        positives = [c for c in same if references is not None or c != a]
-        negatives = [c for c in range(len(among)) if among_labels[c] != labels[a]]
-        found += [(a, p, n) for p, n in triplets(d[a], positives, negatives, miner)]
-    return found
+    x = np.asarray(x, np.float64)
+    among = x if refs is None else np.asarray(refs, np.float64)
+    d = pairwise(x, among, metric, **(params or {}))
+    return [
+        (a, p, n)
+        for a, positives, negatives in candidates_of(labels, ref_labels)
+        for p, n in triplets(x[a], among, d[a], positives, negatives, miner, **knobs)
+    ]
 
 
-def loss_of(embeddings, found, *, metric, margin, penalty, average, references=None):
-    """The loss of given triplets, and the counts."""
-    among = embeddings if references is None else references
-    d = pairwise(embeddings, among, metric)
-    values = [penalty_value(d[a, p], d[a, n], margin, penalty) for a, p, n in found]
-    active = sum(value > 0 for value in values)
-    denominator = active if average == "active" else len(values)
-    return sum(values) / denominator if denominator else 0.0, len(values), active
+def loss_of(
+    x, found, *, metric="euclidean", margin=0.2, penalty="hinge", refs=None, params=None, **knobs
+):
+    """Of given triplets the loss by either average, and the numbers of valid and active ones."""
+    among, params = x if refs is None else refs, params or {}
+    if not found:
+        return {"active": 0.0, "valid": 0.0}, 0, 0
+    a, p, n = np.array(found).T
+    d = pairwise(x, among, metric, **params)
+    d_pn = pairwise(among, among, metric, **params)[p, n]
+    values = penalty_values(d[a, p], d[a, n], d_pn, margin, penalty, **knobs)
+    active = int((values != 0).sum())
+    means = {"active": values.sum() / max(active, 1), "valid": values.mean()}
+    return means, len(values), active
+
+
+def slope(function, x, step=1e-5):
+    """The gradient of a function with a scalar (or dict of scalars), by central differences."""
+    x = np.asarray(x, np.float64)
+    result = {}
+    for at in np.ndindex(x.shape):
+        change = np.zeros_like(x)
+        change[at] = step
+        above, below = function(x + change), function(x - change)
+        for name in above:
+            result.setdefault(name, np.zeros_like(x))[at] = (above[name] - below[name]) / (2 * step)
+    return result
 
 
 def retrieval(embeddings, labels, ks):

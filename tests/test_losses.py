@@ -2,6 +2,7 @@ import functools
 import math
 
 import hypothesis
+import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -9,268 +10,644 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, distances, errors, losses, mining
+from triplet_jax import collectives, distances, errors, losses, masks, mining, sweep
 
-DETERMINISTIC = [name for name in sorted(mining.MINERS) if name != "random"]
+MINERS = [name for name in sorted(mining.MINERS) if name != "semi_hard_hardest_beyond"]
+DETERMINISTIC = [name for name in MINERS if name not in oracles.RANDOM]
+PRECISION = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 0.7]])
+PARAMS = {"minkowski": {"p": 3.0}, "mahalanobis": {"precision": jnp.float32(PRECISION)}}
+MARGIN = 0.3
+COUNTS = ("num_valid", "num_active", "num_positive_pairs", "num_negative_pairs")
 
-# A few sizes, so that hypothesis reuses compiled programs.
-sizes = st.sampled_from([2, 3, 7, 12])
-labellings = st.integers(0, 5).flatmap(
-    lambda most: st.lists(st.integers(0, most), min_size=12, max_size=12)
-)
-
-
-@functools.cache
-def compiled(**settings):
-    return jax.jit(functools.partial(losses.triplet_loss, **settings))
+# One number of rows for each compiled program, and a power of two: the mean of a grid, and
+# with it every squared distance, is then exact in float32, so that ties are ties.
+few = st.sampled_from([4, 16])
+grids = hnp.arrays(np.int8, (16, 3), elements=st.integers(-2, 2)).map(np.float32)
+labellings = st.one_of(
+    st.lists(st.integers(0, 5), min_size=16, max_size=16),
+    st.lists(st.sampled_from([7, 7, 7, 7, -3, 2]), min_size=16, max_size=16),  # imbalanced
+    st.permutations(range(16)),  # nobody has a positive
+    st.just([4] * 16),  # nobody has a negative
+).map(np.array)
 
 
 def spread(seed, n, dim=3):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(n, dim)), jnp.float32)
 
 
-@pytest.mark.parametrize("average", losses.AVERAGES)
-@pytest.mark.parametrize("penalty", sorted(losses.PENALTIES))
-@pytest.mark.parametrize("metric", sorted(distances.METRICS))
-@pytest.mark.parametrize("miner", DETERMINISTIC)
-@hypothesis.given(seed=st.integers(0, 999), n=sizes, labels=labellings)
-def test_agrees_with_brute_force(miner, metric, penalty, average, seed, n, labels):
-    x, y = spread(seed, n), np.array(labels[:n])
-    settings = {"miner": miner, "metric": metric, "penalty": penalty, "average": average}
-    loss, stats = compiled(**settings)(x, y)
-    found = oracles.mine(x, y, miner, metric)
-    expected, valid, active = oracles.loss_of(
-        x, found, metric=metric, margin=0.2, penalty=penalty, average=average
+def suited(miner="batch_hard", penalty="hinge", metric=None):
+    """The metric that a miner or a penalty needs."""
+    return metric or ("cosine" if penalty == "selectively_contrastive" else "euclidean")
+
+
+def both_averages(x, y, *, refs=None, ref_labels=None, axis_name=None, **settings):
+    """By either average: the loss and its gradient in embeddings and references; and the stats."""
+    result = {}
+    for average in losses.AVERAGES:
+
+        def value(x, refs, average=average):
+            return losses.triplet_loss(
+                x,
+                y,
+                references=refs,
+                reference_labels=ref_labels,
+                average=average,
+                axis_name=axis_name,
+                **settings,
+            )
+
+        (loss, stats), gradient = jax.value_and_grad(value, (0, 1), has_aux=True)(x, refs)
+        result[average] = loss, gradient
+    return result, stats
+
+
+def jitted(x, y, **settings):
+    """`triplet_loss`, compiled: op by op it is slow."""
+    return jax.jit(functools.partial(losses.triplet_loss, **settings))(x, y)
+
+
+@functools.cache
+def program(**settings):
+    """A compiled `both_averages`, kept for the next example."""
+    settings["metric_params"] = PARAMS.get(settings.get("metric"))
+    return jax.jit(functools.partial(both_averages, margin=MARGIN, **settings))
+
+
+def check(x, y, miner, penalty="hinge", metric="euclidean", refs=None, ref_labels=None, **settings):
+    """Against brute force: value, counts, mean distances and gradient."""
+    found, stats = program(miner=miner, penalty=penalty, metric=metric, **settings)(
+        x, y, refs=refs, ref_labels=ref_labels
     )
-    assert float(loss) == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+    params = PARAMS.get(metric)
+    chosen = oracles.mine(x, y, miner, metric, refs, ref_labels, params)
+    brute = functools.partial(
+        oracles.loss_of, found=chosen, metric=metric, margin=MARGIN, penalty=penalty, params=params
+    )
+    means, valid, active = brute(x, refs=refs)
     assert (stats["num_valid"], stats["num_active"]) == (valid, active)
+    d = oracles.pairwise(x, x if refs is None else refs, metric, **(params or {}))
+    for name, column in (("mean_d_ap", 1), ("mean_d_an", 2)):
+        expected = np.mean([d[row[0], row[column]] for row in chosen]) if chosen else 0.0
+        assert float(stats[name]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    of_x = oracles.slope(lambda x: brute(x, refs=refs)[0], x)
+    of_refs = oracles.slope(lambda r: brute(x, refs=r)[0], refs) if refs is not None else {}
+    for average, (loss, gradients) in found.items():
+        assert float(loss) == pytest.approx(means[average], rel=1e-5, abs=1e-6)
+        np.testing.assert_allclose(gradients[0], of_x[average], rtol=1e-3, atol=2e-4)
+        if refs is not None:
+            np.testing.assert_allclose(gradients[1], of_refs[average], rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("metric", sorted(distances.METRICS))
+@pytest.mark.parametrize("miner", DETERMINISTIC)
+@hypothesis.given(x=grids, y=labellings, n=few, seed=st.integers(0, 3), own=st.booleans())
+def test_every_miner_agrees_with_brute_force(miner, x, y, n, seed, own):
+    # Four rows at once, and sixteen in tiles of five.
+    x, y, tile_size = x[:n], y[:n], None if n == 4 else 5
+    if own:
+        check(x, y, miner, tile_size=tile_size)
+    elif n == 16:
+        # As many references, among which are rows of the batch, and labels of no anchor.
+        rng = np.random.default_rng(seed)
+        refs = np.float32(rng.integers(-2, 3, (16, 3)))
+        check(x, y, miner, refs=refs, ref_labels=rng.permutation([*y[:12], 99, 99, 5, 5]))
+
+
+@pytest.mark.parametrize("miner", DETERMINISTIC)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_miner_agrees_among_reals_with_duplicates(miner, seed):
+    rng = np.random.default_rng(seed)
+    # Each row up to three times, as a positive, a negative or both.
+    x, y = spread(seed, 9)[rng.integers(0, 9, 16)], rng.integers(0, 5, 16)
+    check(x, y, miner, tile_size=5)
+
+
+@pytest.mark.parametrize("miner", ["semi_hard", "batch_all"])
 @pytest.mark.parametrize("penalty", sorted(losses.PENALTIES))
-@pytest.mark.parametrize("miner", DETERMINISTIC)
-def test_gradient_agrees_with_finite_differences(miner, penalty, metric):
-    x, y = np.asarray(spread(3, 8), np.float64), np.array([0, 1, 0, 1, 2, 0, 3, 1])
-    settings = {"miner": miner, "metric": metric, "penalty": penalty}
-    gradient = jax.grad(lambda x: losses.triplet_loss(x, y, **settings)[0])(jnp.asarray(x))
-    found = oracles.mine(x, y, miner, metric)
-
-    def value(x):  # of the same triplets: the choice is not differentiated
-        return oracles.loss_of(
-            x, found, metric=metric, margin=0.2, penalty=penalty, average="active"
-        )[0]
-
-    for i, j in np.ndindex(x.shape):
-        step = np.zeros_like(x)
-        step[i, j] = 1e-6
-        difference = (value(x + step) - value(x - step)) / 2e-6
-        assert gradient[i, j] == pytest.approx(float(difference), rel=1e-3, abs=1e-4)
+@hypothesis.given(y=labellings, seed=st.integers(0, 3))
+def test_every_penalty_agrees_with_brute_force(miner, penalty, y, seed):
+    check(spread(seed, 16), y, miner, penalty, suited(penalty=penalty), tile_size=7)
 
 
-@pytest.mark.parametrize("miner", DETERMINISTIC)
-def test_references_are_the_only_candidates(miner):
-    x, references = spread(0, 7), spread(1, 12)
-    y, reference_labels = np.arange(7) % 3, np.arange(12) % 4
-    loss, stats = losses.triplet_loss(
-        x, y, miner=miner, references=references, reference_labels=reference_labels
-    )
-    found = oracles.mine(x, y, miner, "euclidean", references, reference_labels)
-    expected, valid, _ = oracles.loss_of(
-        x,
-        found,
-        metric="euclidean",
-        margin=0.2,
-        penalty="hinge",
-        average="active",
-        references=references,
-    )
-    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
-    assert stats["num_valid"] == valid
-    # An equal row among the references is a positive like any other: no row is "itself".
-    _, stats = losses.triplet_loss(x, y, miner=miner, references=x, reference_labels=y)
-    assert stats["num_positive_pairs"] == sum(int((y == label).sum()) for label in y)
+@pytest.mark.parametrize("miner", ["semi_hard", "batch_hard", "batch_all"])
+@pytest.mark.parametrize("metric", sorted(distances.METRICS))
+@hypothesis.given(y=labellings, seed=st.integers(0, 3))
+def test_every_metric_agrees_with_brute_force(miner, metric, y, seed):
+    x = spread(seed, 16)
+    if metric == "jaccard":
+        x = np.abs(x)
+    check(x, y, miner, metric=metric, tile_size=7)
 
 
-@pytest.mark.parametrize("miner", sorted(mining.MINERS))
-@pytest.mark.parametrize("tile_size", [1, 8, 100])
-def test_tiles_change_nothing(miner, tile_size, key):
-    x, y = spread(5, 20), np.random.default_rng(0).integers(0, 6, 20)
-
-    def run(tile_size):
-        loss = functools.partial(losses.triplet_loss, miner=miner, key=key, tile_size=tile_size)
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))(x, y)
-
-    (loss, stats), gradient = run(None)
-    (tiled_loss, tiled_stats), tiled_gradient = run(tile_size)
-    assert tiled_loss == pytest.approx(float(loss), rel=1e-5)
-    for name in ("num_valid", "num_active", "num_positive_pairs", "num_negative_pairs"):
-        assert stats[name] == tiled_stats[name]
-    np.testing.assert_allclose(gradient, tiled_gradient, atol=1e-6)
+@pytest.mark.parametrize("penalty", ["anchor_swap", "hinge"])
+@hypothesis.given(x=grids, y=labellings)
+def test_of_ties_the_first_in_order_of_label_and_place_is_picked(penalty, x, y):
+    # A swap's value, and every gradient, tell which one it was.
+    check(x[:, :2].repeat(2, axis=1)[:, :3], y, "semi_hard", penalty, tile_size=7)
 
 
-@pytest.mark.parametrize("miner", sorted(mining.MINERS))
-@pytest.mark.parametrize("average", losses.AVERAGES)
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_devices_change_nothing(miner, average, devices, key):
-    # Two tight classes and scattered rest: the devices' active counts differ widely, so that
-    # a mean of the devices' means would be another number.
-    y = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 3, 2, 4, 3, 5, 2, 4])
-    x = spread(7, 16)
-    x = x.at[:8].set(x[:8] * 0.01 + np.repeat([[9.0], [-9.0]], 4, axis=0))
-    settings = {"miner": miner, "average": average, "key": key}
+@pytest.mark.parametrize("miner", ["semi_hard", "semi_hard_tfa"])
+def test_rules_that_sort_where_positives_are_many_agree(miner, monkeypatch):
+    monkeypatch.setattr(mining, "MANY", 4)
+    monkeypatch.setattr(sweep, "MANY", 4)
+    program.cache_clear()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x, y = np.float32(rng.integers(-2, 3, (16, 3))), rng.integers(0, 4, 16)
+        check(x, y, miner, "anchor_swap", tile_size=5)
+    program.cache_clear()
 
-    def value(x, y, axis_name):
-        return losses.triplet_loss(x, y, axis_name=axis_name, **settings)
 
-    whole = jax.jit(lambda x: jax.value_and_grad(value, has_aux=True)(x, y, None))
-    (loss, stats), gradient = whole(x)
+@pytest.mark.parametrize("dim", [3, 8, 65])
+@pytest.mark.parametrize("n", [16, 33])
+def test_a_negative_equal_to_a_positive_is_not_beyond_it(dim, n):
+    x = np.repeat(spread(0, n, dim), 2, axis=0)
+    y = np.tile([0, 1], n)  # each row once in either class
+    _, stats = jax.jit(losses.triplet_loss)(x, y)
+    assert stats["num_valid"] == len(oracles.mine(x, y, "semi_hard"))
+    _, stats = jax.jit(functools.partial(losses.triplet_loss, miner="hard"))(x, y)
+    assert stats["num_valid"] == len(oracles.mine(x, y, "hard"))
 
-    def on_device(scale, x, y):
+
+@pytest.mark.parametrize("miner", oracles.RANDOM)
+@hypothesis.given(x=grids, y=labellings, n=few, seed=st.integers(0, 99))
+def test_random_miners_draw_a_triplet_wherever_one_is_allowed(miner, x, y, n, seed):
+    x, y = x[:n] / 4, y[:n]
+    run = program(miner=miner, tile_size=None if n == 4 else 5)
+    _, stats = run(x, y, key=jax.random.key(seed))
+    d = oracles.pairwise(x, x, "euclidean")
+    drawn = [
+        (a, one)
+        for a, positives, negatives in oracles.candidates_of(y)
+        for one in oracles.chances(d[a], positives, negatives, miner, dim=3)
+    ]
+    assert stats["num_valid"] == len(drawn)
+    for name, column in (("mean_d_ap", 0), ("mean_d_an", 1)):
+        ranges = [[d[a, pair[column]] for pair in one] for a, one in drawn]
+        total = float(stats[name]) * len(drawn)
+        assert sum(map(min, ranges)) - 1e-3 <= total <= sum(map(max, ranges)) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("miner", "knobs", "dim"),
+    [
+        ("random", {}, 3),
+        ("semi_hard_facenet", {"width": 0.9}, 3),
+        ("distance_weighted", {}, 3),
+        ("distance_weighted", {"cutoff": 0.7}, 16),
+        ("boltzmann", {}, 3),
+        ("boltzmann", {"beta": 0.0}, 3),
+        ("boltzmann", {"beta": 6.0}, 3),
+    ],
+)
+def test_random_miners_draw_with_the_chances_of_their_definition(miner, knobs, dim):
+    x = distances.unit(spread(5, 14, dim))
+    refs, labels = x[1:], np.array([0, 0, 0] + [1] * 10)
+    only = miner == "boltzmann"
+    if not only:  # one positive, so that one draw is one triplet
+        refs, labels = refs[2:], labels[2:]
+    mine = functools.partial(mining.MINERS[miner], **knobs)
+
+    def draw(key):
+        _, stats = losses.triplet_loss(
+            x[:1], np.array([0]), miner=mine, references=refs, reference_labels=labels, key=key
+        )
+        return stats["mean_d_ap"], stats["mean_d_an"], stats["num_valid"]
+
+    draws = 4000
+    d_ap, d_an, valid = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), draws))
+    assert np.all(valid == 1)
+    d = oracles.pairwise(x[:1], refs, "euclidean")[0]
+    positives, negatives = (list(np.where(labels == label)[0]) for label in (0, 1))
+    [expected] = oracles.chances(d, positives, negatives, miner, dim=dim, **knobs)
+    assert len(expected) > 1
+    seen = dict.fromkeys(expected, 0)
+    for one, other in zip(np.asarray(d_ap), np.asarray(d_an), strict=True):
+        pair = (
+            positives[np.argmin(np.abs(d[positives] - one))],
+            negatives[np.argmin(np.abs(d[negatives] - other))],
+        )
+        assert d[list(pair)] == pytest.approx([one, other], abs=1e-5)
+        seen[pair] += 1  # a KeyError if it may not be drawn
+    for pair, chance in expected.items():
+        deviation = math.sqrt(draws * chance * (1 - chance))
+        assert abs(seen[pair] - draws * chance) < 5 * deviation + 1
+
+
+def test_boltzmann_at_infinity_is_batch_hard(key):
+    x, y = spread(1, 16), np.arange(16) // 4
+    mine = functools.partial(mining.boltzmann, beta=math.inf)
+    loss, stats = jitted(x, y, miner=mine, key=key)
+    expected, expected_stats = jitted(x, y, miner="batch_hard")
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert stats["num_valid"] == expected_stats["num_valid"]
+
+
+# Two tight classes and scattered rest: the devices' active counts differ widely, so that a
+# mean of the devices' means would be another number.
+UNEVEN_LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 3, 2, 4, 3, 5, 2, 4])
+UNEVEN = np.array(spread(7, 16))
+UNEVEN[:8] = UNEVEN[:8] * 0.01 + np.repeat([[9.0], [-9.0]], 4, axis=0)
+ON_DEVICES = [(miner, (2, 4, 8)[i % 3]) for i, miner in enumerate(MINERS)]
+ON_DEVICES += [(miner, n) for miner in ("semi_hard", "batch_all", "boltzmann") for n in (1, 2, 4)]
+# Too far apart for these to find a triplet.
+NEAR = ("band", "semi_hard_band", "semi_hard_facenet", "multi_similarity", "distance_weighted")
+
+
+@pytest.mark.parametrize(("miner", "devices"), sorted(set(ON_DEVICES)))
+def test_devices_change_nothing(miner, devices, key):
+    x, y = (spread(9, 16) / 3 if miner in NEAR else UNEVEN), UNEVEN_LABELS
+    settings = {"miner": miner, "margin": MARGIN}
+    draws = {"key": key} if miner in oracles.RANDOM else {}
+    if draws:
+        whole, stats = jax.jit(functools.partial(both_averages, **settings))(x, y, **draws)
+    else:
+        chosen = oracles.mine(x, y, miner)
+
+        def brute(x):
+            return oracles.loss_of(x, chosen, margin=MARGIN)[0]
+
+        means, *counts = oracles.loss_of(x, chosen, margin=MARGIN)
+        whole = {name: (means[name], (slope,)) for name, slope in oracles.slope(brute, x).items()}
+        stats = dict(zip(COUNTS, counts, strict=False))
+
+    def on_device(x, y):
         # A shared parameter, whose gradient is reduced as train_step reduces it.
-        def of_scale(scale):
-            return value(scale * x, y, collectives.DEVICES)
+        def of_shift(shift):
+            mine = jax.lax.axis_index(collectives.DEVICES) * len(x)
+            rows = x + jax.lax.dynamic_slice_in_dim(shift, mine, len(x))
+            return {
+                average: losses.triplet_loss(
+                    rows, y, average=average, axis_name=collectives.DEVICES, **settings, **draws
+                )
+                for average in losses.AVERAGES
+            }
 
-        (loss, stats), gradient = jax.value_and_grad(of_scale, has_aux=True)(scale)
-        return loss, stats, collectives.mean(gradient, collectives.DEVICES)
+        found, pull = jax.vjp(of_shift, jnp.zeros((16, 3)))
+        gradients = {}
+        for average in found:
+            one = jax.tree.map(jnp.zeros_like, found)
+            one[average] = (jnp.float32(1), one[average][1])
+            gradients[average] = collectives.mean(pull(one)[0], collectives.DEVICES)
+        return found, gradients
 
     lifted = jax.pmap(
         on_device,
         axis_name=collectives.DEVICES,
-        in_axes=(None, 0, 0),
         out_axes=None,
         devices=jax.devices()[:devices],
     )
     shard = (devices, 16 // devices)
-    found, found_stats, found_gradient = lifted(
-        jnp.float32(1), x.reshape(*shard, 3), y.reshape(shard)
-    )
-    assert float(found) == pytest.approx(float(loss), rel=1e-5)
-    assert float(found_gradient) == pytest.approx(float((gradient * x).sum()), rel=1e-4)
-    for name, number in stats.items():
-        assert float(found_stats[name]) == pytest.approx(float(number), rel=1e-5)
+    found, gradients = lifted(x.reshape(*shard, 3), y.reshape(shard))
+    assert stats["num_valid"] > 0
+    for average, (loss, gradient) in whole.items():
+        found_loss, found_stats = found[average]
+        assert float(found_loss) == pytest.approx(float(loss), rel=1e-5, abs=1e-6)
+        for name, number in stats.items():
+            assert float(found_stats[name]) == pytest.approx(float(number), rel=1e-5)
+        np.testing.assert_allclose(gradients[average], gradient[0], rtol=1e-3, atol=2e-4)
 
 
 def test_uneven_active_counts_tell_a_global_mean_from_a_mean_of_means():
     """The batch of the test above does separate the two."""
-    y = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 3, 2, 4, 3, 5, 2, 4])
-    x = spread(7, 16)
-    x = x.at[:8].set(x[:8] * 0.01 + np.repeat([[9.0], [-9.0]], 4, axis=0))
-    whole, _ = losses.triplet_loss(x, y, miner="batch_all")
+    x = jnp.asarray(UNEVEN)
+    refs = {"references": x, "reference_labels": UNEVEN_LABELS}
+    whole, _ = jitted(x, UNEVEN_LABELS, miner="batch_all")
     halves = [
-        losses.triplet_loss(h, g, miner="batch_all", references=x, reference_labels=y)[0]
-        for h, g in ((x[:8], y[:8]), (x[8:], y[8:]))
+        jitted(x[rows], UNEVEN_LABELS[rows], miner="batch_all", **refs)[0]
+        for rows in (slice(8), slice(8, 16))
     ]
     assert abs(np.mean(halves) - whole) > 0.05 * whole
 
 
-@pytest.mark.parametrize("miner", sorted(mining.MINERS))
-def test_order_of_the_batch_changes_nothing(miner, key):
-    if miner == "random":
-        pytest.skip("a draw belongs to a place in the batch")
+@pytest.mark.parametrize("miner", oracles.RANDOM)
+def test_draws_do_not_depend_on_tiles_or_on_padding(miner, key):
+    # One class of 30 among pairs: in one tile everybody's row is as wide as its positives,
+    # and in tiles of one the pairs' are narrow.
+    y = np.random.default_rng(0).permutation([*range(9), *range(9), *[99] * 30])
+    assert len(masks.widths(48)) > 1
+    x = spread(5, 48) / 2
+    (found, stats), (tiled, tiled_stats) = (
+        jax.jit(functools.partial(both_averages, miner=miner, tile_size=tile_size))(x, y, key=key)
+        for tile_size in (None, 1)
+    )
+    assert all(stats[name] == tiled_stats[name] for name in COUNTS)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, found, tiled)
+
+
+@pytest.mark.parametrize("miner", ["semi_hard", "multi_similarity"])
+def test_order_of_the_batch_changes_nothing(miner):
     x, y = spread(2, 15), np.random.default_rng(1).integers(0, 5, 15)
     order = np.random.default_rng(2).permutation(15)
-    loss, stats = losses.triplet_loss(x, y, miner=miner)
-    shuffled_loss, shuffled_stats = losses.triplet_loss(x[order], y[order], miner=miner)
-    assert shuffled_loss == pytest.approx(float(loss), rel=1e-5)
-    assert stats["num_active"] == shuffled_stats["num_active"]
+    run = jax.jit(functools.partial(losses.triplet_loss, miner=miner))
+    loss, stats = run(x, y)
+    shuffled_loss, shuffled_stats = run(x[order], y[order])
+    assert float(shuffled_loss) == pytest.approx(float(loss), rel=1e-5)
+    assert stats["num_active"] == shuffled_stats["num_active"] > 0
 
 
-@pytest.mark.parametrize("miner", DETERMINISTIC)
-def test_labels_are_only_compared(miner):
-    x, y = spread(2, 9), np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
-    large = np.array([2**31 - 1, 2**24, 2**24 + 1])[y]
-    plain, _ = losses.triplet_loss(x, y, miner=miner)
-    renamed, _ = losses.triplet_loss(x, large, miner=miner)
-    assert float(renamed) == pytest.approx(float(plain), rel=1e-6)
-    negative, _ = losses.triplet_loss(x, -large, miner=miner)
-    assert negative == pytest.approx(float(plain), rel=1e-6)
+@pytest.mark.parametrize("miner", MINERS)
+def test_batches_without_triplets_give_zero_and_say_why(miner, key):
+    x = spread(0, 4)
+    run = program(miner=miner, tile_size=None)
+    draws = {"key": key} if miner in oracles.RANDOM else {}
+    for labels, counts in (
+        ([0, 0, 0, 0], (12, 0)),
+        ([0, 1, 2, 3], (0, 12)),
+        ([0, 0, 0, 1], (6, 6)),  # the last is a negative of others and no anchor
+    ):
+        found, stats = run(x, np.array(labels), **draws)
+        assert (stats["num_positive_pairs"], stats["num_negative_pairs"]) == counts
+        for loss, gradients in found.values():
+            assert np.isfinite(loss)
+            assert np.isfinite(gradients[0]).all()
+            if 0 in counts:
+                assert loss == 0
+                assert not np.any(gradients[0])
+        if 0 in counts:
+            assert stats["num_valid"] == stats["num_active"] == 0
 
 
-@pytest.mark.parametrize("miner", sorted(mining.MINERS))
-@pytest.mark.parametrize("penalty", sorted(losses.PENALTIES))
-@pytest.mark.parametrize(
-    "labels", [[0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 0, 1]], ids=["one", "all", "singleton"]
-)
-def test_batches_without_triplets_give_zero_and_say_why(miner, penalty, labels, key):
-    x, y = jnp.asarray(spread(0, 4)), np.array(labels)
-
-    def value(x):
-        return losses.triplet_loss(x, y, miner=miner, penalty=penalty, key=key)
-
-    (loss, stats), gradient = jax.value_and_grad(value, has_aux=True)(x)
-    assert np.isfinite(gradient).all()
-    if len(set(labels)) == 1:
-        assert (loss, stats["num_valid"], stats["num_negative_pairs"]) == (0, 0, 0)
-    elif len(set(labels)) == 4:
-        assert (loss, stats["num_valid"], stats["num_positive_pairs"]) == (0, 0, 0)
-    else:
-        # The singleton is a negative of others and no anchor.
-        assert stats["num_positive_pairs"] == 6
-        assert not np.any(np.isnan(loss))
+@pytest.mark.parametrize("miner", MINERS)
+def test_collapsed_embeddings(miner, key):
+    run = program(miner=miner, tile_size=None)
+    draws = {"key": key} if miner in oracles.RANDOM else {}
+    found, stats = run(np.full((4, 3), 0.1, np.float32), np.array([0, 0, 1, 1]), **draws)
+    # All are at distance 0: nothing is farther than anything else, nor seen under an angle.
+    nothing = {"angular", "easy", "semi_hard", "semi_hard_band", "semi_hard_facenet"}
+    finds = miner not in nothing | {"easy_positive_semi_hard"}
+    assert (stats["num_valid"] > 0) == finds
+    for loss, gradients in found.values():
+        assert float(loss) == pytest.approx(MARGIN if finds else 0.0)
+        assert not np.any(gradients[0])
 
 
-@pytest.mark.parametrize("miner", sorted(mining.MINERS))
 @pytest.mark.parametrize("metric", sorted(distances.METRICS))
-def test_collapsed_embeddings(miner, metric, key):
-    x, y = jnp.ones((8, 3)), np.arange(8) // 2
-    for penalty, level in (("hinge", 0.2), ("soft_margin", math.log(2))):
-        run = functools.partial(losses.triplet_loss, miner=miner, metric=metric, key=key)
-        (loss, _), gradient = jax.value_and_grad(
-            lambda x, p=penalty, run=run: run(x, y, penalty=p), has_aux=True
-        )(x)
-        # No negative is farther than an equal positive, so semi-hard finds nothing.
-        assert float(loss) == pytest.approx(0.0 if miner == "semi_hard" else level, abs=1e-4)
-        assert np.isfinite(gradient).all()
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
+def test_gradient_is_finite_where_all_are_equal(metric, value):
+    x, y = np.full((16, 3), value, np.float32), np.arange(16) // 4
+    for miner in ("batch_hard", "batch_all"):
+        found, _ = program(miner=miner, penalty="hinge", metric=metric, tile_size=7)(x, y)
+        for loss, gradients in found.values():
+            assert float(loss) == pytest.approx(MARGIN, rel=1e-5)
+            assert np.isfinite(gradients[0]).all()
 
 
-def test_soft_margin_is_finite_at_any_scale():
-    x, y = 1e4 * spread(0, 8), np.arange(8) // 2
-    value, gradient = jax.value_and_grad(
-        lambda x: losses.triplet_loss(x, y, miner="batch_hard", penalty="soft_margin")[0]
-    )(jnp.asarray(x))
-    assert np.isfinite(value)
-    assert np.isfinite(gradient).all()
-
-
-def test_hinge_has_no_gradient_at_its_kink():
-    assert jax.grad(lambda d: losses.hinge(d, jnp.float32(1.2), 0.2))(jnp.float32(1.0)) == 0
-
-
-def test_jit_equals_eager(key):
+@pytest.mark.parametrize("miner", ["semi_hard", "batch_all", "boltzmann"])
+def test_jit_equals_eager(miner, key):
     x, y = spread(4, 12), np.arange(12) // 3
-    for miner in mining.MINERS:
-        eager = losses.triplet_loss(x, y, miner=miner, key=key)
-        jitted = jax.jit(functools.partial(losses.triplet_loss, miner=miner, key=key))(x, y)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), eager, jitted)
+    draws = {"key": key} if miner in oracles.RANDOM else {}
+    run = functools.partial(both_averages, miner=miner, **draws)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        run(x, y),
+        jax.jit(run)(x, y),
+    )
 
 
-def test_a_traced_margin_does_not_recompile():
+def traced_once(make, values, **fixed):
+    """The losses of `triplet_loss(x, y, **make(*value))`, compiled once."""
+    x, y = spread(0, 16), np.arange(16) // 4
     traces = 0
 
-    def value(x, margin):
+    def run(*value):
         nonlocal traces
         traces += 1
-        return losses.triplet_loss(x, np.arange(8) // 2, margin=margin)[0]
+        return losses.triplet_loss(x, y, **make(*value), **fixed)
 
-    run = jax.jit(value)
-    found = [float(run(spread(0, 8), jnp.float32(m))) for m in (0.1, 0.5, 2.0)]
+    run = jax.jit(run)
+    found = [run(*(jnp.asarray(v) for v in value)) for value in values]
     assert traces == 1
-    assert found[0] < found[1] < found[2]
+    return found, lambda miner, **knobs: oracles.mine(x, y, miner, **knobs), x
 
 
-def test_a_miner_may_be_any_function_with_knobs():
-    def nth_nearest(to_positives, is_positive, to_negatives, is_negative, *, n):
-        ordered = jnp.sort(jnp.where(is_negative, to_negatives, jnp.inf))
-        d_ap = jnp.max(to_positives, where=is_positive, initial=0.0)
-        found = jnp.any(is_positive) & (jnp.sum(is_negative) > n)
-        return mining.Triplets(d_ap, jnp.where(found, ordered[n], 0.0), found)
+@pytest.mark.parametrize(
+    ("miner", "names", "values"),
+    [
+        ("angular", ["degrees"], [(10.0,), (20.0,), (35.0,)]),
+        ("band", ["low", "high"], [(0.0, 0.2), (-0.7, 0.1), (0.3, 2.0)]),
+        ("batch_hard_skip", ["fraction"], [(0.0,), (0.35,), (0.8,)]),
+        ("easy", ["margin"], [(0.2,), (0.9,)]),
+        ("multi_similarity", ["epsilon"], [(0.1,), (-1.2,)]),
+        ("quantile", ["hardness"], [(1.0,), (0.6,), (0.0,)]),
+        ("rank", ["n"], [(1,), (3,), (12,), (13,), (0,)]),
+        ("rank_range", ["first", "last"], [(1, 5), (3, 4), (12, 40), (13, 40), (5, 2)]),
+        ("semi_hard_band", ["width"], [(0.2,), (1.0,)]),
+    ],
+)
+def test_a_traced_knob_of_a_miner_does_not_recompile(miner, names, values):
+    rule = mining.MINERS[miner]
+    found, mine, x = traced_once(
+        lambda *value: {"miner": functools.partial(rule, **dict(zip(names, value, strict=True)))},
+        values,
+        penalty="soft_margin",
+    )
+    for (loss, stats), value in zip(found, values, strict=True):
+        chosen = mine(miner, **dict(zip(names, value, strict=True)))
+        means, valid, _ = oracles.loss_of(x, chosen, penalty="soft_margin")
+        assert stats["num_valid"] == valid
+        assert float(loss) == pytest.approx(means["active"], rel=1e-5)
+    assert len({float(loss) for loss, _ in found}) > 1
 
-    x, y = spread(0, 12), np.arange(12) // 3
-    hardest, _ = losses.triplet_loss(x, y, miner=functools.partial(nth_nearest, n=0))
-    batch_hard, _ = losses.triplet_loss(x, y, miner="batch_hard")
-    later, _ = losses.triplet_loss(x, y, miner=functools.partial(nth_nearest, n=5), tile_size=5)
-    assert hardest == pytest.approx(float(batch_hard), rel=1e-5)
-    assert later < hardest
+
+@pytest.mark.parametrize("beta", [0.0, 2.0])
+def test_a_traced_beta_of_boltzmann_does_not_recompile(beta, key):
+    found, _, _ = traced_once(
+        lambda beta: {"miner": functools.partial(mining.boltzmann, beta=beta), "key": key},
+        [(beta,), (math.inf,)],
+    )
+    hardest, _ = jitted(spread(0, 16), np.arange(16) // 4, miner="batch_hard")
+    assert found[0][0] < found[1][0] == pytest.approx(float(hardest), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "knob", "metric", "values"),
+    [
+        ("margin_based", "beta", "euclidean", (0.7, 1.2, 1.9)),
+        ("selectively_contrastive", "temperature", "cosine", (0.1, 0.5)),
+        ("selectively_contrastive", "ceiling", "cosine", (0.8, -0.5)),
+        ("selectively_contrastive", "weight", "cosine", (1.0, 0.3)),
+    ],
+)
+@pytest.mark.parametrize("closed_over", [False, True], ids=["partial", "closure"])
+def test_knobs_of_penalties_are_traced_and_learned(penalty, knob, metric, values, closed_over):
+    x, y = spread(3, 16), np.arange(16) // 4
+    traces = 0
+
+    def value(number, margin, miner):
+        rule = functools.partial(losses.PENALTIES[penalty], **{knob: number})
+        set_rule = (lambda d_ap, d_an, margin: rule(d_ap, d_an, margin)) if closed_over else rule
+        settings = {"miner": miner, "metric": metric, "penalty": set_rule, "margin": margin}
+        return losses.triplet_loss(x, y, average="valid", tile_size=6, **settings)[0]
+
+    @jax.jit
+    def run(number, margin):
+        nonlocal traces
+        traces += 1
+        return {
+            miner: jax.value_and_grad(value, (0, 1))(number, margin, miner)
+            for miner in ("semi_hard", "batch_all")
+        }
+
+    for number in values:
+        for miner, (loss, gradient) in run(number, MARGIN).items():
+            chosen = oracles.mine(x, y, miner, metric)
+
+            def brute(at, chosen=chosen):
+                knobs = {"metric": metric, "penalty": penalty, "margin": at[1], knob: at[0]}
+                return oracles.loss_of(x, chosen, **knobs)[0]
+
+            assert float(loss) == pytest.approx(brute((number, MARGIN))["valid"], rel=1e-5)
+            expected = oracles.slope(brute, np.array([number, MARGIN]))["valid"]
+            np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+    assert traces == 1
+
+
+@pytest.mark.parametrize("miner", ["semi_hard", "batch_all"])
+def test_parameters_of_a_metric_are_learned(miner):
+    x, y = spread(3, 16), np.arange(16) // 4
+
+    def value(metric, **params):
+        settings = {"miner": miner, "average": "valid", "margin": MARGIN, "tile_size": 6}
+        return losses.triplet_loss(x, y, metric=metric, metric_params=params, **settings)[0]
+
+    def brute(metric, **params):
+        chosen = oracles.mine(x, y, miner, metric, params=params)
+        return lambda **params: oracles.loss_of(
+            x, chosen, metric=metric, params=params, margin=MARGIN
+        )[0]
+
+    of_p = jax.grad(lambda p: value("minkowski", p=p))(jnp.float32(3.0))
+    fixed = brute("minkowski", p=3.0)
+    expected = oracles.slope(lambda p: fixed(p=p[0]), np.array([3.0]))["valid"][0]
+    assert float(of_p) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    # A step along a symmetric direction, as only symmetric matrices have a meaning.
+    step = np.array([[0.3, 0.1, 0.2], [0.1, -0.2, 0.0], [0.2, 0.0, 0.1]])
+    of_precision = jax.grad(
+        lambda t: value("mahalanobis", precision=jnp.float32(PRECISION) + t * jnp.float32(step))
+    )(jnp.float32(0))
+    fixed = brute("mahalanobis", precision=PRECISION)
+    expected = oracles.slope(lambda t: fixed(precision=PRECISION + t[0] * step), np.array([0.0]))
+    assert float(of_precision) == pytest.approx(expected["valid"][0], rel=1e-3, abs=1e-5)
+
+
+def test_a_pick_that_is_no_given_distance_makes_the_loss_nan():
+    def halved(to_positives, is_positive, to_negatives, is_negative, *, which):
+        mined = mining.batch_hard(to_positives, is_positive, to_negatives, is_negative)
+        return mined._replace(**{which: 0.5 * getattr(mined, which)})
+
+    x, y = spread(0, 8), np.arange(8) // 2
+    for which in ("d_ap", "d_an"):
+        mine = functools.partial(halved, which=which)
+        assert np.isnan(jitted(x, y, miner=mine)[0])
+
+    def swapped(to_positives, is_positive, to_negatives, is_negative):
+        mined = mining.batch_hard(to_positives, is_positive, to_negatives, is_negative)
+        return mining.Triplets(mined.d_an, mined.d_ap, mined.weight)
+
+    assert np.isnan(jitted(x, y, miner=swapped)[0])
+
+
+def mean_of_negatives(to_positives, is_positive, to_negatives, is_negative):
+    """The nearest positive, and a distance that is nobody's."""
+    near = jnp.min(to_positives, where=is_positive, initial=jnp.inf)
+    found = jnp.any(is_positive) & jnp.any(is_negative)
+    far = jnp.mean(to_negatives, where=is_negative)
+    return mining.Triplets(
+        *(jnp.where(found, d, 0.0)[None, None] for d in (near, far)), found[None, None]
+    )
+
+
+def test_distances_that_a_miner_computes_are_differentiated():
+    x, y = spread(3, 8), np.array([0, 0, 0, 1, 1, 2, 2, 5])
+
+    def brute(x):
+        d = oracles.pairwise(x, x, "euclidean")
+        gaps = [
+            min(d[a, p] for p in positives) - np.mean([d[a, n] for n in negatives]) + 1.0
+            for a, positives, negatives in oracles.candidates_of(y)
+            if positives and negatives
+        ]
+        return {"loss": np.mean(np.maximum(gaps, 0.0))}
+
+    def value(x):
+        settings = {"miner": mean_of_negatives, "margin": 1.0, "average": "valid"}
+        return losses.triplet_loss(x, y, tile_size=3, **settings)[0]
+
+    loss, gradient = jax.value_and_grad(value)(jnp.asarray(x))
+    assert 0 < float(loss) == pytest.approx(brute(np.float64(x))["loss"], rel=1e-5)
+    np.testing.assert_allclose(gradient, oracles.slope(brute, x)["loss"], rtol=1e-3, atol=1e-4)
+
+
+def test_the_parts_of_an_answer_broadcast():
+    def hardest_negative(to_positives, is_positive, to_negatives, is_negative):
+        d_an = jnp.min(to_negatives, where=is_negative, initial=jnp.inf)
+        found = jnp.any(is_negative)
+        return mining.Triplets(to_positives, jnp.where(found, d_an, 0.0), is_positive & found)
+
+    for n in (8, 12):
+        x, y = spread(0, n), np.arange(n) // 2
+        loss, stats = jitted(x, y, miner=hardest_negative)
+        expected, expected_stats = jitted(x, y, miner="rank")
+        assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+        assert stats["num_valid"] == expected_stats["num_valid"]
+
+
+def test_weights_of_triplets_count():
+    def weighted(to_positives, is_positive, to_negatives, is_negative):
+        mined = mining.batch_all(to_positives, is_positive, to_negatives, is_negative)
+        return mined._replace(weight=mined.weight * jnp.exp(-to_negatives))
+
+    x, y = spread(0, 8), np.arange(8) // 2
+    d = oracles.pairwise(x, x, "euclidean")
+    a, p, n = np.array(oracles.mine(x, y, "batch_all")).T
+    value, weight = np.maximum(d[a, p] - d[a, n] + 0.2, 0), np.exp(-d[a, n])
+    for average, among in (("active", value > 0), ("valid", value >= 0)):
+        loss, stats = jitted(x, y, miner=weighted, average=average)
+        assert float(loss) == pytest.approx((weight * value).sum() / weight[among].sum(), rel=1e-5)
+        assert stats["num_active"] == (value > 0).sum()
+
+
+def test_knobs_of_a_penalty_that_are_no_numbers_stay_as_they_are():
+    def penalty(d_ap, d_an, margin, *, form, sign=1.0):
+        return sign * losses.PENALTIES[form](d_ap, d_an, margin)
+
+    x, y = spread(0, 8), np.arange(8) // 2
+    loss, _ = jitted(x, y, penalty=functools.partial(penalty, form="ratio", sign=2.0))
+    expected, _ = jitted(x, y, penalty="ratio")
+    assert float(loss) == pytest.approx(2 * float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_distances_of_near_duplicates_keep_their_digits(offset):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(8, 16))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    apart = 1e-4 if not offset else 0.3
+    x = np.repeat(centres, 2, axis=0) + apart * rng.normal(size=(16, 16)) / 4
+    x, y = np.float32(x + offset), np.arange(16) // 2
+    d = oracles.pairwise(x, x, "euclidean")
+    for miner in ("batch_hard", "semi_hard", "easy_positive_hard"):
+        chosen = oracles.mine(x, y, miner)
+        _, stats = jax.jit(functools.partial(losses.triplet_loss, miner=miner))(x, y)
+        assert stats["num_valid"] == len(chosen)
+        for name, column in (("mean_d_ap", 1), ("mean_d_an", 2)):
+            expected = np.mean([d[row[0], row[column]] for row in chosen])
+            assert float(stats[name]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "squared_euclidean"])
+def test_semi_hard_decides_rightly_among_near_duplicates(metric):
+    # Sixteen rows about 1e-4 from one another, whose order a matrix product cannot tell.
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=16) + 1e-4 * rng.normal(size=(16, 16)), np.arange(16) % 4
+    x = np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
+    chosen = oracles.mine(x, y, "semi_hard", metric)
+    _, stats = jax.jit(functools.partial(losses.triplet_loss, metric=metric))(x, y)
+    assert stats["num_valid"] == len(chosen)
+    d = oracles.pairwise(x, x, metric)
+    expected = np.mean([d[a, n] for a, _, n in chosen])
+    assert float(stats["mean_d_an"]) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -281,8 +658,19 @@ def test_a_miner_may_be_any_function_with_knobs():
         ({"penalty": "softmargin"}, "Did you mean 'soft_margin'"),
         ({"average": "mean"}, "Allowed: active, valid"),
         ({"miner": "random"}, "key=None"),
+        ({"miner": functools.partial(mining.boltzmann, beta=2.0)}, "key=None"),
         ({"tile_size": 0}, "tile_size=0 must be at least 1"),
         ({"references": jnp.ones((2, 3))}, "given together"),
+        ({"metric": "minkowski"}, "'minkowski' takes p, and was given no parameters"),
+        ({"metric_params": {"p": 2.0}}, "'euclidean' takes no parameters, and was given p"),
+        (
+            {"metric": "mahalanobis", "metric_params": {"p": 2.0}},
+            "takes precision, and was given p",
+        ),
+        ({"metric": "minkowski", "metric_params": {"p": 0.5}}, "p=0.5 must be at least 1"),
+        ({"miner": "angular", "metric": "cosine"}, "does not suit angular"),
+        ({"penalty": "selectively_contrastive"}, "does not suit selectively_contrastive"),
+        ({"miner": functools.partial(mining.angular, degrees=9), "metric": "cosine"}, "angular"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -290,6 +678,7 @@ def test_bad_settings_are_refused(settings, message):
         losses.triplet_loss(spread(0, 4), np.array([0, 0, 1, 1]), **settings)
 
 
-def test_labels_that_do_not_fit_are_refused():
-    with pytest.raises(errors.InputError, match="2147483648, more than"):
-        losses.triplet_loss(spread(0, 2), np.array([0, 2**31]))
+@pytest.mark.parametrize("far", [2**31, -(2**31) - 1])
+def test_labels_that_do_not_fit_are_refused(far):
+    with pytest.raises(errors.InputError, match=f"{far}"):
+        losses.triplet_loss(spread(0, 2), np.array([0, far]))

@@ -1,10 +1,14 @@
 """Against PyTorch Metric Learning, where it defines the same thing. Run by `make oracle`."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import evaluation, losses
+import oracles
+from triplet_jax import evaluation, losses, mining
 
 pytestmark = [
     pytest.mark.oracle,
@@ -26,53 +30,208 @@ def batch(seed, n=24, dim=5, classes=6):
     return x, labels
 
 
-def compare(torch, ours, miner, x, labels):
-    from pytorch_metric_learning import distances, reducers
-    from pytorch_metric_learning import losses as pml
+def unnormalised():
+    from pytorch_metric_learning.distances import LpDistance
 
+    return LpDistance(normalize_embeddings=False)
+
+
+def theirs(torch, loss, miner, x, labels):
+    """Value, gradient and triplets of a loss and a miner of PML."""
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    distance = distances.LpDistance(normalize_embeddings=False)
-    loss = pml.TripletMarginLoss(
-        margin=0.2, distance=distance, reducer=reducers.AvgNonZeroReducer()
-    )
     found = torch.tensor(labels)
-    value = loss(leaf, found, miner(distance)(leaf, found) if miner else None)
+    mined = miner(leaf, found) if miner else None
+    value = loss(leaf, found, mined)
     value.backward()
-    (mine, stats), gradient = ours(jnp.asarray(x, jnp.float32), labels)
-    assert float(mine) == pytest.approx(value.item(), rel=1e-4)
-    np.testing.assert_allclose(gradient, leaf.grad.numpy(), atol=1e-4)
-    return stats
+    return value.item(), leaf.grad.numpy(), mined
 
 
-def our_loss(**settings):
-    import jax
+def ours(x, labels, **settings):
+    run = functools.partial(losses.triplet_loss, **settings)
+    (loss, stats), gradient = jax.jit(jax.value_and_grad(run, has_aux=True))(
+        jnp.asarray(x, jnp.float32), labels
+    )
+    return float(loss), gradient, stats
 
-    return jax.value_and_grad(
-        lambda x, labels: losses.triplet_loss(x, labels, **settings), has_aux=True
+
+def pml_loss(margin=0.2, **settings):
+    from pytorch_metric_learning import losses as pml
+    from pytorch_metric_learning import reducers
+
+    return pml.TripletMarginLoss(
+        margin=margin, distance=unnormalised(), reducer=reducers.AvgNonZeroReducer(), **settings
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_batch_all_is_the_triplet_loss_without_a_miner(torch, seed):
-    x, labels = batch(seed)
-    stats = compare(torch, our_loss(miner="batch_all"), None, x, labels)
-    same = labels[:, None] == labels[None, :]
-    expected = sum((same[i].sum() - 1) * (~same[i]).sum() for i in range(len(labels)))
-    assert stats["num_valid"] == expected
+def margin_miner(kind):
+    return lambda miners: miners.TripletMarginMiner(
+        margin=0.2, type_of_triplets=kind, distance=unnormalised()
+    )
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_batch_hard_is_batch_hard_miner(torch, seed):
+PAIRS = {
+    "no miner": ("batch_all", None),
+    # All that violate the margin.
+    "all": (functools.partial(mining.band, low=-np.inf, high=0.2), margin_miner("all")),
+    "hard": ("hard", margin_miner("hard")),
+    "semihard": ("semi_hard_band", margin_miner("semihard")),
+    "easy": ("easy", margin_miner("easy")),
+    "BatchHardMiner": ("batch_hard", lambda m: m.BatchHardMiner(distance=unnormalised())),
+    "BatchEasyHardMiner": (
+        "semi_hard_hardest_beyond",
+        lambda m: m.BatchEasyHardMiner(distance=unnormalised()),
+    ),
+    "BatchEasyHardMiner easy hard": (
+        "easy_positive_hard",
+        lambda m: m.BatchEasyHardMiner(
+            pos_strategy="easy", neg_strategy="hard", distance=unnormalised()
+        ),
+    ),
+    "AngularMiner": ("angular", lambda m: m.AngularMiner(angle=20)),
+}
+
+
+@pytest.mark.parametrize("smooth", [False, True], ids=["hinge", "smooth"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_miner_finds_the_same_triplets(torch, name, smooth):
     from pytorch_metric_learning import miners
 
-    x, labels = batch(seed)
-    compare(
-        torch,
-        our_loss(miner="batch_hard"),
-        lambda distance: miners.BatchHardMiner(distance=distance),
-        x,
-        labels,
+    rule, make = PAIRS[name]
+    miner = make(miners) if make else None
+    # Easy triplets cost a hinge of their margin nothing.
+    margin = 0.6 if name == "easy" else 0.2
+    penalty = "soft_margin" if smooth else "hinge"
+    # Their soft margin has a margin too.
+    theirs_loss = pml_loss(0.0, smooth_loss=True) if smooth else pml_loss(margin)
+    for seed in range(3):
+        x, labels = batch(seed)
+        value, gradient, mined = theirs(torch, theirs_loss, miner, x, labels)
+        loss, slope, stats = ours(x, labels, miner=rule, penalty=penalty, margin=margin)
+        if mined is not None:
+            assert stats["num_valid"] == len(mined[0]) > 0
+        assert loss == pytest.approx(value, rel=1e-4)
+        np.testing.assert_allclose(slope, gradient, atol=1e-4)
+
+
+@pytest.mark.parametrize("miner", ["batch_all", "batch_hard"])
+def test_anchor_swap_is_swap(torch, miner):
+    from pytorch_metric_learning import miners
+
+    theirs_miner = PAIRS["BatchHardMiner"][1](miners) if miner == "batch_hard" else None
+    x, labels = batch(0)
+    value, gradient, _ = theirs(torch, pml_loss(swap=True), theirs_miner, x, labels)
+    loss, slope, _ = ours(x, labels, miner=miner, penalty="anchor_swap")
+    assert loss == pytest.approx(value, rel=1e-4)
+    np.testing.assert_allclose(slope, gradient, atol=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.0])
+def test_multi_similarity_finds_the_pairs_of_its_miner(torch, epsilon):
+    from pytorch_metric_learning import miners
+    from pytorch_metric_learning.utils import loss_and_miner_utils as utils
+
+    x, labels = batch(1)
+    miner = miners.MultiSimilarityMiner(epsilon=epsilon, distance=unnormalised())
+    pairs = miner(torch.tensor(x), torch.tensor(labels))
+    triplets = utils.convert_to_triplets(pairs, torch.tensor(labels), torch.tensor(labels))
+    rule = functools.partial(mining.multi_similarity, epsilon=epsilon)
+    loss, _, stats = ours(x, labels, miner=rule)
+    assert stats["num_valid"] == len(triplets[0]) > 0
+    value = pml_loss()(torch.tensor(x), torch.tensor(labels), triplets)
+    assert loss == pytest.approx(value.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("miner", ["batch_all", "batch_hard"])
+def test_margin_based_is_margin_loss(torch, miner):
+    from pytorch_metric_learning import losses as pml
+    from pytorch_metric_learning import miners, reducers
+    from pytorch_metric_learning.utils import loss_and_miner_utils as utils
+
+    # Theirs sums over the two pairs of every triplet, and its reducer divides by the pairs
+    # that cost something; a sum over triplets takes the denominators away.
+    theirs_miner = PAIRS["BatchHardMiner"][1](miners)
+    if miner == "batch_all":
+        theirs_miner = lambda _, labels: utils.get_all_triplets_indices(labels)  # noqa: E731
+    x, labels = batch(2)
+    loss = pml.MarginLoss(
+        margin=0.2, nu=0, beta=1.2, distance=unnormalised(), reducer=reducers.SumReducer()
     )
+    value, gradient, mined = theirs(torch, loss, theirs_miner, x, labels)
+    found, slope, stats = ours(x, labels, miner=miner, penalty="margin_based", average="valid")
+    assert stats["num_valid"] == len(mined[0])
+    assert found * len(mined[0]) == pytest.approx(value, rel=1e-4)
+    np.testing.assert_allclose(slope * len(mined[0]), gradient, rtol=1e-3, atol=1e-3)
+
+
+def masked(d, where, best, otherwise):
+    return np.where(where.any(1), best(np.where(where, d, otherwise), axis=1), np.nan)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_semi_hard_of_tensorflow_addons(seed):
+    """`triplet_semihard_loss`, in numpy as it is written there, of distances not squared."""
+    x, labels = batch(seed)
+    d = np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
+    same = labels[:, None] == labels[None, :]
+    n = len(x)
+    # Row `j * n + i` of the tiled matrix is anchor i with positive j.
+    tiled = np.tile(d, (n, 1))
+    farther = np.tile(~same, (n, 1)) & (tiled > d.T.reshape(-1, 1))
+    is_final = farther.any(1).reshape(n, n).T
+    outside = masked(tiled, farther, np.min, np.inf).reshape(n, n).T
+    inside = np.repeat(masked(d, ~same, np.max, -np.inf)[:, None], n, axis=1)
+    value = 0.2 + d - np.where(is_final, outside, inside)
+    positive = same & ~np.eye(n, dtype=bool)
+    expected = np.maximum(value, 0)[positive].sum() / positive.sum()
+    loss, _, stats = ours(x, labels, miner="semi_hard_tfa", average="valid")
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert stats["num_valid"] == positive.sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_semi_hard_of_tensorflow_similarity(seed):
+    """Hard positives and semi-hard negatives, of anchors that have a positive."""
+    x, labels = batch(seed)
+    d = np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
+    same = labels[:, None] == labels[None, :]
+    positive = same & ~np.eye(len(x), dtype=bool)
+    d_ap = masked(d, positive, np.max, -np.inf)
+    farther = ~same & (d > np.nan_to_num(d_ap)[:, None])
+    d_an = np.where(
+        farther.any(1), masked(d, farther, np.min, np.inf), masked(d, ~same, np.max, -np.inf)
+    )
+    expected = np.maximum(d_ap - d_an + 0.2, 0)[positive.any(1)].mean()
+    loss, _, stats = ours(x, labels, miner="semi_hard_tfsim", average="valid")
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert stats["num_valid"] == positive.any(1).sum()
+
+
+@pytest.mark.parametrize("name", ["batch_hard", "semi_hard_tfa", "batch_all"])
+def test_losses_of_sentence_transformers(torch, name):
+    st = pytest.importorskip("sentence_transformers", reason="no requirement of `make oracle`")
+    x, labels = batch(0)
+    labels[0] = labels[1]  # there a class of one counts
+    kind = {
+        "batch_hard": st.losses.BatchHardTripletLoss,
+        "semi_hard_tfa": st.losses.BatchSemiHardTripletLoss,
+        "batch_all": st.losses.BatchAllTripletLoss,
+    }[name]
+    loss = kind(model=None, margin=0.2)
+    method = next(m for m in dir(loss) if m.startswith("batch_") and m.endswith("triplet_loss"))
+    value = getattr(loss, method)(torch.tensor(labels), torch.tensor(x))
+    average = "active" if name == "batch_all" else "valid"
+    found, _, _ = ours(x, labels, miner=name, average=average)
+    assert found == pytest.approx(value.item(), rel=1e-4)
+
+
+def test_optax_on_given_triplets():
+    optax = pytest.importorskip("optax")
+    x, labels = batch(0)
+    chosen = np.array(oracles.mine(x, labels, "semi_hard")).T
+    anchors, positives, negatives = (jnp.asarray(x[rows], jnp.float32) for rows in chosen)
+    expected = optax.losses.triplet_margin_loss(anchors, positives, negatives, margin=0.2)
+    loss, _, _ = ours(x, labels, average="valid")
+    assert loss == pytest.approx(float(jnp.mean(expected)), rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -89,8 +248,8 @@ def test_retrieval_is_accuracy_calculator(torch, seed, classes):
         knn_func=CustomKNN(LpDistance(normalize_embeddings=False)),
         device=torch.device("cpu"),
     )
-    theirs = calculator.get_accuracy(torch.tensor(x), torch.tensor(labels))
-    ours = evaluation.retrieval(x.astype(np.float32), labels)
-    assert ours["precision_at_1"] == pytest.approx(theirs["precision_at_1"], abs=1e-6)
-    assert ours["r_precision"] == pytest.approx(theirs["r_precision"], abs=1e-6)
-    assert ours["map_at_r"] == pytest.approx(theirs["mean_average_precision_at_r"], abs=1e-6)
+    expected = calculator.get_accuracy(torch.tensor(x), torch.tensor(labels))
+    found = evaluation.retrieval(x.astype(np.float32), labels)
+    assert found["precision_at_1"] == pytest.approx(expected["precision_at_1"], abs=1e-6)
+    assert found["r_precision"] == pytest.approx(expected["r_precision"], abs=1e-6)
+    assert found["map_at_r"] == pytest.approx(expected["mean_average_precision_at_r"], abs=1e-6)
