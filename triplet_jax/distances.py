@@ -84,10 +84,11 @@ def cosine() -> Metric:
 
 def manhattan() -> Metric:
     """`sum |a - b|`. Coordinates that are equal have no gradient."""
-    return _without_product(lambda a, b: jnp.sum(jnp.abs(a - b), axis=-1))
+    # The slope of abs at 0 is 1 in jax.
+    return _without_product(lambda a, b: jnp.sum(jnp.where(a == b, 0.0, jnp.abs(a - b)), axis=-1))
 
 
-def minkowski(*, p: Float[Array, ""] | float) -> Metric:
+def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
     """`(sum |a - b|^p)^(1/p)` for finite p >= 1: manhattan for 1, euclidean for 2.
 
     Coordinates that are equal have no gradient.
@@ -114,14 +115,16 @@ def minkowski(*, p: Float[Array, ""] | float) -> Metric:
 def jaccard() -> Metric:
     """`1 - sum min(a, b) / sum max(a, b)`, of features that are not negative.
 
-    In [0, 1]; for features of 0 and 1 the Jaccard distance of sets. Two zero vectors are at
-    distance 0. The weighted form is Ruzicka's.
+    In [0, 1]; for features of 0 and 1 the Jaccard distance of sets. Two zero vectors, or
+    such whose features add up to less than 1e-15, are at distance 0. The weighted form is
+    Ruzicka's.
     """
 
     def between(a, b):
         most = jnp.sum(jnp.maximum(a, b), axis=-1)
-        share = jnp.sum(jnp.minimum(a, b), axis=-1) / jnp.where(most > 0, most, 1.0)
-        return jnp.where(most > 0, 1.0 - share, 0.0)
+        counts = most > 1e-15  # the gradient divides by its square
+        share = jnp.sum(jnp.minimum(a, b), axis=-1) / jnp.where(counts, most, 1.0)
+        return jnp.where(counts, 1.0 - share, 0.0)
 
     return _without_product(between)
 

@@ -178,7 +178,8 @@ def triplet_loss(
 
     Distances of picked triplets are measured again as differences, so that near duplicates
     lose no digits. A pick that is not one of the distances the miner was given makes the
-    loss NaN. Value and gradient come from one sweep over tiles: see `sweep`.
+    loss NaN. Value and gradient come from one sweep over tiles, see `sweep`; the gradient is
+    not differentiable again.
     """
     mine = miner_of(miner)
     penalize = _lookup("penalty", penalty, PENALTIES)
@@ -232,7 +233,8 @@ def _numbers_of(penalize):
     knobs = {
         name: jnp.asarray(value)
         for name, value in penalize.keywords.items()
-        if jnp.issubdtype(jnp.result_type(value), jnp.floating)
+        if isinstance(value, float | np.ndarray | np.floating | jax.Array)
+        and jnp.issubdtype(jnp.result_type(value), jnp.floating)
     }
     rest = {name: value for name, value in penalize.keywords.items() if name not in knobs}
     return functools.partial(penalize.func, *penalize.args, **rest), knobs
@@ -283,8 +285,13 @@ def _lookup(field, name_or_function, table):
 def _as_labels(field, labels):
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise errors.InputError(f"{field} have dtype {labels.dtype}; they must be integers.")
-    if isinstance(labels, np.ndarray) and labels.size and labels.max() > np.iinfo(np.int32).max:
-        raise errors.InputError(
-            f"{field} go up to {labels.max()}, more than 2^31 - 1: number the classes from 0."
-        )
+    limits = np.iinfo(np.int32)
+    if isinstance(labels, np.ndarray) and labels.size:
+        for label in (labels.max(), labels.min()):
+            if not limits.min <= label <= limits.max:
+                raise errors.InputError(
+                    f"{field} go up to {label}, more than 2^31 - 1: number the classes from 0."
+                    if label > 0
+                    else f"{field} go down to {label}, below -2^31: number the classes from 0."
+                )
     return jnp.asarray(labels, jnp.int32)

@@ -305,7 +305,7 @@ def rank_range(
     count = jnp.sum(is_negative)
     nearest, found = _at_rank(to_negatives, is_negative, first)
     farthest, _ = _at_rank(to_negatives, is_negative, jnp.clip(last, 1, count))
-    inside = found & (to_negatives >= nearest) & (to_negatives <= farthest)
+    inside = found & (last >= first) & (to_negatives >= nearest) & (to_negatives <= farthest)
     return _all_where(to_positives, is_positive, to_negatives, is_negative, inside[None, :])
 
 

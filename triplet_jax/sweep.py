@@ -308,7 +308,10 @@ def _mine(rule, seen, columns, index):
     same = {name: value for name, value in asked.items() if name == "dim"}
 
     def one(seen, each):
-        return rule.mine(*seen[:4], **each, **same)
+        mined = rule.mine(*seen[:4], **each, **same)
+        # Of one rank, so that they broadcast under a leading axis of anchors too.
+        rank = max(x.ndim for x in mined)
+        return Triplets(*(x.reshape((1,) * (rank - x.ndim) + x.shape) for x in mined))
 
     return jax.vmap(one)(seen, each)
 
@@ -327,7 +330,8 @@ def _all_pairs(rule, width, candidates, columns, knobs, carry, tile):
 
     _, pull, sums = jax.vjp(value, tile.anchors, columns, knobs, has_aux=True)
     of_anchors, of_candidates, of_knobs = pull(jnp.float32(1))
-    return jax.tree.map(jnp.add, carry, (sums, of_candidates, of_knobs)), of_anchors
+    carry = jax.tree.map(jnp.add, carry, (sums, of_candidates, of_knobs))
+    return carry, jax.lax.stop_gradient(of_anchors)
 
 
 def _picks(rule, width, candidates, columns, knobs, carry, tile):
@@ -338,6 +342,7 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
     flat = (len(tile.index), -1)
     d_ap, d_an, weight = d_ap.reshape(flat), d_an.reshape(flat), weight.reshape(flat)
     which, is_known = _whose(d_ap, seen.to_positives, seen.is_positive)
+    which = _each_its_own(which, d_ap, seen.to_positives, seen.is_positive)
     positive = jnp.take_along_axis(seen.places, which, axis=1)
     negative, is_known_too = _whose(d_an, seen.to_negatives, seen.is_negative)
     is_known = (is_known & is_known_too) | (weight == 0)
@@ -362,22 +367,21 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
     of_candidates = of_candidates.at[positive].add(of_positives, mode="drop")
     of_candidates = of_candidates.at[negative].add(of_negatives, mode="drop")
     total, of_knobs = jax.tree.map(jnp.add, (total, of_knobs), (sums, more_of_knobs))
-    return (total, of_candidates, of_knobs), of_anchors
+    return (total, of_candidates, of_knobs), jax.lax.stop_gradient(of_anchors)
 
 
 def _whose(picked, distances, allowed):
-    """Which candidate each picked distance belongs to, and whether it belongs to any.
-
-    Of several equally far the first, except that the i-th of as many picks as there are
-    candidates is the i-th if that is as far: a rule that keeps every positive keeps each.
-    """
+    """Which candidate each picked distance belongs to, the first of equals, if to any."""
     first = jax.vmap(_first_equal)(picked, jnp.where(allowed, distances, jnp.inf))
     found = first < distances.shape[1]
-    first = jnp.where(found, first, 0)
-    if picked.shape == distances.shape:
-        places = jnp.arange(distances.shape[1])
-        first = jnp.where((picked == distances) & allowed, places, first)
-    return first, found
+    return jnp.where(found, first, 0), found
+
+
+def _each_its_own(which, picked, distances, allowed):
+    """Corrects `which` of a rule that keeps every positive: of equals, each is kept."""
+    if picked.shape != distances.shape:
+        return which
+    return jnp.where((picked == distances) & allowed, jnp.arange(distances.shape[1]), which)
 
 
 def _first_equal(picked, row):
@@ -395,7 +399,9 @@ def _first_equal(picked, row):
 def _add_up(penalize, mined, more, knobs) -> Sums:
     """The sums over a tile's triplets."""
     shape = jnp.broadcast_shapes(*(x.shape for x in mined))
-    value = penalize(_spread(mined.d_ap, shape), _spread(mined.d_an, shape), **more, **knobs)
+    rest = {name: value for name, value in knobs.items() if name != "margin"} | more
+    d_ap, d_an = _spread(mined.d_ap, shape), _spread(mined.d_an, shape)
+    value = penalize(d_ap, d_an, knobs["margin"], **rest)
     weight = jax.lax.stop_gradient(mined.weight)
     valid = jnp.broadcast_to(weight > 0, shape)
     value = jnp.where(valid, value, 0.0)
@@ -410,9 +416,9 @@ def _add_up(penalize, mined, more, knobs) -> Sums:
     valid_of_rows = of_rows(valid)
     counted = {"valid": jnp.sum(valid_of_rows), "active": total(active)}
     if mined.d_ap.shape[-1] == 1:
-        d_ap = jnp.sum(jnp.where(valid_of_rows > 0, valid_of_rows * mined.d_ap[..., 0], 0.0))
+        sum_d_ap = jnp.sum(jnp.where(valid_of_rows > 0, valid_of_rows * mined.d_ap[..., 0], 0.0))
     else:
-        d_ap = total(jnp.where(valid, mined.d_ap, 0.0))
+        sum_d_ap = total(jnp.where(valid, mined.d_ap, 0.0))
     if weight.dtype == bool:
         weights = {"valid_weight": counted["valid"], "active_weight": counted["active"]}
         penalty = total(value)
@@ -425,7 +431,7 @@ def _add_up(penalize, mined, more, knobs) -> Sums:
         penalty = total(weight * value)
     return Sums(
         penalty=penalty,
-        d_ap=d_ap,
+        d_ap=sum_d_ap,
         d_an=total(jnp.where(valid, mined.d_an, 0.0)),
         **counted,
         **weights,
