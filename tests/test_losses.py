@@ -22,7 +22,10 @@ COUNTS = ("num_valid", "num_active", "num_positive_pairs", "num_negative_pairs")
 # One number of rows for each compiled program, and a power of two: the mean of a grid, and
 # with it every squared distance, is then exact in float32, so that ties are ties.
 few = st.sampled_from([4, 16])
+seeds = st.integers(0, 3)
 grids = hnp.arrays(np.int8, (16, 3), elements=st.integers(-2, 2)).map(np.float32)
+# Reals, of which each row is there up to three times: a positive, a negative or both.
+duplicated = seeds.map(lambda s: spread(s, 9)[np.random.default_rng(s).integers(0, 9, 16)])
 labellings = st.one_of(
     st.lists(st.integers(0, 5), min_size=16, max_size=16),
     st.lists(st.sampled_from([7, 7, 7, 7, -3, 2]), min_size=16, max_size=16),  # imbalanced
@@ -99,38 +102,28 @@ def check(x, y, miner, penalty="hinge", metric="euclidean", refs=None, ref_label
 
 
 @pytest.mark.parametrize("miner", DETERMINISTIC)
-@hypothesis.given(x=grids, y=labellings, n=few, seed=st.integers(0, 3), own=st.booleans())
-def test_every_miner_agrees_with_brute_force(miner, x, y, n, seed, own):
-    # Four rows at once, and sixteen in tiles of five.
-    x, y, tile_size = x[:n], y[:n], None if n == 4 else 5
-    if own:
-        check(x, y, miner, tile_size=tile_size)
-    elif n == 16:
-        # As many references, among which are rows of the batch, and labels of no anchor.
-        rng = np.random.default_rng(seed)
-        refs = np.float32(rng.integers(-2, 3, (16, 3)))
-        check(x, y, miner, refs=refs, ref_labels=rng.permutation([*y[:12], 99, 99, 5, 5]))
-
-
-@pytest.mark.parametrize("miner", DETERMINISTIC)
-@pytest.mark.parametrize("seed", range(3))
-def test_every_miner_agrees_among_reals_with_duplicates(miner, seed):
-    rng = np.random.default_rng(seed)
-    # Each row up to three times, as a positive, a negative or both.
-    x, y = spread(seed, 9)[rng.integers(0, 9, 16)], rng.integers(0, 5, 16)
-    check(x, y, miner, tile_size=5)
+@hypothesis.given(
+    x=st.one_of(grids, duplicated), y=labellings, rows=st.sampled_from([4, 16]), seed=seeds
+)
+def test_every_miner_agrees_with_brute_force(miner, x, y, rows, seed):
+    if rows == 16:
+        check(x, y, miner, tile_size=5)
+    else:
+        # References, among which are rows of the batch, and labels of no anchor.
+        labels = np.random.default_rng(seed).permutation([*y[:12], 99, 99, 5, 5])
+        check(x[:4], y[:4], miner, refs=x[::-1].copy(), ref_labels=labels)
 
 
 @pytest.mark.parametrize("miner", ["semi_hard", "batch_all"])
 @pytest.mark.parametrize("penalty", sorted(losses.PENALTIES))
-@hypothesis.given(y=labellings, seed=st.integers(0, 3))
+@hypothesis.given(y=labellings, seed=seeds)
 def test_every_penalty_agrees_with_brute_force(miner, penalty, y, seed):
     check(spread(seed, 16), y, miner, penalty, suited(penalty=penalty), tile_size=7)
 
 
 @pytest.mark.parametrize("miner", ["semi_hard", "batch_hard", "batch_all"])
 @pytest.mark.parametrize("metric", sorted(distances.METRICS))
-@hypothesis.given(y=labellings, seed=st.integers(0, 3))
+@hypothesis.given(y=labellings, seed=seeds)
 def test_every_metric_agrees_with_brute_force(miner, metric, y, seed):
     x = spread(seed, 16)
     if metric == "jaccard":
@@ -201,7 +194,8 @@ def test_random_miners_draw_a_triplet_wherever_one_is_allowed(miner, x, y, n, se
 )
 def test_random_miners_draw_with_the_chances_of_their_definition(miner, knobs, dim):
     x = distances.unit(spread(5, 14, dim))
-    refs, labels = x[1:], np.array([0, 0, 0] + [1] * 10)
+    refs = x[1:][np.argsort(oracles.pairwise(x[:1], x[1:], "euclidean")[0])]
+    labels = np.array([0, 0, 0] + [1] * 10)
     only = miner == "boltzmann"
     if not only:  # one positive, so that one draw is one triplet
         refs, labels = refs[2:], labels[2:]
@@ -326,13 +320,14 @@ def test_draws_do_not_depend_on_tiles_or_on_padding(miner, key):
     y = np.random.default_rng(0).permutation([*range(9), *range(9), *[99] * 30])
     assert len(masks.widths(48)) > 1
     x = spread(5, 48) / 2
-    (found, stats), (tiled, tiled_stats) = (
-        jax.jit(functools.partial(both_averages, miner=miner, tile_size=tile_size))(x, y, key=key)
-        for tile_size in (None, 1)
+    settings = {"miner": miner, "key": key, "average": "valid"}
+    run = functools.partial(jax.value_and_grad(losses.triplet_loss, has_aux=True), **settings)
+    ((loss, stats), gradient), ((tiled, tiled_stats), tiled_gradient) = (
+        jax.jit(functools.partial(run, tile_size=tile_size))(x, y) for tile_size in (None, 1)
     )
     assert all(stats[name] == tiled_stats[name] for name in COUNTS)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, found, tiled)
+    assert 0 < float(loss) == pytest.approx(float(tiled), rel=1e-5)
+    np.testing.assert_allclose(gradient, tiled_gradient, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("miner", ["semi_hard", "multi_similarity"])
@@ -347,7 +342,7 @@ def test_order_of_the_batch_changes_nothing(miner):
 
 
 @pytest.mark.parametrize("miner", MINERS)
-def test_batches_without_triplets_give_zero_and_say_why(miner, key):
+def test_batches_at_the_edge(miner, key):
     x = spread(0, 4)
     run = program(miner=miner, tile_size=None)
     draws = {"key": key} if miner in oracles.RANDOM else {}
@@ -366,14 +361,8 @@ def test_batches_without_triplets_give_zero_and_say_why(miner, key):
                 assert not np.any(gradients[0])
         if 0 in counts:
             assert stats["num_valid"] == stats["num_active"] == 0
-
-
-@pytest.mark.parametrize("miner", MINERS)
-def test_collapsed_embeddings(miner, key):
-    run = program(miner=miner, tile_size=None)
-    draws = {"key": key} if miner in oracles.RANDOM else {}
+    # All in one place: nothing is farther than anything else, nor seen under an angle.
     found, stats = run(np.full((4, 3), 0.1, np.float32), np.array([0, 0, 1, 1]), **draws)
-    # All are at distance 0: nothing is farther than anything else, nor seen under an angle.
     nothing = {"angular", "easy", "semi_hard", "semi_hard_band", "semi_hard_facenet"}
     finds = miner not in nothing | {"easy_positive_semi_hard"}
     assert (stats["num_valid"] > 0) == finds
@@ -383,10 +372,10 @@ def test_collapsed_embeddings(miner, key):
 
 
 @pytest.mark.parametrize("metric", sorted(distances.METRICS))
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
-def test_gradient_is_finite_where_all_are_equal(metric, value):
-    x, y = np.full((16, 3), value, np.float32), np.arange(16) // 4
-    for miner in ("batch_hard", "batch_all"):
+@pytest.mark.parametrize("miner", ["batch_hard", "batch_all"])
+def test_gradient_is_finite_where_all_are_equal(metric, miner):
+    for value in (0.0, 0.1, 1e4):
+        x, y = np.full((16, 3), value, np.float32), np.arange(16) // 4
         found, _ = program(miner=miner, penalty="hinge", metric=metric, tile_size=7)(x, y)
         for loss, gradients in found.values():
             assert float(loss) == pytest.approx(MARGIN, rel=1e-5)
@@ -396,13 +385,9 @@ def test_gradient_is_finite_where_all_are_equal(metric, value):
 @pytest.mark.parametrize("miner", ["semi_hard", "batch_all", "boltzmann"])
 def test_jit_equals_eager(miner, key):
     x, y = spread(4, 12), np.arange(12) // 3
-    draws = {"key": key} if miner in oracles.RANDOM else {}
-    run = functools.partial(both_averages, miner=miner, **draws)
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
-        run(x, y),
-        jax.jit(run)(x, y),
-    )
+    run = functools.partial(losses.triplet_loss, miner=miner, key=key)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, run(x, y), jax.jit(run)(x, y))
 
 
 def traced_once(make, values, **fixed):
