@@ -23,7 +23,7 @@ def clusters(seed=0, classes=8, per_class=10, dim=5, noise=0.5):
 # -- nearest neighbours
 
 
-@pytest.mark.parametrize("metric", sorted(distances.METRICS))
+@pytest.mark.parametrize("metric", sorted(set(distances.METRICS) - {"mahalanobis", "minkowski"}))
 @pytest.mark.parametrize("n", [3, 40, 700])  # below, within and over several tiles
 def test_nearest_are_those_of_a_full_sort(metric, n):
     x = np.random.default_rng(n).normal(size=(n, 4)).astype(np.float32)
