@@ -1,5 +1,6 @@
 """What the benchmarks share: a process for each case, its times and memory, and the tables."""
 
+import argparse
 import contextlib
 import importlib.metadata
 import json
@@ -131,3 +132,27 @@ def write_section(name: str, text: str, path: pathlib.Path = RESULTS) -> None:
     if not (found and found_too):
         raise ValueError(f"{path} has no {begin} followed by {end}.")
     path.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}")
+
+
+def parser(doc: str, section: str, rounds: int) -> argparse.ArgumentParser:
+    """The options that `report` reads, and those of the processes of a benchmark."""
+    output = RESULTS.with_name(f"{section}.json")
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--rounds", type=int, default=rounds, help="processes for each case")
+    made.add_argument("--timeout", type=float, default=300, help="seconds for a process")
+    made.add_argument("--output", type=pathlib.Path, default=output)
+    made.add_argument("--again", action="store_true", help="tables of what --output holds")
+    made.add_argument("--write", action="store_true", help="tables into RESULTS.md")
+    made.add_argument("--section", default=section, help="of RESULTS.md, between its markers")
+    made.add_argument("--measure", help=argparse.SUPPRESS)
+    return made
+
+
+def report(options, measure_all: Callable, tables: Callable[[dict], str]) -> dict[str, Any]:
+    """Measures, or reads what was measured, and shows it as tables."""
+    found = json.loads(options.output.read_text()) if options.again else measure_all(options)
+    text = tables(found)
+    print(f"\n{text}")
+    if options.write:
+        write_section(options.section, text)
+    return found

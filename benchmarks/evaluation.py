@@ -8,15 +8,14 @@ a process of its own, in turn; the table gives medians after one run to warm up 
 """
 
 import json
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 
 import numpy as np
+
+from benchmarks import common
 
 SIZES = ((13_180, 64, 20), (60_000, 64, 20))  # examples, dim, examples a class
 REPEATS = 5
@@ -62,12 +61,12 @@ def measure(library: str, *size: int) -> None:
         start = time.perf_counter()
         run(x, labels)
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = common.peak_memory() / 2**30
     print(json.dumps({"seconds": seconds, "peak_gib": peak, "values": values}))
 
 
 def main() -> None:
-    print(f"{platform.processor() or platform.machine()}, {_cores()} cores\n")
+    print(f"{common.machine('jax', 'torch', 'pytorch-metric-learning', 'faiss-cpu')}\n")
     print("| examples | library | seconds (median of 5) | peak GiB | P@1 | MAP@R |")
     print("| --- | --- | --- | --- | --- | --- |")
     for size in SIZES:
@@ -82,10 +81,6 @@ def main() -> None:
                 f" {values['precision_at_1']:.4f} | {values['map_at_r']:.4f} |",
                 flush=True,
             )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

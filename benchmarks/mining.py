@@ -12,7 +12,6 @@ distances and no gradient of theirs: D = X X', D X and D' X.
     --again --plot --write                                  # the tables once more, no measuring
 """
 
-import argparse
 import functools
 import json
 import pathlib
@@ -319,30 +318,18 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options.measure, *options.sizes[0])))
         return
-    found = json.loads(options.output.read_text()) if options.again else measure_all(options)
-    text = tables(found)
-    print(f"\n{text}")
-    if options.write:
-        common.write_section(options.section, text)
+    found = common.report(options, measure_all, tables)
     if options.plot:
         plot(found, options.output.with_suffix(".png"))
 
 
 def _options():
-    here = pathlib.Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__, "mining", rounds=2)
     parser.add_argument("--sizes", nargs="+", type=_size, default=SIZES, help="such as 1024,4")
     parser.add_argument("--miners", nargs="+", help="of ours; default all")
-    parser.add_argument("--rounds", type=int, default=2, help="processes for each case")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds for a process")
     parser.add_argument("--most-gib", type=float, default=12, help="that a peer may take")
     parser.add_argument("--most-seconds", type=float, default=60, help="that a peer may take")
-    parser.add_argument("--output", type=pathlib.Path, default=here / "mining.json")
-    parser.add_argument("--again", action="store_true", help="tables of what --output holds")
-    parser.add_argument("--write", action="store_true", help="tables into RESULTS.md")
-    parser.add_argument("--section", default="mining", help="of RESULTS.md, between its markers")
     parser.add_argument("--plot", action="store_true", help="a picture beside --output")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -9,10 +9,8 @@ the semi_hard miner; theirs has TripletMarginMiner("semihard") and TripletMargin
 own memory format and in channels last. Each runs in a process of its own, in rounds.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -216,24 +214,12 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options.models[0], options.measure)))
         return
-    found = json.loads(options.output.read_text()) if options.again else measure_all(options)
-    text = tables(found)
-    print(f"\n{text}")
-    if options.write:
-        common.write_section(options.section, text)
+    common.report(options, measure_all, tables)
 
 
 def _options():
-    here = pathlib.Path(__file__).parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__, "training", rounds=5)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=tuple(MODELS))
-    parser.add_argument("--rounds", type=int, default=5, help="processes for each case")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds for a process")
-    parser.add_argument("--output", type=pathlib.Path, default=here / "training.json")
-    parser.add_argument("--again", action="store_true", help="the table of what --output holds")
-    parser.add_argument("--write", action="store_true", help="the table into RESULTS.md")
-    parser.add_argument("--section", default="training", help="of RESULTS.md, between its markers")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -106,8 +106,8 @@ def over_anchors(
 
 def mine(
     rule: Rule,
-    candidates: Float[Array, "candidates dim"],
     anchors: Float[Array, "anchors dim"],
+    candidates: Float[Array, "candidates dim"],
     runs: masks.Runs,
     index: Int[Array, "anchors"],
     width: int,
@@ -199,8 +199,8 @@ def _scan(step, carry, tile, size):
         return x.reshape(-1, size, *x.shape[1:])
 
     runs = masks.Runs(cut(tile.runs.start), cut(tile.runs.stop), cut(tile.runs.itself, -1))
-    parts = _Tile(cut(tile.anchors), runs, cut(tile.index))
-    carry, of_anchors = jax.lax.scan(step, carry, parts)
+    tiles = _Tile(cut(tile.anchors), runs, cut(tile.index))
+    carry, of_anchors = jax.lax.scan(step, carry, tiles)
     return carry, of_anchors.reshape(-1, of_anchors.shape[-1])[:rows]
 
 
@@ -322,10 +322,11 @@ def _all_pairs(rule, width, candidates, columns, knobs, carry, tile):
     def value(anchors, columns, knobs):
         seen = _look(rule.metric, width, candidates, columns, tile._replace(anchors=anchors))
         mined = _mine(rule, seen, columns, tile.index)
-        more = {}
-        if _asked(rule.penalize, {"d_pn": None}):
-            more["d_pn"] = _positives_to_negatives(rule.metric, seen.places, columns)
-        sums = _add_up(rule.penalize, mined, more, knobs)
+
+        def d_pn():
+            return _positives_to_negatives(rule.metric, seen.places, columns)
+
+        sums = _add_up(rule.penalize, mined, d_pn, knobs)
         return sums.penalty, sums
 
     _, pull, sums = jax.vjp(value, tile.anchors, columns, knobs, has_aux=True)
@@ -353,10 +354,11 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
 
         d_ap = jnp.where(is_known, between(anchors[:, None], positives), jnp.nan)
         d_an = between(anchors[:, None], negatives)
-        more = {}
-        if _asked(rule.penalize, {"d_pn": None}):
-            more["d_pn"] = between(positives, negatives)
-        sums = _add_up(rule.penalize, Triplets(d_ap, d_an, weight), more, knobs)
+
+        def d_pn():
+            return between(positives, negatives)
+
+        sums = _add_up(rule.penalize, Triplets(d_ap, d_an, weight), d_pn, knobs)
         return sums.penalty, sums
 
     positives = candidates.at[positive].get(mode="clip")
@@ -396,10 +398,11 @@ def _first_equal(picked, row):
     return jnp.where(ordered[at] == picked, places[at], n)
 
 
-def _add_up(penalize, mined, more, knobs) -> Sums:
-    """The sums over a tile's triplets."""
+def _add_up(penalize, mined, d_pn, knobs) -> Sums:
+    """The sums over a tile's triplets; `d_pn` measures what only some penalties ask for."""
     shape = jnp.broadcast_shapes(*(x.shape for x in mined))
-    rest = {name: value for name, value in knobs.items() if name != "margin"} | more
+    rest = {name: value for name, value in knobs.items() if name != "margin"}
+    rest |= {name: measure() for name, measure in _asked(penalize, {"d_pn": d_pn}).items()}
     d_ap, d_an = _spread(mined.d_ap, shape), _spread(mined.d_an, shape)
     value = penalize(d_ap, d_an, knobs["margin"], **rest)
     weight = jax.lax.stop_gradient(mined.weight)

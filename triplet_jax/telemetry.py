@@ -79,7 +79,7 @@ def of_batch(
     prepared, _ = distances.prepared(made, embeddings, embeddings)
     rule = sweep.Rule(made, losses.miner_of(miner), losses.hinge, key)
     runs = masks.label_runs(labels[chosen], labels, chosen)
-    seen, mined = sweep.mine(rule, prepared, prepared[chosen], runs, order[chosen], most_positives)
+    seen, mined = sweep.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
 
     is_other = jnp.arange(n) != chosen[:, None]
     to_negatives = _mean(seen.to_negatives, seen.is_negative)
