@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, errors, masks, mining, sweep
+from triplet_jax import collectives, distances, engine, errors, masks, mining
 
 
 def hinge(
@@ -178,7 +178,7 @@ def triplet_loss(
 
     Distances of picked triplets are measured again as differences, so that near duplicates
     lose no digits. A pick that is not one of the distances the miner was given makes the
-    loss NaN. Value and gradient come from one sweep over tiles, see `sweep`; the gradient is
+    loss NaN. Value and gradient come from one sweep over tiles, see `engine`; the gradient is
     not differentiable again.
     """
     mine = miner_of(miner)
@@ -209,8 +209,8 @@ def triplet_loss(
     runs = masks.label_runs(labels, candidate_labels[order], itself)
 
     anchors, candidates = distances.prepared(made, embeddings, candidates[order])
-    sums = sweep.over_anchors(
-        sweep.Rule(made, mine, penalize, key),
+    sums = engine.over_anchors(
+        engine.Rule(made, mine, penalize, key),
         anchors,
         candidates,
         runs,
@@ -249,7 +249,7 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
     return _lookup("miner", miner, mining.MINERS)
 
 
-def _mean(sums: sweep.Sums, pairs, average: str):
+def _mean(sums: engine.Sums, pairs, average: str):
     denominator = sums.active_weight if average == "active" else sums.valid_weight
     loss = sums.penalty / jnp.where(denominator > 0, denominator, 1.0)
     valid = jnp.maximum(sums.valid, 1.0)

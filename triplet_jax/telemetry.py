@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, logging, losses, masks, sweep
+from triplet_jax import collectives, distances, engine, logging, losses, masks
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -77,9 +77,9 @@ def of_batch(
 
     made = distances.make(metric, **(metric_params or {}))
     prepared, _ = distances.prepared(made, embeddings, embeddings)
-    rule = sweep.Rule(made, losses.miner_of(miner), losses.hinge, key)
+    rule = engine.Rule(made, losses.miner_of(miner), losses.hinge, key)
     runs = masks.label_runs(labels[chosen], labels, chosen)
-    seen, mined = sweep.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
+    seen, mined = engine.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
 
     is_other = jnp.arange(n) != chosen[:, None]
     to_negatives = _mean(seen.to_negatives, seen.is_negative)

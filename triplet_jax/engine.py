@@ -30,7 +30,7 @@ from triplet_jax.mining import MANY, Triplets
 _TILE_DISTANCES = {"cpu": 2**19}
 _TILE_DISTANCES_ELSEWHERE = 2**25
 _TILE_PICKS = {"cpu": 2**21}
-_TILE_PAIRS = {"cpu": 2**20}
+_TILE_PAIRS = {"cpu": 2**21}
 _TILE_TRIPLETS_ELSEWHERE = 2**26
 # Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
@@ -159,7 +159,8 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     columns = candidates.T
 
     def of_group(carry, tile):
-        branch = jnp.searchsorted(jnp.asarray(widths), jnp.max(tile.runs.positives))
+        most = jnp.max(tile.runs.positives)
+        branch = jnp.searchsorted(jnp.asarray(widths), _largest_of_batch(most))
         branches = [functools.partial(of_width, width) for width in widths]
         return jax.lax.switch(branch, branches, carry, tile)
 
@@ -183,6 +184,22 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     )
     of_anchors = of_anchors[jnp.argsort(order)]
     return sums, (of_anchors, of_candidates.T if all_pairs else of_candidates, of_knobs)
+
+
+@jax.custom_batching.custom_vmap
+def _largest_of_batch(x):
+    """`x`, or its maximum over everything that is batched together.
+
+    Where whole runs are batched by `vmap`, a branch that differs among them would have to be
+    taken on all sides. What suffices for one with most suffices for all.
+    """
+    return x
+
+
+@_largest_of_batch.def_vmap
+def _over_batch(axis_size, in_batched, x):
+    del axis_size
+    return (_largest_of_batch(jnp.max(x, axis=0)) if in_batched[0] else x), False
 
 
 def _scan(step, carry, tile, size):
@@ -282,10 +299,16 @@ def _exact_where_near(metric, anchors, candidates, columns, fast, itself):
 
     def of_row(row):
         anchor, fast, near = row
-        return jax.lax.cond(near, lambda: metric.between(anchor[None, :], candidates), lambda: fast)
+        return jax.lax.cond(
+            _largest_of_batch(near),
+            lambda: metric.between(anchor[None, :], candidates),
+            lambda: fast,
+        )
 
     return jax.lax.cond(
-        jnp.any(near), lambda: jax.lax.map(of_row, (anchors, fast, near)), lambda: fast
+        _largest_of_batch(jnp.any(near)),
+        lambda: jax.lax.map(of_row, (anchors, fast, near)),
+        lambda: fast,
     )
 
 
@@ -406,7 +429,7 @@ def _add_up(penalize, mined, d_pn, knobs) -> Sums:
     d_ap, d_an = _spread(mined.d_ap, shape), _spread(mined.d_an, shape)
     value = penalize(d_ap, d_an, knobs["margin"], **rest)
     weight = jax.lax.stop_gradient(mined.weight)
-    valid = jnp.broadcast_to(weight > 0, shape)
+    valid = jnp.broadcast_to(weight if weight.dtype == bool else weight > 0, shape)
     value = jnp.where(valid, value, 0.0)
     active = value != 0
 
