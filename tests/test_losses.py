@@ -667,3 +667,52 @@ def test_bad_settings_are_refused(settings, message):
 def test_labels_that_do_not_fit_are_refused(far):
     with pytest.raises(errors.InputError, match=f"{far}"):
         losses.triplet_loss(spread(0, 2), np.array([0, far]))
+
+
+# -- masks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("miner", ["semi_hard", "batch_all", "batch_hard", "quantile"])
+def test_a_masked_batch_is_the_batch_without_the_hidden_rows(miner):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(24, 5)).astype(np.float32)
+    # The largest label there is, which hidden rows are sorted under.
+    y = random.choice([3, 1, 2**31 - 1], 24).astype(np.int32)
+    x[7] = x[3]
+    masked = jax.jit(
+        jax.value_and_grad(
+            lambda x, mask, tile_size: losses.triplet_loss(
+                x, y, miner=miner, mask=mask, tile_size=tile_size
+            ),
+            has_aux=True,
+        ),
+        static_argnums=2,
+    )
+    for shown in (np.arange(24) % 3 > 0, y != 2**31 - 1, np.arange(24) < 5, np.zeros(24, bool)):
+        (loss, stats), slope = masked(x, shown, 5)
+
+        def alone(x, shown=shown):
+            return losses.triplet_loss(x[shown], y[shown], miner=miner)
+
+        if shown.sum():
+            (expected, counts), expected_slope = jax.value_and_grad(alone, has_aux=True)(x)
+        else:
+            expected, counts, expected_slope = 0.0, dict.fromkeys(stats, 0.0), np.zeros_like(x)
+        assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+        np.testing.assert_allclose(slope, expected_slope, atol=1e-6)
+        assert {k: float(v) for k, v in stats.items()} == pytest.approx(
+            {k: float(v) for k, v in counts.items()}, rel=1e-6
+        )
+
+
+def test_a_mask_hides_rows_of_all_devices():
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(32, 4)).astype(np.float32), random.integers(0, 4, 32)
+    mask = random.random(32) < 0.6
+    one = losses.triplet_loss(x, y, mask=mask)[0]
+    each = jax.pmap(
+        lambda x, y, mask: losses.triplet_loss(x, y, mask=mask, axis_name="devices")[0],
+        axis_name="devices",
+    )
+    eight = each(x.reshape(8, 4, 4), y.reshape(8, 4), mask.reshape(8, 4))
+    np.testing.assert_allclose(eight, one, rtol=1e-6)

@@ -215,7 +215,7 @@ def _scan(step, carry, tile, size):
         x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=filling)
         return x.reshape(-1, size, *x.shape[1:])
 
-    runs = masks.Runs(cut(tile.runs.start), cut(tile.runs.stop), cut(tile.runs.itself, -1))
+    runs = jax.tree.map(cut, tile.runs)._replace(itself=cut(tile.runs.itself, -1))
     tiles = _Tile(cut(tile.anchors), runs, cut(tile.index))
     carry, of_anchors = jax.lax.scan(step, carry, tiles)
     return carry, of_anchors.reshape(-1, of_anchors.shape[-1])[:rows]

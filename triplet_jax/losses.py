@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from triplet_jax import collectives, distances, engine, errors, masks, mining
 
@@ -129,6 +129,7 @@ def triplet_loss(
     average: str = "active",
     references: Float[Array, "references dim"] | None = None,
     reference_labels: Int[Array | np.ndarray, "references"] | None = None,
+    mask: Bool[Array, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
     axis_name: str | None = None,
@@ -158,6 +159,8 @@ def triplet_loss(
       references: candidates other than the batch. The batch's own rows are then no
         candidates; without references they are, and no row is its own positive.
       reference_labels: their classes.
+      mask: which rows of the batch count; the others are neither anchors nor candidates, so a
+        batch of a fixed shape may hold fewer examples. None for all.
       key: for miners that draw at random. The same on every device.
       tile_size: the most anchors at a time. Memory is about `tile_size * candidates`, or that
         times the positives of an anchor for a miner that answers with all pairs. None
@@ -205,8 +208,15 @@ def triplet_loss(
     candidates = collectives.gather(candidates, axis_name)
     candidate_labels = collectives.gather(candidate_labels, axis_name)
     order = jnp.argsort(candidate_labels)
+    if mask is not None:
+        shown = collectives.gather(mask, axis_name) if own else jnp.ones(len(candidates), bool)
+        # Hidden candidates stand last, under a label that keeps the whole in order.
+        candidate_labels = jnp.where(shown, candidate_labels, np.iinfo(np.int32).max)
+        order = jnp.lexsort((~shown, candidate_labels))
     itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
     runs = masks.label_runs(labels, candidate_labels[order], itself)
+    if mask is not None:
+        runs = runs.hiding(mask, jnp.sum(shown))
 
     anchors, candidates = distances.prepared(made, embeddings, candidates[order])
     sums = engine.over_anchors(
@@ -220,7 +230,7 @@ def triplet_loss(
     )
     pairs = {
         "num_positive_pairs": jnp.sum(1.0 * runs.positives),
-        "num_negative_pairs": jnp.sum(1.0 * (len(candidates) - (runs.stop - runs.start))),
+        "num_negative_pairs": jnp.sum(1.0 * runs.negatives(len(candidates))),
     }
     sums, pairs = collectives.total((sums, pairs), axis_name)
     return _mean(sums, pairs, average)

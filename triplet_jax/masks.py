@@ -18,11 +18,26 @@ class Runs(NamedTuple):
     stop: Int[Array, "anchors"]
     itself: Int[Array, "anchors"]
     """Its own place, -1 where the anchor is no candidate."""
+    shown: Int[Array, "anchors"] | None = None
+    """How many candidates it sees, the first of the sorted ones; None where all."""
 
     @property
     def positives(self) -> Int[Array, "anchors"]:
         """How many positives each anchor has; it is none itself."""
-        return self.stop - self.start - (self.itself >= 0)
+        return jnp.maximum(self.stop - self.start - (self.itself >= 0), 0)
+
+    def negatives(self, candidates: int) -> Int[Array, "anchors"]:
+        """How many negatives each anchor has among so many candidates."""
+        return (candidates if self.shown is None else self.shown) - (self.stop - self.start)
+
+    def hiding(self, mask: Bool[Array, "anchors"], shown: Int[Array, ""]) -> "Runs":
+        """The same where only the first `shown` candidates count, and anchors of the mask."""
+        return Runs(
+            jnp.where(mask, jnp.minimum(self.start, shown), 0),
+            jnp.where(mask, jnp.minimum(self.stop, shown), 0),
+            self.itself,
+            jnp.where(mask, shown, 0),
+        )
 
 
 def label_runs(
@@ -56,7 +71,10 @@ def negatives(runs: Runs, candidates: int) -> Bool[Array, "anchors candidates"]:
     columns = jnp.arange(candidates, dtype=jnp.uint32)
     # One comparison instead of two: what is left of the run wraps around to the far right.
     from_start = columns - runs.start.astype(jnp.uint32)[:, None]
-    return from_start >= (runs.stop - runs.start).astype(jnp.uint32)[:, None]
+    others = from_start >= (runs.stop - runs.start).astype(jnp.uint32)[:, None]
+    if runs.shown is None:
+        return others
+    return others & (columns < runs.shown.astype(jnp.uint32)[:, None])
 
 
 def widths(candidates: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from triplet_jax import collectives, distances, engine, logging, losses, masks
 
@@ -32,6 +32,7 @@ def of_batch(
     most_positives: int,
     metric: str = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
+    mask: Bool[Array, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     per_anchor: bool = False,
     axis_name: str | None = None,
@@ -46,6 +47,7 @@ def of_batch(
       most_positives: places for an anchor's positives; K - 1 in a batch of K a class.
       metric: as in `losses.triplet_loss`.
       metric_params: likewise.
+      mask: likewise.
       key: the one that the loss was given, so that the same triplets are drawn.
       per_anchor: also `anchor_label`, `anchor_triplets`, `anchor_d_ap` and `anchor_d_an` (means
         over the anchor's triplets), from which numbers of each class follow.
@@ -69,26 +71,30 @@ def of_batch(
     """
     embeddings = collectives.gather(jax.lax.stop_gradient(embeddings), axis_name)
     labels = collectives.gather(labels, axis_name)
-    order = jnp.argsort(labels)
-    labels, embeddings = labels[order], embeddings[order]
     n = len(labels)
+    shown = jnp.ones(n, bool) if mask is None else collectives.gather(mask, axis_name)
+    # What is hidden stands last, under a label that keeps the whole in order.
+    labels = jnp.where(shown, labels, jnp.iinfo(jnp.int32).max)
+    order = jnp.lexsort((~shown, labels))
+    labels, embeddings, shown = labels[order], embeddings[order], shown[order]
+    count = jnp.sum(shown)
     anchors = max(1, min(n, _MOST_TRIPLETS // (n * most_positives)))
     chosen = (jnp.arange(anchors) * n) // anchors
 
     made = distances.make(metric, **(metric_params or {}))
     prepared, _ = distances.prepared(made, embeddings, embeddings)
     rule = engine.Rule(made, losses.miner_of(miner), losses.hinge, key)
-    runs = masks.label_runs(labels[chosen], labels, chosen)
+    runs = masks.label_runs(labels[chosen], labels, chosen).hiding(shown[chosen], count)
     seen, mined = engine.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
 
-    is_other = jnp.arange(n) != chosen[:, None]
+    is_other = (jnp.arange(n) != chosen[:, None]) & shown & shown[chosen][:, None]
     to_negatives = _mean(seen.to_negatives, seen.is_negative)
     d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
     gap = seen.to_negatives[:, None, :] - seen.to_positives[:, :, None]
     offered = seen.is_positive[:, :, None] & seen.is_negative[:, None, :]
-    spectrum = _spectrum(embeddings)
+    spectrum = _spectrum(embeddings, shown)
     found = {
-        "norms": _percentiles(jnp.linalg.norm(embeddings, axis=1), jnp.ones(n, bool)),
+        "norms": _percentiles(jnp.linalg.norm(embeddings, axis=1), shown),
         "distances": _percentiles(seen.to_negatives, is_other),
         "to_positives": _percentiles(seen.to_positives, seen.is_positive),
         "to_negatives": _percentiles(seen.to_negatives, seen.is_negative),
@@ -171,8 +177,9 @@ def _ranks(d_an, seen):
     return (nearer / most[:, None]).reshape(d_an.shape)
 
 
-def _spectrum(embeddings):
-    centred = embeddings - jnp.mean(embeddings, axis=0)
+def _spectrum(embeddings, shown):
+    centre = jnp.mean(embeddings, axis=0, where=shown[:, None])
+    centred = jnp.where(shown[:, None], embeddings - centre, 0.0)
     covariance = jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST)
     variance = jnp.maximum(jnp.linalg.eigvalsh(covariance)[::-1], 0.0)
     return variance / jnp.maximum(jnp.sum(variance), jnp.finfo(jnp.float32).tiny)
