@@ -1,3 +1,5 @@
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -105,12 +107,19 @@ def test_classes_need_not_be_numbered_from_zero():
     assert sorted(picked) == [0, 1, 2, 3, 4, 5]
 
 
+def drawing(index):
+    return functools.partial(_draw, index)
+
+
+def _draw(index, step):  # of the module, as other processes have to find it
+    return sampling.pk_batch(np, index, 3, step, classes=4, per_class=2)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_gives_the_batches_of_its_steps(workers):
     examples = dataset(np.repeat(np.arange(6), 5))
-    settings = {"seed": 3, "steps": 6, "classes": 4, "per_class": 2}
-    stream = sampling.stream(examples, first_step=2, workers=workers, **settings)
     index = sampling.class_index(examples.labels)
+    stream = sampling.stream(examples, drawing(index), first_step=2, steps=6, workers=workers)
     batches = list(stream)
     assert len(batches) == 4
     for step, (inputs, labels) in enumerate(batches, start=2):
@@ -121,9 +130,10 @@ def test_a_stream_gives_the_batches_of_its_steps(workers):
 
 def test_hosts_share_a_batch():
     examples = dataset(np.repeat(np.arange(6), 5))
-    settings = {"seed": 3, "first_step": 0, "steps": 3, "classes": 4, "per_class": 2, "workers": 0}
-    whole = list(sampling.stream(examples, **settings))
-    halves = [list(sampling.stream(examples, shard=i, shards=2, **settings)) for i in range(2)]
+    draw = drawing(sampling.class_index(examples.labels))
+    stream = functools.partial(sampling.stream, examples, draw, first_step=0, steps=3, workers=0)
+    whole = list(stream())
+    halves = [list(stream(shard=i, shards=2)) for i in range(2)]
     for step in range(3):
         joined = np.concatenate([half[step][1] for half in halves])
         np.testing.assert_array_equal(joined, whole[step][1])
@@ -161,3 +171,55 @@ def test_batches_that_cannot_be_filled_are_refused(settings, message):
 def test_too_few_classes_left_after_dropping_are_refused():
     with pytest.raises(errors.InputError, match="batch.classes=3 is more than the 2 training"):
         sampling.fit_classes(dataset(SMALL), classes=3, per_class=4, small_classes="drop")
+
+
+LABELS = np.repeat(np.arange(12), 10)
+RANK = np.random.default_rng(0).random(120)
+GROUPS = np.arange(12) % 3
+
+
+def test_a_pool_holds_the_first_of_every_class():
+    index = sampling.class_index(LABELS, rank=RANK)
+    for pool, size in ((0.0, 3), (0.25, 3), (0.45, 5), (1.0, 10)):
+        settings = {"classes": 6, "per_class": 3, "pool": pool}
+        seen = [sampling.pk_batch(np, index, 0, step, **settings) for step in range(300)]
+        drawn = np.unique(np.concatenate(seen))
+        for c in range(12):
+            members = np.flatnonzero(c == LABELS)
+            easiest = members[np.argsort(RANK[members])][:size]
+            assert set(drawn[LABELS[drawn] == c]) == set(easiest)
+
+
+def test_batches_of_one_group_fill_up_group_after_group():
+    index = sampling.class_index(LABELS, groups=GROUPS)
+    settings = {"classes": 6, "per_class": 2}
+    counts = []
+    for step in range(200):
+        batch = sampling.pk_batch(np, index, 1, step, same_group=1.0, **settings)
+        classes = np.unique(LABELS[batch])
+        assert len(classes) == 6
+        counts.append(sorted(np.bincount(GROUPS[classes], minlength=3)))
+    assert all(count == [0, 2, 4] for count in counts)  # four classes a group
+    mixed = [
+        len(set(GROUPS[LABELS[sampling.pk_batch(np, index, 1, step, same_group=0.3, **settings)]]))
+        for step in range(1000)
+    ]
+    # Of the batches that are not grouped, a few come from two groups by chance.
+    by_chance = 3 * 28 / 924
+    assert np.mean(np.array(mixed) == 2) == pytest.approx(0.3 + 0.7 * by_chance, abs=0.05)
+
+
+@hypothesis.given(pool=st.floats(0, 1), same_group=st.floats(0, 1), step=st.integers(0, 10**6))
+def test_pools_and_groups_are_drawn_alike_on_host_and_device(pool, same_group, step):
+    index = sampling.class_index(LABELS, rank=RANK, groups=GROUPS)
+    settings = {"classes": 6, "per_class": 3}
+    moved = {"pool": np.float32(pool), "same_group": np.float32(same_group)}
+    host = sampling.pk_batch(np, index, 7, step, **settings, **moved)
+    np.testing.assert_array_equal(host, DEVICE_DRAW(index, step, **moved))
+
+
+DEVICE_DRAW = jax.jit(
+    lambda index, step, **moved: sampling.pk_batch(
+        jnp, index, 7, step, classes=6, per_class=3, **moved
+    )
+)

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from triplet_jax import errors
 from triplet_jax.images import ImageForm, Images, files_in, keep_images
@@ -27,6 +27,7 @@ class Dataset:
       class_names: of every class.
       groups: of every class, the number of the group it belongs to, such as an alphabet;
         None where classes have no groups.
+      difficulty: of every example, 0 easy and 1 hard; None where nobody scored it.
     """
 
     inputs: np.ndarray | Images
@@ -34,6 +35,7 @@ class Dataset:
     split: np.ndarray
     class_names: tuple[str, ...]
     groups: Int[np.ndarray, "classes"] | None = None
+    difficulty: Float[np.ndarray, "examples"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,6 +47,7 @@ class Dataset:
             inputs=self.inputs[positions],
             labels=self.labels[positions],
             split=self.split[positions],
+            difficulty=None if self.difficulty is None else self.difficulty[positions],
         )
 
     def only(self, split: str) -> "Dataset":
@@ -418,4 +421,5 @@ def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
             for name in dataset.class_names
         ),
         groups=None if dataset.groups is None else np.tile(dataset.groups, 4),
+        difficulty=None if dataset.difficulty is None else np.tile(dataset.difficulty, 4),
     )

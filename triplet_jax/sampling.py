@@ -10,17 +10,18 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 import grain
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from triplet_jax import data, errors, images
 
-CLASS_STREAM, IMAGE_STREAM = 0, 1
+CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM = 0, 1, 2
 SMALL_CLASSES = ("refuse", "drop", "redraw")
 
 
@@ -30,13 +31,29 @@ class ClassIndex(NamedTuple):
     order: Int[Array | np.ndarray, "examples"]
     start: Int[Array | np.ndarray, "classes"]
     count: Int[Array | np.ndarray, "classes"]
+    group: Int[Array | np.ndarray, "classes"]
+    """Of each class, in [0, classes)."""
 
 
-def class_index(labels: Int[np.ndarray, "examples"]) -> ClassIndex:
-    """The index of the classes that occur in `labels`; other class numbers are passed over."""
-    order = np.argsort(labels, kind="stable").astype(np.int32)
-    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
-    return ClassIndex(order, start.astype(np.int32), count.astype(np.int32))
+def class_index(
+    labels: Int[np.ndarray, "examples"],
+    *,
+    rank: np.ndarray | None = None,
+    groups: Int[np.ndarray, "all_classes"] | None = None,
+) -> ClassIndex:
+    """The index of the classes that occur in `labels`; other class numbers are passed over.
+
+    Args:
+      labels: of every example.
+      rank: a number for every example; a class's examples stand in its order.
+      groups: of every class number, such as an alphabet; None where there are none.
+    """
+    order = np.lexsort((labels,) if rank is None else (rank, labels)).astype(np.int32)
+    present, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    group = np.zeros(len(present), np.int32)
+    if groups is not None:
+        group = np.unique(groups[present], return_inverse=True)[1]
+    return ClassIndex(order, *(x.astype(np.int32) for x in (start, count, group)))
 
 
 def pk_batch(
@@ -47,6 +64,8 @@ def pk_batch(
     *,
     classes: int,
     per_class: int,
+    pool: float | np.floating | Float[Array, ""] = 1.0,
+    same_group: float | np.floating | Float[Array, ""] = 0.0,
 ) -> Int[Array | np.ndarray, "batch"]:
     """The examples of one batch, class after class.
 
@@ -60,16 +79,33 @@ def pk_batch(
       step: the number of the step, in [0, 2^32).
       classes: P, at most the number of classes.
       per_class: K.
+      pool: the share of each class's examples to draw from, the first in the index; at least
+        K of them, or all.
+      same_group: the share of batches for which groups are drawn one after another, and all
+        classes of a group before those of the next.
 
     Returns:
       P * K positions in the data set.
     """
     key = (xp.asarray(seed).astype(xp.uint32), xp.asarray(step).astype(xp.uint32))
     ticket = random_bits(xp, key, CLASS_STREAM, index.count.shape[0])
-    drawn = xp.argsort(ticket, stable=True)[:classes]
+    group = _group_ticket(xp, key, index, same_group)
+    drawn = xp.lexsort((ticket, group))[:classes]
     bits = random_bits(xp, key, IMAGE_STREAM, classes * per_class).reshape(classes, per_class)
-    member = _choose(xp, bits, index.count[drawn])
+    member = _choose(xp, bits, _in_pool(xp, index.count[drawn], pool, per_class))
     return index.order[(index.start[drawn][:, None] + member).reshape(-1)]
+
+
+def _group_ticket(xp, key, index, share):
+    """What classes are drawn by first; the same for all where groups do not matter."""
+    bits = random_bits(xp, key, GROUP_STREAM, index.count.shape[0] + 1)
+    coin = (bits[-1] >> xp.uint32(8)).astype(xp.float32) / xp.float32(2**24)
+    return xp.where(coin < xp.float32(share), bits[index.group], xp.uint32(0))
+
+
+def _in_pool(xp, count, pool, per_class):
+    size = xp.ceil(xp.float32(pool) * count.astype(xp.float32)).astype(xp.int32)
+    return xp.minimum(xp.maximum(size, per_class), count)
 
 
 def _choose(xp, bits, count):
@@ -156,33 +192,27 @@ def fit_classes(
 class _Batches(grain.sources.RandomAccessDataSource):
     """One host's part of every batch, by step."""
 
-    def __init__(self, dataset: data.Dataset, seed, steps, classes, per_class, shard, shards):
-        self._dataset = dataset
-        self._index = class_index(dataset.labels)
-        self._seed, self._steps = seed, steps
-        self._classes, self._per_class = classes, per_class
-        rows = classes * per_class // shards
-        self._rows = slice(shard * rows, (shard + 1) * rows)
+    def __init__(self, dataset: data.Dataset, draw, steps, shard, shards):
+        self._dataset, self._draw, self._steps = dataset, draw, steps
+        self._shard, self._shards = shard, shards
 
     def __len__(self):
         return self._steps
 
     def __getitem__(self, step):
-        picked = pk_batch(
-            np, self._index, self._seed, step, classes=self._classes, per_class=self._per_class
-        )[self._rows]
+        drawn = self._draw(step)
+        rows = len(drawn) // self._shards
+        picked = drawn[self._shard * rows : (self._shard + 1) * rows]
         inputs = np.stack([self._dataset.inputs[i] for i in picked])
         return inputs, self._dataset.labels[picked]
 
 
 def stream(
     dataset: data.Dataset,
+    draw: Callable[[int], Int[np.ndarray, "batch"]],
     *,
-    seed: int,
     first_step: int,
     steps: int,
-    classes: int,
-    per_class: int,
     workers: int,
     shard: int = 0,
     shards: int = 1,
@@ -191,11 +221,9 @@ def stream(
 
     Args:
       dataset: examples that are decoded when they are read.
-      seed: the run's seed.
+      draw: the positions of a step's batch in the data set, as `pk_batch` gives them.
       first_step: the step to start at.
       steps: the step to stop before.
-      classes: P.
-      per_class: K.
       workers: the number of processes; 0 loads in threads of this one.
       shard: which host this is.
       shards: how many hosts there are; each loads an equal part of every batch.
@@ -204,7 +232,7 @@ def stream(
       An iterator over pairs of the inputs and the labels of this host's part, in the order
       of the steps. Its `close()` ends the workers.
     """
-    source = _Batches(dataset, seed, steps, classes, per_class, shard, shards)
+    source = _Batches(dataset, draw, steps, shard, shards)
     batches = grain.MapDataset.source(source)[first_step:].to_iter_dataset(
         grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     )
@@ -230,7 +258,7 @@ def _start_worker(worker: int, workers: int) -> None:
     threading.Thread(target=leave_with_the_run, daemon=True).start()
 
 
-def resident(dataset: data.Dataset) -> tuple[ClassIndex, Array, Array]:
+def resident(dataset: data.Dataset, index: ClassIndex) -> tuple[ClassIndex, Array, Array]:
     """What a compiled step needs to draw its own batches: class index, inputs and labels."""
-    index = ClassIndex(*map(jnp.asarray, class_index(dataset.labels)))
+    index = ClassIndex(*map(jnp.asarray, index))
     return index, jnp.asarray(images.load(dataset.inputs)), jnp.asarray(dataset.labels)

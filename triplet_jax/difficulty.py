@@ -1,0 +1,96 @@
+"""How hard each training example is, judged by reference runs; for curricula over examples."""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import sklearn.cluster
+from jaxtyping import Float, Int
+
+from triplet_jax import data, errors, evaluation
+
+
+class Scores(NamedTuple):
+    """Of one data set's training split."""
+
+    difficulty: Float[np.ndarray, "examples"]
+    """1 minus the leave-one-out R-precision: 0 easy, 1 hard."""
+    groups: Int[np.ndarray, "classes"]
+    """Which classes the reference runs confuse, as groups of them."""
+
+
+def r_precision(
+    embeddings: Float[np.ndarray, "examples dim"], labels: Int[np.ndarray, "examples"]
+) -> Float[np.ndarray, "examples"]:
+    """The share of each example's R nearest others that have its label; R is how many do.
+
+    0 for an example that is alone in its class.
+    """
+    _, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    others = count[code] - 1
+    if not others.any():
+        return np.zeros(len(labels))
+    _, neighbours = evaluation.nearest(embeddings, None, neighbours=int(others.max()))
+    within = np.arange(neighbours.shape[1]) < others[:, None]
+    hits = (labels[neighbours] == labels[:, None]) & within
+    return hits.sum(axis=1) / np.maximum(others, 1)
+
+
+def confusable(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    groups: int,
+) -> Int[np.ndarray, "classes"]:
+    """Groups of classes whose mean embeddings lie near each other, by Ward's clustering.
+
+    Args:
+      embeddings: of all examples.
+      labels: their classes, [0, classes).
+      groups: how many, at most the number of classes that occur.
+
+    Returns:
+      The group of every class number up to the largest; 0 for those that do not occur.
+    """
+    present = np.unique(labels)
+    centres = np.stack([embeddings[labels == c].mean(axis=0) for c in present])
+    found = np.zeros(present.max() + 1, np.int32)
+    clusters = sklearn.cluster.AgglomerativeClustering(min(groups, len(present)))
+    found[present] = clusters.fit_predict(centres) if len(present) > 1 else 0
+    return found
+
+
+def write(path: pathlib.Path, scores: Scores, everything: data.Dataset) -> None:
+    """Saves scores with the mark of the data set that they are of."""
+    np.savez_compressed(path, **scores._asdict(), data=_mark(everything))
+
+
+def read(path: str, everything: data.Dataset) -> Scores:
+    """What `write` saved.
+
+    Raises:
+      InputError: the file cannot be read, or is of another data set.
+    """
+    *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"], field="batch.scores")
+    if str(mark) != _mark(everything):
+        raise errors.InputError(
+            f"batch.scores={path!r} is of another data set, or of another split of it. Make one"
+            " with python -m experiments.score from runs on this data set."
+        )
+    return Scores(*arrays)
+
+
+def attach(train: data.Dataset, scores: Scores) -> data.Dataset:
+    """The training split with its scores; its own groups of classes are kept if it has some."""
+    groups = scores.groups if train.groups is None else train.groups
+    return dataclasses.replace(train, difficulty=scores.difficulty, groups=groups)
+
+
+def _mark(everything):
+    train = np.flatnonzero(everything.split == "train")
+    mark = hashlib.sha256(f"{everything.input_shape} {everything.class_names}".encode())
+    mark.update(train.astype(np.int64).tobytes())
+    mark.update(everything.labels[train].astype(np.int64).tobytes())
+    return mark.hexdigest()
