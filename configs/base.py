@@ -4,10 +4,19 @@ Configs are data: nothing is built here. `experiments.build` turns fields into o
 and refuses values that make no sense.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import ml_collections
 from ml_collections import config_dict
 
 from triplet_jax import mining
+
+
+def _hardness(order, **differences):
+    record = {"field": "mining.knobs.hardness", "order": order, "start": 0.5, "end": 1.0}
+    return {"mining.miner": "quantile", "schedules.hardness": record | differences}
+
 
 # What may follow the colon in --config=configs/digits.py:semi_hard: a miner with the hinge, or a
 # penalty with the miner that its paper has.
@@ -30,6 +39,11 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     },
     "soft_margin": {"mining.miner": "batch_hard", "loss.penalty": "soft_margin"},
     "squared_hinge": {"mining.miner": "semi_hard", "loss.penalty": "squared_hinge"},
+    # The negative's hardness rises from the middle of the anchor's negatives to the hardest.
+    "curriculum": _hardness("curriculum"),
+    "anti_curriculum": _hardness("anti_curriculum"),
+    "random_pacing": _hardness("random"),
+    "self_paced": _hardness("curriculum", kind="self_paced"),
 }
 
 
@@ -53,11 +67,22 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.bad_images = "refuse"  # or skip
     config.dataset.placement = "device"  # all of it on the device, or stream from disk
     config.dataset.workers = 2  # processes that load a stream; 0 for threads
+    config.dataset.label_noise = 0.0  # share of every training class that is labelled wrongly
+    config.dataset.noise_kind = "symmetric"  # or class_conditional, within_group
+    config.dataset.noise_seed = 0
+    config.dataset.drop_noisy = False  # leave the wrong ones out: what knowing them would give
 
     config.batch = ml_collections.ConfigDict()
     config.batch.classes = 32  # P, over all devices
     config.batch.per_class = 4  # K
     config.batch.small_classes = "refuse"  # or drop, or redraw
+    # Of every class only this share may be drawn, the first by this order.
+    config.batch.pool = 1.0
+    config.batch.order = "easy"  # easy or hard ones first, by the scores; or random
+    config.batch.scores = ""  # file of experiments.score
+    # Share of the batches whose classes are of as few groups (alphabets, or groups of the scores
+    # file) as hold them.
+    config.batch.same_group = 0.0
 
     config.augment = ml_collections.ConfigDict()  # of images; 0 or False is off
     config.augment.crop = 0  # shift by whole pixels, up to this many
@@ -78,6 +103,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.mining = ml_collections.ConfigDict()
     config.mining.miner = "semi_hard"  # a name in mining.MINERS
+    config.mining.second = ""  # another miner, with its own defaults
+    config.mining.mix = 0.0  # the second miner's share of the loss
     config.mining.tile_size = 0  # the most anchors at a time; 0 chooses
     # Numbers of the miner; what is not set keeps the miner's own default.
     config.mining.knobs = ml_collections.ConfigDict()
@@ -126,13 +153,42 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate.every = 500  # steps between validations, each with a checkpoint
     config.evaluate.ways = 20  # of few-shot episodes; fewer if there are fewer classes
     config.evaluate.episodes = 1000
+    config.evaluate.checkpoint = "best"  # by validation MAP@R; or last
 
     config.log = ml_collections.ConfigDict()
     config.log.every = 10
     config.log.tensorboard = False
     config.log.telemetry_every = 50  # arrays about mining; 0 is off
     config.log.telemetry_per_anchor = False  # and of each anchor, hence each class
+
+    # Numbers that move while training, each described by `schedule` under a name of your own.
+    config.schedules = ml_collections.ConfigDict()
     return config
+
+
+def schedule(field: str, **differences) -> ml_collections.ConfigDict:
+    """A schedule of one numeric field, for `config.schedules.NAME`.
+
+    Args:
+      field: any number of the miner or the loss, such as "mining.knobs.hardness" or
+        "loss.margin"; or mining.mix, batch.pool, batch.same_group.
+      differences: from what is below.
+    """
+    record = ml_collections.ConfigDict()
+    record.field = field
+    record.kind = "linear"  # in schedules.PACINGS; or constant, cosine, piecewise, self_paced
+    record.order = "curriculum"  # or anti_curriculum, random, standard
+    record.start = 0.0  # the field's value where the curriculum begins
+    record.end = 1.0  # and where it leads
+    record.a = 0.8  # the share of training that it takes
+    record.b = 0.0  # the share of the way that it starts at
+    record.boundaries = ()  # of piecewise: shares of training
+    record.levels = ()  # of piecewise: shares of the way, one more than boundaries
+    record.target = 0.5  # of self_paced: the active fraction to hold
+    record.rate = 0.01  # of self_paced: the most it moves in a step
+    record.decay = 0.9  # of self_paced: of the running average
+    record.update(differences)
+    return record
 
 
 def with_variant(
@@ -144,5 +200,18 @@ def with_variant(
             f"variant {variant!r} is not known; after the colon may stand one of"
             f" {', '.join(sorted(variants))}"
         )
-    config.update_from_flattened_dict(variants[variant])
+    return with_differences(config, variants[variant])
+
+
+def with_differences(
+    config: ml_collections.ConfigDict, differences: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """The config with some fields set; a name under "schedules." may be new, or a mapping."""
+    for field, value in differences.items():
+        owner, _, name = field.rpartition(".")
+        if owner == "schedules":
+            with config.unlocked():
+                config.schedules[name] = schedule(**value)
+        else:
+            config.update_from_flattened_dict({field: value})
     return config

@@ -3,134 +3,33 @@
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
+from configs import base
 from triplet_jax import (
     augment,
     collectives,
     data,
-    distances,
+    difficulty,
+    engine,
     errors,
     images,
+    label_noise,
     losses,
     mining,
     models,
     sampling,
-    sweep,
+    schedules,
     train_step,
 )
 from triplet_jax import telemetry as measurements
-
-# field: lowest, highest, and whether the lowest itself is allowed
-RANGES = {
-    "seed": (0, 2**31 - 1, True),
-    "dataset.image_size": (2, 4096, True),
-    "dataset.test_fraction": (0, 0.9, True),
-    "dataset.validation_fraction": (0, 0.9, True),
-    "dataset.split_seed": (0, 2**31 - 1, True),
-    "dataset.workers": (0, 1024, True),
-    "batch.classes": (2, None, True),
-    "batch.per_class": (2, None, True),
-    "augment.crop": (0, None, True),
-    "augment.shift": (0, None, True),
-    "augment.rotate": (0, 180, True),
-    "augment.scale": (0, 2, True),
-    "augment.shear": (0, 60, True),
-    "augment.noise": (0, None, True),
-    "model.width": (1, None, True),
-    "model.dim": (1, None, True),
-    "mining.tile_size": (0, None, True),
-    "mining.knobs.beta": (0, None, True),
-    "mining.knobs.cutoff": (0, 1.9, False),
-    "mining.knobs.degrees": (0, 90, True),
-    "mining.knobs.farthest": (0, None, False),
-    "mining.knobs.first": (1, None, True),
-    "mining.knobs.fraction": (0, 1, True),
-    "mining.knobs.hardness": (0, 1, True),
-    "mining.knobs.last": (1, None, True),
-    "mining.knobs.n": (1, None, True),
-    "mining.knobs.width": (0, None, False),
-    "loss.knobs.temperature": (0, None, False),
-    "loss.margin": (0, None, True),
-    "loss.p": (1, None, True),
-    "optimizer.learning_rate": (0, None, False),
-    "optimizer.warmup_steps": (0, None, True),
-    "optimizer.weight_decay": (0, None, True),
-    "optimizer.momentum": (0, 1, True),
-    "optimizer.clip_norm": (0, None, True),
-    "optimizer.average_decay": (0, 0.999999, True),
-    "train.steps": (1, 2**31 - 1, True),
-    "evaluate.every": (1, None, True),
-    "evaluate.ways": (2, None, True),
-    "evaluate.episodes": (2, None, True),
-    "log.every": (1, None, True),
-    "log.telemetry_every": (0, None, True),
-}
-
-NAMES = {
-    "dataset.bad_images": images.BAD_IMAGES,
-    "dataset.placement": ("device", "stream"),
-    "batch.small_classes": sampling.SMALL_CLASSES,
-    "model.name": models.BACKBONES,
-    "model.norm": models.NORMS,
-    "mining.miner": mining.MINERS,
-    "loss.metric": distances.METRICS,
-    "loss.penalty": losses.PENALTIES,
-    "loss.average": losses.AVERAGES,
-    "optimizer.name": ("adam", "adamw", "sgd"),
-    "optimizer.decay": ("constant", "cosine"),
-}
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that no data set can make sense of.
-
-    Raises:
-      InputError: naming the field, its value and what is allowed.
-    """
-    fields = flat(config)
-    for field, allowed in NAMES.items():
-        errors.check_known(field, fields[field], allowed)
-    for field, (lowest, highest, closed) in RANGES.items():
-        value = fields[field]
-        if value is None:
-            continue
-        low = value >= lowest if closed else value > lowest
-        if not (low and math.isfinite(value) and (highest is None or value <= highest)):
-            above = f"at least {lowest}" if closed else f"more than {lowest}"
-            below = "" if highest is None else f" and at most {highest}"
-            raise errors.InputError(f"{field}={value} must be a finite number, {above}{below}.")
-    if config.dataset.channels not in (1, 3):
-        raise errors.InputError(
-            f"dataset.channels={config.dataset.channels} must be 1 (grey) or 3 (colour)."
-        )
-    if config.dataset.test_fraction + config.dataset.validation_fraction >= 1:
-        raise errors.InputError(
-            f"dataset.test_fraction={config.dataset.test_fraction} and dataset.validation_fraction="
-            f"{config.dataset.validation_fraction} leave nothing to train on; together they must"
-            " be below 1."
-        )
-    if config.optimizer.warmup_steps >= config.train.steps:
-        raise errors.InputError(
-            f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be below"
-            f" train.steps={config.train.steps}."
-        )
-    _check_loss(config)
-    devices = jax.device_count()
-    batch = config.batch.classes * config.batch.per_class
-    if batch % devices:
-        raise errors.InputError(
-            f"batch.classes={config.batch.classes} times batch.per_class={config.batch.per_class}"
-            f" is {batch}, which {devices} devices cannot share evenly: make it a multiple of"
-            f" {devices}."
-        )
 
 
 def flat(config: ml_collections.ConfigDict) -> dict:
@@ -162,21 +61,110 @@ def _open_dataset(c):
     return data.from_tfds(c.name, data_dir=c.data_dir, form=form, split_by=c.split_by, **split)
 
 
-def training_split(config: ml_collections.ConfigDict, everything: data.Dataset) -> data.Dataset:
-    """The examples that batches are drawn from."""
+def training_split(
+    config: ml_collections.ConfigDict, everything: data.Dataset
+) -> tuple[data.Dataset, np.ndarray]:
+    """The examples that batches are drawn from, with the labels that training is given.
+
+    Also whether each example of the training split, as it stands in `everything`, is labelled
+    wrongly on purpose.
+    """
+    c = config.dataset
     train = everything.only("train")
-    if config.dataset.turns_as_classes:
+    given = given_labels(config, train)
+    wrong = given != train.labels
+    train = dataclasses.replace(train, labels=given)
+    if config.batch.scores:
+        train = difficulty.attach(train, difficulty.read(config.batch.scores, everything))
+    if c.drop_noisy:
+        train = train.take(np.flatnonzero(~wrong))
+    if c.turns_as_classes:
         if len(train.input_shape) != 3 or train.input_shape[0] != train.input_shape[1]:
             raise errors.InputError(
                 "dataset.turns_as_classes=True needs square images, not inputs of shape"
                 f" {train.input_shape}; set it to False."
             )
         train = data.quarter_turns_as_classes(train)
-    return sampling.fit_classes(
+    train = sampling.fit_classes(
         train,
         classes=config.batch.classes,
         per_class=config.batch.per_class,
         small_classes=config.batch.small_classes,
+    )
+    _check_pool_size(config, train)
+    return train, wrong
+
+
+def _check_pool_size(config, train):
+    schedule = _scheduled(config).get("batch.pool")
+    pool = min(schedule.start, schedule.end) if schedule else config.batch.pool
+    smallest = np.unique(train.labels, return_counts=True)[1].min()
+    holds = int(np.ceil(pool * smallest))
+    if pool < 1 and holds < config.batch.per_class:
+        least = min(1.0, config.batch.per_class / smallest)
+        raise errors.InputError(
+            f"batch.pool goes down to {pool}, which is {holds} of the {smallest} examples of the"
+            f" smallest class, fewer than batch.per_class={config.batch.per_class}. Start it at"
+            f" {least:.2f} or above."
+        )
+
+
+def given_labels(config: ml_collections.ConfigDict, train: data.Dataset) -> np.ndarray:
+    """The labels of the training split, some of them wrong if the config plants noise."""
+    c = config.dataset
+    return label_noise.plant(
+        train.labels, c.label_noise, kind=c.noise_kind, seed=c.noise_seed, groups=train.groups
+    )
+
+
+def class_index(config: ml_collections.ConfigDict, examples: data.Dataset) -> sampling.ClassIndex:
+    """Where the examples of each class are, in the order in which the pool takes them in."""
+    rank = {
+        "easy": examples.difficulty,
+        "hard": None if examples.difficulty is None else -examples.difficulty,
+        "random": np.random.default_rng(config.seed).random(len(examples)),
+    }[config.batch.order]
+    return sampling.class_index(examples.labels, rank=rank, groups=examples.groups)
+
+
+def draw(config: ml_collections.ConfigDict) -> Callable:
+    """The batch of a step, `(index, state) -> positions`, inside a compiled step."""
+    moved = moving(config)
+
+    def of_state(index, state):
+        numbers = moved(state.step, state.pace) if moved else {}
+        return _pk_batch(config, jnp, index, state.step, numbers)
+
+    return of_state
+
+
+def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) -> Callable:
+    """The same as a function of the step alone, for the processes that load a stream."""
+    moved = moving(config)
+    numbers = {}
+    if moved and any(field.startswith("batch.") for field in _scheduled(config)):
+        steps = jnp.arange(config.train.steps)
+        every = jax.jit(jax.vmap(lambda step: moved(step, {})))(steps)
+        numbers = {field: np.asarray(values) for field, values in every.items()}
+    return functools.partial(_draw_at, ml_collections.FrozenConfigDict(config), index, numbers)
+
+
+def _draw_at(config, index, numbers, step):
+    numbers = {field: values[step] for field, values in numbers.items()}
+    return _pk_batch(config, np, index, step, numbers)
+
+
+def _pk_batch(config, xp, index, step, numbers):
+    c = config.batch
+    return sampling.pk_batch(
+        xp,
+        index,
+        config.seed,
+        step,
+        classes=c.classes,
+        per_class=c.per_class,
+        pool=numbers.get("batch.pool", c.pool),
+        same_group=numbers.get("batch.same_group", c.same_group),
     )
 
 
@@ -265,6 +253,7 @@ def initial_state(
         key=init_key,
         averaged=config.optimizer.average_decay > 0,
         learned=learned(config),
+        pace=first_pace(config),
     )
 
 
@@ -274,55 +263,190 @@ def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
     return init_key, run_key
 
 
+def with_numbers(config, numbers: dict | None):
+    """The config with other numbers, which may be traced, at their dotted names."""
+    if not numbers:
+        return config
+    moved = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    with moved.ignore_type():
+        moved.update_from_flattened_dict(numbers)
+    return moved
+
+
+def _scheduled(config) -> dict:
+    """The schedules by their fields."""
+    return {c.field: c for _, c in sorted(config.schedules.items())}
+
+
+def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
+    """The scheduled numbers, by their fields; None where nothing is scheduled."""
+    scheduled = _scheduled(config)
+    if not scheduled:
+        return None
+    _, run_key = keys(config)
+    # Beyond the keys of the steps.
+    shuffling = [jax.random.fold_in(run_key, 2**31 + i) for i in range(len(scheduled))]
+    paths = {
+        field: _path(c, config.train.steps, key)
+        for (field, c), key in zip(scheduled.items(), shuffling, strict=True)
+    }
+    defaults = base.get_config()
+
+    def at(step, pace):
+        numbers = {}
+        for field, c in scheduled.items():
+            path = paths[field]
+            if path is None:
+                own = schedules.constant(pace[field].fraction)
+                path = schedules.ordered(own, c.order, total_steps=config.train.steps)
+            value = schedules.between(path, start=c.start, end=c.end)(step)
+            owner, _, name = field.rpartition(".")
+            whole = defaults[owner].get_type(name) is int
+            numbers[field] = jnp.round(value).astype(jnp.int32) if whole else value
+        return numbers
+
+    return at
+
+
+def _path(c, steps, key):
+    """From the step to the share of the way; None for a self-paced one, which has no path."""
+    if c.kind == "self_paced":
+        return None
+    if c.kind == "constant":
+        path = schedules.constant(1.0)
+    elif c.kind == "cosine":
+        path = schedules.cosine(total_steps=steps, a=c.a)
+    elif c.kind == "piecewise":
+        boundaries = [share * steps for share in c.boundaries]
+        path = schedules.piecewise(boundaries=boundaries, values=c.levels)
+    else:
+        path = schedules.pacing(c.kind, total_steps=steps, a=c.a, b=c.b)
+    return schedules.ordered(path, c.order, total_steps=steps, key=key)
+
+
+def _self_paced(config):
+    return {field: c for field, c in _scheduled(config).items() if c.kind == "self_paced"}
+
+
+def first_pace(config: ml_collections.ConfigDict) -> dict[str, schedules.Pace]:
+    """Where the self-paced numbers start."""
+    return {
+        field: schedules.first_pace(target=c.target, b=c.b)
+        for field, c in _self_paced(config).items()
+    }
+
+
+def next_pace(config: ml_collections.ConfigDict) -> Callable:
+    """How the self-paced numbers go on."""
+
+    def after(pace, active_fraction):
+        return {
+            field: schedules.next_pace(
+                pace[field], active_fraction, target=c.target, rate=c.rate, decay=c.decay
+            )
+            for field, c in _self_paced(config).items()
+        }
+
+    return after
+
+
+def step(
+    config: ml_collections.ConfigDict, encoder: models.Encoder, augment: Callable | None
+) -> Callable:
+    """The step of one device, `(state, inputs, labels)`."""
+    return functools.partial(
+        train_step.train_step,
+        encoder=encoder,
+        optimizer=optimizer(config),
+        loss=loss(config),
+        augment=augment,
+        average_decay=config.optimizer.average_decay,
+        learning_rate=learning_rate(config),
+        moving=moving(config),
+        next_pace=next_pace(config),
+        telemetry=telemetry(config),
+        key=keys(config)[1],
+        axis_name=collectives.DEVICES,
+    )
+
+
 def miner(config: ml_collections.ConfigDict) -> Callable:
     """The miner with its knobs."""
-    return functools.partial(mining.MINERS[config.mining.miner], **_knobs(config.mining.knobs))
+    return functools.partial(mining.MINERS[config.mining.miner], **knobs(config.mining.knobs))
 
 
 def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
     """What the step measures about mining; None if that is off."""
     if not config.log.telemetry_every:
         return None
-    measure = functools.partial(
-        measurements.of_batch,
-        miner=miner(config),
-        margin=config.loss.margin,
-        most_positives=config.batch.per_class - 1,
-        metric=config.loss.metric,
-        metric_params=_metric_params(config.loss),
-        per_anchor=config.log.telemetry_per_anchor,
-    )
-    return measurements.every(config.log.telemetry_every, measure)
 
-
-def loss(config: ml_collections.ConfigDict) -> Callable:
-    """The loss as the step calls it: learned knobs of the penalty come by name."""
-    c = config.loss
-    penalty = functools.partial(losses.PENALTIES[c.penalty], **_knobs(c.knobs))
-
-    def triplet_loss(embeddings, labels, *, key, axis_name, **learned):
-        return losses.triplet_loss(
+    def measure(embeddings, labels, *, key, axis_name, numbers=None):
+        moved = with_numbers(config, numbers)
+        return measurements.of_batch(
             embeddings,
             labels,
-            miner=miner(config),
-            tile_size=config.mining.tile_size or None,
-            metric=c.metric,
-            metric_params=_metric_params(c),
-            penalty=functools.partial(penalty, **learned),
-            margin=c.margin,
-            average=c.average,
+            miner=miner(moved),
+            margin=moved.loss.margin,
+            most_positives=config.batch.per_class - 1,
+            metric=config.loss.metric,
+            metric_params=_metric_params(config.loss),
+            per_anchor=config.log.telemetry_per_anchor,
+            mask=_shown(config, numbers, len(labels), axis_name),
             key=key,
             axis_name=axis_name,
         )
 
+    return measurements.every(config.log.telemetry_every, measure)
+
+
+def loss(config: ml_collections.ConfigDict) -> Callable:
+    """The loss as the step calls it: what is scheduled as `numbers`, learned knobs by name."""
+
+    def triplet_loss(embeddings, labels, *, key, axis_name, numbers=None, **learned):
+        moved = with_numbers(config, numbers)
+        c = moved.loss
+        penalty = functools.partial(losses.PENALTIES[c.penalty], **(knobs(c.knobs) | learned))
+
+        def mined_by(miner):
+            return losses.triplet_loss(
+                embeddings,
+                labels,
+                miner=miner,
+                tile_size=config.mining.tile_size or None,
+                metric=c.metric,
+                metric_params=_metric_params(c),
+                penalty=penalty,
+                margin=c.margin,
+                average=c.average,
+                mask=_shown(config, numbers, len(labels), axis_name),
+                key=key,
+                axis_name=axis_name,
+            )
+
+        first = mined_by(miner(moved))
+        if not moved.mining.second:
+            return first
+        second, mix = mined_by(moved.mining.second), moved.mining.mix
+        return jax.tree.map(lambda a, b: (1.0 - mix) * a + mix * b, first, second)
+
     return triplet_loss
+
+
+def _shown(config, numbers, rows, axis_name):
+    """Which rows of a batch count while its numbers of classes or images move."""
+    c, moved = config.batch, numbers or {}
+    if not {"batch.classes", "batch.per_class"} & set(moved):
+        return None
+    place = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+    in_classes = place // c.per_class < moved.get("batch.classes", c.classes)
+    return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
 
 
 def learned(config: ml_collections.ConfigDict) -> dict[str, float]:
     """Where the learned knobs of the penalty start."""
     penalty = losses.PENALTIES[config.loss.penalty]
     defaults = {name: p.default for name, p in inspect.signature(penalty).parameters.items()}
-    start = defaults | _knobs(config.loss.knobs)
+    start = defaults | knobs(config.loss.knobs)
     return {name: start[name] for name in config.loss.learned}
 
 
@@ -330,44 +454,15 @@ def collapsed_loss(config: ml_collections.ConfigDict) -> float:
     """The loss of an embedding that maps everything to one point."""
     penalty = losses.PENALTIES[config.loss.penalty]
     names = inspect.signature(penalty).parameters
-    given = {name: jnp.float32(0) for name in sweep.GIVEN_TO_PENALTIES if name in names}
-    knobs = _knobs(config.loss.knobs) | given
-    return float(penalty(jnp.float32(0), jnp.float32(0), config.loss.margin, **knobs))
+    given = {name: jnp.float32(0) for name in engine.GIVEN_TO_PENALTIES if name in names}
+    given |= knobs(config.loss.knobs)
+    return float(penalty(jnp.float32(0), jnp.float32(0), config.loss.margin, **given))
 
 
-def _knobs(fields) -> dict:
+def knobs(fields) -> dict:
+    """Those that are set; the others keep their defaults."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _metric_params(c) -> dict:
     return {} if c.p is None else {"p": c.p}
-
-
-def _check_knobs(field, knobs, owner, function, given) -> None:
-    """Refuses knobs that the miner or the penalty of the field `owner` does not have."""
-    takes = {p.name for p in inspect.signature(function).parameters.values() if _is_knob(p)}
-    takes -= set(given)
-    for knob in knobs:
-        if knob not in takes:
-            has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has none"
-            raise errors.InputError(f"{field}: {owner} has no knob {knob!r}; {has}.")
-
-
-def _is_knob(parameter):
-    return parameter.kind is parameter.KEYWORD_ONLY
-
-
-def _check_loss(config: ml_collections.ConfigDict) -> None:
-    c, m = config.loss, config.mining
-    owner = f"mining.miner={m.miner!r}"
-    function = mining.MINERS[m.miner]
-    _check_knobs("mining.knobs", _knobs(m.knobs), owner, function, sweep.GIVEN_TO_MINERS)
-    owner = f"loss.penalty={c.penalty!r}"
-    function = losses.PENALTIES[c.penalty]
-    for field, knobs in (("loss.knobs", _knobs(c.knobs)), ("loss.learned", c.learned)):
-        _check_knobs(field, knobs, owner, function, sweep.GIVEN_TO_PENALTIES)
-    batch = jax.ShapeDtypeStruct((2, config.model.dim), jnp.float32)
-    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
-    # What only the library knows, such as the metric that a miner needs.
-    run = functools.partial(loss(config), axis_name=None, **learned(config))
-    jax.eval_shape(run, batch, labels, key=jax.random.key(0))

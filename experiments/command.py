@@ -76,9 +76,9 @@ def _unknown_field(argv):
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
         if name.startswith("config."):
+            field = name.removeprefix("config.").removeprefix("run.")  # of a sweep
             try:
-                known = build.flat(base.get_config())
-                errors.check_known("config field", name.removeprefix("config."), known)
+                errors.check_known("config field", field, build.flat(base.get_config()))
             except errors.InputError as unknown:
                 return str(unknown)
     return None

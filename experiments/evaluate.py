@@ -4,7 +4,6 @@ python -m experiments.evaluate --workdir=runs/digits
 """
 
 import importlib.metadata
-import json
 import pathlib
 import platform
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from configs import base
+from configs import saved
 from experiments import build, command
 from triplet_jax import data, embedding, errors, evaluation, images, logging, models, train_step
 from triplet_jax.checkpoint import Checkpoints
@@ -62,9 +61,8 @@ def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
             f"--workdir={workdir} holds no run: there is no config.json. Train one with"
             f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
         )
-    config = base.get_config()
     try:
-        config.update(json.loads(path.read_text()))
+        config = saved.get_config(str(path))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise errors.InputError(f"{path} cannot be read as a config: {error}") from error
     return ml_collections.FrozenConfigDict(config)
@@ -103,7 +101,8 @@ def evaluate(
       What result.json holds.
     """
     started = time.perf_counter()
-    step, best = checkpoints.restore_best(state)
+    by_score = config.evaluate.checkpoint == "best"
+    step, best = checkpoints.restore_best(state) if by_score else checkpoints.restore_last(state)
     everything_embedded = embed(train_step.replicate(best.variables), everything.inputs)
     test = everything.split == "test"
     if not test.any():
@@ -178,19 +177,24 @@ def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
     return {
         "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
         + ("none of them seen in training" if unseen else "the classes of training"),
-        "checkpoint": f"step {step}, "
-        + (
-            f"the best MAP@R on {len(validation)} validation examples of"
-            f" {len(np.unique(validation))} classes"
-            if len(validation)
-            else "the last, as there is no validation split"
-        ),
+        "checkpoint": f"step {step}, " + _why_this_checkpoint(config, validation),
         "retrieval": "every test example is a query, all others are references; Euclidean",
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
         "clustering": "k-means with k = number of classes, one start",
         "raw_pixels": "inputs as vectors of length 1",
     }
+
+
+def _why_this_checkpoint(config, validation):
+    if config.evaluate.checkpoint == "last":
+        return "the last"
+    if not len(validation):
+        return "the last, as there is no validation split"
+    return (
+        f"the best MAP@R on {len(validation)} validation examples of"
+        f" {len(np.unique(validation))} classes"
+    )
 
 
 def show(result: dict, workdir: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from configs import base, digits
-from experiments import build
-from triplet_jax import errors, losses, mining, sweep
+from experiments import build, check
+from triplet_jax import difficulty, engine, errors, losses, mining, sampling, schedules
 
 
 def config(**fields):
@@ -28,7 +29,7 @@ def run(config):
 
 @pytest.mark.parametrize("variant", sorted(base.VARIANTS))
 def test_every_variant_makes_sense(variant):
-    build.check(digits.get_config(variant))
+    check.check(digits.get_config(variant))
 
 
 def test_every_miner_and_penalty_has_a_variant():
@@ -42,8 +43,8 @@ def test_every_knob_is_a_field():
         parameters = [p for f in table.values() for p in inspect.signature(f).parameters.values()]
         return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - set(given)
 
-    assert set(config().mining.knobs) == knobs(mining.MINERS, sweep.GIVEN_TO_MINERS)
-    assert set(config().loss.knobs) == knobs(losses.PENALTIES, sweep.GIVEN_TO_PENALTIES)
+    assert set(config().mining.knobs) == knobs(mining.MINERS, engine.GIVEN_TO_MINERS)
+    assert set(config().loss.knobs) == knobs(losses.PENALTIES, engine.GIVEN_TO_PENALTIES)
 
 
 def test_a_knob_reaches_its_miner_and_its_penalty():
@@ -75,7 +76,7 @@ def test_a_metric_has_its_parameter():
 )
 def test_what_does_not_fit_together_is_refused(fields, message):
     with pytest.raises(errors.InputError, match=message):
-        build.check(config(**fields))
+        check.check(config(**fields))
 
 
 def test_a_new_miner_is_named_in_a_config_like_any_other(monkeypatch):
@@ -87,13 +88,188 @@ def test_a_new_miner_is_named_in_a_config_like_any_other(monkeypatch):
     monkeypatch.setitem(mining.MINERS, "farthest", farthest)
     made = config(mining__miner="farthest", loss__penalty="soft_margin")
     made.mining.knobs.scale = 2.0
-    build.check(made)
+    check.check(made)
     assert np.isfinite(run(made))
     with pytest.raises(errors.InputError, match="Did you mean 'farthest'"):
-        build.check(config(mining__miner="farthes"))
+        check.check(config(mining__miner="farthes"))
 
 
 def test_a_collapse_is_recognised_by_the_loss_of_a_point():
     assert build.collapsed_loss(config()) == pytest.approx(0.3)
     assert build.collapsed_loss(config(loss__penalty="soft_margin")) == pytest.approx(np.log(2))
     assert build.collapsed_loss(config(loss__penalty="anchor_swap")) == pytest.approx(0.3)
+
+
+# -- schedules ---------------------------------------------------------------------------
+
+
+def scheduled(field, miner="quantile", **record):
+    made = config(mining__miner=miner)
+    made.schedules.one = base.schedule(field, **record)
+    return made
+
+
+def values_of(made, steps):
+    field = made.schedules.one.field
+    moved = build.moving(made)
+    pace = build.first_pace(made)
+    return [moved(jnp.int32(step), pace)[field] for step in steps]
+
+
+def test_a_schedule_moves_from_its_start_to_its_end():
+    made = scheduled("mining.knobs.hardness", start=0.2, end=0.9, a=0.5)
+    found = values_of(made, (0, 250, 500, 999))
+    np.testing.assert_allclose(found, [0.2, 0.55, 0.9, 0.9], atol=1e-6)
+    back = scheduled("loss.margin", start=0.2, end=0.9, a=0.5, order="anti_curriculum")
+    np.testing.assert_allclose(values_of(back, (0, 250, 999)), [0.9, 0.55, 0.2], atol=1e-6)
+
+
+def test_a_whole_number_stays_one():
+    made = scheduled("mining.knobs.n", miner="rank", start=10, end=1)
+    found = values_of(made, (0, 400, 999))
+    assert [int(x) for x in found] == [10, 6, 1]  # 5.5 to the even one
+    assert found[0].dtype == jnp.int32
+    check.check(made)
+
+
+@pytest.mark.parametrize("kind", [*schedules.PACINGS, "constant", "cosine", "self_paced"])
+def test_a_moving_number_is_compiled_once_and_changes_the_loss(kind):
+    made = scheduled("mining.knobs.hardness", kind=kind, start=0.1, end=0.9, b=0.3)
+    made.mining.second = "batch_hard"
+    made.schedules.mix = base.schedule("mining.mix", kind="step", a=0.5)
+    check.check(made)
+    moved, loss, traces = build.moving(made), build.loss(made), []
+    x = jax.random.normal(jax.random.key(0), (24, 8))
+    labels = jnp.arange(24) // 4
+
+    @jax.jit
+    def at(step, pace):
+        traces.append(1)
+        numbers = moved(step, pace)
+        return loss(x, labels, key=jax.random.key(1), axis_name=None, numbers=numbers)[0]
+
+    pace = build.first_pace(made)
+    found = [float(at(jnp.int32(step), pace)) for step in range(0, 1000, 100)]
+    assert len(traces) == 1
+    hard = run(config(mining__miner="batch_hard"))
+    # The second miner takes over half way.
+    assert found[-1] == pytest.approx(float(hard), rel=1e-6)
+    assert found[0] != pytest.approx(float(hard), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "record", "message"),
+    [
+        ("mining.knobs.hardnes", {}, "hardnes.*Did you mean 'mining.knobs.hardness'"),
+        ("mining.miner", {}, "mining.miner' cannot move"),
+        ("train.steps", {}, "train.steps' cannot move"),
+        ("mining.knobs.beta", {}, "'quantile' has no knob 'beta'"),
+        ("mining.knobs.hardness", {"kind": "linera"}, "kind='linera' is not known.*'linear'"),
+        ("mining.knobs.hardness", {"order": "anti"}, "order='anti' is not known"),
+        ("mining.knobs.hardness", {"a": 0.0}, "schedules.one.a=0.0 must be above 0"),
+        ("mining.knobs.hardness", {"a": float("inf")}, "a=inf"),
+        ("mining.knobs.hardness", {"b": 1.5}, "b=1.5 must be from 0 to 1"),
+        ("mining.knobs.hardness", {"end": 1.5}, "schedules.one.end=1.5 must be"),
+        ("loss.margin", {"kind": "piecewise", "levels": (1.0,), "boundaries": (0.5,)}, "one more"),
+        ("mining.knobs.hardness", {"kind": "self_paced", "order": "random"}, "cannot shuffle"),
+        ("mining.mix", {}, "mining.second is empty"),
+        ("batch.pool", {"start": 0.5}, "batch.scores is empty"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(field, record, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(scheduled(field, **record))
+
+
+def test_a_field_is_moved_once():
+    made = scheduled("loss.margin")
+    made.schedules.two = base.schedule("loss.margin")
+    with pytest.raises(errors.InputError, match="moved by schedules.one too"):
+        check.check(made)
+
+
+def test_a_schedule_is_the_same_in_a_stream():
+    made = scheduled("batch.pool", start=0.2, end=1.0, order="random")
+    made.batch.order = "random"
+    check.check(made)
+    index = sampling.class_index(np.repeat(np.arange(12), 40))
+    on_host = build.draw_on_host(made, index)
+    draw = build.draw(made)
+
+    @jax.jit
+    def on_device(index, step):
+        return draw(index, types.SimpleNamespace(step=step, pace={}))
+
+    held = sampling.ClassIndex(*map(jnp.asarray, index))
+    for step in (0, 1, 500, 999):
+        np.testing.assert_array_equal(on_host(step), on_device(held, jnp.int32(step)))
+
+
+def test_classes_and_images_of_a_batch_may_move():
+    """What counts is the batch that a smaller config would have drawn."""
+    made = scheduled("batch.per_class", start=2, end=6, a=0.5, miner="batch_all")
+    made.batch.classes, made.batch.per_class = 4, 6
+    made.schedules.two = base.schedule("batch.classes", start=3, end=4, kind="step", a=0.5)
+    check.check(made)
+    moved, loss = build.moving(made), build.loss(made)
+    x = jax.random.normal(jax.random.key(0), (24, 8))
+    labels = jnp.arange(24) // 6
+    for step, classes, per_class in ((0, 3, 2), (250, 3, 4), (600, 4, 6)):
+        settings = {"key": None, "axis_name": None, "numbers": moved(jnp.int32(step), {})}
+        _, stats = loss(x, labels, **settings)
+        assert stats["num_positive_pairs"] == classes * per_class * (per_class - 1)
+        assert stats["num_negative_pairs"] == classes * per_class * (classes - 1) * per_class
+    made.schedules.two.end = 5
+    with pytest.raises(errors.InputError, match="more than batch.classes=4"):
+        check.check(made)
+
+
+def test_a_pool_that_is_too_small_is_refused():
+    made = config(batch__pool=0.05, batch__order="random")
+    with pytest.raises(errors.InputError, match="fewer than batch.per_class=12"):
+        build.training_split(made, build.dataset(made))
+
+
+# -- label noise and scores --------------------------------------------------------------
+
+
+def test_noise_is_planted_in_training_alone_and_can_be_dropped():
+    clean = build.dataset(config())
+    made = config(dataset__label_noise=0.4)
+    train, wrong = build.training_split(made, clean)
+    truth = clean.only("train")
+    np.testing.assert_array_equal(train.labels != truth.labels, wrong)
+    assert wrong.mean() == pytest.approx(0.4, abs=0.01)
+    made = config(dataset__label_noise=0.4, dataset__drop_noisy=True)
+    kept, _ = build.training_split(made, clean)
+    np.testing.assert_array_equal(kept.inputs, truth.inputs[~wrong])
+    np.testing.assert_array_equal(kept.labels, truth.labels[~wrong])
+
+
+def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
+    clean = build.dataset(config())
+    truth = clean.only("train")
+    found = difficulty.Scores(np.linspace(1, 0, len(truth)), np.arange(10, dtype=np.int32) % 2)
+    path = tmp_path / "scores.npz"
+    difficulty.write(path, found, clean)
+    made = config(batch__scores=str(path), batch__pool=0.3)
+    train, _ = build.training_split(made, clean)
+    index = build.class_index(made, train)
+    members = index.order[: index.count[0]]
+    assert (np.diff(train.difficulty[members]) >= 0).all()
+    np.testing.assert_array_equal(index.group, np.arange(10) % 2)
+    hard = build.class_index(config(batch__scores=str(path), batch__order="hard"), train)
+    assert (np.diff(train.difficulty[hard.order[: hard.count[0]]]) <= 0).all()
+    other = build.dataset(config(dataset__split_seed=1))
+    with pytest.raises(errors.InputError, match="another data set"):
+        build.training_split(made, other)
+
+
+def test_r_precision_of_each_example():
+    # Two tight classes, and one example of class 0 among those of class 1.
+    x = np.array([[0, 0], [0, 0.1], [0.1, 0], [5.0, 5], [5, 5.1], [5.1, 5], [5.05, 5.05]])
+    labels = np.array([0, 0, 0, 1, 1, 1, 0])
+    found = difficulty.r_precision(x, labels)
+    np.testing.assert_allclose(found[[0, 1, 2]], 2 / 3)
+    assert found[6] == 0
+    assert difficulty.r_precision(x[:2], np.array([0, 1])).tolist() == [0, 0]

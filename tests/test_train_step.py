@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from triplet_jax import augment, collectives, losses, models, sampling, train_step
+from triplet_jax import augment, collectives, losses, models, sampling, schedules, train_step
 
 # Not Adam: it turns the rounding of a gradient near zero into a step of full length.
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
@@ -119,11 +119,16 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
     pixels, labels = images(64)
     index = sampling.class_index(labels)
     settings = {"classes": 4, "per_class": 4}
-    resident = train_step.over_devices_resident(step, seed=5, devices=devices, **settings)
-    streamed = train_step.over_devices(step)
-    held = train_step.replicate(
-        (sampling.ClassIndex(*map(jnp.asarray, index)), jnp.asarray(pixels), jnp.asarray(labels))
+
+    def draw(index, state):
+        return sampling.pk_batch(jnp, index, 5, state.step, **settings)
+
+    resident = train_step.over_devices_resident(
+        train_step.draw_and_step(step, draw, devices=devices)
     )
+    streamed = train_step.over_devices(step)
+    index = sampling.ClassIndex(*map(jnp.asarray, index))
+    held = train_step.replicate((index, jnp.asarray(pixels), jnp.asarray(labels)))
     # Two copies, since a step gives its state away.
     ours, theirs = train_step.replicate(state), train_step.replicate(state)
     for number in range(3):
@@ -159,3 +164,33 @@ def test_a_number_of_the_loss_is_learned():
     # No distance is as long as 5, so the boundary comes nearer, by 1e-3 a step of Adam.
     assert float(after.learned["beta"]) == pytest.approx(5.0 - 3e-3, abs=1e-5)
     assert history[1]["learned_beta"] == pytest.approx(5.0 - 1e-3, abs=1e-5)
+
+
+def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
+    state, step = make(miner="batch_all")
+    traces = []
+
+    def moving(at, pace):
+        traces.append(1)
+        return {"margin": 0.1 * (1.0 + at)} | {f: p.fraction for f, p in pace.items()}
+
+    def loss(embeddings, labels, *, numbers, **settings):
+        return losses.triplet_loss(embeddings, labels, margin=numbers["margin"], **settings)
+
+    def next_pace(pace, active_fraction):
+        return {
+            field: schedules.next_pace(p, active_fraction, target=0.0, rate=0.5, decay=0.0)
+            for field, p in pace.items()
+        }
+
+    state = state.replace(pace={"mix": schedules.first_pace(target=0.0, b=0.75)})
+    step = functools.partial(step, moving=moving, loss=loss, next_pace=next_pace)
+    after, history = run(step, state, 8, steps=4)
+    assert len(traces) == 1
+    assert [row["schedule/margin"] for row in history] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    active = [row["active_fraction"] for row in history]
+    expected = [0.75]
+    for share in active:
+        expected.append(max(0.0, expected[-1] - 0.5 * share))
+    assert [row["schedule/mix"] for row in history] == pytest.approx(expected[:-1], abs=1e-5)
+    assert float(after.pace["mix"].fraction) == pytest.approx(expected[-1], abs=1e-5)

@@ -155,14 +155,23 @@ class Checkpoints:
           InputError: there is no checkpoint.
           DamagedError: it is damaged.
         """
-        scored = [(_read_score(self._folder / str(step)), step) for step in self.steps]
-        if not scored:
+        scored = [(_read_score(self._folder / str(step)), step) for step in self._some_steps()]
+        step = max(scored)[1]
+        return step, self.restore(step, like)
+
+    def restore_last(self, like: PyTree) -> tuple[int, PyTree]:
+        """The last step and its state; raises as `restore_best` does."""
+        step = self._some_steps()[-1]
+        return step, self.restore(step, like)
+
+    def _some_steps(self):
+        steps = self.steps
+        if not steps:
             raise errors.InputError(
                 f"{self._folder} holds no checkpoint. Train first:"
                 f" python -m experiments.train --config=... --workdir={self._folder.parent}"
             )
-        step = max(scored)[1]
-        return step, self.restore(step, like)
+        return steps
 
     def restore(self, step: int, like: PyTree) -> PyTree:
         """The state of one step.

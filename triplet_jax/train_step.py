@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from triplet_jax import collectives, sampling
+from triplet_jax import collectives, schedules
 from triplet_jax.models import Encoder
+
+Moving = Callable[[Int[Array, ""], dict[str, schedules.Pace]], dict[str, Array]]
+"""From the step and the self-paced fractions to the scheduled numbers, by field."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -24,6 +27,8 @@ class TrainState(flax.struct.PyTreeNode):
     """Running averages of batch normalisation; empty without it."""
     learned: Any
     """Numbers of the loss that are learned, by name; empty where there are none."""
+    pace: Any
+    """A `schedules.Pace` for each self-paced number, by its field."""
     opt_state: Any
     average: Any
     """A moving average of the parameters for evaluation, or None."""
@@ -43,6 +48,7 @@ def init_state(
     key: PRNGKeyArray,
     averaged: bool,
     learned: dict[str, float] | None = None,
+    pace: dict[str, schedules.Pace] | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -53,6 +59,7 @@ def init_state(
       key: of the initial weights.
       averaged: whether a moving average of the parameters is kept.
       learned: where the learned numbers of the loss start.
+      pace: where the self-paced numbers start.
     """
     variables = jax.jit(encoder.init)(key, example)
     params = variables["params"]
@@ -62,6 +69,7 @@ def init_state(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         learned=learned,
+        pace=pace or {},
         opt_state=optimizer.init((params, learned)),
         average=params if averaged else None,
     )
@@ -83,6 +91,8 @@ def train_step(
     augment: Callable | None,
     average_decay: float,
     learning_rate: optax.Schedule,
+    moving: Moving | None = None,
+    next_pace: Callable | None = None,
     telemetry: Callable | None = None,
     key: PRNGKeyArray,
     axis_name: str | None,
@@ -103,6 +113,9 @@ def train_step(
       augment: a random function of one image, or None.
       average_decay: of the moving average of the parameters, if the state has one.
       learning_rate: that of the optimizer, by the step, for the log.
+      moving: the scheduled numbers by their fields, which the loss and the telemetry are then
+        given as `numbers`; None for none.
+      next_pace: `(pace, active_fraction) -> pace`, of the self-paced ones.
       telemetry: `(step, embeddings, labels, *, key, axis_name) -> arrays` by name, or None.
       key: of the run; what a step draws depends on it, the step and the place in the
         global batch, not on the number of devices.
@@ -110,11 +123,15 @@ def train_step(
 
     Returns:
       The next state, and scalars: `loss`, `grad_norm`, `learning_rate`, what the loss learns
-      as `learned_NAME`, the loss's stats,
+      as `learned_NAME`, what is scheduled as `schedule/FIELD`, the loss's stats,
       `embedding_norm` (mean length) and `embedding_spread`, the root mean squared distance
       of the batch's embeddings to their mean; with `telemetry`, its arrays under that name.
     """
     augment_key, mining_key = jax.random.split(jax.random.fold_in(key, state.step))
+    context = {"key": mining_key, "axis_name": axis_name}
+    numbers = {}
+    if moving is not None:
+        context["numbers"] = numbers = moving(state.step, state.pace)
     inputs = as_floats(inputs)
     if augment is not None:
         index = collectives.first_row(inputs.shape[0], axis_name) + jnp.arange(inputs.shape[0])
@@ -129,7 +146,7 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        value, stats = loss(embeddings, labels, key=mining_key, axis_name=axis_name, **learned)
+        value, stats = loss(embeddings, labels, **context, **learned)
         stats = stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
         return value, (stats, updates.get("batch_stats", {}), embeddings)
 
@@ -148,16 +165,16 @@ def train_step(
         "grad_norm": optax.tree.norm(grads),
         "learning_rate": jnp.float32(learning_rate(state.step)),
         **{f"learned_{name}": value for name, value in state.learned.items()},
+        **{f"schedule/{field}": value.astype(jnp.float32) for field, value in numbers.items()},
     }
     if telemetry is not None:
-        metrics["telemetry"] = telemetry(
-            state.step + 1, embeddings, labels, key=mining_key, axis_name=axis_name
-        )
+        metrics["telemetry"] = telemetry(state.step + 1, embeddings, labels, **context)
     state = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         learned=learned,
+        pace=next_pace(state.pace, stats["active_fraction"]) if next_pace else state.pace,
         opt_state=opt_state,
         average=average,
     )
@@ -189,26 +206,36 @@ def over_devices(step: Callable) -> Callable:
     )
 
 
-def over_devices_resident(
-    step: Callable, *, seed: int, classes: int, per_class: int, devices: int
-) -> Callable:
-    """Lifts `step` over all devices, with batches drawn inside from data that live on them.
+def draw_and_step(step: Callable, draw: Callable, *, devices: int) -> Callable:
+    """A step that draws its own batch from data that live on the device.
 
-    The result takes the state, what `sampling.resident` gives (on every device: see
-    `replicate`) and `jnp.arange(devices)`.
+    Args:
+      step: `(state, inputs, labels)`.
+      draw: `(index, state) -> positions` of the global batch in the data.
+      devices: how many share the batch.
+
+    Returns:
+      A function of the state, of what `sampling.resident` gives, and of the device's number.
     """
-    rows = classes * per_class // devices
 
-    def draw_and_step(state, resident, device):
+    def of_device(state, resident, device):
         index, inputs, labels = resident
-        batch = sampling.pk_batch(
-            jnp, index, seed, state.step, classes=classes, per_class=per_class
-        )
+        batch = draw(index, state)
+        rows = len(batch) // devices
         mine = jax.lax.dynamic_slice_in_dim(batch, device * rows, rows)
         return step(state, inputs[mine], labels[mine])
 
+    return of_device
+
+
+def over_devices_resident(step: Callable) -> Callable:
+    """Lifts what `draw_and_step` gives over all devices.
+
+    The result takes the state, the resident data (on every device: see `replicate`) and
+    `jnp.arange(devices)`.
+    """
     return jax.pmap(
-        draw_and_step,
+        step,
         axis_name=collectives.DEVICES,
         in_axes=(None, None, 0),
         out_axes=(None, None),

@@ -1,0 +1,282 @@
+"""Refuses configs that make no sense, before anything is trained."""
+
+import functools
+import inspect
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from configs import base
+from experiments import build
+from triplet_jax import (
+    distances,
+    engine,
+    errors,
+    images,
+    label_noise,
+    losses,
+    mining,
+    models,
+    sampling,
+    schedules,
+)
+
+# field: lowest, highest, and whether the lowest itself is allowed
+RANGES = {
+    "seed": (0, 2**31 - 1, True),
+    "dataset.image_size": (2, 4096, True),
+    "dataset.test_fraction": (0, 0.9, True),
+    "dataset.validation_fraction": (0, 0.9, True),
+    "dataset.split_seed": (0, 2**31 - 1, True),
+    "dataset.label_noise": (0, 0.99, True),
+    "dataset.noise_seed": (0, 2**31 - 1, True),
+    "dataset.workers": (0, 1024, True),
+    "batch.classes": (2, None, True),
+    "batch.per_class": (2, None, True),
+    "batch.pool": (0, 1, True),
+    "batch.same_group": (0, 1, True),
+    "augment.crop": (0, None, True),
+    "augment.shift": (0, None, True),
+    "augment.rotate": (0, 180, True),
+    "augment.scale": (0, 2, True),
+    "augment.shear": (0, 60, True),
+    "augment.noise": (0, None, True),
+    "model.width": (1, None, True),
+    "model.dim": (1, None, True),
+    "mining.mix": (0, 1, True),
+    "mining.tile_size": (0, None, True),
+    "mining.knobs.beta": (0, None, True),
+    "mining.knobs.cutoff": (0, 1.9, False),
+    "mining.knobs.degrees": (0, 90, True),
+    "mining.knobs.farthest": (0, None, False),
+    "mining.knobs.first": (1, None, True),
+    "mining.knobs.fraction": (0, 1, True),
+    "mining.knobs.hardness": (0, 1, True),
+    "mining.knobs.last": (1, None, True),
+    "mining.knobs.n": (1, None, True),
+    "mining.knobs.width": (0, None, False),
+    "loss.knobs.temperature": (0, None, False),
+    "loss.margin": (0, None, True),
+    "loss.p": (1, None, True),
+    "optimizer.learning_rate": (0, None, False),
+    "optimizer.warmup_steps": (0, None, True),
+    "optimizer.weight_decay": (0, None, True),
+    "optimizer.momentum": (0, 1, True),
+    "optimizer.clip_norm": (0, None, True),
+    "optimizer.average_decay": (0, 0.999999, True),
+    "train.steps": (1, 2**31 - 1, True),
+    "evaluate.every": (1, None, True),
+    "evaluate.ways": (2, None, True),
+    "evaluate.episodes": (2, None, True),
+    "log.every": (1, None, True),
+    "log.telemetry_every": (0, None, True),
+}
+
+NAMES = {
+    "dataset.bad_images": images.BAD_IMAGES,
+    "dataset.noise_kind": label_noise.KINDS,
+    "dataset.placement": ("device", "stream"),
+    "batch.order": ("easy", "hard", "random"),
+    "batch.small_classes": sampling.SMALL_CLASSES,
+    "model.name": models.BACKBONES,
+    "model.norm": models.NORMS,
+    "mining.miner": mining.MINERS,
+    "loss.metric": distances.METRICS,
+    "loss.penalty": losses.PENALTIES,
+    "loss.average": losses.AVERAGES,
+    "evaluate.checkpoint": ("best", "last"),
+    "optimizer.name": ("adam", "adamw", "sgd"),
+    "optimizer.decay": ("constant", "cosine"),
+}
+
+
+# Numbers outside of the knobs that a schedule may move, and schedules beside Wu's pacings.
+MOVABLE = ("loss.margin", "mining.mix", "batch.pool", "batch.same_group")
+# The rows of a batch that count; the batch keeps its shape, that of the config.
+MOVABLE += ("batch.classes", "batch.per_class")
+OTHER_KINDS = ("constant", "cosine", "piecewise", "self_paced")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses values that no data set can make sense of.
+
+    Raises:
+      InputError: naming the field, its value and what is allowed.
+    """
+    fields = build.flat(config)
+    for field, allowed in NAMES.items():
+        errors.check_known(field, fields[field], allowed)
+    if config.mining.second:
+        errors.check_known("mining.second", config.mining.second, mining.MINERS)
+    for field in RANGES:
+        if fields[field] is not None:
+            _check_range(field, fields[field])
+    _check_schedules(config)
+    _check_pool(config)
+    if config.dataset.channels not in (1, 3):
+        raise errors.InputError(
+            f"dataset.channels={config.dataset.channels} must be 1 (grey) or 3 (colour)."
+        )
+    if config.dataset.test_fraction + config.dataset.validation_fraction >= 1:
+        raise errors.InputError(
+            f"dataset.test_fraction={config.dataset.test_fraction} and dataset.validation_fraction="
+            f"{config.dataset.validation_fraction} leave nothing to train on; together they must"
+            " be below 1."
+        )
+    if config.optimizer.warmup_steps >= config.train.steps:
+        raise errors.InputError(
+            f"optimizer.warmup_steps={config.optimizer.warmup_steps} must be below"
+            f" train.steps={config.train.steps}."
+        )
+    _check_loss(config)
+    devices = jax.device_count()
+    batch = config.batch.classes * config.batch.per_class
+    if batch % devices:
+        raise errors.InputError(
+            f"batch.classes={config.batch.classes} times batch.per_class={config.batch.per_class}"
+            f" is {batch}, which {devices} devices cannot share evenly: make it a multiple of"
+            f" {devices}."
+        )
+
+
+def _check_range(field, value, name=None):
+    lowest, highest, closed = RANGES[field]
+    low = value >= lowest if closed else value > lowest
+    if not (low and math.isfinite(value) and (highest is None or value <= highest)):
+        above = f"at least {lowest}" if closed else f"more than {lowest}"
+        below = "" if highest is None else f" and at most {highest}"
+        raise errors.InputError(f"{name or field}={value} must be a finite number, {above}{below}.")
+
+
+def _check_schedules(config):
+    """Refuses schedules of fields that are none, or do not move, or leave their range."""
+    defaults = base.get_config()
+    fields = build.flat(config)
+    seen: dict[str, str] = {}
+    for name, c in sorted(config.schedules.items()):
+        own = f"schedules.{name}"
+        unknown = set(c) ^ set(base.schedule(""))
+        if unknown:
+            raise errors.InputError(
+                f"{own} lacks or does not know {', '.join(sorted(unknown))}; make it with"
+                " configs.base.schedule(field, ...)."
+            )
+        errors.check_known(f"{own}.field", c.field, fields)
+        owner, _, leaf = c.field.rpartition(".")
+        movable = c.field in MOVABLE or owner in ("mining.knobs", "loss.knobs")
+        if not movable or defaults[owner].get_type(leaf) not in (int, float):
+            raise errors.InputError(
+                f"{own}.field={c.field!r} cannot move while training. What can:"
+                f" {', '.join(MOVABLE)}, and the numbers of mining.knobs and loss.knobs."
+            )
+        if c.field in seen:
+            raise errors.InputError(
+                f"{own}.field={c.field!r} is moved by schedules.{seen[c.field]} too; keep one."
+            )
+        seen[c.field] = name
+        errors.check_known(f"{own}.kind", c.kind, (*schedules.PACINGS, *OTHER_KINDS))
+        errors.check_known(f"{own}.order", c.order, schedules.ORDERS)
+        for end in ("start", "end"):
+            if c.field in RANGES:
+                _check_range(c.field, c[end], f"{own}.{end}")
+            elif not math.isfinite(c[end]):
+                raise errors.InputError(f"{own}.{end}={c[end]} must be a finite number.")
+        if (
+            c.field in ("batch.classes", "batch.per_class")
+            and max(c.start, c.end) > fields[c.field]
+        ):
+            raise errors.InputError(
+                f"{own} moves {c.field} up to {max(c.start, c.end)}, more than"
+                f" {c.field}={fields[c.field]}, which is the batch's shape: raise that."
+            )
+        _check_pace(config, own, c)
+
+
+def _check_pace(config, own, c):
+    within = {
+        "a": (c.a, 0 < c.a < math.inf, "above 0 and finite"),
+        "b": (c.b, 0 <= c.b <= 1, "from 0 to 1"),
+        "target": (c.target, 0 <= c.target <= 1, "from 0 to 1"),
+        "rate": (c.rate, 0 < c.rate <= 1, "above 0 and at most 1"),
+        "decay": (c.decay, 0 <= c.decay < 1, "at least 0 and below 1"),
+        "levels": (c.levels, all(0 <= v <= 1 for v in c.levels), "shares of the way, 0 to 1"),
+    }
+    for field, (value, allowed, words) in within.items():
+        if not allowed:
+            raise errors.InputError(f"{own}.{field}={value} must be {words}.")
+    if c.kind == "piecewise":
+        schedules.piecewise(boundaries=c.boundaries, values=c.levels)
+    if c.kind == "self_paced" and c.order == "random":
+        raise errors.InputError(
+            f"{own}.order='random' cannot shuffle what is not known in advance: choose another"
+            " order, or another kind than 'self_paced'."
+        )
+    streamed = config.dataset.placement == "stream" and c.field.startswith("batch.")
+    if c.kind == "self_paced" and streamed:
+        raise errors.InputError(
+            f"{own}.kind='self_paced' moves {c.field} by what the step finds out, but a stream is"
+            " loaded ahead: set dataset.placement='device', or choose a pacing."
+        )
+
+
+def _check_pool(config):
+    moved = {c.field: (c.start, c.end) for c in config.schedules.values()}
+    smaller = min(moved.get("batch.pool", (1,))) < 1 or config.batch.pool < 1
+    if smaller and config.batch.order != "random" and not config.batch.scores:
+        raise errors.InputError(
+            f"batch.pool is below 1 and batch.order={config.batch.order!r}, but batch.scores is"
+            " empty: make a file with python -m experiments.score, or set batch.order='random'."
+        )
+    if config.batch.scores and not pathlib.Path(config.batch.scores).is_file():
+        raise errors.InputError(
+            f"batch.scores={config.batch.scores!r} is not a file: make it with python -m"
+            " experiments.score."
+        )
+    if config.mining.mix and not config.mining.second:
+        raise errors.InputError(
+            f"mining.mix={config.mining.mix}, but mining.second is empty: name the other miner."
+        )
+    if "mining.mix" in moved and not config.mining.second:
+        raise errors.InputError(
+            "mining.mix is scheduled, but mining.second is empty: name the other miner."
+        )
+
+
+def _check_knobs(field, knobs, owner, function, given) -> None:
+    """Refuses knobs that the miner or the penalty of the field `owner` does not have."""
+    takes = {p.name for p in inspect.signature(function).parameters.values() if _is_knob(p)}
+    takes -= set(given)
+    for knob in knobs:
+        if knob not in takes:
+            has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has none"
+            raise errors.InputError(f"{field}: {owner} has no knob {knob!r}; {has}.")
+
+
+def _leaves(fields, owner):
+    return [field.removeprefix(f"{owner}.") for field in fields if field.startswith(f"{owner}.")]
+
+
+def _is_knob(parameter):
+    return parameter.kind is parameter.KEYWORD_ONLY
+
+
+def _check_loss(config: ml_collections.ConfigDict) -> None:
+    c, m = config.loss, config.mining
+    owner = f"mining.miner={m.miner!r}"
+    function = mining.MINERS[m.miner]
+    moved = [c.field for c in config.schedules.values()]
+    set_and_moved = [*build.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
+    _check_knobs("mining.knobs", set_and_moved, owner, function, engine.GIVEN_TO_MINERS)
+    owner = f"loss.penalty={c.penalty!r}"
+    function = losses.PENALTIES[c.penalty]
+    set_and_moved = [*build.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
+    for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
+        _check_knobs(field, knobs, owner, function, engine.GIVEN_TO_PENALTIES)
+    batch = jax.ShapeDtypeStruct((2, config.model.dim), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    # What only the library knows, such as the metric that a miner needs.
+    run = functools.partial(build.loss(config), axis_name=None, **build.learned(config))
+    jax.eval_shape(run, batch, labels, key=jax.random.key(0))

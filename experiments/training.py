@@ -1,0 +1,213 @@
+"""Trains one run and evaluates it, for `experiments.train` and for sweeps."""
+
+import contextlib
+import json
+import pathlib
+import time
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments import build, check, evaluate
+from triplet_jax import (
+    data,
+    embedding,
+    errors,
+    evaluation,
+    health,
+    logging,
+    loop,
+    sampling,
+    train_step,
+)
+from triplet_jax.checkpoint import Checkpoints
+
+
+def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
+    """Trains from the last checkpoint, or from the start, and evaluates the best one.
+
+    Args:
+      config: with every field of `configs.base`.
+      workdir: of the run; see the README for what is in it.
+    """
+    check.check(config)
+    started = time.perf_counter()
+    everything = build.dataset(config)
+    examples, wrong = build.training_split(config, everything)
+    shape = everything.input_shape
+    encoder = build.encoder(config, shape)
+    augment = build.augmentation(config, shape)
+    remember_config(workdir, config)
+    if wrong.any():
+        remember_noise(workdir, config, everything, wrong)
+
+    state = build.initial_state(config, encoder, shape)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    restored = checkpoints.restore_latest(state)
+    state = train_step.replicate(state if restored is None else restored)
+    first_step = int(state.step)
+    describe(config, everything, examples, state, first_step)
+
+    step = build.step(config, encoder, augment)
+    embed = embedding.make_embed(encoder)
+    validation = everything.only("validation")
+    stop = loop.Stop()
+    with stop.listening(), contextlib.ExitStack() as resources:
+        try:
+            state = loop.train(
+                state,
+                make_take_step(config, step, examples, first_step, resources),
+                schedule=loop.Schedule(
+                    steps=config.train.steps,
+                    log_every=config.log.every,
+                    telemetry_every=config.log.telemetry_every,
+                    evaluate_every=config.evaluate.every,
+                ),
+                score=lambda state: validate(embed, state, validation),
+                score_name="map_at_r",
+                collapsed_loss=build.collapsed_loss(config),
+                checkpoints=checkpoints,
+                stop=stop,
+                **open_writers(config, workdir, first_step, resources),
+            )
+        except health.NotFiniteError as error:
+            raise health.NotFiniteError(f"{error} {way_back(checkpoints, workdir)}") from error
+        checkpoints.wait()
+    if int(state.step) < config.train.steps:
+        print(
+            f"stopped by {stop.signal.name} and saved at step {int(state.step)} of"
+            f" {config.train.steps}. Run the same command again to go on."
+        )
+        return
+    wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
+    evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
+
+
+def open_writers(config, workdir: pathlib.Path, first_step: int, resources) -> dict:
+    """What the loop writes to; `resources` closes them."""
+    writers = {
+        "rows": logging.RowFile(workdir / "metrics.jsonl", last_step=first_step),
+        "timing": logging.RowFile(workdir / "timing.jsonl", last_step=first_step),
+        "telemetry": None,
+        "tensorboard": None,
+    }
+    if config.log.telemetry_every:
+        writers["telemetry"] = logging.RowFile(workdir / "telemetry.jsonl", last_step=first_step)
+    if config.log.tensorboard:
+        writers["tensorboard"] = logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
+    writers["progress"] = logging.Progress(
+        steps=config.train.steps,
+        first_step=first_step,
+        batch=config.batch.classes * config.batch.per_class,
+    )
+    for writer in filter(None, writers.values()):
+        resources.callback(writer.close)
+    return writers
+
+
+def way_back(checkpoints: Checkpoints, workdir: pathlib.Path) -> str:
+    """What to do once a run has gone wrong."""
+    checkpoints.wait()
+    steps = checkpoints.steps
+    good = f"step {steps[-1]} in {workdir / 'checkpoints'}" if steps else "none was saved yet"
+    return (
+        f"The last good checkpoint: {good}. Try a smaller optimizer.learning_rate or"
+        " optimizer.clip_norm=1.0 in a new --workdir."
+    )
+
+
+def make_take_step(
+    config, step, examples: data.Dataset, first_step: int, resources: contextlib.ExitStack
+):
+    """A function from one state to the next, over all devices, that finds its own batch.
+
+    `resources` ends the processes that load a stream.
+    """
+    devices = jax.local_device_count()
+    index = build.class_index(config, examples)
+    if config.dataset.placement == "device":
+        resident = train_step.replicate(sampling.resident(examples, index))
+        lifted = train_step.over_devices_resident(
+            train_step.draw_and_step(step, build.draw(config), devices=devices)
+        )
+        numbers = np.arange(devices)
+        return lambda state: lifted(state, resident, numbers)
+    batches = sampling.stream(
+        examples,
+        build.draw_on_host(config, index),
+        first_step=first_step,
+        steps=config.train.steps,
+        workers=config.dataset.workers,
+    )
+    resources.callback(batches.close)
+    lifted = train_step.over_devices(step)
+
+    def take_step(state):
+        inputs, labels = next(batches)
+        shape = (devices, len(labels) // devices)
+        return lifted(state, inputs.reshape(*shape, *inputs.shape[1:]), labels.reshape(shape))
+
+    return take_step
+
+
+def validate(embed, state, validation: data.Dataset) -> dict[str, float]:
+    """MAP@R and P@1 of the validation split; empty where there is none."""
+    if len(validation) < 2:
+        return {}
+    scores = evaluation.retrieval(embed(state.variables, validation.inputs), validation.labels)
+    return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
+
+
+def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> None:
+    """Writes the config, or refuses to continue a run of another one.
+
+    Raises:
+      InputError: showing the fields that differ.
+    """
+    path = workdir / "config.json"
+    fields = build.flat(config)
+    if not path.exists():
+        logging.write_json(path, json.loads(config.to_json()))
+        return
+    before = build.flat(evaluate.read_config(workdir))
+    names = sorted(before.keys() | fields.keys())
+    different = [n for n in names if before.get(n) != fields.get(n)]
+    if different:
+        lines = "\n".join(
+            f"  {n}: {before.get(n)!r} there, {fields.get(n)!r} now" for n in different
+        )
+        raise errors.InputError(
+            f"--workdir={workdir} holds a run with another config:\n{lines}\nGive another"
+            " --workdir, or the same fields to continue that run."
+        )
+
+
+def remember_noise(workdir: pathlib.Path, config, everything: data.Dataset, wrong) -> None:
+    """Writes which labels are wrong on purpose, and what training is given."""
+    train = everything.only("train")
+    np.savez_compressed(
+        workdir / "label_noise.npz",
+        positions=np.flatnonzero(everything.split == "train"),
+        true=train.labels,
+        given=build.given_labels(config, train),
+        wrong=wrong,
+    )
+
+
+def describe(config, everything, examples, state, first_step) -> None:
+    """Prints what is about to be trained, on what."""
+    weights = sum(x.size for x in jax.tree.leaves(state.params))
+    sizes = ", ".join(f"{(everything.split == split).sum():,} {split}" for split in data.SPLITS)
+    noise = config.dataset.label_noise
+    noisy = f"; {noise:.0%} of the training labels are wrong on purpose" if noise else ""
+    print(
+        f"data    {config.dataset.name}: {sizes}; {len(np.unique(examples.labels)):,} training"
+        f" classes, input {'x'.join(map(str, everything.input_shape))}{noisy}\n"
+        f"model   {config.model.name}, {weights:,} weights, {config.model.dim}-d embedding\n"
+        f"mining  {config.mining.miner}, {config.loss.penalty}, margin {config.loss.margin},"
+        f" batches of {config.batch.classes} classes x {config.batch.per_class}\n"
+        f"device  {jax.device_count()} x {jax.devices()[0].device_kind}"
+    )
+    if first_step:
+        print(f"continuing after step {first_step} of {config.train.steps}")
