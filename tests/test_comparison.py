@@ -1,0 +1,78 @@
+"""Statistics against scipy, on cases that are known."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from triplet_jax import comparison
+
+NUMBERS = hnp.arrays(np.float64, st.integers(2, 20), elements=st.floats(-10, 10, width=16))
+
+
+@given(NUMBERS)
+def test_estimate_is_students_interval(values):
+    mean, low, high, count = comparison.estimate(values)
+    expected = (
+        scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if np.ptp(values) else None
+    )
+    assert count == len(values)
+    assert mean == pytest.approx(values.mean())
+    if expected:
+        assert (low, high) == pytest.approx((expected.low, expected.high))
+    else:
+        assert low == pytest.approx(mean) and high == pytest.approx(mean)
+
+
+def test_a_single_value_has_no_interval():
+    found = comparison.estimate(np.array([0.5]))
+    assert found.mean == 0.5
+    assert math.isnan(found.low) and math.isnan(found.half_width)
+
+
+@given(NUMBERS, st.integers(0, 2**31 - 1))
+def test_paired_is_scipys_paired_test(values, seed):
+    reference = values + np.random.default_rng(seed).normal(size=len(values))
+    ours = comparison.paired(dict(enumerate(values)), dict(enumerate(reference)))
+    theirs = scipy.stats.ttest_rel(values, reference)
+    assert ours.p_value == pytest.approx(theirs.pvalue)
+    interval = theirs.confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_only_common_seeds_are_paired():
+    found = comparison.paired({0: 1.0, 1: 2.0, 5: 9.0}, {1: 1.5, 0: 0.25, 7: 0.0})
+    assert found.count == 2
+    assert found.mean == pytest.approx((0.75 + 0.5) / 2)
+    assert comparison.paired({0: 1.0}, {1: 1.0}) is None
+    assert math.isnan(comparison.paired({0: 1.0}, {0: 0.5}).p_value)
+
+
+def test_equal_differences_have_a_p_value():
+    assert comparison.paired({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}).p_value == 1.0
+    assert comparison.paired({0: 1.5, 1: 2.5}, {0: 1.0, 1: 2.0}).p_value == 0.0
+
+
+def test_holm_on_a_case_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling.
+    np.testing.assert_allclose(
+        comparison.holm(np.array([0.04, np.nan, 0.01, 0.03, 0.02])),
+        [0.06, np.nan, 0.04, 0.06, 0.06],
+    )
+    np.testing.assert_allclose(comparison.holm(np.array([0.9, 0.8])), [1.0, 1.0])
+    assert np.isnan(comparison.holm(np.array([np.nan]))).all()
+
+
+def test_the_best_of_many_groups_wins_by_luck():
+    values = np.random.default_rng(0).normal(size=30)
+    one = comparison.best_of_n(values, groups=1, size=5)
+    assert one.mean == pytest.approx(values.mean(), abs=0.02)
+    many = comparison.best_of_n(values, groups=30, size=5)
+    assert many.mean > one.mean + 0.5
+    # The expected largest of 30 normal means.
+    normal = scipy.stats.norm.ppf(0.5 ** (1 / 30)) * values.std() / math.sqrt(5)
+    assert many.mean - values.mean() == pytest.approx(normal, rel=0.15)
