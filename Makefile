@@ -1,3 +1,4 @@
+# make compare schedules of mining hardness beside hard and semi-hard mining, 5 seeds, and a report
 # make train   a triplet-trained embedding of handwritten digits, beside raw pixels
 # make test    lint and tests
 # make oracle  tests against PyTorch Metric Learning (installs PyTorch)
@@ -10,10 +11,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help install train test lint oracle lock clean
+.PHONY: help install compare train test lint oracle lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
 
 install: $(VENV)/installed
 
@@ -30,6 +31,10 @@ $(VENV)/oracle: requirements-oracle.in $(VENV)/installed
 	@echo "== Installing PyTorch and pytorch-metric-learning into $(VENV) (once)"
 	@$(PIP) -r requirements-oracle.in
 	@touch $@
+
+compare: $(VENV)/installed
+	@echo "== Comparing mining schedules on handwritten digits, in runs/schedules"
+	@$(RUN) -m experiments.sweep --config=configs/sweeps/schedules.py --workdir=runs/schedules
 
 train: $(VENV)/installed
 	@echo "== Training an embedding of handwritten digits into runs/digits"

@@ -1,0 +1,29 @@
+"""Does label noise hurt batch-hard mining more than semi-hard and batch-all?
+
+    python -m experiments.sweep --config=configs/sweeps/noise.py --workdir=runs/noise
+
+Schroff et al. 2015, section 3.2, and Hermans et al. 2017 say so: the farthest positive and the
+nearest negative are the likeliest to be labelled wrongly. `oracle` leaves the wrong labels out.
+"""
+
+from configs.sweeps import base
+from configs.sweeps.schedules import small_digits
+
+
+def get_config():
+    sweep = base.get_config(small_digits())
+    sweep.claim = "Label noise hurts batch-hard mining more than semi-hard and batch-all"
+    sweep.source = "Schroff et al. 2015; Hermans et al. 2017"
+    sweep.settings = tuple(
+        (f"noise{percent}", {"dataset.label_noise": percent / 100}) for percent in (0, 20, 40, 60)
+    )
+    sweep.also_seeds = ("seed", "dataset.noise_seed")
+    sweep.arms = (
+        ("semi_hard", {"mining.miner": "semi_hard"}),
+        ("batch_all", {"mining.miner": "batch_all"}),
+        ("batch_hard", {"mining.miner": "batch_hard"}),
+        ("batch_hard_skip", {"mining.miner": "batch_hard_skip"}),
+        ("oracle", {"mining.miner": "semi_hard", "dataset.drop_noisy": True}),
+    )
+    sweep.reference = "semi_hard"
+    return sweep

@@ -1,0 +1,58 @@
+"""Does a curriculum over the hardness of triplets beat hard or semi-hard mining?
+
+    make compare        # digits, clean and with 40% wrong labels
+    python -m experiments.sweep --config=configs/sweeps/schedules.py:omniglot --workdir=runs/o
+
+The three schedules move the negative's quantile of hardness along one and the same pacing, from
+the middle of the anchor's negatives to the end that `HARDEST` names: upwards, downwards, and
+shuffled.
+"""
+
+from configs import digits, omniglot
+from configs.sweeps import base
+
+HARDEST = 1.0
+
+
+def small_digits():
+    """An MLP of digits that trains in seconds: for sweeps of many runs."""
+    run = digits.get_config()
+    run.model.name = "mlp"
+    run.model.width = 256
+    run.train.steps = 600
+    run.evaluate.every = 100
+    run.evaluate.episodes = 200
+    run.evaluate.checkpoint = "last"
+    run.log.every = 20
+    run.log.telemetry_every = 100
+    return run
+
+
+def hardness(order, **differences):
+    """The fields of an arm whose negatives' hardness is scheduled."""
+    record = {"field": "mining.knobs.hardness", "start": 0.5, "end": HARDEST, "a": 0.8}
+    record |= {"order": order} | differences
+    return {"mining.miner": "quantile", "schedules.hardness": record}
+
+
+def get_config(data: str = "digits"):
+    if data == "omniglot":
+        sweep = base.get_config(omniglot.get_config())
+        sweep.seeds = (0, 1, 2)
+    else:
+        sweep = base.get_config(small_digits())
+        sweep.settings = (("clean", {}), ("noise40", {"dataset.label_noise": 0.4}))
+        sweep.also_seeds = ("seed", "dataset.noise_seed")
+    sweep.claim = "A curriculum over triplet hardness beats hard and semi-hard mining"
+    sweep.source = "the project's own question; for examples, Wu et al. 2021"
+    sweep.arms = (
+        ("batch_all", {"mining.miner": "batch_all"}),
+        ("batch_hard", {"mining.miner": "batch_hard"}),
+        ("semi_hard", {"mining.miner": "semi_hard"}),
+        ("curriculum", hardness("curriculum")),
+        ("anti_curriculum", hardness("anti_curriculum")),
+        ("random_pacing", hardness("random")),
+    )
+    sweep.reference = "semi_hard"
+    sweep.best_of = ("curriculum", "anti_curriculum", "random_pacing")
+    return sweep

@@ -1,0 +1,86 @@
+"""How the runs of a sweep are carried out: here, in processes, or vectorised.
+
+An engine takes all runs, of which it passes over those that have ended, the sweep, and a
+function to call when something may have ended. It leaves each run's folder as `experiments.train`
+does, or an error in it, and returns early where somebody asked to stop. A cluster is one more
+engine.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from experiments import runs, training, vectorised
+from triplet_jax import errors, health, logging
+
+Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
+
+
+def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
+    """One run after the other in this process."""
+    for run in planned:
+        if run.has_ended:
+            continue
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+            try:
+                training.train(run.config, run.folder)
+            except (errors.InputError, health.NotFiniteError) as error:
+                run.fail(str(error))
+        if not run.has_ended:
+            return
+        show()
+
+
+def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
+    """Some runs at a time, each in a process of its own."""
+    waiting, running = [run for run in planned if not run.has_ended], {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < sweep.processes:
+                run = waiting.pop(0)
+                running[run.folder] = run, _start(run)
+            time.sleep(0.2)
+            for folder, (run, process) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[folder]
+                if process.returncode:
+                    tail = (folder / "log.txt").read_text().strip().splitlines()[-1:]
+                    status = f"exit status {process.returncode}"
+                    run.fail("".join(tail).removeprefix("error: ") or status)
+                elif not run.has_ended:
+                    return
+                show()
+    finally:
+        for _, process in running.values():
+            process.send_signal(signal.SIGTERM)  # they save and leave
+        for _, process in running.values():
+            process.wait()
+
+
+def _start(run):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    config = run.folder / "config.json"
+    if not config.exists():
+        logging.write_json(config, json.loads(run.config.to_json()))
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "experiments.train"),
+            f"--config=configs/saved.py:{config}",
+            f"--workdir={run.folder}",
+        ],
+        stdout=(run.folder / "log.txt").open("a"),
+        stderr=subprocess.STDOUT,
+    )
+
+
+ENGINES: dict[str, Engine] = {
+    "here": here,
+    "processes": processes,
+    "vectorised": vectorised.train_all,
+}

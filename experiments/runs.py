@@ -1,0 +1,80 @@
+"""A run of a sweep, and where it stands, told from its files alone."""
+
+import dataclasses
+import json
+import pathlib
+
+import ml_collections
+
+from triplet_jax import logging
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One arm in one setting with one seed.
+
+    Args:
+      arm: its name.
+      setting: its name, empty where there is only one.
+      seed: the seed.
+      config: of the run.
+      workdir: of the sweep.
+    """
+
+    arm: str
+    setting: str
+    seed: int
+    config: ml_collections.FrozenConfigDict
+    workdir: pathlib.Path
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The workdir of the run."""
+        return self.workdir / "runs" / self.setting / self.arm / f"seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return " ".join(filter(None, (self.setting, self.arm, f"seed {self.seed}")))
+
+    @property
+    def error_file(self) -> pathlib.Path:
+        """It exists where the run failed, and says why."""
+        return self.folder / "error.txt"
+
+    @property
+    def state(self) -> str:
+        """One of done, failed, started, waiting."""
+        if (self.folder / "result.json").exists():
+            return "done"
+        if self.error_file.exists():
+            return "failed"
+        return "started" if (self.folder / "metrics.jsonl").exists() else "waiting"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state in ("done", "failed")
+
+    @property
+    def last_step(self) -> int:
+        """That metrics were written of; 0 if there are none."""
+        rows = self.rows()
+        return int(rows[-1]["step"]) if rows else 0
+
+    def rows(self) -> list[logging.Row]:
+        """Its metrics."""
+        return logging.read_rows(self.folder / "metrics.jsonl")
+
+    def result(self) -> dict:
+        """Of a finished run."""
+        return json.loads((self.folder / "result.json").read_text())
+
+    def score(self, metric: str) -> float:
+        """A number of `evaluation.retrieval` on the test split, of a finished run."""
+        return float(self.result()["embedding"]["retrieval"][metric])
+
+    def fail(self, message: str) -> None:
+        """Keeps the run with its error."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.error_file.write_text(message.rstrip() + "\n")

@@ -1,0 +1,343 @@
+"""Runs that differ only in numbers, trained together in one compiled step.
+
+The step of a run is lifted over runs by `jax.vmap`, or, on a CPU, by `jax.lax.map`: there,
+convolutions with a kernel for each run are slow. Each run gives what it gives alone, within
+float error, and leaves the same files.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import build, evaluate, runs, training
+from triplet_jax import (
+    collectives,
+    data,
+    embedding,
+    health,
+    logging,
+    loop,
+    sampling,
+    train_step,
+)
+from triplet_jax.checkpoint import Checkpoints
+
+# Fields that may differ among runs that are trained together: they are traced.
+NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
+NUMBERS += ("optimizer.learning_rate",)
+OWNERS = ("mining.knobs", "loss.knobs")
+OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
+
+
+def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
+    """The engine: group after group of runs that can be trained together."""
+    stop = loop.Stop()
+    with stop.listening():
+        for members in _groups(planned):
+            group = _Group(members)
+            if group.pending:
+                group.train(stop, show)
+            if stop.signal is not None:
+                return
+
+
+def _groups(planned):
+    """Runs by all that is not a number."""
+    groups: dict[str, list[runs.Run]] = {}
+    for run in planned:
+        fields = build.flat(run.config)
+        fixed = {name: value for name, value in fields.items() if not _may_differ(name, fields)}
+        groups.setdefault(json.dumps(fixed, sort_keys=True, default=str), []).append(run)
+    return groups.values()
+
+
+def _may_differ(name, fields):
+    if fields[name] is None:  # a default, which is not a number
+        return False
+    owner, _, leaf = name.rpartition(".")
+    # Which examples there are depends on the noise where noisy ones are dropped.
+    noise = ("dataset.label_noise", "dataset.noise_seed")
+    of_noise = name in noise and not fields["dataset.drop_noisy"]
+    of_schedule = owner.startswith("schedules.") and leaf in OF_SCHEDULES
+    return name in NUMBERS or owner in OWNERS or of_noise or of_schedule
+
+
+def dataset(config) -> data.Dataset:
+    """The data of a run, opened once for all runs that have the same."""
+    # The noise is planted later.
+    fields = config.dataset.to_dict() | {"noise_seed": 0, "label_noise": 0.0}
+    return _dataset(json.dumps({"dataset": fields}))
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(fields):
+    return build.dataset(ml_collections.ConfigDict(json.loads(fields)))
+
+
+class _Group:
+    """Runs that are trained together, and what they share."""
+
+    def __init__(self, members: Sequence[runs.Run]):
+        folder = _checkpoints_of(members)
+        if not folder.exists():
+            members = [run for run in members if not run.has_ended]
+            folder = _checkpoints_of(members) if members else folder
+        self._members, self._folder = members, folder
+        self.pending = [run for run in members if not run.has_ended]
+
+    def train(self, stop: loop.Stop, show: Callable[[], None]) -> None:
+        """Trains all members to the end and evaluates them, unless somebody asks to stop."""
+        started = time.perf_counter()
+        config = self._members[0].config
+        everything = dataset(config)
+        encoder = build.encoder(config, everything.input_shape)
+        embed = embedding.make_embed(encoder)
+        resident = self._prepare(everything)
+        state, take_step = self._compile(config, encoder, everything.input_shape, resident)
+        saved = Checkpoints(self._folder)
+        kept = saved.restore_latest(_Kept(state, config).tree)
+        best = _Kept(state, config, kept)
+        with contextlib.ExitStack() as resources:
+            loggers = [_Logger(run, int(best.step), resources) for run in self._members]
+            self._loop(best, take_step, embed, everything, saved, loggers, stop)
+        saved.wait()
+        if best.step < config.train.steps:
+            return
+        seconds = time.perf_counter() - started
+        for i, (run, logger) in enumerate(zip(self._members, loggers, strict=True)):
+            if run.has_ended:
+                continue
+            if logger.error:
+                run.fail(logger.error)
+            else:
+                self._finish(run, best, i, everything, embed, seconds)
+            show()
+
+    def _prepare(self, everything):
+        """Folders, and the data on the devices: inputs once, labels for every run."""
+        examples, indices = [], []
+        for run in self._members:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            training.remember_config(run.folder, run.config)
+            mine, wrong = build.training_split(run.config, everything)
+            if wrong.any():
+                training.remember_noise(run.folder, run.config, everything, wrong)
+            examples.append(mine)
+            indices.append(build.class_index(run.config, mine))
+        index, inputs, _ = sampling.resident(examples[0], indices[0])
+        index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
+        labels = jnp.stack([mine.labels for mine in examples])
+        return train_step.replicate((index, inputs, labels))
+
+    def _compile(self, config, encoder, shape, resident):
+        numbers = self._numbers()
+        augment = build.augmentation(config, shape)
+        devices = jax.local_device_count()
+
+        def first_state(numbers):
+            return build.initial_state(build.with_numbers(config, numbers), encoder, shape)
+
+        def of_run(numbers, state, resident, device):
+            mine = build.with_numbers(config, numbers)
+            step = build.step(mine, encoder, augment)
+            take = train_step.draw_and_step(step, build.draw(mine), devices=devices)
+            return take(state, resident, device)
+
+        # The number of the step is one for all, so that what happens every so many steps
+        # stays a branch.
+        of_state = train_step.TrainState(
+            None, *[0] * (len(train_step.TrainState.__annotations__) - 1)
+        )
+        state = jax.jit(jax.vmap(first_state, out_axes=of_state))(numbers)
+        lift = _one_by_one if jax.default_backend() == "cpu" else jax.vmap
+        lifted = jax.pmap(
+            lift(of_run, in_axes=(0, of_state, (0, None, 0), None), out_axes=(of_state, 0)),
+            axis_name=collectives.DEVICES,
+            in_axes=(None, None, None, 0),
+            out_axes=(None, None),
+            donate_argnums=1,
+        )
+        numbers, device = train_step.replicate(numbers), np.arange(devices)
+        return state, lambda state: lifted(numbers, state, resident, device)
+
+    def _numbers(self):
+        """What differs among the members, as arrays over runs. The seed always counts."""
+        flat = [build.flat(run.config) for run in self._members]
+        names = [
+            name
+            for name in flat[0]
+            if name == "seed" or len({json.dumps(fields[name]) for fields in flat}) > 1
+        ]
+        return {
+            name: jnp.asarray([fields[name] for fields in flat])
+            for name in names
+            if not name.startswith("dataset.")
+        }
+
+    def _loop(self, kept, take_step, embed, everything, saved, loggers, stop):
+        config = self._members[0].config
+        validation = everything.only("validation")
+        state, step = train_step.replicate(kept.state), kept.step
+        waiting = []
+        while step < config.train.steps and stop.signal is None:
+            state, metrics = take_step(state)
+            step += 1
+            telemetry = metrics.pop("telemetry", None)
+            waiting.append((step, metrics))
+            last = step == config.train.steps
+            measured = config.log.telemetry_every and step % config.log.telemetry_every == 0
+            if measured:
+                telemetry = jax.device_get(telemetry)
+                for i, logger in enumerate(loggers):
+                    logger.telemetry(step, {name: x[i] for name, x in telemetry.items()})
+            if last or step % config.log.every == 0:
+                numbers = jax.device_get(waiting)
+                waiting = []
+                for i, logger in enumerate(loggers):
+                    logger.metrics([(at, {n: x[i] for n, x in row.items()}) for at, row in numbers])
+            if last or step % config.evaluate.every == 0:
+                scores = []
+                for i, logger in enumerate(loggers):
+                    found = training.validate(embed, _of(state, i), validation)
+                    scores.append(found.get("map_at_r", -np.inf))
+                    logger.validation(step, found)
+                kept.update(step, state, np.asarray(scores))
+                saved.save(step, kept.tree)
+
+    def _finish(self, run, kept, i, everything, embed, seconds):
+        checkpoints = Checkpoints(run.folder / "checkpoints")
+        for step, state, score in kept.of_run(i):
+            if step not in checkpoints.steps:
+                checkpoints.save(step, state, score if np.isfinite(score) else None)
+        checkpoints.wait()
+        together = len(self._members)
+        extra = {"wall_seconds_of_this_process": seconds, "runs_trained_together": together}
+        with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+            state = kept.of_run(i)[-1][1]
+            evaluate.evaluate(
+                run.config, run.folder, everything, embed, state, checkpoints, extra=extra
+            )
+
+
+class _Kept:
+    """What a group saves: where all runs stand, and where each was best if that is asked for."""
+
+    def __init__(self, state, config, tree=None):
+        wants_best = config.evaluate.checkpoint == "best"
+        count = len(jax.tree.leaves(state.params)[0])
+        fresh = {
+            "state": state,
+            "scores": np.full(count, -np.inf, np.float32),
+            "best": state.replace(step=np.zeros(count, np.int32)) if wants_best else None,
+            "best_scores": np.full(count, -np.inf, np.float32),
+        }
+        self.tree = fresh if tree is None else tree
+
+    @property
+    def state(self):
+        return self.tree["state"]
+
+    @property
+    def step(self) -> int:
+        return int(self.tree["state"].step)
+
+    def update(self, step, state, scores):
+        state = jax.device_get(state)
+        tree = self.tree | {"state": state, "scores": scores.astype(np.float32)}
+        if tree["best"] is not None:
+            # Without a validation split, the last is as good as any.
+            better = (scores > tree["best_scores"]) | ~np.isfinite(scores)
+            now = state.replace(step=np.full(len(scores), step, np.int32))
+            tree["best"] = jax.tree.map(
+                lambda new, old: np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+                now,
+                jax.device_get(tree["best"]),
+            )
+            tree["best_scores"] = np.where(better, scores, tree["best_scores"]).astype(np.float32)
+        self.tree = tree
+
+    def of_run(self, i):
+        """Pairs of a step and the run's state, with its score; the last one last."""
+        states = [(self.step, _of(self.state, i), float(self.tree["scores"][i]))]
+        if self.tree["best"] is not None:
+            best = jax.tree.map(lambda x: x[i], self.tree["best"])
+            if int(best.step) != self.step:
+                states.insert(0, (int(best.step), best, float(self.tree["best_scores"][i])))
+        return states
+
+
+class _Logger:
+    """The files of one run, until it fails."""
+
+    def __init__(self, run: runs.Run, first_step: int, resources: contextlib.ExitStack):
+        self.error: str | None = None
+        self._files = {}
+        for name in ("metrics", "telemetry"):
+            file = logging.RowFile(run.folder / f"{name}.jsonl", last_step=first_step)
+            resources.callback(file.close)
+            self._files[name] = file
+
+    def metrics(self, rows: Sequence[tuple[int, dict]]) -> None:
+        """Checks all, and writes the last of them."""
+        for step, numbers in rows:
+            row = {"step": step} | {name: float(x) for name, x in sorted(numbers.items())}
+            try:
+                health.check_finite(row)
+            except health.NotFiniteError as error:
+                self.error = self.error or str(error)
+        self._write("metrics", row)
+
+    def validation(self, step: int, scores: dict[str, float]) -> None:
+        if scores:
+            named = {f"validation/{name}": score for name, score in scores.items()}
+            self._write("metrics", {"step": step} | named)
+
+    def telemetry(self, step: int, arrays: dict) -> None:
+        self._write(
+            "telemetry",
+            {"step": step} | {name: np.asarray(x).tolist() for name, x in sorted(arrays.items())},
+        )
+
+    def _write(self, name, row):
+        if self.error is None:
+            self._files[name].write(row)
+
+
+def _one_by_one(step, in_axes, out_axes):
+    """What `jax.vmap` computes, one run after the other."""
+    del out_axes
+
+    def over_runs(numbers, state, resident, device):
+        index, inputs, labels = resident
+        at, rest = state.step, state.replace(step=None)
+
+        def of_run(x):
+            numbers, state, index, labels = x
+            state, metrics = step(numbers, state.replace(step=at), (index, inputs, labels), device)
+            return state.replace(step=None), metrics
+
+        rest, metrics = jax.lax.map(of_run, (numbers, rest, index, labels))
+        return rest.replace(step=at + 1), metrics
+
+    return over_runs
+
+
+def _of(state, i):
+    """The state of one run."""
+    mine = jax.tree.map(lambda x: x[i], state.replace(step=None))
+    return mine.replace(step=state.step)
+
+
+def _checkpoints_of(members) -> pathlib.Path:
+    names = sorted(str(run.folder.relative_to(run.workdir)) for run in members)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    return members[0].workdir / "groups" / digest

@@ -1,0 +1,351 @@
+"""Sweeps as a person runs them: engines agree, nothing is lost, and the report opens."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import base, digits
+from configs.sweeps import base as sweeps
+from experiments import findings, page, sweep
+from tests import programs
+from triplet_jax import errors
+
+SMALL = {
+    "model.name": "mlp",
+    "model.width": 16,
+    "model.dim": 8,
+    "train.steps": 60,
+    "evaluate.every": 20,
+    "evaluate.episodes": 20,
+    "log.telemetry_every": 20,
+    "batch.per_class": 6,
+}
+ARMS = """
+    sweep.arms = (
+        ("semi_hard", {}),
+        ("margin", {"loss.margin": 0.5, "optimizer.learning_rate": 3e-3}),
+        ("curriculum", {
+            "mining.miner": "quantile",
+            "schedules.hardness": {"field": "mining.knobs.hardness", "start": 0.2, "a": 0.5},
+        }),
+    )
+"""
+
+
+def config_file(folder, arms=ARMS, more=""):
+    """A sweep's config, as a user writes one."""
+    path = folder / "small.py"
+    fields = "\n".join(f"    run.{name} = {value!r}" for name, value in SMALL.items())
+    path.write_text(
+        "from configs import digits\nfrom configs.sweeps import base\n\n\n"
+        f"def get_config():\n    run = digits.get_config()\n{fields}\n"
+        f"    sweep = base.get_config(run)\n    sweep.claim = 'Any arm is better'\n"
+        f"    sweep.reference = 'semi_hard'\n    sweep.seeds = (0, 1)\n{arms}{more}"
+        "    return sweep\n"
+    )
+    return path
+
+
+def command(path, workdir, *flags):
+    return [
+        *(sys.executable, "-m", "experiments.sweep"),
+        f"--config={path}",
+        f"--workdir={workdir}",
+        *flags,
+    ]
+
+
+def run(path, workdir, *flags):
+    return subprocess.run(
+        command(path, workdir, *flags),
+        cwd=programs.ROOT,
+        env=programs.environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+@pytest.fixture(scope="module")
+def vectorised(tmp_path_factory):
+    """A finished sweep by the default engine."""
+    folder = tmp_path_factory.mktemp("sweep")
+    noise = """
+    sweep.settings = (("clean", {}), ("noisy", {"dataset.label_noise": 0.3}))
+    sweep.also_seeds = ("seed", "dataset.noise_seed")
+    sweep.best_of = ("margin", "curriculum")
+"""
+    path = config_file(folder, more=noise)
+    done = run(path, folder / "out")
+    assert done.returncode == 0, done.stderr
+    return path, folder / "out", done.stdout
+
+
+def scores(workdir):
+    found = {}
+    for path in sorted(workdir.glob("runs/**/result.json")):
+        rows = [
+            json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()
+        ]
+        result = json.loads(path.read_text())["embedding"]["retrieval"]["map_at_r"]
+        found[str(path.parent.relative_to(workdir))] = (result, rows)
+    return found
+
+
+def assert_same_runs(ours, theirs, tolerance):
+    assert ours.keys() == theirs.keys()
+    for name, (score, rows) in ours.items():
+        other, other_rows = theirs[name]
+        assert score == pytest.approx(other, abs=tolerance), name
+        assert [row.keys() for row in rows] == [row.keys() for row in other_rows], name
+        first, other_first = rows[0], other_rows[0]
+        for key, value in first.items():
+            assert value == pytest.approx(other_first[key], rel=1e-3, abs=1e-4), (name, key)
+
+
+def test_a_sweep_ends_with_a_table_and_files(vectorised):
+    _, workdir, printed = vectorised
+    assert "12 runs: 3 arms x 2 settings x 2 seeds" in printed
+    assert str(workdir / "report.html") in printed
+    summary = pd.read_csv(workdir / "summary.csv", keep_default_na=False, na_values=[""])
+    assert summary.columns[0] == "arm"
+    assert len(summary) == 6
+    assert (summary.runs == 2).all()
+    for row in summary.to_dict("records"):
+        of_arm = [
+            json.loads(path.read_text())["embedding"]["retrieval"]["map_at_r"]
+            for path in workdir.glob(f"runs/{row['setting']}/{row['arm']}/*/result.json")
+        ]
+        assert row["map_at_r"] == pytest.approx(np.mean(of_arm))
+
+
+def test_runs_of_a_sweep_are_runs(vectorised):
+    """Each has the files of a run, and `experiments.evaluate` finds the same numbers."""
+    _, workdir, _ = vectorised
+    folder = workdir / "runs" / "noisy" / "curriculum" / "seed1"
+    files = {path.name for path in folder.iterdir()}
+    expected = {"config.json", "metrics.jsonl", "telemetry.jsonl", "result.json", "embeddings.npz"}
+    assert expected | {"label_noise.npz", "checkpoints"} <= files
+    with np.load(folder / "label_noise.npz") as noise:
+        np.testing.assert_array_equal(noise["wrong"], noise["given"] != noise["true"])
+        assert noise["wrong"].mean() == pytest.approx(0.3, abs=0.02)
+    before = json.loads((folder / "result.json").read_text())["embedding"]
+    again = programs.run("evaluate", f"--workdir={folder}")
+    assert again.returncode == 0, again.stderr
+    after = json.loads((folder / "result.json").read_text())["embedding"]
+    assert after["retrieval"] == pytest.approx(before["retrieval"], abs=1e-6)
+
+
+def test_seeds_are_paired(vectorised):
+    """Arms that differ only after the first step have the same first batch and weights."""
+    _, workdir, _ = vectorised
+    found = scores(workdir)
+    for setting in ("clean", "noisy"):
+        for seed in (0, 1):
+            semi_hard, curriculum = (
+                found[f"runs/{setting}/{arm}/seed{seed}"][1][0] for arm in ("margin", "curriculum")
+            )
+            assert semi_hard["num_positive_pairs"] == curriculum["num_positive_pairs"]
+    assert found["runs/clean/margin/seed0"][1] != found["runs/clean/margin/seed1"][1]
+
+
+@pytest.mark.parametrize("engine", ["here", "processes"])
+def test_engines_agree(vectorised, tmp_path, engine):
+    """Each run together with others is, within float error, the run alone."""
+    _, workdir, _ = vectorised
+    # In processes only the curriculum, as each starts jax anew.
+    leave_out = "    sweep.arms = sweep.arms[2:]\n    sweep.reference = 'curriculum'\n"
+    more = "    sweep.settings = (('clean', {}),)\n" + (leave_out if engine == "processes" else "")
+    path = config_file(tmp_path, more=more)
+    done = run(path, tmp_path / "out", f"--config.engine={engine}", "--config.seeds=(0,)")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = scores(tmp_path / "out"), scores(workdir)
+    assert len(ours) == (3 if engine == "here" else 1)
+    assert_same_runs(ours, {name: theirs[name] for name in ours}, tolerance=0.02)
+
+
+def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
+    path, workdir, _ = vectorised
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(path, out),
+        cwd=programs.ROOT,
+        env=programs.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def second_group_was_saved():
+        return len({path.parent for path in out.glob("groups/*/[0-9]*")}) == 2
+
+    programs.wait_until(second_group_was_saved, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finished = {p: p.stat().st_mtime_ns for p in out.glob("runs/**/result.json")}
+    assert 0 < len(finished) < 12
+    done = run(path, out)
+    assert done.returncode == 0, done.stderr
+    assert {p: p.stat().st_mtime_ns for p in finished} == finished
+    ours, theirs = (pd.read_csv(folder / "summary.csv") for folder in (out, workdir))
+    pd.testing.assert_frame_equal(
+        ours.drop(columns="seconds"), theirs.drop(columns="seconds"), check_exact=True
+    )
+
+
+def test_a_run_that_breaks_is_kept_and_stops_no_other(tmp_path):
+    arms = """
+    sweep.arms = (
+        ("semi_hard", {}),
+        ("broken", {"optimizer.learning_rate": 1e30}),
+    )
+    sweep.run.optimizer.name = "sgd"
+    sweep.run.model.normalize = False
+"""
+    path = config_file(tmp_path, arms)
+    done = run(path, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("arm")
+    assert summary.failed.to_dict() == {"semi_hard": 0, "broken": 2}
+    assert summary.runs["semi_hard"] == 2
+    error = (tmp_path / "out" / "runs" / "broken" / "seed0" / "error.txt").read_text()
+    assert "is not finite" in error
+    again = run(path, tmp_path / "out")
+    assert "0 to do" in again.stdout
+
+
+# -- what is refused ---------------------------------------------------------------------
+
+
+def planned(tmp_path, **fields):
+    made = digits.get_config()
+    made.update_from_flattened_dict(SMALL | {"batch.per_class": 8})  # tests have 8 devices
+    made = sweeps.get_config(made)
+    made.arms = (("one", {}), ("two", {"loss.margin": 0.5}))
+    made.reference = "one"
+    for name, value in fields.items():
+        made[name] = value
+    return sweep.plan(made, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arms": (("one", {}), ("one", {"loss.margin": 0.1}))}, "'one' is there twice"),
+        ({"arms": (("one", {"loss.margn": 0.1}),)}, "Did you mean 'loss.margin'"),
+        ({"arms": (("one", {"loss.margin": "wide"}),)}, "arm 'one'"),
+        ({"arms": (("one", {"loss.margin": -1.0}),)}, "arm 'one'.*loss.margin=-1.0 must be"),
+        ({"arms": (("a/b", {}),), "reference": "a/b"}, "'a/b' is to be a folder"),
+        ({"arms": ()}, "arms is empty"),
+        ({"reference": "on"}, "reference='on' is not known"),
+        ({"best_of": ("three",)}, "best_of='three'"),
+        ({"seeds": (0, 0)}, "seeds="),
+        ({"seeds": ()}, "seeds="),
+        ({"engine": "slurmm"}, "engine='slurmm' is not known"),
+    ],
+)
+def test_sweeps_that_make_no_sense_are_refused(tmp_path, fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        planned(tmp_path, **fields)
+
+
+def test_arms_do_not_leak_into_each_other(tmp_path):
+    runs = planned(tmp_path)
+    margins = {run.arm: run.config.loss.margin for run in runs}
+    assert margins == {"one": 0.3, "two": 0.5}
+    assert base.get_config().loss.margin == 0.1
+
+
+def test_a_folder_of_another_sweep_is_refused_and_seeds_may_be_added(vectorised, tmp_path):
+    path, workdir, _ = vectorised
+    other = run(path, workdir, "--config.run.loss.margin=0.7")
+    assert other.returncode == 2
+    assert "holds another sweep: run differ" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_a_folder_without_a_sweep_has_no_report(tmp_path):
+    done = programs.run("report", f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert "holds no sweep" in done.stderr
+
+
+# -- the page ----------------------------------------------------------------------------
+
+
+def test_the_page_needs_no_network(vectorised):
+    _, workdir, _ = vectorised
+    text = (workdir / "report.html").read_text()
+    outside = text[: text.index("<script>")]
+    assert not re.search(r"(src|href)=", outside)
+    for part in ("Any arm is better", "Scores", "The best of many", "Collapses", "What differs"):
+        assert part in text
+    assert "loss.margin = 0.5" in text
+
+
+def test_text_of_a_run_cannot_become_a_script(vectorised):
+    found = findings.read(vectorised[1])
+    evil = "</script><script>alert(1)</script>"
+    found.sweep["claim"] = evil
+    for table in (found.curves, found.runs, found.summary):
+        table["arm"] = table.arm.replace("margin", evil)
+    found.sweep["arms"] = [
+        [evil if name == "margin" else name, fields] for name, fields in found.sweep["arms"]
+    ]
+    assert "<script>alert" not in page.render(found)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs chromium to open the page")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_draws_every_plot_in_a_browser(vectorised, tmp_path, scheme):
+    _, workdir, _ = vectorised
+    text = (workdir / "report.html").read_text()
+    plots = len(re.findall(r'class="plot"', text))
+    assert plots >= 2 * 7
+    # What the browser finds, written where --dump-dom shows it.
+    probe = """<script>
+window.addEventListener("error", e => document.title = "ERROR " + e.message);
+window.addEventListener("load", () => setTimeout(() => {
+  const drawn = [...document.querySelectorAll(".plot")].filter(
+    p => p.querySelector("svg.main-svg") && p.getBoundingClientRect().height > 100).length;
+  const box = document.querySelector("input[data-arm='margin']");
+  box.click();
+  const hidden = [...document.querySelectorAll("tr[data-row-arm='margin']")].every(r => r.hidden);
+  const ink = getComputedStyle(document.body).color;
+  document.body.dataset.found = JSON.stringify({drawn, hidden, ink});
+}, 1500));
+</script></head>"""
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("</head>", probe, 1))
+    flags = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--virtual-time-budget=8000", f"--user-data-dir={tmp_path / 'profile'}"),
+            *(flags if scheme == "dark" else []),
+            *("--enable-logging=stderr", "--dump-dom", probed.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"HOME": str(tmp_path)},
+    )
+    assert "<title>ERROR" not in done.stdout
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = re.search(r'data-found="([^"]*)"', done.stdout).group(1).replace("&quot;", '"')
+    found = json.loads(found)
+    assert found["drawn"] == plots
+    assert found["hidden"]
+    assert found["ink"] == ("rgb(232, 232, 232)" if scheme == "dark" else "rgb(27, 27, 27)")
