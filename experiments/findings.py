@@ -199,3 +199,10 @@ def plus_minus(mean: float, low: float, high: float, sign: str = "-") -> str:
         return ""
     interval = "" if np.isnan(low) else f" ± {(high - low) / 2:.3f}"
     return f"{mean:{sign}.3f}{interval}"
+
+
+def p_in_words(p_value: float) -> str:
+    """Three digits; empty for NaN."""
+    if np.isnan(p_value):
+        return ""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

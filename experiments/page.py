@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.offline
 
-from experiments.findings import Findings, best_of_in_words, plus_minus
+from experiments.findings import Findings, best_of_in_words, p_in_words, plus_minus
 from triplet_jax import comparison
 
 # Okabe and Ito 2008: told apart by the colour-blind too, and on paper.
@@ -21,7 +21,7 @@ CURVES = {
     "loss": "Training loss",
     "active_fraction": "Active fraction: triplets whose penalty is not zero",
     "hardness": "Hardness: mean d(a, n) minus mean d(a, p) of mined triplets",
-    "embedding_spread": "Spread of the embeddings (0: collapsed)",
+    "embedding_spread": "Spread of the embeddings: root mean squared distance to their mean",
 }
 
 
@@ -75,8 +75,8 @@ def _row(row, metric):
         "difference": plus_minus(
             row["difference"], row["difference_low"], row["difference_high"], "+"
         ),
-        "p": "" if np.isnan(row["p_value"]) else f"{row['p_value']:.3g}",
-        "p_holm": "" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3g}",
+        "p": p_in_words(row["p_value"]),
+        "p_holm": p_in_words(row["p_holm"]),
         "collapsed": row["collapsed"] or "",
         "failed": row["failed"] or "",
         "seconds": "" if np.isnan(seconds) else f"{seconds:.1f}",
@@ -124,7 +124,11 @@ def _figures(findings, setting):
         if column in curves and curves[column].notna().any():
             collapsed = findings.runs[findings.runs.setting == setting]
             yield title, setting, _over_steps(curves, column, title, colours, collapsed)
-    yield "Wall time of a run", setting, _seconds(runs, colours)
+    yield (
+        "Wall time of a run, or its share of what was trained together",
+        setting,
+        _seconds(runs, colours),
+    )
 
 
 def _layout(figure, **more):
@@ -165,7 +169,9 @@ def _scores(here, runs, metric, colours):
         )
     raw = here.raw_pixels.mean()
     if not np.isnan(raw):
-        figure.add_vline(x=raw, line_dash="dot", annotation_text="raw pixels")
+        figure.add_vline(
+            x=raw, line_dash="dot", annotation_text="raw pixels", annotation_position="bottom right"
+        )
     figure.update_yaxes(autorange="reversed")
     return _layout(figure, xaxis_title=metric)
 
@@ -265,4 +271,4 @@ def _seconds(runs, colours):
                 legendgroup=arm,
                 showlegend=False,
             )
-    return _layout(figure, yaxis_title="seconds; of runs trained together, a share each")
+    return _layout(figure, yaxis_title="seconds")

@@ -5,12 +5,11 @@ python -m experiments.report --workdir=runs/schedules
 
 import pathlib
 
-import numpy as np
 import rich.console
 import rich.table
 
 from experiments import command, page
-from experiments.findings import Findings, best_of_in_words, plus_minus, read
+from experiments.findings import Findings, best_of_in_words, p_in_words, plus_minus, read
 
 
 def main() -> None:
@@ -37,19 +36,21 @@ def show(findings: Findings) -> None:
     console = rich.console.Console()
     for setting, rows in findings.summary.groupby("setting", sort=False):
         table = rich.table.Table(
-            *("arm", metric, f"minus {sweep['reference']}", "p (Holm)", "collapsed", "failed"),
+            *("arm", metric, f"minus {sweep['reference']}", "p (Holm)"),
             title=setting or None,
             caption=f"mean ± 95% over seeds; raw pixels {rows.raw_pixels.mean():.3f}",
         )
+        troubles = [name for name in ("collapsed", "failed") if rows[name].any()]
+        for name in troubles:
+            table.add_column(name)
         for row in rows.to_dict("records"):
             started = row["runs"] + row["failed"]
             table.add_row(
                 row["arm"],
                 plus_minus(row[metric], row["ci95_low"], row["ci95_high"]),
                 plus_minus(row["difference"], row["difference_low"], row["difference_high"], "+"),
-                "" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.3f}",
-                f"{row['collapsed']} of {started}" if row["collapsed"] else "",
-                f"{row['failed']} of {started}" if row["failed"] else "",
+                p_in_words(row["p_holm"]),
+                *(f"{row[name]} of {started}" if row[name] else "" for name in troubles),
             )
         console.print(table)
     for row in findings.best_of.to_dict("records"):

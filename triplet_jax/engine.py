@@ -30,7 +30,7 @@ from triplet_jax.mining import MANY, Triplets
 _TILE_DISTANCES = {"cpu": 2**19}
 _TILE_DISTANCES_ELSEWHERE = 2**25
 _TILE_PICKS = {"cpu": 2**21}
-_TILE_PAIRS = {"cpu": 2**21}
+_TILE_PAIRS = {"cpu": 2**19}
 _TILE_TRIPLETS_ELSEWHERE = 2**26
 # Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
@@ -167,7 +167,7 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     def of_width(width, carry, tile):
         of_anchor = max(width, coordinates) * len(candidates)
         # A tile's work should exceed that of adding its gradient to that of all candidates.
-        least = min(-(-candidates.shape[1] // width), _MOST_TRIPLETS // of_anchor)
+        least = min(-(-2 * candidates.shape[1] // width), _MOST_TRIPLETS // of_anchor)
         most = max(1, least, most_triplets // of_anchor)
         one = _all_pairs if all_pairs else _picks
         step = functools.partial(one, rule, width, candidates, columns, knobs)
