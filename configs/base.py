@@ -4,13 +4,14 @@ Configs are data: nothing is built here. `experiments.build` turns fields into o
 and refuses values that make no sense.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
-from triplet_jax import mining
+from triplet_jax import losses, mining
 
 
 def _hardness(order, **differences):
@@ -122,6 +123,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.mining.knobs.margin = config_dict.placeholder(float)  # easy
     config.mining.knobs.n = config_dict.placeholder(int)  # rank
     config.mining.knobs.width = config_dict.placeholder(float)  # semi_hard_band, _facenet
+    _add_knobs(config.mining.knobs, mining.MINERS)
 
     config.loss = ml_collections.ConfigDict()
     config.loss.metric = "euclidean"  # a name in distances.METRICS
@@ -134,6 +136,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.knobs.ceiling = config_dict.placeholder(float)  # selectively_contrastive
     config.loss.knobs.temperature = config_dict.placeholder(float)  # selectively_contrastive
     config.loss.knobs.weight = config_dict.placeholder(float)  # selectively_contrastive
+    _add_knobs(config.loss.knobs, losses.PENALTIES)
     config.loss.learned = ()  # knobs of the penalty that are learned, such as ("beta",)
 
     config.optimizer = ml_collections.ConfigDict()
@@ -164,6 +167,16 @@ def get_config() -> ml_collections.ConfigDict:
     # Numbers that move while training, each described by `schedule` under a name of your own.
     config.schedules = ml_collections.ConfigDict()
     return config
+
+
+def _add_knobs(knobs, table):
+    """A field for every number of a miner or penalty of yours that is not listed."""
+    for function in table.values():
+        for name, parameter in inspect.signature(function).parameters.items():
+            kind = type(parameter.default)
+            is_number = parameter.kind is parameter.KEYWORD_ONLY and kind in (int, float)
+            if is_number and name not in knobs:
+                knobs[name] = config_dict.placeholder(kind)
 
 
 def schedule(field: str, **differences) -> ml_collections.ConfigDict:

@@ -87,9 +87,14 @@ def test_a_new_miner_is_named_in_a_config_like_any_other(monkeypatch):
 
     monkeypatch.setitem(mining.MINERS, "farthest", farthest)
     made = config(mining__miner="farthest", loss__penalty="soft_margin")
+    made.lock()  # as the command line finds it
     made.mining.knobs.scale = 2.0
     check.check(made)
     assert np.isfinite(run(made))
+    moving = config(mining__miner="farthest", loss__penalty="soft_margin")
+    moving.schedules.scale = base.schedule("mining.knobs.scale", start=1.0, end=3.0)
+    check.check(moving)
+    assert float(build.moving(moving)(jnp.int32(1000), {})["mining.knobs.scale"]) == 3.0
     with pytest.raises(errors.InputError, match="Did you mean 'farthest'"):
         check.check(config(mining__miner="farthes"))
 
