@@ -144,8 +144,9 @@ def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) 
     numbers = {}
     if moved and any(field.startswith("batch.") for field in _scheduled(config)):
         steps = jnp.arange(config.train.steps)
-        every = jax.jit(jax.vmap(lambda step: moved(step, {})))(steps)
-        numbers = {field: np.asarray(values) for field, values in every.items()}
+        pace = first_pace(config)  # of other fields, which stay out
+        every = jax.jit(jax.vmap(lambda step: moved(step, pace)))(steps)
+        numbers = {f: np.asarray(x) for f, x in every.items() if f.startswith("batch.")}
     return functools.partial(_draw_at, ml_collections.FrozenConfigDict(config), index, numbers)
 
 

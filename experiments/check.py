@@ -116,6 +116,12 @@ def check(config: ml_collections.ConfigDict) -> None:
             _check_range(field, fields[field])
     _check_schedules(config)
     _check_pool(config)
+    if config.optimizer.weight_decay and config.optimizer.name != "adamw":
+        raise errors.InputError(
+            f"optimizer.weight_decay={config.optimizer.weight_decay} has no effect with"
+            f" optimizer.name={config.optimizer.name!r}: set optimizer.name='adamw', or the decay"
+            " to 0."
+        )
     if config.dataset.channels not in (1, 3):
         raise errors.InputError(
             f"dataset.channels={config.dataset.channels} must be 1 (grey) or 3 (colour)."
@@ -202,6 +208,11 @@ def _check_pace(config, own, c):
         "target": (c.target, 0 <= c.target <= 1, "from 0 to 1"),
         "rate": (c.rate, 0 < c.rate <= 1, "above 0 and at most 1"),
         "decay": (c.decay, 0 <= c.decay < 1, "at least 0 and below 1"),
+        "boundaries": (
+            c.boundaries,
+            all(0 <= x <= 1 for x in c.boundaries),
+            "shares of training, 0 to 1",
+        ),
         "levels": (c.levels, all(0 <= v <= 1 for v in c.levels), "shares of the way, 0 to 1"),
     }
     for field, (value, allowed, words) in within.items():

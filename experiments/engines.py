@@ -7,6 +7,7 @@ engine.
 """
 
 import contextlib
+import ctypes
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import runs, training, vectorised
-from triplet_jax import errors, health, logging
+from triplet_jax import checkpoint, errors, health, logging, loop
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
 
@@ -29,6 +30,8 @@ def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
         with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
             try:
                 training.train(run.config, run.folder)
+            except checkpoint.SaveError:  # nothing that is wrong with this run
+                raise
             except (errors.InputError, health.NotFiniteError) as error:
                 run.fail(str(error))
         if not run.has_ended:
@@ -39,8 +42,9 @@ def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
 def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
     """Some runs at a time, each in a process of its own."""
     waiting, running = [run for run in planned if not run.has_ended], {}
-    try:
-        while waiting or running:
+    stop = loop.Stop()
+    with stop.listening(), _ending(running):
+        while (waiting or running) and stop.signal is None:
             while waiting and len(running) < sweep.processes:
                 run = waiting.pop(0)
                 running[run.folder] = run, _start(run)
@@ -49,6 +53,8 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
                 if process.poll() is None:
                     continue
                 del running[folder]
+                if process.returncode < 0:  # killed by somebody, to go on later
+                    return
                 if process.returncode:
                     tail = (folder / "log.txt").read_text().strip().splitlines()[-1:]
                     status = f"exit status {process.returncode}"
@@ -56,11 +62,24 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
                 elif not run.has_ended:
                     return
                 show()
+
+
+@contextlib.contextmanager
+def _ending(running):
+    """Whatever happens, no process stays behind: they save and leave."""
+    try:
+        yield
     finally:
         for _, process in running.values():
-            process.send_signal(signal.SIGTERM)  # they save and leave
+            process.send_signal(signal.SIGTERM)
         for _, process in running.values():
             process.wait()
+
+
+def _end_with_parent():
+    """Linux ends this process when the one that started it is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _start(run):
@@ -76,6 +95,7 @@ def _start(run):
         ],
         stdout=(run.folder / "log.txt").open("a"),
         stderr=subprocess.STDOUT,
+        preexec_fn=_end_with_parent,
     )
 
 

@@ -124,13 +124,13 @@ def evaluate(
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
-    logging.write_json(workdir / "result.json", result)
+    # The result last, since it says that the run is done; each file whole or not at all.
+    fresh = workdir / "embeddings.new.npz"
     np.savez_compressed(
-        workdir / "embeddings.npz",
-        embeddings=everything_embedded,
-        labels=everything.labels,
-        split=everything.split,
+        fresh, embeddings=everything_embedded, labels=everything.labels, split=everything.split
     )
+    fresh.replace(workdir / "embeddings.npz")
+    logging.write_json(workdir / "result.json", result)
     show(result, workdir)
     return result
 

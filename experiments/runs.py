@@ -77,4 +77,6 @@ class Run:
     def fail(self, message: str) -> None:
         """Keeps the run with its error."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.error_file.write_text(message.rstrip() + "\n")
+        fresh = self.error_file.with_suffix(".new")
+        fresh.write_text(message.rstrip() + "\n")
+        fresh.replace(self.error_file)

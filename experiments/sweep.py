@@ -10,6 +10,7 @@ import contextlib
 import json
 import pathlib
 import re
+import sys
 import time
 
 import ml_collections
@@ -24,6 +25,8 @@ from experiments import build, check, command, engines, report, runs, vectorised
 from triplet_jax import errors, logging
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="File of a sweep.")
+METRICS = ("map_at_r", "r_precision", "precision_at_1")
+METRICS += tuple(f"recall_at_{k}" for k in (1, 2, 4, 8))
 RETRY = flags.DEFINE_bool("retry", False, "Run those again that failed.")
 
 
@@ -70,6 +73,9 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
         errors.check_known("best_of", arm, arms)
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be different, and at least one.")
+    errors.check_known("metric", sweep.metric, METRICS)
+    if not all(0 <= seed < 2**31 for seed in sweep.seeds):
+        raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be from 0 to 2^31 - 1.")
     if sweep.processes < 1:
         raise errors.InputError(f"processes={sweep.processes} must be at least 1.")
     planned = []
@@ -81,6 +87,7 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
                 planned.append(runs.Run(arm, setting, seed, config, workdir))
             with _naming(planned[-1]):
                 check.check(planned[-1].config)
+                _check_engine(sweep, planned[-1].config)
     return planned
 
 
@@ -111,14 +118,31 @@ def _config(run, differences, owner):
     return ml_collections.FrozenConfigDict(config)
 
 
+def _check_engine(sweep, config):
+    ignored = {
+        "dataset.placement": config.dataset.placement == "stream",
+        "log.tensorboard": config.log.tensorboard,
+    }
+    for field, asked in ignored.items():
+        if sweep.engine == "vectorised" and asked:
+            raise errors.InputError(
+                f"engine='vectorised' does not obey {field}={build.flat(config)[field]!r}: choose"
+                " engine='here' or 'processes'."
+            )
+
+
 def check_data(planned: list[runs.Run]) -> None:
     """Opens what every arm is to train on.
 
     Raises:
       InputError: naming the arm, and why it cannot be trained.
     """
-    first_of_arm = {(run.setting, run.arm): run for run in reversed(planned)}
-    for run in first_of_arm.values():
+    # Noise depends on the seed, and may leave a class too few examples.
+    different = {
+        (run.setting, run.arm, run.seed if run.config.dataset.label_noise else None): run
+        for run in reversed(planned)
+    }
+    for run in different.values():
         with _naming(run):
             everything = vectorised.dataset(run.config)
             build.training_split(run.config, everything)
@@ -145,7 +169,7 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     now = json.loads(sweep.to_json())
     if path.exists():
         before = json.loads(path.read_text())
-        may_change = ("seeds", "engine", "processes", "claim", "source", "best_of")
+        may_change = ("metric", "seeds", "engine", "processes", "claim", "source", "best_of")
         different = [
             name
             for name in sorted(now.keys() | before.keys())
@@ -168,7 +192,8 @@ class Board:
         self._started = time.monotonic()
         self._before = {run.folder for run in planned if run.has_ended}
         self._told = set(self._before)
-        self._console = rich.console.Console()
+        # Fixed, since an engine may send what a run prints elsewhere.
+        self._console = rich.console.Console(file=sys.stdout)
         self._live = None
 
     def __enter__(self):

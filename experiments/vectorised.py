@@ -9,7 +9,7 @@ import contextlib
 import functools
 import hashlib
 import json
-import pathlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
 
@@ -64,9 +64,10 @@ def _may_differ(name, fields):
     if fields[name] is None:  # a default, which is not a number
         return False
     owner, _, leaf = name.rpartition(".")
-    # Which examples there are depends on the noise where noisy ones are dropped.
+    # Which examples there are depends on the noise where some are dropped by their labels.
     noise = ("dataset.label_noise", "dataset.noise_seed")
-    of_noise = name in noise and not fields["dataset.drop_noisy"]
+    fixed = fields["dataset.drop_noisy"] or fields["batch.small_classes"] == "drop"
+    of_noise = name in noise and not fixed
     of_schedule = owner.startswith("schedules.") and leaf in OF_SCHEDULES
     return name in NUMBERS or owner in OWNERS or of_noise or of_schedule
 
@@ -87,12 +88,9 @@ class _Group:
     """Runs that are trained together, and what they share."""
 
     def __init__(self, members: Sequence[runs.Run]):
-        folder = _checkpoints_of(members)
-        if not folder.exists():
-            members = [run for run in members if not run.has_ended]
-            folder = _checkpoints_of(members) if members else folder
-        self._members, self._folder = members, folder
-        self.pending = [run for run in members if not run.has_ended]
+        pending = [run for run in members if not run.has_ended]
+        self._folder, self._members = _started(members, pending) or _fresh(pending)
+        self.pending = pending
 
     def train(self, stop: loop.Stop, show: Callable[[], None]) -> None:
         """Trains all members to the end and evaluates them, unless somebody asks to stop."""
@@ -103,8 +101,10 @@ class _Group:
         embed = embedding.make_embed(encoder)
         resident = self._prepare(everything)
         state, take_step = self._compile(config, encoder, everything.input_shape, resident)
-        saved = Checkpoints(self._folder)
+        saved = Checkpoints(self._folder / "checkpoints")
         kept = saved.restore_latest(_Kept(state, config).tree)
+        if kept is not None and self._retries(kept["state"], stop, show):
+            return
         best = _Kept(state, config, kept)
         with contextlib.ExitStack() as resources:
             loggers = [_Logger(run, int(best.step), resources) for run in self._members]
@@ -113,14 +113,23 @@ class _Group:
         if best.step < config.train.steps:
             return
         seconds = time.perf_counter() - started
-        for i, (run, logger) in enumerate(zip(self._members, loggers, strict=True)):
-            if run.has_ended:
-                continue
-            if logger.error:
-                run.fail(logger.error)
-            else:
+        for i, run in enumerate(self._members):
+            if not run.has_ended:
                 self._finish(run, best, i, everything, embed, seconds)
-            show()
+                show()
+
+    def _retries(self, state, stop, show):
+        """Trains runs that failed and are tried again, each apart; whether nothing else is left."""
+        for i, run in enumerate(self._members):
+            params = jax.tree.leaves(_of(state, i).params)
+            if not run.has_ended and not all(np.isfinite(x).all() for x in params):
+                if len(self._members) == 1:  # its own group failed too
+                    shutil.rmtree(self._folder)
+                again = _Group([run])
+                if again._folder == self._folder:
+                    again._folder, again._members = _fresh([run])
+                again.train(stop, show)
+        return all(run.has_ended for run in self._members) or stop.signal is not None
 
     def _prepare(self, everything):
         """Folders, and the data on the devices: inputs once, labels for every run."""
@@ -194,17 +203,21 @@ class _Group:
             telemetry = metrics.pop("telemetry", None)
             waiting.append((step, metrics))
             last = step == config.train.steps
+            logs = last or step % config.log.every == 0
+            evaluates = last or step % config.evaluate.every == 0
             measured = config.log.telemetry_every and step % config.log.telemetry_every == 0
             if measured:
                 telemetry = jax.device_get(telemetry)
                 for i, logger in enumerate(loggers):
                     logger.telemetry(step, {name: x[i] for name, x in telemetry.items()})
-            if last or step % config.log.every == 0:
+            if logs or evaluates:
+                # Checked before anything is saved.
                 numbers = jax.device_get(waiting)
                 waiting = []
                 for i, logger in enumerate(loggers):
-                    logger.metrics([(at, {n: x[i] for n, x in row.items()}) for at, row in numbers])
-            if last or step % config.evaluate.every == 0:
+                    rows = [(at, {n: x[i] for n, x in row.items()}) for at, row in numbers]
+                    logger.metrics(rows, write=logs)
+            if evaluates:
                 scores = []
                 for i, logger in enumerate(loggers):
                     found = training.validate(embed, _of(state, i), validation)
@@ -255,7 +268,9 @@ class _Kept:
         tree = self.tree | {"state": state, "scores": scores.astype(np.float32)}
         if tree["best"] is not None:
             # Without a validation split, the last is as good as any.
-            better = (scores > tree["best_scores"]) | ~np.isfinite(scores)
+            # Of equals the later one, as a run alone keeps it.
+            scores = scores.astype(np.float32)
+            better = (scores >= tree["best_scores"]) | ~np.isfinite(scores)
             now = state.replace(step=np.full(len(scores), step, np.int32))
             tree["best"] = jax.tree.map(
                 lambda new, old: np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
@@ -276,25 +291,28 @@ class _Kept:
 
 
 class _Logger:
-    """The files of one run, until it fails."""
+    """The files of one run, until it fails; nothing of a run that has ended."""
 
     def __init__(self, run: runs.Run, first_step: int, resources: contextlib.ExitStack):
-        self.error: str | None = None
-        self._files = {}
-        for name in ("metrics", "telemetry"):
+        self._run, self._files = run, {}
+        self._over = run.has_ended
+        for name in () if self._over else ("metrics", "telemetry"):
             file = logging.RowFile(run.folder / f"{name}.jsonl", last_step=first_step)
             resources.callback(file.close)
             self._files[name] = file
 
-    def metrics(self, rows: Sequence[tuple[int, dict]]) -> None:
-        """Checks all, and writes the last of them."""
+    def metrics(self, rows: Sequence[tuple[int, dict]], *, write: bool) -> None:
+        """Checks all, and writes the last of them; a run that is not finite fails at once."""
         for step, numbers in rows:
             row = {"step": step} | {name: float(x) for name, x in sorted(numbers.items())}
             try:
                 health.check_finite(row)
             except health.NotFiniteError as error:
-                self.error = self.error or str(error)
-        self._write("metrics", row)
+                if not self._over:
+                    self._run.fail(str(error))
+                self._over = True
+        if write:
+            self._write("metrics", row)
 
     def validation(self, step: int, scores: dict[str, float]) -> None:
         if scores:
@@ -308,7 +326,7 @@ class _Logger:
         )
 
     def _write(self, name, row):
-        if self.error is None:
+        if not self._over:
             self._files[name].write(row)
 
 
@@ -337,7 +355,27 @@ def _of(state, i):
     return mine.replace(step=state.step)
 
 
-def _checkpoints_of(members) -> pathlib.Path:
-    names = sorted(str(run.folder.relative_to(run.workdir)) for run in members)
+def _started(members, pending):
+    """The folder and the members of a group that was begun, and holds all that are to do."""
+    names = {_name(run): run for run in members}
+    for file in sorted(members[0].workdir.glob("groups/*/members.json")):
+        found = json.loads(file.read_text())
+        if set(found) <= set(names) and {_name(run) for run in pending} <= set(found):
+            return file.parent, [names[name] for name in found]
+    return None
+
+
+def _fresh(pending):
+    """A new group."""
+    if not pending:
+        return None, []
+    names = [_name(run) for run in pending]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-    return members[0].workdir / "groups" / digest
+    folder = pending[0].workdir / "groups" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.write_json(folder / "members.json", names)
+    return folder, list(pending)
+
+
+def _name(run):
+    return str(run.folder.relative_to(run.workdir))

@@ -185,7 +185,7 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     )
 
     def second_group_was_saved():
-        return len({path.parent for path in out.glob("groups/*/[0-9]*")}) == 2
+        return len({path.parent for path in out.glob("groups/*/checkpoints/[0-9]*")}) == 2
 
     programs.wait_until(second_group_was_saved, process)
     process.send_signal(signal.SIGKILL)
@@ -220,6 +220,11 @@ def test_a_run_that_breaks_is_kept_and_stops_no_other(tmp_path):
     assert "is not finite" in error
     again = run(path, tmp_path / "out")
     assert "0 to do" in again.stdout
+    retried = run(path, tmp_path / "out", "--retry")
+    assert retried.returncode == 0, retried.stderr
+    assert "2 to do" in retried.stdout
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("arm")
+    assert summary.failed["broken"] == 2
 
 
 # -- what is refused ---------------------------------------------------------------------
@@ -249,6 +254,9 @@ def planned(tmp_path, **fields):
         ({"best_of": ("three",)}, "best_of='three'"),
         ({"seeds": (0, 0)}, "seeds="),
         ({"seeds": ()}, "seeds="),
+        ({"metric": "map"}, "metric='map' is not known"),
+        ({"seeds": (-1, 0)}, "seeds="),
+        ({"arms": (("one", {"dataset.placement": "stream"}),)}, "does not obey dataset.placement"),
         ({"engine": "slurmm"}, "engine='slurmm' is not known"),
     ],
 )

@@ -100,14 +100,18 @@ def best_of_n(
     draws: int = 10_000,
     seed: int = 0,
 ) -> Estimate:
-    """What the best of `groups` groups of runs of one arm reaches by luck alone.
+    """What the best of `groups` groups of further runs of one arm reaches by luck alone.
 
     The best of many settings wins by selection even where none helps. Wu et al. 2021 therefore
-    compare it with the best of as many groups of standard runs. Here the groups are drawn
-    with replacement from the runs there are, so that a few runs may stand for many.
+    compare it with the best of as many groups of standard runs. Here those groups are simulated
+    from a few runs: normal, with the runs' mean m and standard deviation s, and with what n runs
+    leave unknown of both. In each draw
+
+        sigma = s sqrt((n - 1) / chi^2(n - 1)),   mu = m + sigma N(0, 1) / sqrt(n)
+        best = max of `groups` draws of  mu + sigma N(0, 1) / sqrt(size)
 
     Args:
-      values: one number a run of the arm.
+      values: one number a run of the arm, at least two.
       groups: n, how many settings the best was chosen from.
       size: how many runs each setting's mean was taken over.
       draws: how often the choice is simulated.
@@ -118,9 +122,10 @@ def best_of_n(
     """
     random = np.random.default_rng(seed)
     values = np.asarray(values, np.float64)
-    best = np.full(draws, -np.inf)
-    for _ in range(groups):
-        picked = random.integers(len(values), size=(draws, size))
-        best = np.maximum(best, values[picked].mean(axis=1))
+    count = len(values)
+    scale = values.std(ddof=1) * np.sqrt((count - 1) / random.chisquare(count - 1, draws))
+    level = values.mean() + scale * random.normal(size=draws) / np.sqrt(count)
+    highest = random.normal(size=(draws, groups)).max(axis=1)
+    best = level + scale * highest / np.sqrt(size)
     low, high = np.quantile(best, (0.025, 0.975))
-    return Estimate(float(best.mean()), float(low), float(high), groups)
+    return Estimate(float(np.mean(best)), float(low), float(high), groups)
