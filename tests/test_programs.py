@@ -9,7 +9,7 @@ import programs
 import pytest
 import sklearn.datasets
 
-from experiments import evaluate, train
+from experiments import evaluate, training
 from triplet_jax import logging, telemetry
 
 
@@ -321,4 +321,4 @@ def test_every_name_that_is_shown_is_measured(trained):
     result = json.loads((workdir / "result.json").read_text())
     shown = [pair for pair in evaluate.SHOWN.values() if "group" not in pair[0]]
     assert all(metric in result["embedding"][part] for part, metric in shown)
-    assert callable(train.train)
+    assert callable(training.train)
