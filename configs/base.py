@@ -14,7 +14,8 @@ from ml_collections import config_dict
 from triplet_jax import losses, mining
 
 
-def _hardness(order, **differences):
+def hardness(order: str, **differences) -> dict:
+    """The fields of mining whose negatives go from the middle of the anchor's to the hardest."""
     record = {"field": "mining.knobs.hardness", "order": order, "start": 0.5, "end": 1.0}
     return {"mining.miner": "quantile", "schedules.hardness": record | differences}
 
@@ -40,11 +41,10 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     },
     "soft_margin": {"mining.miner": "batch_hard", "loss.penalty": "soft_margin"},
     "squared_hinge": {"mining.miner": "semi_hard", "loss.penalty": "squared_hinge"},
-    # The negative's hardness rises from the middle of the anchor's negatives to the hardest.
-    "curriculum": _hardness("curriculum"),
-    "anti_curriculum": _hardness("anti_curriculum"),
-    "random_pacing": _hardness("random"),
-    "self_paced": _hardness("curriculum", kind="self_paced"),
+    "curriculum": hardness("curriculum"),
+    "anti_curriculum": hardness("anti_curriculum"),
+    "random_pacing": hardness("random"),
+    "self_paced": hardness("curriculum", kind="self_paced"),
 }
 
 

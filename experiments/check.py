@@ -116,6 +116,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             _check_range(field, fields[field])
     _check_schedules(config)
     _check_pool(config)
+    _check_mix(config)
     if config.optimizer.weight_decay and config.optimizer.name != "adamw":
         raise errors.InputError(
             f"optimizer.weight_decay={config.optimizer.weight_decay} has no effect with"
@@ -246,13 +247,14 @@ def _check_pool(config):
             f"batch.scores={config.batch.scores!r} is not a file: make it with python -m"
             " experiments.score."
         )
-    if config.mining.mix and not config.mining.second:
+
+
+def _check_mix(config):
+    moves = any(c.field == "mining.mix" for c in config.schedules.values())
+    if (moves or config.mining.mix) and not config.mining.second:
+        how = "is scheduled" if moves else f"is {config.mining.mix}"
         raise errors.InputError(
-            f"mining.mix={config.mining.mix}, but mining.second is empty: name the other miner."
-        )
-    if "mining.mix" in moved and not config.mining.second:
-        raise errors.InputError(
-            "mining.mix is scheduled, but mining.second is empty: name the other miner."
+            f"mining.mix {how}, but mining.second is empty: name the other miner."
         )
 
 

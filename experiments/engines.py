@@ -8,7 +8,6 @@ engine.
 
 import contextlib
 import ctypes
-import json
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import runs, training, vectorised
-from triplet_jax import checkpoint, errors, health, logging, loop
+from triplet_jax import checkpoint, errors, health, loop
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
 
@@ -84,13 +83,11 @@ def _end_with_parent():
 
 def _start(run):
     run.folder.mkdir(parents=True, exist_ok=True)
-    config = run.folder / "config.json"
-    if not config.exists():
-        logging.write_json(config, json.loads(run.config.to_json()))
+    training.remember_config(run.folder, run.config)
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "experiments.train"),
-            f"--config=configs/saved.py:{config}",
+            f"--config=configs/saved.py:{run.folder / 'config.json'}",
             f"--workdir={run.folder}",
         ],
         stdout=(run.folder / "log.txt").open("a"),

@@ -19,7 +19,7 @@ class Findings:
 
     Args:
       sweep: `sweep.json`.
-      runs: a row a run: `setting`, `arm`, `seed`, `state`, `score`, `raw_pixels`, `steps`,
+      runs: a row a run: `name`, `setting`, `arm`, `seed`, `state`, `score`, `raw_pixels`, `steps`,
         `collapsed_at`, `seconds`, `error`.
       curves: a row for each run and step with metrics: `setting`, `arm`, `seed`, `step`, and
         numbers.
@@ -86,13 +86,14 @@ def _merged(rows):
 
 def _of_run(run, rows, metric):
     found = {
+        "name": run.name,
         "setting": run.setting,
         "arm": run.arm,
         "seed": run.seed,
         "state": run.state,
         "score": np.nan,
         "raw_pixels": np.nan,
-        "steps": run.last_step,
+        "steps": int(rows[-1]["step"]) if rows else 0,
         "collapsed_at": _collapsed_at(run, rows),
         "seconds": np.nan,
         "error": run.error_file.read_text().strip() if run.state == "failed" else "",
@@ -111,7 +112,7 @@ def _collapsed_at(run, rows):
     logged = [row for row in rows if "loss" in row]
     level = build.collapsed_loss(run.config)
     for end in range(health.ROWS, len(logged) + 1):
-        if health.collapse(logged[:end], level=level):
+        if health.collapse(logged[end - health.ROWS : end], level=level):
             return logged[end - 1]["step"]
     return np.nan
 

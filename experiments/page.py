@@ -13,7 +13,6 @@ from triplet_jax import comparison
 
 # Okabe and Ito 2008: told apart by the colour-blind too, and on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C6D31")
-DASHES = ("solid", "dash", "dot")
 
 # What is drawn over the steps: the name in the metrics, and how a person calls it.
 CURVES = {
@@ -33,24 +32,25 @@ def render(findings: Findings) -> str:
     )
     settings = [name for name, _ in sweep["settings"]]
     arms = [name for name, _ in sweep["arms"]]
-    figures = [figure for name in settings for figure in _figures(findings, name)]
+    colours = {arm: COLOURS[i % len(COLOURS)] for i, arm in enumerate(arms)}
+    figures = [figure for name in settings for figure in _figures(findings, name, colours)]
     return environment.get_template("report.html").render(
         sweep=sweep,
         settings=settings,
         arms=arms,
-        colours=dict(zip(arms, _cycle(COLOURS, len(arms)), strict=True)),
+        colours=colours,
         rows=[_row(row, sweep["metric"]) for row in findings.summary.to_dict("records")],
         best_of=[best_of_in_words(row) for row in findings.best_of.to_dict("records")],
         raw={
             name: findings.summary[findings.summary.setting == name].raw_pixels.mean()
             for name in settings
         },
-        collapsed=_collapses(findings.runs),
+        collapsed=findings.runs[findings.runs.collapsed_at.notna()].to_dict("records"),
         failed=findings.runs[findings.runs.state == "failed"].to_dict("records"),
         unfinished=int((~findings.runs.state.isin(["done", "failed"])).sum()),
         differences=[(name, _fields(fields)) for name, fields in sweep["arms"]],
         of_settings=[(name, _fields(fields)) for name, fields in sweep["settings"]],
-        figures=[{"title": t, "setting": s, "spec": f.to_plotly_json()} for t, s, f in figures],
+        figures=[{"title": title, "setting": setting} for title, setting, _ in figures],
         figures_json=_for_script([json.loads(figure.to_json()) for _, _, figure in figures]),
         plotly=plotly.offline.get_plotlyjs(),
     )
@@ -59,10 +59,6 @@ def render(findings: Findings) -> str:
 def _for_script(content):
     """JSON that may stand in a script: no text in it can end the script."""
     return json.dumps(content).replace("<", "\\u003c")
-
-
-def _cycle(values, count):
-    return [values[i % len(values)] for i in range(count)]
 
 
 def _row(row, metric):
@@ -87,18 +83,11 @@ def _fields(fields):
     return [f"{name} = {value!r}" for name, value in fields.items()]
 
 
-def _collapses(runs):
-    return runs[runs.collapsed_at.notna()].to_dict("records")
-
-
-def _figures(findings, setting):
+def _figures(findings, setting, colours):
     """Title, setting and figure of every plot of one setting."""
     sweep, metric = findings.sweep, findings.sweep["metric"]
     here = findings.summary[findings.summary.setting == setting]
     runs = findings.runs[(findings.runs.setting == setting) & (findings.runs.state == "done")]
-    colours = dict(
-        zip((arm for arm, _ in sweep["arms"]), _cycle(COLOURS, len(sweep["arms"])), strict=True)
-    )
     yield (
         f"{metric} on the test split: mean, 95% interval and every seed",
         setting,

@@ -56,8 +56,7 @@ def show(findings: Findings) -> None:
     for row in findings.best_of.to_dict("records"):
         console.print(best_of_in_words(row), soft_wrap=True, highlight=False)
     for row in findings.runs[findings.runs.state == "failed"].to_dict("records"):
-        where = " ".join(filter(None, (row["setting"], row["arm"], f"seed {row['seed']}")))
-        console.print(f"failed: {where}: {row['error']}", soft_wrap=True, highlight=False)
+        console.print(f"failed: {row['name']}: {row['error']}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ float error, and leaves the same files.
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -125,10 +126,7 @@ class _Group:
             if not run.has_ended and not all(np.isfinite(x).all() for x in params):
                 if len(self._members) == 1:  # its own group failed too
                     shutil.rmtree(self._folder)
-                again = _Group([run])
-                if again._folder == self._folder:
-                    again._folder, again._members = _fresh([run])
-                again.train(stop, show)
+                _Group([run]).train(stop, show)
         return all(run.has_ended for run in self._members) or stop.signal is not None
 
     def _prepare(self, everything):
@@ -163,9 +161,8 @@ class _Group:
 
         # The number of the step is one for all, so that what happens every so many steps
         # stays a branch.
-        of_state = train_step.TrainState(
-            None, *[0] * (len(train_step.TrainState.__annotations__) - 1)
-        )
+        fields = [field.name for field in dataclasses.fields(train_step.TrainState)]
+        of_state = train_step.TrainState(**dict.fromkeys(fields, 0) | {"step": None})
         state = jax.jit(jax.vmap(first_state, out_axes=of_state))(numbers)
         lift = _one_by_one if jax.default_backend() == "cpu" else jax.vmap
         lifted = jax.pmap(
@@ -264,12 +261,10 @@ class _Kept:
         return int(self.tree["state"].step)
 
     def update(self, step, state, scores):
-        state = jax.device_get(state)
-        tree = self.tree | {"state": state, "scores": scores.astype(np.float32)}
+        state, scores = jax.device_get(state), scores.astype(np.float32)
+        tree = self.tree | {"state": state, "scores": scores}
         if tree["best"] is not None:
-            # Without a validation split, the last is as good as any.
-            # Of equals the later one, as a run alone keeps it.
-            scores = scores.astype(np.float32)
+            # Of equals the later one, as a run alone keeps it, and without scores the last.
             better = (scores >= tree["best_scores"]) | ~np.isfinite(scores)
             now = state.replace(step=np.full(len(scores), step, np.int32))
             tree["best"] = jax.tree.map(
@@ -277,7 +272,7 @@ class _Kept:
                 now,
                 jax.device_get(tree["best"]),
             )
-            tree["best_scores"] = np.where(better, scores, tree["best_scores"]).astype(np.float32)
+            tree["best_scores"] = np.where(better, scores, tree["best_scores"])
         self.tree = tree
 
     def of_run(self, i):
@@ -304,7 +299,7 @@ class _Logger:
     def metrics(self, rows: Sequence[tuple[int, dict]], *, write: bool) -> None:
         """Checks all, and writes the last of them; a run that is not finite fails at once."""
         for step, numbers in rows:
-            row = {"step": step} | {name: float(x) for name, x in sorted(numbers.items())}
+            row = logging.metrics_row(step, numbers)
             try:
                 health.check_finite(row)
             except health.NotFiniteError as error:
@@ -316,14 +311,10 @@ class _Logger:
 
     def validation(self, step: int, scores: dict[str, float]) -> None:
         if scores:
-            named = {f"validation/{name}": score for name, score in scores.items()}
-            self._write("metrics", {"step": step} | named)
+            self._write("metrics", logging.validation_row(step, scores))
 
     def telemetry(self, step: int, arrays: dict) -> None:
-        self._write(
-            "telemetry",
-            {"step": step} | {name: np.asarray(x).tolist() for name, x in sorted(arrays.items())},
-        )
+        self._write("telemetry", logging.arrays_row(step, arrays))
 
     def _write(self, name, row):
         if not self._over:

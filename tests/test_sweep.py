@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -54,24 +53,8 @@ def config_file(folder, arms=ARMS, more=""):
     return path
 
 
-def command(path, workdir, *flags):
-    return [
-        *(sys.executable, "-m", "experiments.sweep"),
-        f"--config={path}",
-        f"--workdir={workdir}",
-        *flags,
-    ]
-
-
 def run(path, workdir, *flags):
-    return subprocess.run(
-        command(path, workdir, *flags),
-        cwd=programs.ROOT,
-        env=programs.environment(),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    return programs.run("sweep", f"--config={path}", f"--workdir={workdir}", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -175,14 +158,7 @@ def test_engines_agree(vectorised, tmp_path, engine):
 def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     path, workdir, _ = vectorised
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(path, out),
-        cwd=programs.ROOT,
-        env=programs.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = programs.start("sweep", f"--config={path}", f"--workdir={out}")
 
     def second_group_was_saved():
         return len({path.parent for path in out.glob("groups/*/checkpoints/[0-9]*")}) == 2

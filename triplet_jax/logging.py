@@ -4,7 +4,8 @@ import json
 import os
 import pathlib
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 import rich.console
 import rich.progress
@@ -54,6 +55,21 @@ def read_rows(path: pathlib.Path) -> list[Row]:
             except json.JSONDecodeError:  # the end of a line that a kill cut off
                 break
     return rows
+
+
+def metrics_row(step: int, metrics: Mapping[str, Any]) -> Row:
+    """What is logged of a step's scalars."""
+    return {"step": step} | {name: float(value) for name, value in sorted(metrics.items())}
+
+
+def arrays_row(step: int, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What is logged of a step's arrays."""
+    return {"step": step} | {name: array.tolist() for name, array in sorted(arrays.items())}
+
+
+def validation_row(step: int, scores: Mapping[str, float]) -> Row:
+    """What is logged of a validation."""
+    return {"step": step} | {f"validation/{name}": score for name, score in scores.items()}
 
 
 def write_json(path: pathlib.Path, content: dict) -> None:

@@ -10,7 +10,15 @@ import jax
 
 from triplet_jax import health
 from triplet_jax.checkpoint import Checkpoints
-from triplet_jax.logging import Progress, Row, RowFile, TensorBoard
+from triplet_jax.logging import (
+    Progress,
+    Row,
+    RowFile,
+    TensorBoard,
+    arrays_row,
+    metrics_row,
+    validation_row,
+)
 from triplet_jax.train_step import TrainState
 
 
@@ -100,7 +108,7 @@ def train(
         waiting.append((step, metrics))
         step += 1
         if telemetry and step % schedule.telemetry_every == 0:
-            telemetry.write({"step": step} | _as_lists(arrays))
+            telemetry.write(arrays_row(step, jax.device_get(arrays)))
         if step == first_step + 1:
             jax.block_until_ready(metrics)
             progress.restart_clock(step)
@@ -124,7 +132,7 @@ def train(
         if evaluates:
             scores = score(state)
             if scores:
-                scored = {"step": step} | {f"validation/{k}": v for k, v in scores.items()}
+                scored = validation_row(step, scores)
                 rows.write(scored)
                 if tensorboard:
                     tensorboard.write(scored)
@@ -135,15 +143,10 @@ def train(
     return state
 
 
-def _as_lists(arrays):
-    return {name: array.tolist() for name, array in sorted(jax.device_get(arrays).items())}
-
-
 def _finite_rows(waiting: Sequence[tuple[int, Any]]) -> list[Row]:
     rows = []
     for step, metrics in jax.device_get(list(waiting)):
-        row: Row = {"step": step + 1}
-        row |= {name: float(value) for name, value in sorted(metrics.items())}
+        row = metrics_row(step + 1, metrics)
         health.check_finite(row)
         rows.append(row)
     return rows

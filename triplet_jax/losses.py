@@ -207,14 +207,12 @@ def triplet_loss(
     candidate_labels = labels if own else _as_labels("reference_labels", reference_labels)
     candidates = collectives.gather(candidates, axis_name)
     candidate_labels = collectives.gather(candidate_labels, axis_name)
-    order = jnp.argsort(candidate_labels)
+    shown = None
     if mask is not None:
         shown = collectives.gather(mask, axis_name) if own else jnp.ones(len(candidates), bool)
-        # Hidden candidates stand last, under a label that keeps the whole in order.
-        candidate_labels = jnp.where(shown, candidate_labels, np.iinfo(np.int32).max)
-        order = jnp.lexsort((~shown, candidate_labels))
+    order, sorted_labels = masks.by_label(candidate_labels, shown)
     itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
-    runs = masks.label_runs(labels, candidate_labels[order], itself)
+    runs = masks.label_runs(labels, sorted_labels, itself)
     if mask is not None:
         runs = runs.hiding(mask, jnp.sum(shown))
 

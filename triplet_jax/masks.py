@@ -40,6 +40,21 @@ class Runs(NamedTuple):
         )
 
 
+def by_label(
+    labels: Int[Array, "candidates"], shown: Bool[Array, "candidates"] | None = None
+) -> tuple[Int[Array, "candidates"], Int[Array, "candidates"]]:
+    """The order that sorts candidates by label, and the labels in it.
+
+    What is not shown stands last, under a label that keeps the whole in order.
+    """
+    if shown is None:
+        order = jnp.argsort(labels)
+    else:
+        labels = jnp.where(shown, labels, jnp.iinfo(jnp.int32).max)
+        order = jnp.lexsort((~shown, labels))
+    return order, labels[order]
+
+
 def label_runs(
     labels: Int[Array, "anchors"],
     sorted_labels: Int[Array, "candidates"],

@@ -73,10 +73,8 @@ def of_batch(
     labels = collectives.gather(labels, axis_name)
     n = len(labels)
     shown = jnp.ones(n, bool) if mask is None else collectives.gather(mask, axis_name)
-    # What is hidden stands last, under a label that keeps the whole in order.
-    labels = jnp.where(shown, labels, jnp.iinfo(jnp.int32).max)
-    order = jnp.lexsort((~shown, labels))
-    labels, embeddings, shown = labels[order], embeddings[order], shown[order]
+    order, labels = masks.by_label(labels, shown)
+    embeddings, shown = embeddings[order], shown[order]
     count = jnp.sum(shown)
     anchors = max(1, min(n, _MOST_TRIPLETS // (n * most_positives)))
     chosen = (jnp.arange(anchors) * n) // anchors

@@ -6,8 +6,9 @@
 hardest, falls from it, or is shuffled, at a short and a full budget.
 """
 
+from configs.base import hardness
 from configs.sweeps import base
-from configs.sweeps.schedules import hardness, small_digits
+from configs.sweeps.schedules import small_digits
 
 
 def get_config():

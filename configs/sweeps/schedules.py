@@ -4,14 +4,12 @@
     python -m experiments.sweep --config=configs/sweeps/schedules.py:omniglot --workdir=runs/o
 
 The three schedules move the negative's quantile of hardness along one and the same pacing, from
-the middle of the anchor's negatives to the end that `HARDEST` names: upwards, downwards, and
-shuffled.
+the middle of the anchor's negatives to the hardest: upwards, downwards, and shuffled.
 """
 
 from configs import digits, omniglot
+from configs.base import hardness
 from configs.sweeps import base
-
-HARDEST = 1.0
 
 
 def small_digits():
@@ -26,13 +24,6 @@ def small_digits():
     run.log.every = 20
     run.log.telemetry_every = 100
     return run
-
-
-def hardness(order, **differences):
-    """The fields of an arm whose negatives' hardness is scheduled."""
-    record = {"field": "mining.knobs.hardness", "start": 0.5, "end": HARDEST, "a": 0.8}
-    record |= {"order": order} | differences
-    return {"mining.miner": "quantile", "schedules.hardness": record}
 
 
 def get_config(data: str = "digits"):
