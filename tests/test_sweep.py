@@ -108,6 +108,8 @@ def test_a_sweep_ends_with_a_table_and_files(vectorised):
             for path in workdir.glob(f"runs/{row['setting']}/{row['arm']}/*/result.json")
         ]
         assert row["map_at_r"] == pytest.approx(np.mean(of_arm))
+        cells = f"| {row['arm']} | {row['map_at_r']:.3f} ± "
+        assert cells in (workdir / "summary.md").read_text()
 
 
 def test_runs_of_a_sweep_are_runs(vectorised):
