@@ -1,11 +1,13 @@
-"""Does label noise hurt batch-hard mining more than semi-hard and batch-all?
+"""Whom does label noise hurt most, and does a curriculum help?
 
     python -m experiments.sweep --config=configs/sweeps/noise.py --workdir=runs/noise
 
 Schroff et al. 2015, section 3.2, and Hermans et al. 2017 say so: the farthest positive and the
-nearest negative are the likeliest to be labelled wrongly. `oracle` leaves the wrong labels out.
+nearest negative are the likeliest to be labelled wrongly. `curriculum` takes hard negatives in
+slowly, `anti_curriculum` leaves them behind; `oracle` leaves the wrong labels out.
 """
 
+from configs.base import hardness
 from configs.sweeps import base
 from configs.sweeps.schedules import small_digits
 
@@ -23,7 +25,10 @@ def get_config():
         ("batch_all", {"mining.miner": "batch_all"}),
         ("batch_hard", {"mining.miner": "batch_hard"}),
         ("batch_hard_skip", {"mining.miner": "batch_hard_skip"}),
+        ("curriculum", hardness("curriculum")),
+        ("anti_curriculum", hardness("anti_curriculum")),
         ("oracle", {"mining.miner": "semi_hard", "dataset.drop_noisy": True}),
     )
     sweep.reference = "semi_hard"
+    sweep.best_of = ("curriculum", "anti_curriculum")
     return sweep
