@@ -6,7 +6,6 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-import sklearn.cluster
 from jaxtyping import Float, Int
 
 from triplet_jax import data, errors, evaluation
@@ -54,6 +53,8 @@ def confusable(
     Returns:
       The group of every class number up to the largest; 0 for those that do not occur.
     """
+    import sklearn.cluster  # here, as it takes longer to import than all the rest
+
     present = np.unique(labels)
     centres = np.stack([embeddings[labels == c].mean(axis=0) for c in present])
     found = np.zeros(present.max() + 1, np.int32)

@@ -3,6 +3,8 @@
 All of them take embeddings and integer labels, and say in their result what they
 counted. Nearest neighbours are exact and found tile by tile: no matrix of all distances
 ever exists.
+
+scikit-learn takes longer to import than all the rest, so what needs it imports it.
 """
 
 import functools
@@ -12,8 +14,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sklearn.cluster
-import sklearn.metrics
 from jaxtyping import Array, Float, Int
 
 from triplet_jax import distances, errors
@@ -343,6 +343,8 @@ def verification(
       accepts at most this share of different ones; `same_pairs` and `different_pairs`,
       the number used. NaN where there are no pairs of one kind.
     """
+    import sklearn.metrics
+
     labels = np.asarray(labels)
     random = np.random.default_rng(seed)
     same = _same_pairs(labels, max_pairs, random)
@@ -445,6 +447,9 @@ def clustering(
       `nmi`, the mutual information of clusters and classes over the mean of their
       entropies; `ami`, the same adjusted for chance; `clusters`.
     """
+    import sklearn.cluster
+    import sklearn.metrics
+
     clusters = len(np.unique(labels))
     x = np.asarray(embeddings, np.float64)
     # k-means++ in float64 with 3 trials a centre: in float32 scikit-learn converts all of x
