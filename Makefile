@@ -51,7 +51,7 @@ test: lint
 
 oracle: $(VENV)/oracle
 	@echo "== Testing against PyTorch Metric Learning"
-	@$(RUN) -m pytest -m oracle
+	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -m oracle
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra tensorboard \
