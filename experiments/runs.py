@@ -77,6 +77,4 @@ class Run:
     def fail(self, message: str) -> None:
         """Keeps the run with its error."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.error_file.with_suffix(".new")
-        fresh.write_text(message.rstrip() + "\n")
-        fresh.replace(self.error_file)
+        logging.write_text(self.error_file, message.rstrip() + "\n")

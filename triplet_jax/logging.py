@@ -30,9 +30,7 @@ class RowFile:
     def __init__(self, path: pathlib.Path, *, last_step: int):
         self.rows = [row for row in read_rows(path) if row["step"] <= last_step]
         # Through a second file, so that no moment loses the rows.
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(fresh, path)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file: TextIO = path.open("a")
 
     def write(self, row: Row) -> None:
@@ -72,11 +70,16 @@ def validation_row(step: int, scores: Mapping[str, float]) -> Row:
     return {"step": step} | {f"validation/{name}": score for name, score in scores.items()}
 
 
-def write_json(path: pathlib.Path, content: dict) -> None:
+def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a whole file or none."""
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(content, indent=2) + "\n")
+    fresh.write_text(text)
     os.replace(fresh, path)
+
+
+def write_json(path: pathlib.Path, content: dict) -> None:
+    """Writes a whole file or none."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 class TensorBoard:
