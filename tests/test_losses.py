@@ -697,10 +697,11 @@ def test_a_masked_batch_is_the_batch_without_the_hidden_rows(miner):
             (expected, counts), expected_slope = jax.value_and_grad(alone, has_aux=True)(x)
         else:
             expected, counts, expected_slope = 0.0, dict.fromkeys(stats, 0.0), np.zeros_like(x)
-        assert float(loss) == pytest.approx(float(expected), rel=1e-4)
-        np.testing.assert_allclose(slope, expected_slope, atol=1e-5)
+        # A hinge near zero has lost digits of the distances it is the difference of.
+        assert float(loss) == pytest.approx(float(expected), rel=2e-5)
+        np.testing.assert_allclose(slope, expected_slope, atol=1e-6)
         assert {k: float(v) for k, v in stats.items()} == pytest.approx(
-            {k: float(v) for k, v in counts.items()}, rel=1e-4
+            {k: float(v) for k, v in counts.items()}, rel=2e-5
         )
 
 
