@@ -1,15 +1,24 @@
 """Runs the programs under `experiments` as a person would, in processes of their own."""
 
+import atexit
+import functools
 import json
 import os
 import pathlib
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+
+import forks
 
 from triplet_jax import logging
 
 ROOT = pathlib.Path(__file__).parent.parent
+WARNINGS = "error::UserWarning"
+TIMEOUT = 300
 
 # Small and quick, but with every part of a run.
 TINY = {
@@ -23,48 +32,102 @@ TINY = {
 }
 
 
-def command(program, *flags, config="configs/digits.py:semi_hard", **fields):
-    """The command line of a program; `fields` are config fields, with __ for the dot."""
+def arguments(program, *flags, config="configs/digits.py:semi_hard", **fields):
+    """The arguments of a program; `fields` are config fields, with __ for the dot."""
     overrides = TINY | {name.replace("__", "."): value for name, value in fields.items()}
-    line = [sys.executable, "-m", f"experiments.{program}", *flags]
-    if program == "train":
-        line += [f"--config={config}"]
-        line += [f"--config.{name}={value}" for name, value in overrides.items()]
-    return line
+    if program != "train":
+        return [str(flag) for flag in flags]
+    of_config = [f"--config.{name}={value}" for name, value in overrides.items()]
+    return [*flags, f"--config={config}", *of_config]
 
 
 def environment(devices=1):
     """One device unless a test says otherwise, and no colour."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {
-        "XLA_FLAGS": flags,
-        "COLUMNS": "120",
-        "PYTHONWARNINGS": "error::UserWarning",
-    }
+    return os.environ | {"XLA_FLAGS": flags, "COLUMNS": "120", "PYTHONWARNINGS": WARNINGS}
 
 
-def run(program, *flags, devices=1, config="configs/digits.py:semi_hard", **fields):
-    """Runs a program to its end."""
+def run_alone(program, *flags, devices=1, **fields):
+    """Runs a program to its end by the command that a person types."""
     return subprocess.run(
-        command(program, *flags, config=config, **fields),
+        [sys.executable, "-m", f"experiments.{program}", *arguments(program, *flags, **fields)],
         cwd=ROOT,
         env=environment(devices),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=TIMEOUT,
     )
+
+
+def run(program, *flags, devices=1, **fields):
+    """Runs a program to its end, without the time of its imports: see `tests.forks`."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = Program(program, arguments(program, *flags, **fields), devices, out, err)
+        process.wait(TIMEOUT)
+        said = [file.seek(0) or file.read() for file in (out, err)]
+    return subprocess.CompletedProcess(process.name, process.returncode, *said)
 
 
 def start(program, *flags, **fields):
-    """Starts a program and leaves it running."""
-    return subprocess.Popen(
-        command(program, *flags, **fields),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    """Starts a program and leaves it running; what it says on both streams is one text."""
+    read, write = os.pipe()
+    with open(write, "w") as pipe:
+        process = Program(program, arguments(program, *flags, **fields), 1, pipe, pipe)
+    process.said = read
+    return process
+
+
+class Program:
+    """A process that `tests.forks` started, with the methods of a `subprocess.Popen`."""
+
+    def __init__(self, program, arguments, devices, out, err):
+        self.name, self.returncode = program, None
+        self.said = None  # a pipe, where it is to be read while it runs
+        self._server = _server()
+        surroundings = environment(devices)
+        self.pid = self._server.fork(f"experiments.{program}", arguments, surroundings, (out, err))
+
+    def poll(self):
+        if self.returncode is None and _readable(self._server, 0):
+            self.returncode = self._server.status()
+        return self.returncode
+
+    def wait(self, seconds):
+        if self.poll() is None and not _readable(self._server, seconds):
+            self.kill()
+            raise AssertionError(f"{self.name} was not through after {seconds} s")
+        return self.poll()
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout=TIMEOUT):
+        """What it said, once it and all that it started have let go of its streams."""
+        said, end = [], time.monotonic() + timeout
+        while not said or said[-1]:
+            if not _readable(self.said, end - time.monotonic()):
+                self.kill()
+                raise AssertionError(f"{self.name} or its workers go on after {timeout} s")
+            said.append(os.read(self.said, 1 << 16))
+        os.close(self.said)
+        self.wait(timeout)
+        return b"".join(said).decode(), None
+
+
+def _readable(file, seconds):
+    return bool(select.select([file], [], [], max(seconds, 0))[0])
+
+
+@functools.cache
+def _server():
+    """One for each process of pytest."""
+    server = forks.Server(ROOT, environment())
+    atexit.register(server.close)
+    return server
 
 
 def wait_until(condition, process, seconds=120):
@@ -72,10 +135,10 @@ def wait_until(condition, process, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
-            raise AssertionError(f"it ended too early:\n{process.stdout.read()}")
+            raise AssertionError(f"it ended too early:\n{process.communicate()[0]}")
         if time.monotonic() > end:
             process.kill()
-            raise AssertionError(f"it took too long:\n{process.stdout.read()}")
+            raise AssertionError(f"it took too long:\n{process.communicate()[0]}")
         time.sleep(0.002)
 
 

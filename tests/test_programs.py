@@ -17,7 +17,7 @@ from triplet_jax import logging, telemetry
 def trained(tmp_path_factory):
     """A short run, with eight devices and the average of the weights."""
     workdir = tmp_path_factory.mktemp("run")
-    done = programs.run(
+    done = programs.run_alone(
         "train",
         f"--workdir={workdir}",
         devices=8,
@@ -130,7 +130,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
     ],
 )
 def test_bad_flags_are_refused(flags, words):
-    refused(programs.run("train", *flags), *words)
+    refused(programs.run_alone("train", *flags), *words)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import subprocess
 
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 
 from configs import base, digits
 from configs.sweeps import base as sweeps
 from experiments import findings, page, sweep
-from tests import programs
 from triplet_jax import errors
 
 SMALL = {
