@@ -1,8 +1,8 @@
 """Runs that differ only in numbers, trained together in one compiled step.
 
-The step of a run is lifted over runs by `jax.vmap`, or, on a CPU, by `jax.lax.map`: there,
-convolutions with a kernel for each run are slow. Each run gives what it gives alone, within
-float error, and leaves the same files.
+The step of a run is lifted over runs by `jax.vmap`. On a CPU the runs take that one step in turn
+instead: convolutions with a kernel for each run are slow there, and so are those in a `lax.map`.
+Each run gives what it gives alone, within float error, and leaves the same files.
 """
 
 import contextlib
@@ -101,7 +101,7 @@ class _Group:
         encoder = build.encoder(config, everything.input_shape)
         embed = embedding.make_embed(encoder)
         resident = self._prepare(everything)
-        state, take_step = self._compile(config, encoder, everything.input_shape, resident)
+        state, start = self._compile(config, encoder, everything.input_shape, resident)
         saved = Checkpoints(self._folder / "checkpoints")
         kept = saved.restore_latest(_Kept(state, config).tree)
         if kept is not None and self._retries(kept["state"], stop, show):
@@ -109,7 +109,7 @@ class _Group:
         best = _Kept(state, config, kept)
         with contextlib.ExitStack() as resources:
             loggers = [_Logger(run, int(best.step), resources) for run in self._members]
-            self._loop(best, take_step, embed, everything, saved, loggers, stop)
+            self._loop(best, start(best.state), embed, everything, saved, loggers, stop)
         saved.wait()
         if best.step < config.train.steps:
             return
@@ -164,16 +164,8 @@ class _Group:
         fields = [field.name for field in dataclasses.fields(train_step.TrainState)]
         of_state = train_step.TrainState(**dict.fromkeys(fields, 0) | {"step": None})
         state = jax.jit(jax.vmap(first_state, out_axes=of_state))(numbers)
-        lift = _one_by_one if jax.default_backend() == "cpu" else jax.vmap
-        lifted = jax.pmap(
-            lift(of_run, in_axes=(0, of_state, (0, None, 0), None), out_axes=(of_state, 0)),
-            axis_name=collectives.DEVICES,
-            in_axes=(None, None, None, 0),
-            out_axes=(None, None),
-            donate_argnums=1,
-        )
-        numbers, device = train_step.replicate(numbers), np.arange(devices)
-        return state, lambda state: lifted(numbers, state, resident, device)
+        lift = _InTurn if jax.default_backend() == "cpu" else _AtOnce
+        return state, functools.partial(lift, of_run, of_state, numbers, resident)
 
     def _numbers(self):
         """What differs among the members, as arrays over runs. The seed always counts."""
@@ -189,13 +181,12 @@ class _Group:
             if not name.startswith("dataset.")
         }
 
-    def _loop(self, kept, take_step, embed, everything, saved, loggers, stop):
+    def _loop(self, kept, together, embed, everything, saved, loggers, stop):
         config = self._members[0].config
         validation = everything.only("validation")
-        state, step = train_step.replicate(kept.state), kept.step
-        waiting = []
+        step, waiting = kept.step, []
         while step < config.train.steps and stop.signal is None:
-            state, metrics = take_step(state)
+            metrics = together.take_step()
             step += 1
             telemetry = metrics.pop("telemetry", None)
             waiting.append((step, metrics))
@@ -217,10 +208,10 @@ class _Group:
             if evaluates:
                 scores = []
                 for i, logger in enumerate(loggers):
-                    found = training.validate(embed, _of(state, i), validation)
+                    found = training.validate(embed, together.of_run(i), validation)
                     scores.append(found.get("map_at_r", -np.inf))
                     logger.validation(step, found)
-                kept.update(step, state, np.asarray(scores))
+                kept.update(step, together.state, np.asarray(scores))
                 saved.save(step, kept.tree)
 
     def _finish(self, run, kept, i, everything, embed, seconds):
@@ -321,23 +312,77 @@ class _Logger:
             self._files[name].write(row)
 
 
-def _one_by_one(step, in_axes, out_axes):
-    """What `jax.vmap` computes, one run after the other."""
-    del out_axes
+class _AtOnce:
+    """Runs that take one step together.
 
-    def over_runs(numbers, state, resident, device):
+    Args:
+      step: `(numbers, state, resident, device) -> (state, metrics)` of one run.
+      of_state: where the axis of runs is in a state.
+      numbers: what differs among the runs, with an axis of runs.
+      resident: the data: an index and labels for every run, and the inputs of all.
+      state: where the runs stand.
+    """
+
+    def __init__(self, step, of_state, numbers, resident, state):
+        self.state = train_step.replicate(state)
+        self._step = jax.pmap(
+            jax.vmap(step, in_axes=(0, of_state, (0, None, 0), None), out_axes=(of_state, 0)),
+            axis_name=collectives.DEVICES,
+            in_axes=(None, None, None, 0),
+            out_axes=(None, None),
+            donate_argnums=1,
+        )
+        self._numbers, self._resident = train_step.replicate(numbers), resident
+        self._devices = np.arange(jax.local_device_count())
+
+    def take_step(self) -> dict:
+        """The metrics of all runs by name, each with an axis of runs."""
+        self.state, metrics = self._step(self._numbers, self.state, self._resident, self._devices)
+        return metrics
+
+    def of_run(self, i: int) -> train_step.TrainState:
+        return _of(self.state, i)
+
+
+class _InTurn:
+    """Runs that take the same compiled step one after the other; see `_AtOnce`."""
+
+    def __init__(self, step, of_state, numbers, resident, state):
+        del of_state
         index, inputs, labels = resident
-        at, rest = state.step, state.replace(step=None)
+        self._step = jax.pmap(
+            step,
+            axis_name=collectives.DEVICES,
+            in_axes=(None, None, None, 0),
+            out_axes=(None, None),
+            donate_argnums=1,
+        )
+        count = len(labels)
+        self._states = [train_step.replicate(_of(state, i)) for i in range(count)]
+        self._inputs = [
+            train_step.replicate(jax.tree.map(lambda x, i=i: x[i], (numbers, index, labels)))
+            for i in range(count)
+        ]
+        self._examples, self._devices = inputs, np.arange(jax.local_device_count())
 
-        def of_run(x):
-            numbers, state, index, labels = x
-            state, metrics = step(numbers, state.replace(step=at), (index, inputs, labels), device)
-            return state.replace(step=None), metrics
+    def take_step(self) -> dict:
+        """The metrics of all runs by name, each a list over runs."""
+        metrics = []
+        for i, (numbers, index, labels) in enumerate(self._inputs):
+            resident = (index, self._examples, labels)
+            self._states[i], of_run = self._step(numbers, self._states[i], resident, self._devices)
+            metrics.append(of_run)
+        # Telemetry is a tree of its own, and the list goes under its names.
+        return jax.tree.map(lambda *of_runs: list(of_runs), *metrics)
 
-        rest, metrics = jax.lax.map(of_run, (numbers, rest, index, labels))
-        return rest.replace(step=at + 1), metrics
+    def of_run(self, i: int) -> train_step.TrainState:
+        return self._states[i]
 
-    return over_runs
+    @property
+    def state(self) -> train_step.TrainState:
+        first, *_ = states = jax.device_get(self._states)
+        stacked = jax.tree.map(lambda *of_runs: np.stack(of_runs), *states)
+        return stacked.replace(step=first.step)
 
 
 def _of(state, i):
