@@ -7,7 +7,6 @@ engine.
 """
 
 import contextlib
-import ctypes
 import signal
 import subprocess
 import sys
@@ -75,10 +74,14 @@ def _ending(running):
             process.wait()
 
 
-def _end_with_parent():
-    """Linux ends this process when the one that started it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+# `python -m experiments.train` that Linux ends when the process that started it is killed. Not by
+# preexec_fn, which forks this process while jax has threads.
+_TRAIN = """
+import ctypes, runpy, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+"""
 
 
 def _start(run):
@@ -86,13 +89,12 @@ def _start(run):
     training.remember_config(run.folder, run.config)
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "experiments.train"),
+            *(sys.executable, "-c", _TRAIN),
             f"--config=configs/saved.py:{run.folder / 'config.json'}",
             f"--workdir={run.folder}",
         ],
         stdout=(run.folder / "log.txt").open("a"),
         stderr=subprocess.STDOUT,
-        preexec_fn=_end_with_parent,
     )
 
 

@@ -152,6 +152,7 @@ def test_engines_agree(vectorised, tmp_path, engine):
     path = config_file(tmp_path, more=more)
     done = run(path, tmp_path / "out", f"--config.engine={engine}", "--config.seeds=(0,)")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stderr
     ours, theirs = scores(tmp_path / "out"), scores(workdir)
     assert len(ours) == (3 if engine == "here" else 1)
     assert_same_runs(ours, {name: theirs[name] for name in ours}, tolerance=0.02)
