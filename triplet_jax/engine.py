@@ -9,7 +9,8 @@ of their answers:
   candidates that were picked, so it needs none of the two matrix products that the
   gradient of a full matrix of distances costs; and the picked distances are measured
   again as differences, which is accurate for near duplicates.
-* *all pairs*, `[positives, negatives]`: the gradient runs through the matrix.
+* *all pairs*, `[positives, negatives]`: the gradient runs through the matrix. The triplets of
+  a tile's distances are many more than these, and are taken a part at a time.
 """
 
 import functools
@@ -25,13 +26,18 @@ from triplet_jax import masks
 from triplet_jax.distances import Metric
 from triplet_jax.mining import MANY, Triplets
 
-# Distances and triplets of one tile. On a CPU they should stay in its cache, elsewhere there
-# should be enough work at a time.
-_TILE_DISTANCES = {"cpu": 2**19}
-_TILE_DISTANCES_ELSEWHERE = 2**25
-_TILE_PICKS = {"cpu": 2**21}
-_TILE_PAIRS = {"cpu": 2**19}
-_TILE_TRIPLETS_ELSEWHERE = 2**26
+
+class _Sizes(NamedTuple):
+    """How many there are at a time: on a CPU what stays in its cache, elsewhere enough work."""
+
+    distances: int
+    triplets: int
+
+
+_SIZES_OF_PICKS = {"cpu": _Sizes(2**19, 2**21)}
+# Each tile of distances adds its gradient to that of all candidates, which should be rare.
+_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 2**20)}
+_SIZES_ELSEWHERE = _Sizes(2**25, 2**26)
 # Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
 # Into how many groups anchors fall that share a width; each group copies the gradient once.
@@ -141,19 +147,16 @@ _with_gradient.defvjp(_keep_gradient, _scale_gradient)
 
 def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     rows = len(anchors)
-    backend = jax.default_backend()
+    widths = masks.widths(len(candidates))
+    all_pairs = _answers_all_pairs(rule.mine, widths[-1], candidates.shape)
+    sizes = _SIZES_OF_ALL_PAIRS if all_pairs else _SIZES_OF_PICKS
+    sizes = sizes.get(jax.default_backend(), _SIZES_ELSEWHERE)
     if tile_size is None:
-        most = _TILE_DISTANCES.get(backend, _TILE_DISTANCES_ELSEWHERE)
-        tile_size = max(64, most // max(1, len(candidates)))
+        tile_size = max(64, sizes.distances // max(1, len(candidates)))
     tile_size = min(tile_size, rows)
     # Neighbours in label have classes of one size, and the tile the width that these need.
     order = jnp.argsort(runs.start)
     tile = jax.tree.map(lambda x: x[order], _Tile(anchors, runs, index))
-    widths = masks.widths(len(candidates))
-    all_pairs = _answers_all_pairs(rule.mine, widths[-1], candidates.shape)
-    most_triplets = (_TILE_PAIRS if all_pairs else _TILE_PICKS).get(
-        backend, _TILE_TRIPLETS_ELSEWHERE
-    )
     # Without a matrix product there is a number for each coordinate of each pair, too.
     coordinates = candidates.shape[1] if rule.metric.blur is None else 1
     columns = candidates.T
@@ -166,11 +169,15 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
 
     def of_width(width, carry, tile):
         of_anchor = max(width, coordinates) * len(candidates)
-        # A tile's work should exceed that of adding its gradient to that of all candidates.
-        least = min(-(-2 * candidates.shape[1] // width), _MOST_TRIPLETS // of_anchor)
-        most = max(1, least, most_triplets // of_anchor)
-        one = _all_pairs if all_pairs else _picks
-        step = functools.partial(one, rule, width, candidates, columns, knobs)
+        most = max(1, sizes.triplets // of_anchor)
+        if all_pairs:
+            step = functools.partial(_all_pairs, rule, width, candidates, columns, knobs, most)
+            most = max(1, sizes.distances // (coordinates * len(candidates)))
+        else:
+            step = functools.partial(_picks, rule, width, candidates, columns, knobs)
+            # A tile's work should exceed that of adding its gradient to that of all candidates.
+            least = -(-2 * candidates.shape[1] // width)
+            most = max(most, min(least, _MOST_TRIPLETS // of_anchor))
         return _scan(step, carry, tile, min(tile_size, most))
 
     zero = jnp.zeros((), jnp.float32)
@@ -202,12 +209,12 @@ def _over_batch(axis_size, in_batched, x):
     return (_largest_of_batch(jnp.max(x, axis=0)) if in_batched[0] else x), False
 
 
-def _scan(step, carry, tile, size):
-    """`step(carry, tile)` over parts of `size` anchors; the last is filled with nobody."""
+def _scan(step, carry, tile, size, *more):
+    """`step(carry, tile, *more)` over parts of `size` anchors; the last is filled with nobody."""
     rows = len(tile.index)
     parts = -(-rows // size)
     if parts == 1:
-        return step(carry, tile)
+        return step(carry, tile, *more)
     size = -(-rows // parts)
     missing = parts * size - rows
 
@@ -217,7 +224,9 @@ def _scan(step, carry, tile, size):
 
     runs = jax.tree.map(cut, tile.runs)._replace(itself=cut(tile.runs.itself, -1))
     tiles = _Tile(cut(tile.anchors), runs, cut(tile.index))
-    carry, of_anchors = jax.lax.scan(step, carry, tiles)
+    carry, of_anchors = jax.lax.scan(
+        lambda carry, x: step(carry, *x), carry, (tiles, *map(cut, more))
+    )
     return carry, of_anchors.reshape(-1, of_anchors.shape[-1])[:rows]
 
 
@@ -261,9 +270,13 @@ class Seen(NamedTuple):
 
 def _look(metric, width, candidates, columns, tile):
     distances = _distances(metric, tile.anchors, candidates, columns, tile.runs.itself)
-    places, is_positive = masks.positive_places(tile.runs, width)
+    return _seen(distances, width, tile.runs)
+
+
+def _seen(distances, width, runs):
+    places, is_positive = masks.positive_places(runs, width)
     to_positives = jnp.take_along_axis(distances, places, axis=1, mode="clip")
-    is_negative = masks.negatives(tile.runs, columns.shape[1])
+    is_negative = masks.negatives(runs, distances.shape[1])
     return Seen(to_positives, is_positive, distances, is_negative, places)
 
 
@@ -339,22 +352,32 @@ def _mine(rule, seen, columns, index):
     return jax.vmap(one)(seen, each)
 
 
-def _all_pairs(rule, width, candidates, columns, knobs, carry, tile):
-    """Adds a tile of a miner that answers with a matrix."""
+def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
+    """Adds a tile of a miner that answers with a matrix, `most` anchors at a time."""
 
-    def value(anchors, columns, knobs):
-        seen = _look(rule.metric, width, candidates, columns, tile._replace(anchors=anchors))
-        mined = _mine(rule, seen, columns, tile.index)
+    def distances(anchors, columns):
+        return _distances(rule.metric, anchors, candidates, columns, tile.runs.itself)
 
-        def d_pn():
-            return _positives_to_negatives(rule.metric, seen.places, columns)
+    def of_part(carry, tile, distances):
+        def value(distances, columns, knobs):
+            seen = _seen(distances, width, tile.runs)
+            mined = _mine(rule, seen, columns, tile.index)
 
-        sums = _add_up(rule.penalize, mined, d_pn, knobs)
-        return sums.penalty, sums
+            def d_pn():
+                return _positives_to_negatives(rule.metric, seen.places, columns)
 
-    _, pull, sums = jax.vjp(value, tile.anchors, columns, knobs, has_aux=True)
-    of_anchors, of_candidates, of_knobs = pull(jnp.float32(1))
-    carry = jax.tree.map(jnp.add, carry, (sums, of_candidates, of_knobs))
+            sums = _add_up(rule.penalize, mined, d_pn, knobs)
+            return sums.penalty, sums
+
+        _, pull, sums = jax.vjp(value, distances, columns, knobs, has_aux=True)
+        slopes, of_columns, of_knobs = pull(jnp.float32(1))
+        carry = jax.tree.map(jnp.add, carry, (sums, of_columns, of_knobs))
+        return carry, jax.lax.stop_gradient(slopes)
+
+    matrix, pull = jax.vjp(distances, tile.anchors, columns)
+    (sums, of_columns, of_knobs), slopes = _scan(of_part, carry, tile, most, matrix)
+    of_anchors, more_of_columns = pull(slopes)
+    carry = (sums, of_columns + more_of_columns, of_knobs)
     return carry, jax.lax.stop_gradient(of_anchors)
 
 
@@ -397,7 +420,9 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
 
 def _whose(picked, distances, allowed):
     """Which candidate each picked distance belongs to, the first of equals, if to any."""
-    first = jax.vmap(_first_equal)(picked, jnp.where(allowed, distances, jnp.inf))
+    # Behind a barrier, or the mask is worked out again for every pick.
+    row = jax.lax.optimization_barrier(jnp.where(allowed, distances, jnp.inf))
+    first = jax.vmap(_first_equal)(picked, row)
     found = first < distances.shape[1]
     return jnp.where(found, first, 0), found
 
@@ -413,9 +438,11 @@ def _first_equal(picked, row):
     """Where in a row each picked distance stands first; the length of the row where nowhere."""
     n = len(row)
     if len(picked) <= MANY:
-        # A minimum of floats, which is faster than one of integers or than argmax.
-        places = jnp.where(picked[:, None] == row, jnp.arange(n, dtype=jnp.float32), n)
-        return jnp.min(places, axis=1).astype(jnp.int32)
+        # A minimum of floats, which is faster than one of integers or than argmax. With what
+        # stands before or after it in the same loop, a CPU would not take several at a time.
+        places = jax.lax.optimization_barrier(jnp.arange(n, dtype=jnp.float32))
+        first = jnp.min(jnp.where(picked[:, None] == row, places, jnp.inf), axis=1)
+        return jnp.minimum(jax.lax.optimization_barrier(first), n).astype(jnp.int32)
     ordered, places = jax.lax.sort((row, jnp.arange(n)), num_keys=2)
     at = jnp.minimum(jnp.searchsorted(ordered, picked, side="left"), n - 1)
     return jnp.where(ordered[at] == picked, places[at], n)

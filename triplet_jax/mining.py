@@ -461,12 +461,17 @@ def _nearest(distances, where):
 
 def _nearest_beyond(to_positives, to_negatives, is_negative):
     """For every positive the nearest negative farther than it, and whether there is one."""
+    # Behind a barrier, or the mask is worked out again for every positive.
+    negatives = jax.lax.optimization_barrier(jnp.where(is_negative, to_negatives, jnp.inf))
     if len(to_positives) <= MANY:
-        return _nearest(to_negatives, is_negative & (to_negatives > to_positives[:, None]))
-    ordered = jnp.sort(jnp.where(is_negative, to_negatives, jnp.inf))
-    nearest = ordered.at[jnp.searchsorted(ordered, to_positives, side="right")].get(
-        mode="fill", fill_value=jnp.inf
-    )
+        beyond = negatives > to_positives[:, None]
+        nearest = jnp.min(jnp.where(beyond, negatives, jnp.inf), axis=1)
+        nearest = jax.lax.optimization_barrier(nearest)
+    else:
+        ordered = jnp.sort(negatives)
+        nearest = ordered.at[jnp.searchsorted(ordered, to_positives, side="right")].get(
+            mode="fill", fill_value=jnp.inf
+        )
     found = nearest < jnp.inf
     return jnp.where(found, nearest, 0.0), found
 
