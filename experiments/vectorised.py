@@ -21,7 +21,6 @@ import numpy as np
 
 from experiments import build, evaluate, runs, training
 from triplet_jax import (
-    collectives,
     data,
     embedding,
     health,
@@ -153,7 +152,8 @@ class _Group:
         def first_state(numbers):
             return build.initial_state(build.with_numbers(config, numbers), encoder, shape)
 
-        def of_run(numbers, state, resident, device):
+        def of_run(state, numbers_and_data, device):
+            numbers, resident = numbers_and_data
             mine = build.with_numbers(config, numbers)
             step = build.step(mine, encoder, augment)
             take = train_step.draw_and_step(step, build.draw(mine), devices=devices)
@@ -316,7 +316,7 @@ class _AtOnce:
     """Runs that take one step together.
 
     Args:
-      step: `(numbers, state, resident, device) -> (state, metrics)` of one run.
+      step: `(state, (numbers, resident), device) -> (state, metrics)` of one run.
       of_state: where the axis of runs is in a state.
       numbers: what differs among the runs, with an axis of runs.
       resident: the data: an index and labels for every run, and the inputs of all.
@@ -325,19 +325,16 @@ class _AtOnce:
 
     def __init__(self, step, of_state, numbers, resident, state):
         self.state = train_step.replicate(state)
-        self._step = jax.pmap(
-            jax.vmap(step, in_axes=(0, of_state, (0, None, 0), None), out_axes=(of_state, 0)),
-            axis_name=collectives.DEVICES,
-            in_axes=(None, None, None, 0),
-            out_axes=(None, None),
-            donate_argnums=1,
+        axes = (of_state, (0, (0, None, 0)), None)
+        self._step = train_step.over_devices_resident(
+            jax.vmap(step, in_axes=axes, out_axes=(of_state, 0))
         )
-        self._numbers, self._resident = train_step.replicate(numbers), resident
+        self._inputs = (train_step.replicate(numbers), resident)
         self._devices = np.arange(jax.local_device_count())
 
     def take_step(self) -> dict:
         """The metrics of all runs by name, each with an axis of runs."""
-        self.state, metrics = self._step(self._numbers, self.state, self._resident, self._devices)
+        self.state, metrics = self._step(self.state, self._inputs, self._devices)
         return metrics
 
     def of_run(self, i: int) -> train_step.TrainState:
@@ -350,13 +347,7 @@ class _InTurn:
     def __init__(self, step, of_state, numbers, resident, state):
         del of_state
         index, inputs, labels = resident
-        self._step = jax.pmap(
-            step,
-            axis_name=collectives.DEVICES,
-            in_axes=(None, None, None, 0),
-            out_axes=(None, None),
-            donate_argnums=1,
-        )
+        self._step = train_step.over_devices_resident(step)
         count = len(labels)
         self._states = [train_step.replicate(_of(state, i)) for i in range(count)]
         self._inputs = [
@@ -369,8 +360,8 @@ class _InTurn:
         """The metrics of all runs by name, each a list over runs."""
         metrics = []
         for i, (numbers, index, labels) in enumerate(self._inputs):
-            resident = (index, self._examples, labels)
-            self._states[i], of_run = self._step(numbers, self._states[i], resident, self._devices)
+            inputs = (numbers, (index, self._examples, labels))
+            self._states[i], of_run = self._step(self._states[i], inputs, self._devices)
             metrics.append(of_run)
         # Telemetry is a tree of its own, and the list goes under its names.
         return jax.tree.map(lambda *of_runs: list(of_runs), *metrics)
