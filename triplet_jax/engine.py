@@ -36,7 +36,7 @@ class _Sizes(NamedTuple):
 
 _SIZES_OF_PICKS = {"cpu": _Sizes(2**19, 2**21)}
 # Each tile of distances adds its gradient to that of all candidates, which should be rare.
-_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 2**20)}
+_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 3 * 2**18)}
 _SIZES_ELSEWHERE = _Sizes(2**25, 2**26)
 # Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
@@ -215,10 +215,14 @@ def _scan(step, carry, tile, size, *more):
     parts = -(-rows // size)
     if parts == 1:
         return step(carry, tile, *more)
+    # Rather a few parts more than a copy of everything with rows that are filled up.
+    parts = next((more for more in range(parts, 2 * parts) if rows % more == 0), parts)
     size = -(-rows // parts)
     missing = parts * size - rows
 
     def cut(x, filling=0):
+        if not missing:
+            return x.reshape(-1, size, *x.shape[1:])
         x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=filling)
         return x.reshape(-1, size, *x.shape[1:])
 
@@ -269,8 +273,8 @@ class Seen(NamedTuple):
 
 
 def _look(metric, width, candidates, columns, tile):
-    distances = _distances(metric, tile.anchors, candidates, columns, tile.runs.itself)
-    return _seen(distances, width, tile.runs)
+    measured = _measured(metric, tile.anchors, candidates, columns, tile.runs.itself)
+    return _seen(_finished(metric, measured), width, tile.runs)
 
 
 def _seen(distances, width, runs):
@@ -280,16 +284,20 @@ def _seen(distances, width, runs):
     return Seen(to_positives, is_positive, distances, is_negative, places)
 
 
-def _distances(metric, anchors, candidates, columns, itself):
-    """A tile of distances, the smallest of them measured as differences."""
+def _measured(metric, anchors, candidates, columns, itself):
+    """A tile of distances not yet finished, the smallest of them measured as differences."""
     fast = metric.pairwise(anchors, columns)
     if metric.blur is None:
-        return metric.finish(fast)
+        return fast
     exact = _exact_where_near(
         metric, *jax.lax.stop_gradient((anchors, candidates, columns, fast)), itself
     )
+    return _with_slope_of(exact, fast)
+
+
+def _finished(metric, measured):
     # The barrier keeps the compiler from measuring again wherever a distance is used.
-    return jax.lax.optimization_barrier(metric.finish(_with_slope_of(exact, fast)))
+    return jax.lax.optimization_barrier(metric.finish(measured))
 
 
 @jax.custom_jvp
@@ -355,13 +363,16 @@ def _mine(rule, seen, columns, index):
 def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
     """Adds a tile of a miner that answers with a matrix, `most` anchors at a time."""
 
-    def distances(anchors, columns):
-        return _distances(rule.metric, anchors, candidates, columns, tile.runs.itself)
+    def measure(anchors, columns):
+        return _measured(rule.metric, anchors, candidates, columns, tile.runs.itself)
 
-    def of_part(carry, tile, distances):
-        def value(distances, columns, knobs):
-            seen = _seen(distances, width, tile.runs)
-            mined = _mine(rule, seen, columns, tile.index)
+    def of_part(carry, tile, measured):
+        distances, pull_measured = jax.vjp(functools.partial(_finished, rule.metric), measured)
+        seen = _seen(distances, width, tile.runs)
+
+        def value(to_positives, to_negatives, columns, knobs):
+            seen_here = seen._replace(to_positives=to_positives, to_negatives=to_negatives)
+            mined = _mine(rule, seen_here, columns, tile.index)
 
             def d_pn():
                 return _positives_to_negatives(rule.metric, seen.places, columns)
@@ -369,12 +380,16 @@ def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
             sums = _add_up(rule.penalize, mined, d_pn, knobs)
             return sums.penalty, sums
 
-        _, pull, sums = jax.vjp(value, distances, columns, knobs, has_aux=True)
-        slopes, of_columns, of_knobs = pull(jnp.float32(1))
+        inputs = (seen.to_positives, seen.to_negatives, columns, knobs)
+        _, pull, sums = jax.vjp(value, *inputs, has_aux=True)
+        of_positives, slopes, of_columns, of_knobs = pull(jnp.float32(1))
+        # Few numbers are added in place; a gradient of the cutting out would be a matrix.
+        rows = jnp.arange(len(slopes))[:, None]
+        slopes = slopes.at[rows, seen.places].add(of_positives, mode="drop")
         carry = jax.tree.map(jnp.add, carry, (sums, of_columns, of_knobs))
-        return carry, jax.lax.stop_gradient(slopes)
+        return carry, jax.lax.stop_gradient(pull_measured(slopes)[0])
 
-    matrix, pull = jax.vjp(distances, tile.anchors, columns)
+    matrix, pull = jax.vjp(measure, tile.anchors, columns)
     (sums, of_columns, of_knobs), slopes = _scan(of_part, carry, tile, most, matrix)
     of_anchors, more_of_columns = pull(slopes)
     carry = (sums, of_columns + more_of_columns, of_knobs)
@@ -460,13 +475,11 @@ def _add_up(penalize, mined, d_pn, knobs) -> Sums:
     value = jnp.where(valid, value, 0.0)
     active = value != 0
 
-    def of_rows(x):
-        return jnp.sum(x.astype(jnp.float32), axis=-1)
-
     def total(x):
-        return jnp.sum(of_rows(x))
+        return jnp.sum(jnp.sum(x.astype(jnp.float32), axis=-1))
 
-    valid_of_rows = of_rows(valid)
+    number = valid.astype(jnp.float32)
+    valid_of_rows = jnp.sum(number, axis=-1)
     counted = {"valid": jnp.sum(valid_of_rows), "active": total(active)}
     if mined.d_ap.shape[-1] == 1:
         sum_d_ap = jnp.sum(jnp.where(valid_of_rows > 0, valid_of_rows * mined.d_ap[..., 0], 0.0))
@@ -482,10 +495,17 @@ def _add_up(penalize, mined, d_pn, knobs) -> Sums:
             "active_weight": total(jnp.where(active, weight, 0.0)),
         }
         penalty = total(weight * value)
+    if len(shape) == 3 and mined.d_an.shape[1] == 1:
+        # A product, which on a CPU is faster than a sum. Where there is no triplet it may be inf.
+        d_an = jnp.where(jnp.isfinite(mined.d_an[:, 0]), mined.d_an[:, 0], 0.0)
+        highest = jax.lax.Precision.HIGHEST
+        sum_d_an = jnp.sum(jnp.einsum("apn,an->ap", number, d_an, precision=highest))
+    else:
+        sum_d_an = total(jnp.where(valid, mined.d_an, 0.0))
     return Sums(
         penalty=penalty,
         d_ap=sum_d_ap,
-        d_an=total(jnp.where(valid, mined.d_an, 0.0)),
+        d_an=sum_d_an,
         **counted,
         **weights,
     )
