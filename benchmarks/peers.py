@@ -77,7 +77,7 @@ def _sentence_transformers(name: str, method: str):
     """A loss of theirs on embeddings, without the model that it usually holds."""
 
     def make():
-        from sentence_transformers import losses
+        from sentence_transformers.sentence_transformer import losses
 
         loss = getattr(losses, name)(model=None, margin=MARGIN)
         return lambda x, labels: getattr(loss, method)(labels, x)
