@@ -6,7 +6,8 @@
 The same architecture, batch, optimizer and float32 in both: conv4 on 32 x 4 images of 28 x 28 x 1
 and resnet18 on 16 x 4 images of 64 x 64 x 3. Ours is the step that `experiments.train` builds, with
 the semi_hard miner; theirs has TripletMarginMiner("semihard") and TripletMarginLoss, in torch's
-own memory format and in channels last. Each runs in a process of its own, in rounds.
+own memory format and in channels last. Ours is also measured with telemetry at every step, which
+runs by default at every 50th. Each runs in a process of its own, in rounds.
 """
 
 import functools
@@ -19,7 +20,8 @@ import numpy as np
 from benchmarks import common
 
 WIDTH, DIM, MARGIN, LEARNING_RATE = 64, 64, 0.2, 1e-3
-LIBRARIES = ("ours", "torch", "torch, channels last")
+TELEMETRY = "ours, telemetry at every step"
+LIBRARIES = ("ours", TELEMETRY, "torch", "torch, channels last")
 
 
 class Setting(NamedTuple):
@@ -40,7 +42,7 @@ def batch(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     return inputs, np.repeat(np.arange(setting.classes), setting.per_class)
 
 
-def ours(model: str) -> tuple[Callable[[], float], int]:
+def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int]:
     """A function that takes a step and gives its loss, and how many weights there are."""
     import jax
 
@@ -54,6 +56,7 @@ def ours(model: str) -> tuple[Callable[[], float], int]:
     config.model.update(name=model, width=WIDTH, dim=DIM)
     config.loss.margin = MARGIN
     config.optimizer.update(learning_rate=LEARNING_RATE, decay="constant")
+    config.log.telemetry_every = telemetry_every
     encoder = build.encoder(config, setting.shape)
     state = train_step.replicate(build.initial_state(config, encoder, setting.shape))
     lifted = train_step.over_devices(
@@ -65,6 +68,7 @@ def ours(model: str) -> tuple[Callable[[], float], int]:
             augment=None,
             average_decay=0.0,
             learning_rate=build.learning_rate(config),
+            telemetry=build.telemetry(config),
             key=build.keys(config)[1],
             axis_name=collectives.DEVICES,
         )
@@ -159,8 +163,8 @@ def _conv(before, after, size, stride=1):
 
 def measure(model: str, library: str) -> dict[str, Any]:
     """One library in this process: seconds of each step, after one to warm up."""
-    if library == "ours":
-        step, weights = ours(model)
+    if library.startswith("ours"):
+        step, weights = ours(model, telemetry_every=int(library == TELEMETRY))
     else:
         step, weights = torchs(model, channels_last="last" in library)
     step()
@@ -202,7 +206,8 @@ def tables(found: dict[str, Any]) -> str:
             rows.append((model, "", library, record["note"], "", ""))
             continue
         seconds, own = record["median"], by_case[model, "ours"].get("median")
-        faster = common.ratio(seconds / own) if own and library != "ours" else ""
+        peer = not library.startswith("ours")
+        faster = common.ratio(seconds / own) if own and peer else ""
         speed = f"{MODELS[model].images / seconds:,.0f}"
         weights = f"{record['weights']:,}"
         rows.append((model, weights, library, f"{1e3 * seconds:.1f}", speed, faster))
