@@ -15,7 +15,8 @@ import numpy as np
 from absl import flags
 
 from experiments import build, command, evaluate
-from triplet_jax import analysis, errors
+from triplet_jax import errors
+from triplet_jax.analysis import plots, projection
 
 OUTPUT = flags.DEFINE_string("output", None, "The .png file to write.")
 
@@ -40,7 +41,7 @@ def main() -> None:
         (f"embedding, {config.mining.miner}", "embedding", embedded),
     )
     for side, (title, key, vectors) in zip(axes, sides, strict=True):
-        analysis.draw_map(side, vectors, test.labels, class_names=test.class_names)
+        plots.embedding_map(side, projection.tsne(vectors), test.labels, test.class_names)
         score = result[key]["retrieval"]["map_at_r"]
         side.set_title(f"{title}: MAP@R {score:.3f}")
     figure.savefig(output, dpi=130)

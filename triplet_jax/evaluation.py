@@ -10,6 +10,7 @@ scikit-learn takes longer to import than all the rest, so what needs it imports 
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -162,6 +163,41 @@ def retrieval(
     Raises:
       InputError: the metric is not known, or references come without labels.
     """
+    of_query, positives = _of_queries(
+        embeddings, labels, references, reference_labels, metric, tuple(ks)
+    )
+    counted = positives > 0
+    counts = {
+        "queries": int(counted.sum()),
+        "queries_without_positives": int((~counted).sum()),
+    }
+    if not counted.any():
+        return dict.fromkeys(of_query, math.nan) | counts
+    means = {name: float(of_query[name][counted].mean(dtype=np.float64)) for name in of_query}
+    return means | counts
+
+
+def retrieval_of_queries(
+    embeddings: Float[np.ndarray, "queries dim"],
+    labels: Int[np.ndarray, "queries"],
+    *,
+    references: Float[np.ndarray, "references dim"] | None = None,
+    reference_labels: Int[np.ndarray, "references"] | None = None,
+    metric: str = "euclidean",
+    ks: Sequence[int] = (1, 2, 4, 8),
+) -> dict[str, Float[np.ndarray, "queries"]]:
+    """What `retrieval` takes the mean of: each number for every query, NaN without positives.
+
+    Arguments and errors are those of `retrieval`.
+    """
+    of_query, positives = _of_queries(
+        embeddings, labels, references, reference_labels, metric, tuple(ks)
+    )
+    return {name: np.where(positives > 0, x, np.nan) for name, x in of_query.items()}
+
+
+def _of_queries(embeddings, labels, references, reference_labels, metric, ks):
+    """The metrics of every query, and how many positives it has."""
     errors.check_known("metric", metric, distances.METRICS)
     if (references is None) != (reference_labels is None):
         raise errors.InputError("references and reference_labels are given together or not at all.")
@@ -173,14 +209,9 @@ def retrieval(
     available = len(among)
     if references is None:
         positives, available = positives - 1, available - 1
-    counted = positives > 0
     names = ["precision_at_1", *(f"recall_at_{k}" for k in ks), "r_precision", "map_at_r"]
-    counts = {
-        "queries": int(counted.sum()),
-        "queries_without_positives": int((~counted).sum()),
-    }
-    if not counted.any():
-        return dict.fromkeys(names, math.nan) | counts
+    if not (positives > 0).any():
+        return dict.fromkeys(names, np.zeros(len(labels))), positives
     of_query = _retrieval(
         jnp.asarray(embeddings, jnp.float32),
         jnp.asarray(embeddings if references is None else references, jnp.float32),
@@ -190,12 +221,9 @@ def retrieval(
         neighbours=int(min(max(positives.max(), *ks), available)),
         metric=metric,
         exclude_self=references is None,
-        ks=tuple(ks),
+        ks=ks,
     )
-    means = {
-        name: float(np.asarray(of_query[name])[counted].mean(dtype=np.float64)) for name in names
-    }
-    return means | counts
+    return {name: np.asarray(of_query[name]) for name in names}, positives
 
 
 @functools.partial(jax.jit, static_argnames=("neighbours", "metric", "exclude_self", "ks"))
@@ -343,30 +371,79 @@ def verification(
       accepts at most this share of different ones; `same_pairs` and `different_pairs`,
       the number used. NaN where there are no pairs of one kind.
     """
-    import sklearn.metrics
-
-    labels = np.asarray(labels)
-    random = np.random.default_rng(seed)
-    same = _same_pairs(labels, max_pairs, random)
-    different = _different_pairs(labels, max_pairs, random)
+    same, different = pair_distances(embeddings, labels, max_pairs=max_pairs, seed=seed)
     names = ["roc_auc", "eer", *(_tar_name(rate) for rate in false_accept_rates)]
     counts = {"same_pairs": len(same), "different_pairs": len(different)}
     if not len(same) or not len(different):
         return dict.fromkeys(names, math.nan) | counts
-    x = np.asarray(embeddings, np.float32)
-    distance = np.concatenate([_pair_distances(x, same), _pair_distances(x, different)])
+    curve = roc(same, different)
+    area = np.trapezoid(curve.true_accepts, curve.false_accepts)
+    result = {"roc_auc": float(area), "eer": _equal_error(curve)}
+    for rate in false_accept_rates:
+        result[_tar_name(rate)] = curve.at(rate).true_accepts
+    return result | counts
+
+
+class Accepted(NamedTuple):
+    """What is accepted up to a threshold on the distance, the threshold included."""
+
+    threshold: float
+    false_accepts: float
+    """FAR, the share of different pairs."""
+    true_accepts: float
+    """TAR, the share of same pairs."""
+
+
+class Curve(NamedTuple):
+    """`Accepted` at every threshold, rising; the first, below all distances, accepts nothing."""
+
+    thresholds: Float[np.ndarray, "thresholds"]
+    false_accepts: Float[np.ndarray, "thresholds"]
+    true_accepts: Float[np.ndarray, "thresholds"]
+
+    def at(self, false_accept_rate: float) -> Accepted:
+        """The largest threshold that accepts at most this share of different pairs."""
+        last = np.searchsorted(self.false_accepts, false_accept_rate, side="right") - 1
+        return Accepted(*(float(x[last]) for x in self))
+
+
+def roc(same: Float[np.ndarray, "same"], different: Float[np.ndarray, "different"]) -> Curve:
+    """What every threshold on the distance accepts.
+
+    Args:
+      same: distances of pairs of one class, at least one.
+      different: distances of pairs of two classes, at least one.
+    """
+    import sklearn.metrics
+
+    distance = np.concatenate([same, different])
     is_same = np.arange(len(distance)) < len(same)
-    accepted_different, accepted_same, _ = sklearn.metrics.roc_curve(
+    false_accepts, true_accepts, score = sklearn.metrics.roc_curve(
         is_same, -distance, drop_intermediate=False
     )
-    result = {
-        "roc_auc": float(sklearn.metrics.auc(accepted_different, accepted_same)),
-        "eer": _equal_error(accepted_different, 1 - accepted_same),
-    }
-    for rate in false_accept_rates:
-        last = np.searchsorted(accepted_different, rate, side="right") - 1
-        result[_tar_name(rate)] = float(accepted_same[last])
-    return result | counts
+    return Curve(-score, false_accepts, true_accepts)
+
+
+def pair_distances(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    max_pairs: int = 1_000_000,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "same"], Float[np.ndarray, "different"]]:
+    """Euclidean distances of pairs of one class, and of pairs of two.
+
+    Args:
+      embeddings: the examples.
+      labels: their classes.
+      max_pairs: of each kind; where there are more, this many are drawn without replacement.
+      seed: of the draw.
+    """
+    labels, x = np.asarray(labels), np.asarray(embeddings, np.float32)
+    random = np.random.default_rng(seed)
+    same = _same_pairs(labels, max_pairs, random)
+    different = _different_pairs(labels, max_pairs, random)
+    return _pair_distances(x, same), _pair_distances(x, different)
 
 
 def _tar_name(rate):
@@ -374,8 +451,9 @@ def _tar_name(rate):
     return f"tar_at_far_{mantissa}e{int(exponent)}"
 
 
-def _equal_error(false_accept, false_reject):
+def _equal_error(curve):
     """Where the two curves cross, between the two thresholds around the crossing."""
+    false_accept, false_reject = curve.false_accepts, 1 - curve.true_accepts
     after = int(np.argmax(false_accept >= false_reject))
     before = max(after - 1, 0)
     gap = false_reject[before] - false_accept[before]

@@ -1,0 +1,158 @@
+"""Labels that look wrong: what the neighbours say, and what mining keeps picking.
+
+A wrong label makes its example the farthest positive and the nearest negative of others,
+again and again; and its neighbours are of another class.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from triplet_jax import distances, errors, evaluation
+
+
+def disagreement(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    neighbours: int = 10,
+) -> Float[np.ndarray, "examples"]:
+    """The share of each example's nearest others that have another label.
+
+    Raises:
+      InputError: there are not that many others.
+    """
+    _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
+    labels = np.asarray(labels)
+    return np.mean(labels[position] != labels[:, None], axis=1)
+
+
+def picked_as_hardest(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    classes: int = 8,
+    per_class: int = 8,
+    batches: int = 500,
+    seed: int = 0,
+) -> Float[np.ndarray, "examples"]:
+    """How often batch-hard picks an example, in each batch that it is drawn into.
+
+    Batches of P classes and K examples each are drawn as in training, and mined with these
+    embeddings. Every anchor picks its farthest positive and its nearest negative, so that the
+    mean over examples is 2. 0 for one that was never drawn.
+
+    Args:
+      embeddings: the examples.
+      labels: as training was given them.
+      classes: P, at most as many as have K examples.
+      per_class: K, at least 2.
+      batches: how many.
+      seed: of the draws.
+
+    Raises:
+      InputError: there are not two classes with `per_class` examples, or `per_class` is below 2.
+    """
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    members = [m for m in members if len(m) >= per_class]
+    if len(members) < 2 or per_class < 2:
+        raise errors.InputError(
+            f"per_class={per_class} must be at least 2, and two classes must have as many"
+            f" examples; {len(members)} have."
+        )
+    random = np.random.default_rng(seed)
+    classes = min(classes, len(members))
+    drawn = np.stack(
+        [
+            np.concatenate(
+                [
+                    random.choice(members[c], per_class, replace=False)
+                    for c in random.choice(len(members), classes, replace=False)
+                ]
+            )
+            for _ in range(batches)
+        ]
+    )
+    counts = np.asarray(_picks_of_batches(jnp.asarray(embeddings), jnp.asarray(drawn), per_class))
+    total = np.bincount(drawn.reshape(-1), counts.reshape(-1), minlength=len(labels))
+    times = np.bincount(drawn.reshape(-1), minlength=len(labels))
+    return total / np.maximum(times, 1)
+
+
+@jax.jit(static_argnames="per_class")
+def _picks_of_batches(embeddings, drawn, per_class):
+    """Of each place of each batch, how many anchors pick it."""
+
+    def of_batch(positions):
+        n = len(positions)
+        x = embeddings[positions]
+        d = distances.pairwise(x, x)
+        of_class = jnp.arange(n) // per_class
+        same = of_class[:, None] == of_class
+        itself = jnp.eye(n, dtype=bool)
+        farthest = jnp.argmax(jnp.where(same & ~itself, d, -jnp.inf), axis=1)
+        nearest = jnp.argmin(jnp.where(same, jnp.inf, d), axis=1)
+        return jnp.zeros(n).at[farthest].add(1.0).at[nearest].add(1.0)
+
+    return jax.lax.map(of_batch, drawn)
+
+
+def rank(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    neighbours: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """All examples, the most suspect first.
+
+    Args:
+      embeddings: the examples that a run was trained on.
+      labels: as it was given them.
+      neighbours: that are asked.
+      seed: of the batches.
+
+    Returns:
+      A row for each example, with its position as index: `label`; `instead`, the label that most
+      of its neighbours have; `disagreement` and `picked`, as the functions say; and `suspicion`,
+      the mean of the two as ranks in [0, 1], by which rows are sorted. Batches for `picked` have
+      eight examples a class, or as many as the median class has.
+
+    Raises:
+      InputError: see the two functions.
+    """
+    labels = np.asarray(labels)
+    _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
+    votes = labels[position]
+    differ = np.mean(votes != labels[:, None], axis=1)
+    _, counts = np.unique(labels, return_counts=True)
+    per_class = int(min(8, np.median(counts)))
+    picked = picked_as_hardest(embeddings, labels, per_class=per_class, seed=seed)
+    table = pd.DataFrame(
+        {"label": labels, "instead": _most_common(votes), "disagreement": differ, "picked": picked},
+        index=pd.RangeIndex(len(labels), name="example"),
+    )
+    ranks = table[["disagreement", "picked"]].rank(pct=True)
+    table["suspicion"] = ranks.mean(axis=1)
+    return table.sort_values("suspicion", ascending=False, kind="stable")
+
+
+def average_precision(table: pd.DataFrame, wrong: np.ndarray, *, by: str = "suspicion") -> float:
+    """How well a column of `rank` finds planted errors: 1 if all of them come first.
+
+    Args:
+      table: from `rank`.
+      wrong: of every example, whether its label is wrong.
+      by: the column.
+    """
+    import sklearn.metrics
+
+    return float(sklearn.metrics.average_precision_score(wrong[table.index], table[by]))
+
+
+def _most_common(votes):
+    """Of each row; of equally common ones the nearest neighbour's comes first."""
+    same = votes[:, :, None] == votes[:, None, :]
+    return votes[np.arange(len(votes)), same.sum(axis=2).argmax(axis=1)]
