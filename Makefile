@@ -56,8 +56,8 @@ oracle: $(VENV)/oracle
 	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -m oracle
 
 lock:
-	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra tensorboard \
-		--constraint constraints.txt --output-file requirements.lock
+	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search \
+		--extra tensorboard --constraint constraints.txt --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -3,8 +3,12 @@
 python -m experiments.embed --workdir=runs/mine --images=FOLDER --output=mine.npz
 """
 
+import dataclasses
+import hashlib
 import pathlib
+from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -27,8 +31,7 @@ def main() -> None:
     files = images.keep_images(images.files_in(folder), BAD_IMAGES.value)
     if not files:
         raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
-    embed = make_image_embedder(workdir.absolute())
-    embeddings = embed([str(file) for file in files])
+    embeddings = load_embedder(workdir.absolute())(files)
     np.savez_compressed(
         output,
         embeddings=embeddings,
@@ -39,8 +42,35 @@ def main() -> None:
     print(f"{len(files)} embeddings of {embeddings.shape[1]} values written to {output}")
 
 
-def make_image_embedder(workdir: pathlib.Path):
-    """A function from image files to embeddings, with the best checkpoint of a run.
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """A function from image files to embeddings, with a run's encoder.
+
+    Args:
+      embed: from `embedding.make_embed`.
+      variables: of the encoder, on every device.
+      form: what images are brought to.
+    """
+
+    embed: Callable
+    variables: dict
+    form: images.ImageForm
+
+    def __call__(self, files: Sequence[pathlib.Path]) -> np.ndarray:
+        paths = [str(file) for file in files]
+        return self.embed(self.variables, images.Images(paths, self.form))
+
+    @property
+    def mark(self) -> str:
+        """Tells encoders apart: another one makes other embeddings."""
+        digest = hashlib.sha256(repr(self.form).encode())
+        for leaf in jax.tree.leaves(self.variables):
+            digest.update(np.ascontiguousarray(leaf))
+        return digest.hexdigest()[:16]
+
+
+def load_embedder(workdir: pathlib.Path) -> Embedder:
+    """With the checkpoint that the run is judged by.
 
     Raises:
       InputError: there is no run, or it was not trained on images.
@@ -50,10 +80,9 @@ def make_image_embedder(workdir: pathlib.Path):
     encoder, state, checkpoints = evaluate.load_run(
         config, workdir, (form.size, form.size, form.channels)
     )
-    _, best = checkpoints.restore_best(state)
-    variables = train_step.replicate(best.variables)
+    _, chosen = evaluate.restore(config, checkpoints, state)
     embed = embedding.make_embed(encoder, batch=64)
-    return lambda files: embed(variables, images.Images(files, form))
+    return Embedder(embed, train_step.replicate(chosen.variables), form)
 
 
 def image_form(config) -> images.ImageForm:

@@ -77,6 +77,15 @@ def load_run(
     return encoder, state, Checkpoints(workdir / "checkpoints", read_only=True)
 
 
+def restore(
+    config: ml_collections.FrozenConfigDict, checkpoints: Checkpoints, state: train_step.TrainState
+) -> tuple[int, train_step.TrainState]:
+    """The step and the state that a run is judged by, as `evaluate.checkpoint` says."""
+    if config.evaluate.checkpoint == "best":
+        return checkpoints.restore_best(state)
+    return checkpoints.restore_last(state)
+
+
 def evaluate(
     config: ml_collections.FrozenConfigDict,
     workdir: pathlib.Path,
@@ -101,8 +110,7 @@ def evaluate(
       What result.json holds.
     """
     started = time.perf_counter()
-    by_score = config.evaluate.checkpoint == "best"
-    step, best = checkpoints.restore_best(state) if by_score else checkpoints.restore_last(state)
+    step, best = restore(config, checkpoints, state)
     everything_embedded = embed(train_step.replicate(best.variables), everything.inputs)
     test = everything.split == "test"
     if not test.any():

@@ -1,52 +1,159 @@
-"""Finds the images that are nearest to one image.
+"""Finds the images of a folder that are nearest to one image.
 
-python -m experiments.search --workdir=runs/mine --gallery=mine.npz --query=IMAGE
+python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=IMAGE
+
+The embeddings of the folder are kept beside the run: the next search embeds only files that are
+new or have changed, and forgets those that are gone.
 """
 
+import hashlib
 import pathlib
 
-import numpy as np
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
 import rich.console
 import rich.table
 from absl import flags
 
 from experiments import command, embed
-from triplet_jax import data, errors, evaluation, images
+from triplet_jax import errors, evaluation, gallery, images
+from triplet_jax.analysis import plots, run
 
-GALLERY = flags.DEFINE_string("gallery", None, "The .npz file that experiments.embed wrote.")
+GALLERY = flags.DEFINE_string("gallery", None, "Folder of images, with or without class folders.")
 QUERY = flags.DEFINE_string("query", None, "The image to look for.")
 NEIGHBOURS = flags.DEFINE_integer("neighbours", 5, "How many to show.")
+RATE = flags.DEFINE_float(
+    "false_accept_rate", 0.01, "Of two classes, the share of pairs that may pass as the same."
+)
+APPROXIMATE = flags.DEFINE_bool("approximate", False, "Search by an index; says its recall.")
+PARQUET = flags.DEFINE_string("parquet", None, "Also write all embeddings to this .parquet file.")
+SHEET = flags.DEFINE_string("sheet", None, "The picture; default search.png in the workdir.")
+
+# Files that are embedded before they are written; a killed search loses no more.
+_AT_A_TIME = 1024
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    gallery = read_gallery(command.required(GALLERY, "a file that experiments.embed wrote"))
+    folder = pathlib.Path(command.required(GALLERY, "a folder of images"))
     query = pathlib.Path(command.required(QUERY, "the image to look for"))
-    images.keep_images([query], "refuse")
+    if not folder.is_dir():
+        raise errors.InputError(f"--gallery={folder} is not a folder of images.")
+    if not query.is_file():
+        raise errors.InputError(f"--query={query} is no file.")
     if NEIGHBOURS.value < 1:
         raise errors.InputError(f"--neighbours={NEIGHBOURS.value} must be at least 1.")
-    embedding = embed.make_image_embedder(workdir.absolute())([str(query)])
-    if embedding.shape[1] != gallery["embeddings"].shape[1]:
-        raise errors.InputError(
-            f"--gallery={GALLERY.value} holds embeddings of {gallery['embeddings'].shape[1]}"
-            f" values, but this run makes {embedding.shape[1]}: embed the gallery with this run."
-        )
-    neighbours = min(NEIGHBOURS.value, len(gallery["paths"]))
-    found, position = evaluation.nearest(embedding, gallery["embeddings"], neighbours=neighbours)
-    table = rich.table.Table("", "distance", "folder", "image", title=f"nearest to {query}")
-    for rank, (distance, i) in enumerate(zip(found[0], position[0], strict=True), start=1):
-        table.add_row(str(rank), f"{distance:.3f}", gallery["labels"][i], gallery["paths"][i])
-    rich.console.Console().print(table)
+    images.keep_images([query], "refuse")
+    files = {str(file): file for file in images.files_in(folder.absolute())}
+    if not files:
+        raise errors.InputError(f"--gallery={folder} holds no files.")
+    embedder = embed.load_embedder(workdir.absolute())
+    embedding = embedder([query])
+    found = gallery.Gallery(place_of(workdir, folder), dim=embedding.shape[1])
+    follow(found, files, folder.absolute(), embedder)
+    if not len(found):
+        raise errors.InputError(f"--gallery={folder} holds no JPEG or PNG images.")
+    if APPROXIMATE.value:
+        found.build_index()
+        recall = found.recall(NEIGHBOURS.value)
+        print(f"approximate: finds {recall:.1%} of the {NEIGHBOURS.value} nearest")
+    if PARQUET.value:
+        found.write_parquet(pathlib.Path(PARQUET.value))
+        print(f"{len(found):,} embeddings written to {PARQUET.value}")
+    (nearest,) = found.nearest(embedding, NEIGHBOURS.value, approximate=APPROXIMATE.value)
+    show(query, nearest, calibrate(workdir))
+    sheet = pathlib.Path(SHEET.value or workdir / "search.png")
+    draw(query, nearest, sheet)
+    print(f"written to {sheet}")
 
 
-def read_gallery(path: str) -> dict[str, np.ndarray]:
-    """The arrays that `experiments.embed` wrote.
+def place_of(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Where the gallery of a folder is kept; folders are told apart by their whole paths."""
+    mark = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
+    return workdir.absolute() / "galleries" / f"{folder.absolute().name}-{mark}"
 
-    Raises:
-      InputError: the file cannot be read as one of those.
+
+def follow(found: gallery.Gallery, files, folder: pathlib.Path, embedder) -> None:
+    """Brings a gallery to what the folder holds now, and prints what changed.
+
+    Args:
+      found: the gallery.
+      files: by path, all that the folder holds.
+      folder: the folder.
+      embedder: from `embed.load_embedder`.
     """
-    names = ("embeddings", "paths", "labels")
-    return dict(zip(names, data.read_arrays(path, names, field="--gallery"), strict=True))
+    encoder = embedder.mark
+    marks = {path: f"{_version(file)}-{encoder}" for path, file in files.items()}
+    put, gone = gallery.changes(found.marks, marks)
+    found.remove(gone)
+    good = images.keep_images([files[path] for path in put], embed.BAD_IMAGES.value)
+    for start in range(0, len(good), _AT_A_TIME):
+        some = good[start : start + _AT_A_TIME]
+        paths = [str(file) for file in some]
+        labels = [_label(file, folder) for file in some]
+        found.put(paths, labels, [marks[path] for path in paths], embedder(some))
+        if len(good) > _AT_A_TIME:
+            print(f"embedded {start + len(some):,} of {len(good):,}", flush=True)
+    if good or gone:
+        print(f"gallery: {len(good):,} images embedded, {len(gone):,} removed, {len(found):,} now")
+
+
+def _version(file):
+    status = file.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _label(file, folder):
+    return "" if file.parent == folder else file.parent.name
+
+
+def calibrate(workdir: pathlib.Path) -> evaluation.Accepted | None:
+    """The threshold by the run's validation split; None, and says why, where it cannot be had."""
+    try:
+        of_run = run.load(workdir)
+        held_out = of_run.where("validation")
+        return gallery.threshold(
+            of_run.embeddings[held_out], of_run.labels[held_out], false_accept_rate=RATE.value
+        )
+    except errors.InputError as error:
+        if not 0 < RATE.value < 1:
+            raise
+        print(f"no threshold: {error}")
+        return None
+
+
+def show(query: pathlib.Path, nearest, accepted: evaluation.Accepted | None) -> None:
+    """Prints the neighbours."""
+    table = rich.table.Table("", "distance", "folder", "image", title=f"nearest to {query}")
+    if accepted:
+        table.add_column("verdict")
+    for rank, row in enumerate(nearest.itertuples(), start=1):
+        cells = [str(rank), f"{row.distance:.3f}", row.label, row.path]
+        if accepted:
+            cells.append("same" if row.distance <= accepted.threshold else "different")
+        table.add_row(*cells)
+    rich.console.Console().print(table)
+    if accepted:
+        print(
+            f"same: up to a distance of {accepted.threshold:.3f}. So near are, on the validation"
+            f" split, {accepted.true_accepts:.1%} of the pairs of one class and"
+            f" {accepted.false_accepts:.2%} of those of two."
+        )
+
+
+def draw(query: pathlib.Path, nearest, sheet: pathlib.Path) -> None:
+    """The query and its neighbours as one picture."""
+    form = images.ImageForm(size=160, channels=3)
+    row = [(form.read(str(query)), "query", "black")]
+    for found in nearest.itertuples():
+        title = f"{found.label}\n{found.distance:.3f}".strip()
+        row.append((form.read(found.path), title, plots.GREY))
+    figure = plots.contact_sheet([row])
+    figure.savefig(sheet, dpi=130)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,15 @@ def _server():
     return server
 
 
+def refused(done, *words):
+    """Asserts that a program refused its input in one message, with these words in it."""
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    for word in words:
+        assert word in done.stderr
+
+
 def wait_until(condition, process, seconds=120):
     """Waits for a moment in a running program."""
     end = time.monotonic() + seconds

@@ -79,14 +79,6 @@ def test_a_run_prints_no_warnings(trained):
 # -- refusals
 
 
-def refused(done, *words):
-    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: ")
-    for word in words:
-        assert word in done.stderr
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -112,12 +104,12 @@ def refused(done, *words):
     ],
 )
 def test_bad_fields_are_refused_at_launch(fields, words, tmp_path):
-    refused(programs.run("train", f"--workdir={tmp_path / 'run'}", **fields), *words)
+    programs.refused(programs.run("train", f"--workdir={tmp_path / 'run'}", **fields), *words)
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
     done = programs.run("train", f"--workdir={tmp_path}", devices=7)
-    refused(done, "batch.classes=10 times batch.per_class=8 is 80", "7 devices")
+    programs.refused(done, "batch.classes=10 times batch.per_class=8 is 80", "7 devices")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +122,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
     ],
 )
 def test_bad_flags_are_refused(flags, words):
-    refused(programs.run_alone("train", *flags), *words)
+    programs.refused(programs.run_alone("train", *flags), *words)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +133,7 @@ def test_bad_flags_are_refused(flags, words):
     ],
 )
 def test_bad_configs_are_refused(config, words, tmp_path):
-    refused(programs.run("train", f"--workdir={tmp_path}", config=config), *words)
+    programs.refused(programs.run("train", f"--workdir={tmp_path}", config=config), *words)
 
 
 def test_data_that_were_not_prepared_are_refused_with_the_command(tmp_path):
@@ -151,13 +143,13 @@ def test_data_that_were_not_prepared_are_refused_with_the_command(tmp_path):
         config="configs/omniglot.py",
         dataset__data_dir=tmp_path / "none",
     )
-    refused(done, "'omniglot' is not prepared", "download_and_prepare()", "tensorflow")
+    programs.refused(done, "'omniglot' is not prepared", "download_and_prepare()", "tensorflow")
 
 
 def test_another_config_in_a_workdir_is_refused_showing_the_fields(trained):
     workdir, _ = trained
     done = programs.run("train", f"--workdir={workdir}", devices=8, loss__margin=0.5)
-    refused(done, "another config", "loss.margin: 0.3 there, 0.5 now", "log.tensorboard")
+    programs.refused(done, "another config", "loss.margin: 0.3 there, 0.5 now", "log.tensorboard")
 
 
 @pytest.mark.parametrize("program", ["evaluate", "embed"])
@@ -167,7 +159,7 @@ def test_a_folder_without_a_run_is_refused(program, tmp_path):
         (tmp_path / "images").mkdir()
         PIL.Image.new("L", (9, 9)).save(tmp_path / "images" / "x.png")
         flags += [f"--images={tmp_path / 'images'}", f"--output={tmp_path / 'out.npz'}"]
-    refused(programs.run(program, *flags), "holds no run", "experiments.train")
+    programs.refused(programs.run(program, *flags), "holds no run", "experiments.train")
 
 
 def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
@@ -196,7 +188,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(tmp_path):
         pytest.skip("only root can mount the small disk that this test fills")
     try:
         done = programs.run("train", f"--workdir={disk / 'run'}", model__width=32)
-        refused(done, "the disk is full", "run the same command again")
+        programs.refused(done, "the disk is full", "run the same command again")
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         again = programs.run("train", f"--workdir={disk / 'run'}", model__width=32)
         assert again.returncode == 0, again.stderr
@@ -204,71 +196,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-# -- one's own images
-
-
-@pytest.fixture(scope="module")
-def own_images(tmp_path_factory):
-    """A folder as a user may have it: PNG and JPEG, several sizes, a class a folder."""
-    root = tmp_path_factory.mktemp("images")
-    bunch = sklearn.datasets.load_digits()
-    names = ("zero", "one", "two", "three")
-    for i in range(400):
-        if bunch.target[i] < 4:
-            folder = root / names[bunch.target[i]]
-            folder.mkdir(exist_ok=True)
-            image = PIL.Image.fromarray((bunch.images[i] * 15).astype(np.uint8))
-            size = 16 + i % 5
-            image.resize((size, size + i % 3)).save(folder / f"{i}.{'jpg' if i % 2 else 'png'}")
-    return root
-
-
-def test_own_images_are_trained_embedded_and_searched(own_images, tmp_path):
-    workdir, gallery = tmp_path / "run", tmp_path / "mine.npz"
-    done = programs.run(
-        "train",
-        f"--workdir={workdir}",
-        config="configs/folder.py",
-        dataset__path=own_images,
-        dataset__image_size=16,
-        batch__classes=4,
-        augment__flip=False,
-    )
-    assert done.returncode == 0, done.stderr
-    done = programs.run(
-        "embed", f"--workdir={workdir}", f"--images={own_images}", f"--output={gallery}"
-    )
-    assert done.returncode == 0, done.stderr
-    with np.load(gallery, allow_pickle=False) as saved:
-        assert saved["embeddings"].shape == (len(saved["paths"]), 16)
-        assert set(saved["labels"]) == {"zero", "one", "two", "three"}
-        query = saved["paths"][0]
-    done = programs.run(
-        "search", f"--workdir={workdir}", f"--gallery={gallery}", f"--query={query}"
-    )
-    assert done.returncode == 0, done.stderr
-    first = next(line for line in done.stdout.splitlines() if " 1 " in line)
-    assert "0.000" in first
-    assert own_images.joinpath(query).parent.name in first
-
-
-def test_files_that_are_no_images_are_refused_or_skipped(own_images, tmp_path):
-    folder = tmp_path / "images"
-    subprocess.run(["cp", "-r", own_images, folder], check=True)
-    (folder / "one" / "notes.txt").write_text("hello")
-    fields = {
-        "config": "configs/folder.py",
-        "dataset__path": folder,
-        "dataset__image_size": 8,
-        "batch__classes": 4,
-        "train__steps": 3,
-        "log__every": 1,
-    }
-    refused(programs.run("train", f"--workdir={tmp_path / 'a'}", **fields), "notes.txt", "'skip'")
-    skipping = programs.run(
-        "train", f"--workdir={tmp_path / 'b'}", dataset__bad_images="skip", **fields
-    )
-    assert skipping.returncode == 0, skipping.stderr
+# -- other data
 
 
 @pytest.mark.parametrize("split_by", ["image", "class"])

@@ -1,0 +1,38 @@
+"""Writes the encoder of a run as one file that runs with jax alone.
+
+python -m experiments.export --workdir=runs/digits --output=encoder.jaxexport
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import build, command, evaluate
+from triplet_jax import errors, exported
+
+OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
+
+
+def main() -> None:
+    workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
+    output = pathlib.Path(command.required(OUTPUT, "the file to write"))
+    if not output.absolute().parent.is_dir():
+        raise errors.InputError(f"--output={output} must be a file in a folder that exists.")
+    config = evaluate.read_config(workdir)
+    everything = build.dataset(config)
+    shape = everything.input_shape
+    encoder, state, checkpoints = evaluate.load_run(config, workdir.absolute(), shape)
+    step, chosen = evaluate.restore(config, checkpoints, state)
+    dtype = np.uint8 if len(shape) == 3 else np.float32
+    exported.write(output, encoder, jax.device_get(chosen.variables), shape, dtype)
+    size = output.stat().st_size / 2**20
+    print(
+        f"the encoder of step {step} written to {output}: {size:.1f} MiB, for batches of"
+        f" {np.dtype(dtype).name} inputs of {'x'.join(map(str, shape))}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

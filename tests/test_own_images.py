@@ -1,0 +1,276 @@
+"""One's own images: trained on, embedded, searched, and exported, as a person does it."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import programs
+import pyarrow.parquet
+import pytest
+import sklearn.datasets
+
+from experiments import embed
+from experiments.search import place_of
+from triplet_jax import errors, evaluation, exported, gallery
+from triplet_jax.analysis import run
+
+NAMES = ("zero", "one", "two", "three")
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory):
+    """A folder as a user may have it: PNG and JPEG, several sizes, a class a folder."""
+    root = tmp_path_factory.mktemp("images")
+    bunch = sklearn.datasets.load_digits()
+    for i in range(400):
+        if bunch.target[i] < 4:
+            folder = root / NAMES[bunch.target[i]]
+            folder.mkdir(exist_ok=True)
+            image = PIL.Image.fromarray((bunch.images[i] * 15).astype(np.uint8))
+            size = 16 + i % 5
+            image.resize((size, size + i % 3)).save(folder / f"{i}.{'jpg' if i % 2 else 'png'}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(own_images, tmp_path_factory):
+    """A run on them."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    done = programs.run(
+        "train",
+        f"--workdir={workdir}",
+        config="configs/folder.py",
+        dataset__path=own_images,
+        dataset__image_size=16,
+        dataset__validation_fraction=0.3,
+        batch__classes=4,
+        augment__flip=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture
+def copies(own_images, tmp_path):
+    """A gallery that a test may change."""
+    subprocess.run(["cp", "-r", own_images, tmp_path / "images"], check=True)
+    return tmp_path / "images"
+
+
+def search(workdir, folder, query, *flags):
+    return programs.run(
+        "search", f"--workdir={workdir}", f"--gallery={folder}", f"--query={query}", *flags
+    )
+
+
+def test_a_folder_is_embedded(trained, own_images, tmp_path):
+    output = tmp_path / "mine.npz"
+    done = programs.run(
+        "embed", f"--workdir={trained}", f"--images={own_images}", f"--output={output}"
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(output, allow_pickle=False) as saved:
+        assert saved["embeddings"].shape == (len(saved["paths"]), 16)
+        assert set(saved["labels"]) == set(NAMES)
+
+
+def test_a_search_finds_the_nearest_and_follows_the_folder(trained, copies, tmp_path):
+    files = sorted(copies.glob("two/*"))
+    query = files[0]
+    flags = [f"--sheet={tmp_path / 'sheet.png'}", "--false_accept_rate=0.05"]
+    done = search(trained, copies, query, *flags)
+    assert done.returncode == 0, done.stderr
+    count = sum(1 for _ in copies.glob("*/*"))
+    assert f"{count} images embedded, 0 removed, {count} now" in done.stdout
+    first, *_ = [line for line in done.stdout.splitlines() if " 1 " in line]
+    assert "0.000" in first and query.name in first and "two" in first and "same" in first
+    with PIL.Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 100
+
+    # Nothing has changed: nothing is embedded. Then one is gone, one is new, one is another.
+    assert "embedded" not in search(trained, copies, query).stdout
+    files[1].unlink()
+    query.rename(query.with_name("moved'.png"))
+    PIL.Image.new("L", (16, 16)).save(files[2])
+    done = search(trained, copies, files[3], f"--parquet={tmp_path / 'all.parquet'}")
+    assert done.returncode == 0, done.stderr
+    assert f"2 images embedded, 2 removed, {count - 1} now" in done.stdout
+    rows = pyarrow.parquet.read_table(tmp_path / "all.parquet").to_pandas()
+    assert set(rows.path) == {str(file) for file in copies.glob("*/*")}
+    paths = [p for p in copies.glob("*/*") if p.name == "moved'.png"]
+    direct = embed.load_embedder(trained)(paths)[0]
+    stored = rows[rows.path == str(paths[0])].vector.iloc[0]
+    np.testing.assert_allclose(stored, direct, atol=1e-6)
+
+
+def test_the_threshold_is_that_of_the_validation_split(trained, own_images):
+    query = next(own_images.glob("one/*"))
+    done = search(trained, own_images, query, "--false_accept_rate=0.05", "--neighbours=160")
+    assert done.returncode == 0, done.stderr
+    of_run = run.load(trained)
+    held_out = of_run.where("validation")
+    x, labels = of_run.embeddings[held_out], of_run.labels[held_out]
+    d = np.linalg.norm(x[:, None] - x[None], axis=2)[np.triu_indices(len(x), 1)]
+    different = (labels[:, None] != labels)[np.triu_indices(len(x), 1)]
+    accepted = gallery.threshold(x, labels, false_accept_rate=0.05)
+    assert np.mean(d[different] <= accepted.threshold) == pytest.approx(accepted.false_accepts)
+    assert accepted.false_accepts <= 0.05
+    larger = np.min(d[d > accepted.threshold + 1e-6])
+    assert np.mean(d[different] <= larger) > 0.05 or larger not in d[different]
+    assert f"up to a distance of {accepted.threshold:.3f}" in done.stdout
+    assert re.search(r"same +│", done.stdout) and re.search(r"different +│", done.stdout)
+
+
+def test_too_few_validation_pairs_are_said_and_the_search_goes_on(trained, own_images):
+    query = next(own_images.glob("one/*"))
+    done = search(trained, own_images, query, "--false_accept_rate=0.0001")
+    assert done.returncode == 0, done.stderr
+    assert "no threshold" in done.stdout and "100,000 of two are needed" in done.stdout
+    assert "verdict" not in done.stdout
+    for rate in (0.0, 1.0, -1.0):
+        done = search(trained, own_images, query, f"--false_accept_rate={rate}")
+        programs.refused(done, f"--false_accept_rate={rate} must be above 0 and below 1")
+
+
+def test_bad_input_of_a_search_is_refused(trained, copies, tmp_path):
+    query = next(copies.glob("one/*"))
+    (tmp_path / "empty").mkdir()
+    programs.refused(search(trained, tmp_path / "empty", query), "holds no files")
+    programs.refused(search(trained, tmp_path / "none", query), "is not a folder")
+    programs.refused(search(trained, copies, tmp_path / "none.png"), "is no file")
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(query.read_bytes()[:40])
+    programs.refused(search(trained, copies, torn), "torn.png")
+    programs.refused(
+        search(trained, copies, query, "--neighbours=0"), "--neighbours=0 must be at least 1"
+    )
+    programs.refused(search(trained, copies, query, "--approximate"), "10,000 images")
+    (copies / "one" / "notes.txt").write_text("hello")
+    programs.refused(search(trained, copies, query), "notes.txt", "skip")
+    assert search(trained, copies, query, "--bad_images=skip").returncode == 0
+
+
+def test_a_search_that_is_killed_while_it_embeds_goes_on(trained, copies):
+    query = next(copies.glob("one/*"))
+    for i in range(6):
+        for file in list(copies.glob("two/*.png"))[:60]:
+            (copies / f"more{i}").mkdir(exist_ok=True)
+            (copies / f"more{i}" / file.name).write_bytes(file.read_bytes())
+    kept = place_of(trained, copies)
+    flags = [f"--workdir={trained}", f"--gallery={copies}", f"--query={query}"]
+    process = programs.start("search", *flags)
+    programs.wait_until(lambda: kept.exists(), process)
+    process.kill()
+    process.communicate()
+    done = search(trained, copies, query)
+    assert done.returncode == 0, done.stderr
+    assert len(gallery.Gallery(kept, dim=16)) == sum(1 for _ in copies.glob("*/*"))
+
+
+# -- the gallery -------------------------------------------------------------------------
+
+
+def filled(folder, n=200, dim=8):
+    random = np.random.default_rng(0)
+    found = gallery.Gallery(folder, dim=dim)
+    x = random.normal(size=(n, dim)).astype(np.float32)
+    paths = [f"it's/{i}.png" for i in range(n)]
+    found.put(paths, ["a"] * n, ["1"] * n, x)
+    return found, paths, x
+
+
+def test_a_gallery_finds_the_nearest_exactly(tmp_path):
+    found, paths, x = filled(tmp_path)
+    queries = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
+    distance, position = evaluation.nearest(queries, x, neighbours=7)
+    for rows, d, p in zip(found.nearest(queries, 7), distance, position, strict=True):
+        assert list(rows.path) == [paths[i] for i in p]
+        np.testing.assert_allclose(rows.distance, d, rtol=1e-4)
+    assert len(found.nearest(queries, 1000)[0]) == 200
+
+
+def test_a_gallery_replaces_removes_and_opens_again(tmp_path):
+    found, paths, x = filled(tmp_path)
+    found.put(paths[:2] + ["new"], ["b"] * 3, ["2"] * 3, -x[:3])
+    assert len(found) == 201
+    found.remove([*paths[100:], "nobody's"])
+    again = gallery.Gallery(tmp_path, dim=8)
+    assert len(again) == 101
+    assert again.marks == dict.fromkeys(paths[2:100], "1") | dict.fromkeys([*paths[:2], "new"], "2")
+    first = again.nearest(-x[:1], 1)[0].iloc[0]
+    assert (first.path, first.label, first.distance) == (paths[0], "b", 0)
+    with pytest.raises(errors.InputError, match="8 values"):
+        gallery.Gallery(tmp_path, dim=9)
+
+
+def test_changes_are_what_is_new_or_other_and_what_is_gone():
+    put, gone = gallery.changes({"a": "1", "b": "1", "c": "1"}, {"b": "1", "c": "2", "d": "1"})
+    assert (put, gone) == (["c", "d"], ["a"])
+
+
+def test_approximate_search_states_its_recall(tmp_path):
+    random = np.random.default_rng(0)
+    n = gallery.LEAST_APPROXIMATE
+    centres = random.normal(size=(100, 8))
+    x = centres[np.arange(n) % 100] + 0.1 * random.normal(size=(n, 8))
+    found = gallery.Gallery(tmp_path, dim=8)
+    found.put([str(i) for i in range(n)], [""] * n, [""] * n, x)
+    found.build_index()
+    recall = found.recall(10, queries=20)
+    assert 0.9 < recall <= 1
+
+
+# -- the exported encoder ----------------------------------------------------------------
+
+ALONE = """
+import sys, pathlib, jax, numpy as np
+encoder = jax.export.deserialize(bytearray(pathlib.Path(sys.argv[1]).read_bytes()))
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], np.stack([encoder.call(images[:1])[0], encoder.call(images)[0]]))
+assert not {"flax", "triplet_jax"} & set(sys.modules)
+"""
+
+
+def test_the_exported_encoder_runs_with_jax_alone(trained, own_images, tmp_path):
+    file = tmp_path / "encoder.jaxexport"
+    done = programs.run("export", f"--workdir={trained}", f"--output={file}")
+    assert done.returncode == 0, done.stderr
+    assert "uint8 inputs of 16x16x1" in done.stdout or "uint8 inputs of 16x16x3" in done.stdout
+    embedder = embed.load_embedder(trained)
+    paths = sorted(own_images.glob("*/*"))[:5]
+    pixels = np.stack([embedder.form.read(str(path)) for path in paths])
+    live = embedder(paths)
+    np.testing.assert_allclose(exported.load(file).call(pixels), live, atol=1e-5)
+    np.save(tmp_path / "pixels.npy", pixels)
+    command = [sys.executable, "-c", "import jax.export" + ALONE, file, tmp_path / "pixels.npy"]
+    subprocess.run([*map(str, command), str(tmp_path / "out.npy")], check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), live[[0, 0]], atol=1e-5)
+    assert set(exported.load(file).platforms) == {"cpu", "cuda", "rocm", "tpu"}
+
+
+def test_an_export_into_no_folder_is_refused(trained, tmp_path):
+    done = programs.run("export", f"--workdir={trained}", f"--output={tmp_path / 'no' / 'x'}")
+    programs.refused(done, "folder that exists")
+
+
+def test_files_that_are_no_images_are_refused_or_skipped(own_images, tmp_path):
+    folder = tmp_path / "images"
+    subprocess.run(["cp", "-r", own_images, folder], check=True)
+    (folder / "one" / "notes.txt").write_text("hello")
+    fields = {
+        "config": "configs/folder.py",
+        "dataset__path": folder,
+        "dataset__image_size": 8,
+        "batch__classes": 4,
+        "train__steps": 3,
+        "log__every": 1,
+    }
+    programs.refused(
+        programs.run("train", f"--workdir={tmp_path / 'a'}", **fields), "notes.txt", "'skip'"
+    )
+    skipping = programs.run(
+        "train", f"--workdir={tmp_path / 'b'}", dataset__bad_images="skip", **fields
+    )
+    assert skipping.returncode == 0, skipping.stderr
