@@ -1,12 +1,10 @@
 """Sweeps as a person runs them: engines agree, nothing is lost, and the report opens."""
 
 import json
-import os
 import re
-import shutil
 import signal
-import subprocess
 
+import browser
 import numpy as np
 import pandas as pd
 import programs
@@ -290,49 +288,22 @@ def test_text_of_a_run_cannot_become_a_script(vectorised):
     assert "<script>alert" not in page.render(found)
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="needs chromium to open the page")
+@browser.needed
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_draws_every_plot_in_a_browser(vectorised, tmp_path, scheme):
     _, workdir, _ = vectorised
     text = (workdir / "report.html").read_text()
     plots = len(re.findall(r'class="plot"', text))
     assert plots >= 2 * 7
-    # What the browser finds, written where --dump-dom shows it.
-    probe = """<script>
-window.addEventListener("error", e => document.title = "ERROR " + e.message);
-window.addEventListener("load", () => setTimeout(() => {
+    script = """
   const drawn = [...document.querySelectorAll(".plot")].filter(
     p => p.querySelector("svg.main-svg") && p.getBoundingClientRect().height > 100).length;
   const box = document.querySelector("input[data-arm='margin']");
   box.click();
   const hidden = [...document.querySelectorAll("tr[data-row-arm='margin']")].every(r => r.hidden);
   const ink = getComputedStyle(document.body).color;
-  document.body.dataset.found = JSON.stringify({drawn, hidden, ink});
-}, 1500));
-</script></head>"""
-    probed = tmp_path / "probed.html"
-    probed.write_text(text.replace("</head>", probe, 1))
-    flags = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--virtual-time-budget=8000", f"--user-data-dir={tmp_path / 'profile'}"),
-            *(flags if scheme == "dark" else []),
-            *("--enable-logging=stderr", "--dump-dom", probed.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"HOME": str(tmp_path)},
-    )
-    assert "<title>ERROR" not in done.stdout
-    assert "CONSOLE" not in done.stderr, done.stderr
-    found = re.search(r'data-found="([^"]*)"', done.stdout).group(1).replace("&quot;", '"')
-    found = json.loads(found)
+  return {drawn, hidden, ink};"""
+    found = browser.look(text, script, tmp_path, dark=scheme == "dark")
     assert found["drawn"] == plots
     assert found["hidden"]
     assert found["ink"] == ("rgb(232, 232, 232)" if scheme == "dark" else "rgb(27, 27, 27)")
