@@ -269,6 +269,20 @@ def test_planted_errors_are_the_first_suspects():
     np.testing.assert_array_equal(table.label, labels[table.index])
 
 
+def test_misplacement_is_the_ratio_of_distances(blobs):
+    x, labels = blobs
+    labels = np.append(labels[:-1], 99)  # one alone in its class
+    d = np.linalg.norm(x[:, None].astype(np.float64) - x[None], axis=2)
+    expected = []
+    for i in range(60):
+        own = sorted(d[i, j] for j in range(60) if j != i and labels[j] == labels[i])[:4]
+        other = sorted(d[i, j] for j in range(60) if labels[j] != labels[i])[:4]
+        expected.append(np.mean(own) / np.mean(other) if own else np.inf)
+    found = suspects.misplacement(x, labels, neighbours=4, tile=7)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (suspects.misplacement(x[:5], np.zeros(5, int)) == 0).all()
+
+
 def test_picks_count_farthest_positives_and_nearest_negatives():
     # One class on a line with an outlier, another far away: every anchor's pick is known.
     x = np.array([[0.0], [1.0], [5.0], [20.0], [21.0], [22.5]], np.float32)

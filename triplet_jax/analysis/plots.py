@@ -112,7 +112,8 @@ def pair_distances(
         label = f"margin {margin:g}, from the median of same"
         axes.axvspan(middle, middle + margin, color=GREY, alpha=0.2, lw=0, label=label)
     axes.set(xlabel="Euclidean distance", ylabel="density")
-    axes.legend(frameon=False)
+    # Above the curves, which leave no corner free.
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     return axes
 
 
@@ -149,7 +150,8 @@ def spectrum(
     """Shares of the variance by principal axis, of several embeddings by name."""
     for number, (name, shares) in enumerate(spectra.items()):
         style = {"color": COLORS[number % len(COLORS)], "ls": ("-", "--", ":", "-.")[number % 4]}
-        axes.plot(np.arange(1, len(shares) + 1), np.maximum(shares, 1e-9), label=name, **style)
+        seen = np.flatnonzero(shares > 1e-9)
+        axes.plot(seen + 1, shares[seen], label=name, **style)
     axes.set(yscale="log", xlabel="principal axis", ylabel="share of the variance")
     axes.legend(frameon=False)
     return axes

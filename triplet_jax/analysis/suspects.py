@@ -1,7 +1,7 @@
 """Labels that look wrong: what the neighbours say, and what mining keeps picking.
 
 A wrong label makes its example the farthest positive and the nearest negative of others,
-again and again; and its neighbours are of another class.
+again and again; it lies far from its class and near another one.
 """
 
 import jax
@@ -27,6 +27,44 @@ def disagreement(
     _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
     labels = np.asarray(labels)
     return np.mean(labels[position] != labels[:, None], axis=1)
+
+
+def misplacement(
+    embeddings: Float[np.ndarray, "examples dim"],
+    labels: Int[np.ndarray, "examples"],
+    *,
+    neighbours: int = 10,
+    tile: int = 256,
+) -> Float[np.ndarray, "examples"]:
+    """How much nearer other classes are: above 1 an example lies outside of its own.
+
+    The mean distance to the nearest examples of its label over that to the nearest of other
+    labels, `neighbours` of each, or as many as there are. Infinite for an example alone in its
+    class, 0 where there is only one class.
+    """
+    x, labels = np.asarray(embeddings, np.float64), np.asarray(labels)
+    lengths, found = np.sum(x**2, axis=1), np.empty(len(x))
+    for start in range(0, len(x), tile):
+        rows = np.arange(start, min(start + tile, len(x)))
+        squared = lengths[rows, None] + lengths - 2 * x[rows] @ x.T
+        distance = np.sqrt(np.maximum(squared, 0.0))
+        same = labels[rows, None] == labels
+        distance[np.arange(len(rows)), rows] = np.inf  # nobody is its own neighbour
+        own = _mean_of_nearest(np.where(same, distance, np.inf), neighbours)
+        other = _mean_of_nearest(np.where(same, np.inf, distance), neighbours)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[rows] = own / other
+    return found
+
+
+def _mean_of_nearest(distance, neighbours):
+    """Over the finite ones; infinite where there are none."""
+    neighbours = min(neighbours, distance.shape[1])
+    nearest = np.partition(distance, neighbours - 1, axis=1)[:, :neighbours]
+    known = np.isfinite(nearest)
+    count = known.sum(axis=1)
+    total = np.where(known, nearest, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.inf)
 
 
 def picked_as_hardest(
@@ -116,12 +154,12 @@ def rank(
 
     Returns:
       A row for each example, with its position as index: `label`; `instead`, the label that most
-      of its neighbours have; `disagreement` and `picked`, as the functions say; and `suspicion`,
-      the mean of the two as ranks in [0, 1], by which rows are sorted. Batches for `picked` have
-      eight examples a class, or as many as the median class has.
+      of its neighbours have; `suspicion`, its `misplacement`, by which rows are sorted; and for
+      comparison `disagreement` and `picked`, as the functions say. Batches for `picked` have eight
+      examples a class, or as many as the median class has.
 
     Raises:
-      InputError: see the two functions.
+      InputError: see the functions.
     """
     labels = np.asarray(labels)
     _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
@@ -131,11 +169,15 @@ def rank(
     per_class = int(min(8, np.median(counts)))
     picked = picked_as_hardest(embeddings, labels, per_class=per_class, seed=seed)
     table = pd.DataFrame(
-        {"label": labels, "instead": _most_common(votes), "disagreement": differ, "picked": picked},
+        {
+            "label": labels,
+            "instead": _most_common(votes),
+            "suspicion": misplacement(embeddings, labels, neighbours=neighbours),
+            "disagreement": differ,
+            "picked": picked,
+        },
         index=pd.RangeIndex(len(labels), name="example"),
     )
-    ranks = table[["disagreement", "picked"]].rank(pct=True)
-    table["suspicion"] = ranks.mean(axis=1)
     return table.sort_values("suspicion", ascending=False, kind="stable")
 
 
