@@ -54,7 +54,7 @@ def embedding_map(
 
 def confusion(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.Axes:
     """The table of `classes.confusion`; the scale is by root, so that small shares are seen."""
-    picture = axes.imshow(table, cmap="cividis", norm=_root(), aspect="equal")
+    picture = axes.imshow(table, cmap="Blues", norm=_root(), aspect="equal")
     axes.figure.colorbar(picture, ax=axes, label="share of the class", shrink=0.8)
     axes.set(xlabel="class of the nearest neighbour", ylabel="class")
     if len(table) <= 40:
@@ -112,8 +112,7 @@ def pair_distances(
         label = f"margin {margin:g}, from the median of same"
         axes.axvspan(middle, middle + margin, color=GREY, alpha=0.2, lw=0, label=label)
     axes.set(xlabel="Euclidean distance", ylabel="density")
-    # Above the curves, which leave no corner free.
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
+    _legend_above(axes)
     return axes
 
 
@@ -253,7 +252,7 @@ def bands(
         axes.plot(steps, means, color=color, ls=("-", "--", ":", "-.")[number % 4], label=arm)
         axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
     axes.set(xlabel="step", ylabel=_in_words(column))
-    axes.legend(frameon=False)
+    _legend_above(axes)
     return axes
 
 
@@ -274,7 +273,7 @@ def arm_scores(axes: matplotlib.axes.Axes, summary: pd.DataFrame, metric: str):
     if np.isfinite(raw):
         axes.axvline(raw, color=GREY, ls="--", label="raw inputs")
     axes.set(xlabel=_in_words(metric), ylabel="arm")
-    axes.legend(frameon=False, fontsize=8)
+    _legend_above(axes)
     return axes
 
 
@@ -317,7 +316,7 @@ def histogram_over_steps(
     steps = arrays["step"]
     half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 0.5
     ends = np.append(steps - half, steps[-1] + half)
-    picture = axes.pcolormesh(ends, edges, arrays[name].T, cmap="cividis_r", norm=_root())
+    picture = axes.pcolormesh(ends, edges, arrays[name].T, cmap="Blues", norm=_root())
     axes.figure.colorbar(picture, ax=axes, label="share of mined triplets")
     axes.set(xlabel="step", ylabel=labels[name])
     return axes
@@ -360,6 +359,11 @@ def changes(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.
     )
     axes.set_title(f"{better.sum()} queries better, {worse.sum()} worse")
     return axes
+
+
+def _legend_above(axes):
+    """Where curves may leave no corner free."""
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=8)
 
 
 def _root():
