@@ -39,6 +39,7 @@ def pairwise(a, b, metric, p=None, precision=None):
     if metric == "minkowski":
         return (np.abs(gap) ** p).sum(2) ** (1 / p)
     return {
+        "dot": lambda: 1 - a @ b.T,
         "euclidean": lambda: np.sqrt((gap**2).sum(2)),
         "manhattan": lambda: np.abs(gap).sum(2),
         "squared_euclidean": lambda: (gap**2).sum(2),
@@ -252,3 +253,96 @@ def retrieval(embeddings, labels, ks):
     return {name: np.mean([row[name] for row in rows]) for name in rows[0]} if rows else {}, len(
         rows
     )
+
+
+CONTRASTIVE = {
+    "arcface": {"margin": 0.5, "scale": 64.0},
+    "circle": {"margin": 0.25, "scale": 256.0},
+    "info_nce": {"temperature": 0.1},
+    "lifted": {"margin": 1.0},
+    "multi_similarity": {"alpha": 2.0, "beta": 50.0, "base": 0.5},
+    "n_pairs": {},
+    "pairs": {"margin": 1.0, "positive_margin": 0.0, "power": 2.0},
+    "proxy_anchor": {"margin": 0.1, "scale": 32.0},
+    "supervised_contrastive": {"temperature": 0.1},
+}
+
+
+def _log(x):
+    return math.log(x) if x else -math.inf
+
+
+def anchor_terms(name, near, far, frozen, **knobs):
+    """The (value, weight) of each term of one anchor, from its distances as lists of floats.
+
+    `frozen` are the same distances where they are constants to the gradient.
+    """
+    k = CONTRASTIVE[name] | knobs
+    s_ap, s_an = [1 - d for d in near], [1 - d for d in far]
+    has, both = bool(near), bool(near) and bool(far)
+    if name == "pairs":
+        ap = [max(0.0, d - k["positive_margin"]) ** k["power"] for d in near]
+        an = [max(0.0, k["margin"] - d) ** k["power"] for d in far]
+        return [(sum(ap), sum(v > 0 for v in ap)), (sum(an), sum(v > 0 for v in an))]
+    if name in ("info_nce", "n_pairs"):
+        t = k.get("temperature", 1.0)
+        value = sum(-s / t + _log(sum(math.exp(u / t) for u in [s, *s_an])) for s in s_ap)
+        return [(value, len(near))]
+    if name == "supervised_contrastive":
+        t = k["temperature"]
+        everything = _log(sum(math.exp(u / t) for u in s_ap + s_an))
+        return [(-sum(s / t - everything for s in s_ap) / len(near) if has else 0.0, has)]
+    if name == "lifted":
+        if not both:
+            return [(0.0, 0)]
+        inner = _log(sum(map(math.exp, near))) + _log(sum(math.exp(k["margin"] - d) for d in far))
+        return [(max(0.0, inner), 1)]
+    if name == "multi_similarity":
+        a, b, base = k["alpha"], k["beta"], k["base"]
+        value = math.log(1 + sum(math.exp(-a * (s - base)) for s in s_ap)) / a
+        value += math.log(1 + sum(math.exp(b * (s - base)) for s in s_an)) / b
+        return [(value if has else 0.0, has)]
+    if name == "circle":
+        if not both:
+            return [(0.0, 0)]
+        m, scale = k["margin"], k["scale"]
+        f_ap, f_an = ([1 - d for d in frozen_of] for frozen_of in frozen)
+        pull = [-scale * max(0.0, 1 + m - f) * (s - 1 + m) for s, f in zip(s_ap, f_ap, strict=True)]
+        push = [scale * max(0.0, f + m) * (s - m) for s, f in zip(s_an, f_an, strict=True)]
+        most = max(pull) + max(push)
+        inner = _log(sum(math.exp(u - max(pull)) for u in pull)) + _log(
+            sum(math.exp(u - max(push)) for u in push)
+        )
+        return [(float(np.logaddexp(0.0, inner + most)), 1)]
+    if name == "proxy_anchor":
+        m, scale = k["margin"], k["scale"]
+        value = [
+            math.log(1 + sum(math.exp(-scale * (s - m)) for s in s_ap)),
+            math.log(1 + sum(math.exp(scale * (s + m)) for s in s_an)),
+        ]
+        return [(value[0], has), (value[1], 1)]
+    assert name == "arcface"
+    m, scale = k["margin"], k["scale"]
+    value = 0.0
+    for s in s_ap:
+        s = min(1.0, max(-1.0, s))
+        if s > math.cos(math.pi - m):
+            s = math.cos(math.acos(s) + m)
+        else:
+            s = s - m * math.sin(math.pi - m)
+        value += -scale * s + float(np.logaddexp.reduce([scale * u for u in [s, *s_an]]))
+    return [(value, len(near))]
+
+
+def contrastive(x, labels, name, metric, refs=None, ref_labels=None, frozen=None, **knobs):
+    """The loss from its definition; `frozen` are `(x, refs)` where it takes them as constants."""
+    own = refs is None
+    d = pairwise(x, x if own else refs, metric)
+    at, refs_at = frozen or (x, refs)
+    fixed = pairwise(at, at if own else refs_at, metric)
+    terms = []
+    for a, positives, negatives in candidates_of(labels, None if own else ref_labels):
+        rows = [[float(r[a, c]) for c in cs] for r in (d, fixed) for cs in (positives, negatives)]
+        terms.append(anchor_terms(name, rows[0], rows[1], rows[2:], **knobs))
+    value, weight = np.sum(terms, axis=0).T
+    return float(np.sum(value / np.where(weight > 0, weight, 1.0)))

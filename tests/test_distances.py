@@ -56,7 +56,8 @@ def test_between_keeps_its_digits_among_near_duplicates(metric, params, apart):
     np.testing.assert_allclose(
         found, np.diag(oracles.pairwise(a, b, metric, **params)), rtol=rtol, atol=atol
     )
-    assert np.all(made.finish(made.between(x, x)) == 0)
+    if metric != "dot":  # which is no distance
+        assert np.all(made.finish(made.between(x, x)) == 0)
 
 
 @each_metric

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import evaluation, losses, mining
+from triplet_jax import contrastive, evaluation, losses, mining
 
 pytestmark = [
     pytest.mark.oracle,
@@ -254,3 +254,79 @@ def test_retrieval_is_accuracy_calculator(torch, seed, classes):
     assert found["precision_at_1"] == pytest.approx(expected["precision_at_1"], abs=1e-6)
     assert found["r_precision"] == pytest.approx(expected["r_precision"], abs=1e-6)
     assert found["map_at_r"] == pytest.approx(expected["mean_average_precision_at_r"], abs=1e-6)
+
+
+# -- losses of whole rows of distances ---------------------------------------------------
+
+
+def their_contrastive(name):
+    from pytorch_metric_learning import losses as pml
+
+    return {
+        "pairs": lambda: pml.ContrastiveLoss(neg_margin=1, distance=unnormalised()),
+        "info_nce": lambda: pml.NTXentLoss(temperature=0.1),
+        "supervised_contrastive": lambda: pml.SupConLoss(temperature=0.1),
+        "lifted": lambda: pml.GeneralizedLiftedStructureLoss(distance=unnormalised()),
+        "multi_similarity": lambda: pml.MultiSimilarityLoss(alpha=2, beta=50, base=0.5),
+        "circle": lambda: pml.CircleLoss(m=0.25, gamma=256),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    "name", ["pairs", "info_nce", "supervised_contrastive", "lifted", "multi_similarity", "circle"]
+)
+def test_contrastive_losses_are_theirs(torch, name):
+    loss = contrastive.LOSSES[name]
+    if name == "pairs":
+        loss = functools.partial(loss, power=1.0)
+    metric = "euclidean" if name in ("pairs", "lifted") else "cosine"
+    run = functools.partial(contrastive.contrastive_loss, loss=loss, metric=metric)
+    for seed in range(3):
+        x, _ = batch(seed)
+        # Of an anchor without positives they and we think differently.
+        labels = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2, 3], [2, 4, 8, 10]))
+        value, gradient, _ = theirs(torch, their_contrastive(name), None, x, labels)
+        (found, _), slope = jax.jit(jax.value_and_grad(run, has_aux=True))(
+            jnp.asarray(x, jnp.float32), labels
+        )
+        assert float(found) == pytest.approx(value, rel=1e-4)
+        np.testing.assert_allclose(slope, gradient, atol=2e-4 * max(1, np.abs(gradient).max()))
+
+
+@pytest.mark.parametrize("name", ["proxy_nca", "proxy_anchor", "arcface"])
+def test_losses_with_proxies_are_theirs(torch, name):
+    from pytorch_metric_learning import losses as pml
+
+    x, labels = batch(0)
+    classes, dim = labels.max() + 1, x.shape[1]
+    theirs_loss = {
+        "proxy_nca": lambda: pml.ProxyNCALoss(classes, dim, softmax_scale=9),
+        "proxy_anchor": lambda: pml.ProxyAnchorLoss(classes, dim, margin=0.1, alpha=32),
+        "arcface": lambda: pml.ArcFaceLoss(classes, dim, margin=np.degrees(0.5), scale=64),
+    }[name]().double()
+    proxies = np.random.default_rng(1).normal(size=(classes, dim))
+    weights = theirs_loss.W if name == "arcface" else theirs_loss.proxies
+    weights.data = torch.tensor(proxies.T if name == "arcface" else proxies)
+    value, gradient, _ = theirs(torch, theirs_loss, None, x, labels)
+
+    def ours_loss(x, proxies):
+        own = np.arange(classes)
+        if name == "proxy_anchor":
+            return contrastive.contrastive_loss(
+                proxies, own, loss=name, references=x, reference_labels=labels
+            )
+        # For unit vectors 9 d^2 = 18 - 18 cos.
+        nce = functools.partial(contrastive.info_nce, temperature=1 / 18)
+        loss = nce if name == "proxy_nca" else name
+        return contrastive.contrastive_loss(
+            x, labels, loss=loss, references=proxies, reference_labels=own
+        )
+
+    arrays = jnp.asarray(x, jnp.float32), jnp.asarray(proxies, jnp.float32)
+    (found, _), slopes = jax.jit(jax.value_and_grad(ours_loss, (0, 1), has_aux=True))(*arrays)
+    assert float(found) == pytest.approx(value, rel=1e-4)
+    scale = max(1, np.abs(gradient).max())
+    np.testing.assert_allclose(slopes[0], gradient, atol=3e-4 * scale)
+    of_weights = weights.grad.numpy()
+    of_weights = of_weights.T if name == "arcface" else of_weights
+    np.testing.assert_allclose(slopes[1], of_weights, atol=3e-4 * scale)

@@ -82,6 +82,15 @@ def cosine() -> Metric:
     return Metric(unit, pairwise, between, blur=lambda a, b: jnp.full(a.shape[0], _BLUR))
 
 
+def dot() -> Metric:
+    """`1 - a.b`, of vectors whose length is free: no distance, but it orders by similarity."""
+    return Metric(
+        _as_is,
+        lambda a, b: 1.0 - _product(a, b),
+        lambda a, b: 1.0 - jnp.sum(a * b, axis=-1),
+    )
+
+
 def manhattan() -> Metric:
     """`sum |a - b|`. Coordinates that are equal have no gradient."""
     # The slope of abs at 0 is 1 in jax.
@@ -131,6 +140,7 @@ def jaccard() -> Metric:
 
 METRICS: dict[str, Callable[..., Metric]] = {
     "cosine": cosine,
+    "dot": dot,
     "euclidean": euclidean,
     "jaccard": jaccard,
     "mahalanobis": mahalanobis,

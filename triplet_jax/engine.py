@@ -1,9 +1,10 @@
-"""The engine: sums over all triplets and their gradient, in one forward sweep.
+"""The engine: sums over all anchors and their gradient, in one forward sweep.
 
 Anchors are sorted by label and taken a tile at a time. A tile's distances are measured,
 mined and penalised, and the gradient of the sum is taken on the spot, so that nothing
-need be kept for a backward pass. There are two kinds of miner, told apart by the shapes
-of their answers:
+need be kept for a backward pass. A loss of all of an anchor's distances is summed in the same
+way, through their matrix. Of triplets there are two kinds of miner, told apart by the shapes of
+their answers:
 
 * *picks*: the answer names candidates by their distances. The gradient touches only the
   candidates that were picked, so it needs none of the two matrix products that the
@@ -63,6 +64,23 @@ class Sums(NamedTuple):
     d_an: Float[Array, ""]
 
 
+class OfAnchor(NamedTuple):
+    """A loss that is a function of one anchor's distances, as in `contrastive`."""
+
+    metric: Metric
+    measure: Callable
+    """From what a miner is given, and knobs, to `contrastive.Terms`."""
+
+
+class TermSums(NamedTuple):
+    """`contrastive.Terms`, added up over anchors, tiles and devices, with the distances."""
+
+    value: Float[Array, "terms"]
+    weight: Float[Array, "terms"]
+    d_ap: Float[Array, ""]
+    d_an: Float[Array, ""]
+
+
 class Rule(NamedTuple):
     """How triplets are found and what they cost."""
 
@@ -104,10 +122,32 @@ def over_anchors(
       The sums, of which `penalty` is differentiable in anchors, candidates and knobs.
     """
     inputs = (anchors, candidates, knobs)
-    sums, gradient = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
+    sums, (gradient,) = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
     return jax.lax.stop_gradient(sums)._replace(
         penalty=_with_gradient(sums.penalty, inputs, gradient)
     )
+
+
+def over_anchors_at_once(
+    rule: OfAnchor,
+    anchors: Float[Array, "batch dim"],
+    candidates: Float[Array, "candidates dim"],
+    runs: masks.Runs,
+    index: Int[Array, "batch"],
+    knobs: dict[str, Any],
+    tile_size: int | None,
+) -> TermSums:
+    """The sums of a loss of all of an anchor's distances; `value` is differentiable.
+
+    Arguments are those of `over_anchors`.
+    """
+    inputs = (anchors, candidates, knobs)
+    sums, gradients = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
+    values = [
+        _with_gradient(value, inputs, gradient)
+        for value, gradient in zip(sums.value, gradients, strict=True)
+    ]
+    return jax.lax.stop_gradient(sums)._replace(value=jnp.stack(values))
 
 
 def mine(
@@ -148,12 +188,15 @@ _with_gradient.defvjp(_keep_gradient, _scale_gradient)
 def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     rows = len(anchors)
     widths = masks.widths(len(candidates))
-    all_pairs = _answers_all_pairs(rule.mine, widths[-1], candidates.shape)
+    at_once = isinstance(rule, OfAnchor)
+    all_pairs = at_once or _answers_all_pairs(rule.mine, widths[-1], candidates.shape)
     sizes = _SIZES_OF_ALL_PAIRS if all_pairs else _SIZES_OF_PICKS
     sizes = sizes.get(jax.default_backend(), _SIZES_ELSEWHERE)
     if tile_size is None:
         tile_size = max(64, sizes.distances // max(1, len(candidates)))
     tile_size = min(tile_size, rows)
+    if at_once and runs.shown is None:  # rows that only fill up a part should see nobody
+        runs = runs._replace(shown=jnp.full(rows, len(candidates)))
     # Neighbours in label have classes of one size, and the tile the width that these need.
     order = jnp.argsort(runs.start)
     tile = jax.tree.map(lambda x: x[order], _Tile(anchors, runs, index))
@@ -168,7 +211,7 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
         return jax.lax.switch(branch, branches, carry, tile)
 
     def of_width(width, carry, tile):
-        of_anchor = max(width, coordinates) * len(candidates)
+        of_anchor = max(1 if at_once else width, coordinates) * len(candidates)
         most = max(1, sizes.triplets // of_anchor)
         if all_pairs:
             step = functools.partial(_all_pairs, rule, width, candidates, columns, knobs, most)
@@ -181,16 +224,22 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
         return _scan(step, carry, tile, min(tile_size, most))
 
     zero = jnp.zeros((), jnp.float32)
-    carry = (
-        Sums(*[zero] * len(Sums._fields)),
-        jnp.zeros_like(columns if all_pairs else candidates),
-        jax.tree.map(jnp.zeros_like, knobs),
-    )
-    (sums, of_candidates, of_knobs), of_anchors = _scan(
+    no_gradient = jax.tree.map(jnp.zeros_like, (columns if all_pairs else candidates, knobs))
+    if at_once:
+        terms = jnp.zeros(_number_of_terms(rule, candidates, knobs), jnp.float32)
+        sums = TermSums(terms, terms, zero, zero)
+    else:
+        terms, sums = zero[None], Sums(*[zero] * len(Sums._fields))
+    # A gradient for each term.
+    carry = (sums, (no_gradient,) * len(terms))
+    (sums, gradients), of_anchors = _scan(
         of_group, carry, tile, max(tile_size, -(-rows // _GROUPS))
     )
-    of_anchors = of_anchors[jnp.argsort(order)]
-    return sums, (of_anchors, of_candidates.T if all_pairs else of_candidates, of_knobs)
+    back = jnp.argsort(order)
+    return sums, [
+        (of_anchor[back], of_candidates.T if all_pairs else of_candidates, of_knobs)
+        for of_anchor, (of_candidates, of_knobs) in zip(of_anchors, gradients, strict=True)
+    ]
 
 
 @jax.custom_batching.custom_vmap
@@ -231,7 +280,7 @@ def _scan(step, carry, tile, size, *more):
     carry, of_anchors = jax.lax.scan(
         lambda carry, x: step(carry, *x), carry, (tiles, *map(cut, more))
     )
-    return carry, of_anchors.reshape(-1, of_anchors.shape[-1])[:rows]
+    return carry, jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:rows], of_anchors)
 
 
 def _asked(function, offered):
@@ -260,6 +309,12 @@ def _answers_all_pairs(mine, width, shape):
         **_asked(mine, offered),
     )
     return max(x.ndim for x in answer) == 2
+
+
+def _number_of_terms(rule, candidates, knobs):
+    row = jax.ShapeDtypeStruct((len(candidates),), jnp.float32)
+    mask = jax.ShapeDtypeStruct((len(candidates),), bool)
+    return jax.eval_shape(rule.measure, row, mask, row, mask, **knobs).value.shape[0]
 
 
 class Seen(NamedTuple):
@@ -361,7 +416,7 @@ def _mine(rule, seen, columns, index):
 
 
 def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
-    """Adds a tile of a miner that answers with a matrix, `most` anchors at a time."""
+    """Adds a tile of a rule that looks at whole rows of distances, `most` anchors at a time."""
 
     def measure(anchors, columns):
         return _measured(rule.metric, anchors, candidates, columns, tile.runs.itself)
@@ -372,28 +427,38 @@ def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
 
         def value(to_positives, to_negatives, columns, knobs):
             seen_here = seen._replace(to_positives=to_positives, to_negatives=to_negatives)
+            if isinstance(rule, OfAnchor):
+                sums = _add_up_terms(rule.measure, seen_here, knobs)
+                return tuple(sums.value), sums
             mined = _mine(rule, seen_here, columns, tile.index)
 
             def d_pn():
                 return _positives_to_negatives(rule.metric, seen.places, columns)
 
             sums = _add_up(rule.penalize, mined, d_pn, knobs)
-            return sums.penalty, sums
+            return (sums.penalty,), sums
 
         inputs = (seen.to_positives, seen.to_negatives, columns, knobs)
-        _, pull, sums = jax.vjp(value, *inputs, has_aux=True)
-        of_positives, slopes, of_columns, of_knobs = pull(jnp.float32(1))
+        terms, pull, sums = jax.vjp(value, *inputs, has_aux=True)
+        pulled = [pull(tuple(one)) for one in jnp.eye(len(terms))]
         # Few numbers are added in place; a gradient of the cutting out would be a matrix.
-        rows = jnp.arange(len(slopes))[:, None]
-        slopes = slopes.at[rows, seen.places].add(of_positives, mode="drop")
-        carry = jax.tree.map(jnp.add, carry, (sums, of_columns, of_knobs))
-        return carry, jax.lax.stop_gradient(pull_measured(slopes)[0])
+        rows = jnp.arange(len(seen.places))[:, None]
+        slopes = [
+            of_negatives.at[rows, seen.places].add(of_positives, mode="drop")
+            for of_positives, of_negatives, _, _ in pulled
+        ]
+        gradients = tuple((of_columns, of_knobs) for _, _, of_columns, of_knobs in pulled)
+        carry = jax.tree.map(jnp.add, carry, (sums, gradients))
+        return carry, tuple(jax.lax.stop_gradient(pull_measured(x)[0]) for x in slopes)
 
     matrix, pull = jax.vjp(measure, tile.anchors, columns)
-    (sums, of_columns, of_knobs), slopes = _scan(of_part, carry, tile, most, matrix)
-    of_anchors, more_of_columns = pull(slopes)
-    carry = (sums, of_columns + more_of_columns, of_knobs)
-    return carry, jax.lax.stop_gradient(of_anchors)
+    (sums, gradients), slopes = _scan(of_part, carry, tile, most, matrix)
+    pulled = [pull(x) for x in slopes]
+    gradients = tuple(
+        (of_columns + more, of_knobs)
+        for (of_columns, of_knobs), (_, more) in zip(gradients, pulled, strict=True)
+    )
+    return (sums, gradients), tuple(jax.lax.stop_gradient(of_anchors) for of_anchors, _ in pulled)
 
 
 def _picks(rule, width, candidates, columns, knobs, carry, tile):
@@ -426,11 +491,11 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
     negatives = candidates.at[negative].get(mode="clip")
     _, pull, sums = jax.vjp(value, tile.anchors, positives, negatives, knobs, has_aux=True)
     of_anchors, of_positives, of_negatives, more_of_knobs = pull(jnp.float32(1))
-    total, of_candidates, of_knobs = carry
+    total, ((of_candidates, of_knobs),) = carry
     of_candidates = of_candidates.at[positive].add(of_positives, mode="drop")
     of_candidates = of_candidates.at[negative].add(of_negatives, mode="drop")
     total, of_knobs = jax.tree.map(jnp.add, (total, of_knobs), (sums, more_of_knobs))
-    return (total, of_candidates, of_knobs), jax.lax.stop_gradient(of_anchors)
+    return (total, ((of_candidates, of_knobs),)), (jax.lax.stop_gradient(of_anchors),)
 
 
 def _whose(picked, distances, allowed):
@@ -508,6 +573,20 @@ def _add_up(penalize, mined, d_pn, knobs) -> Sums:
         d_an=sum_d_an,
         **counted,
         **weights,
+    )
+
+
+def _add_up_terms(measure, seen, knobs) -> TermSums:
+    """The sums over a tile's anchors."""
+    terms = jax.vmap(functools.partial(measure, **knobs))(*seen[:4])
+    sees = jnp.any(seen.is_positive, axis=1) | jnp.any(seen.is_negative, axis=1)
+    terms = jax.tree.map(lambda x: jnp.where(sees[:, None], x, 0.0), terms)
+    far = jnp.where(seen.is_negative, jax.lax.stop_gradient(seen.to_negatives), 0.0)
+    return TermSums(
+        value=jnp.sum(terms.value.astype(jnp.float32), axis=0),
+        weight=jnp.sum(jax.lax.stop_gradient(terms.weight), axis=0),
+        d_ap=jnp.sum(jnp.where(seen.is_positive, seen.to_positives, 0.0)),
+        d_an=jnp.sum(jnp.sum(far, axis=1)),
     )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, engine, errors, masks, mining
+from triplet_jax import candidates, collectives, distances, engine, errors, mining
 
 
 def hinge(
@@ -185,57 +185,37 @@ def triplet_loss(
     not differentiable again.
     """
     mine = miner_of(miner)
-    penalize = _lookup("penalty", penalty, PENALTIES)
+    penalize = lookup("penalty", penalty, PENALTIES)
     errors.check_known("average", average, AVERAGES)
-    if (references is None) != (reference_labels is None):
-        raise errors.InputError("references and reference_labels are given together or not at all.")
-    if tile_size is not None and tile_size < 1:
-        raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None for one tile.")
     _check_metric_suits(mine, penalize, metric)
     takes_key = "key" in inspect.signature(mine).parameters
     if takes_key and key is None:
         raise errors.InputError("key=None, but this miner draws at random: pass a jax.random.key.")
 
     made = distances.make(metric, **(metric_params or {}))
-    penalize, knobs = _numbers_of(penalize)
-
-    labels = _as_labels("labels", labels)
-    rows = embeddings.shape[0]
-    index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
-    own = references is None
-    candidates = embeddings if own else references
-    candidate_labels = labels if own else _as_labels("reference_labels", reference_labels)
-    candidates = collectives.gather(candidates, axis_name)
-    candidate_labels = collectives.gather(candidate_labels, axis_name)
-    shown = None
-    if mask is not None:
-        shown = collectives.gather(mask, axis_name) if own else jnp.ones(len(candidates), bool)
-    order, sorted_labels = masks.by_label(candidate_labels, shown)
-    itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
-    runs = masks.label_runs(labels, sorted_labels, itself)
-    if mask is not None:
-        runs = runs.hiding(mask, jnp.sum(shown))
-
-    anchors, candidates = distances.prepared(made, embeddings, candidates[order])
+    penalize, knobs = numbers_of(penalize)
+    compared = candidates.compared(
+        made,
+        embeddings,
+        labels,
+        references=references,
+        reference_labels=reference_labels,
+        mask=mask,
+        tile_size=tile_size,
+        axis_name=axis_name,
+    )
     sums = engine.over_anchors(
         engine.Rule(made, mine, penalize, key),
-        anchors,
-        candidates,
-        runs,
-        index,
+        *compared,
         knobs | {"margin": jnp.asarray(margin, jnp.float32)},
         tile_size,
     )
-    pairs = {
-        "num_positive_pairs": jnp.sum(1.0 * runs.positives),
-        "num_negative_pairs": jnp.sum(1.0 * runs.negatives(len(candidates))),
-    }
-    sums, pairs = collectives.total((sums, pairs), axis_name)
+    sums, pairs = collectives.total((sums, compared.pairs), axis_name)
     return _mean(sums, pairs, average)
 
 
-def _numbers_of(penalize):
-    """A penalty without the float knobs that a partial sets, and these, for their gradient."""
+def numbers_of(penalize: Callable) -> tuple[Callable, dict[str, Array]]:
+    """A function without the float knobs that a partial sets, and these, for their gradient."""
     if not isinstance(penalize, functools.partial):
         return penalize, {}
     knobs = {
@@ -254,7 +234,7 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
     Raises:
       InputError: the name is not known.
     """
-    return _lookup("miner", miner, mining.MINERS)
+    return lookup("miner", miner, mining.MINERS)
 
 
 def _mean(sums: engine.Sums, pairs, average: str):
@@ -283,23 +263,13 @@ def _check_metric_suits(mine, penalize, metric):
             )
 
 
-def _lookup(field, name_or_function, table):
+def lookup(field: str, name_or_function: str | Callable, table: Mapping[str, Callable]) -> Callable:
+    """The function of a name, or the function itself.
+
+    Raises:
+      InputError: the name is not known.
+    """
     if callable(name_or_function):
         return name_or_function
     errors.check_known(field, name_or_function, table)
     return table[name_or_function]
-
-
-def _as_labels(field, labels):
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise errors.InputError(f"{field} have dtype {labels.dtype}; they must be integers.")
-    limits = np.iinfo(np.int32)
-    if isinstance(labels, np.ndarray) and labels.size:
-        for label in (labels.max(), labels.min()):
-            if not limits.min <= label <= limits.max:
-                raise errors.InputError(
-                    f"{field} go up to {label}, more than 2^31 - 1: number the classes from 0."
-                    if label > 0
-                    else f"{field} go down to {label}, below -2^31: number the classes from 0."
-                )
-    return jnp.asarray(labels, jnp.int32)

@@ -1,0 +1,87 @@
+"""Which rows of a batch, or of references, every anchor is compared with, over all devices."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from triplet_jax import collectives, distances, errors, masks
+
+
+class Compared(NamedTuple):
+    """Anchors and what they are compared with, as the engine takes them."""
+
+    anchors: Float[Array, "batch dim"]
+    candidates: Float[Array, "candidates dim"]
+    """Of all devices, sorted by label."""
+    runs: masks.Runs
+    index: Int[Array, "batch"]
+    """The anchors' places in the global batch."""
+
+    @property
+    def pairs(self) -> dict[str, Float[Array, ""]]:
+        """How many pairs of one class and of two this device's anchors have."""
+        return {
+            "num_positive_pairs": jnp.sum(1.0 * self.runs.positives),
+            "num_negative_pairs": jnp.sum(1.0 * self.runs.negatives(len(self.candidates))),
+        }
+
+
+def compared(
+    metric: distances.Metric,
+    embeddings: Float[Array, "batch dim"],
+    labels: Int[Array | np.ndarray, "batch"],
+    *,
+    references: Float[Array, "references dim"] | None,
+    reference_labels: Int[Array | np.ndarray, "references"] | None,
+    mask: Bool[Array, "batch"] | None,
+    tile_size: int | None,
+    axis_name: str | None,
+    shared: bool = False,
+) -> Compared:
+    """Gathers and sorts what a loss compares; arguments are those of `losses.triplet_loss`.
+
+    `shared` says that every device was given all references, and not its part of them.
+
+    Raises:
+      InputError: labels are not integers below 2^31, references come without labels, or a tile
+        size is below 1.
+    """
+    if (references is None) != (reference_labels is None):
+        raise errors.InputError("references and reference_labels are given together or not at all.")
+    if tile_size is not None and tile_size < 1:
+        raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None for one tile.")
+    labels = _as_labels("labels", labels)
+    rows = embeddings.shape[0]
+    index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+    own = references is None
+    candidates = embeddings if own else references
+    candidate_labels = labels if own else _as_labels("reference_labels", reference_labels)
+    if own or not shared:
+        candidates = collectives.gather(candidates, axis_name)
+        candidate_labels = collectives.gather(candidate_labels, axis_name)
+    shown = None
+    if mask is not None:
+        shown = collectives.gather(mask, axis_name) if own else jnp.ones(len(candidates), bool)
+    order, sorted_labels = masks.by_label(candidate_labels, shown)
+    itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
+    runs = masks.label_runs(labels, sorted_labels, itself)
+    if mask is not None:
+        runs = runs.hiding(mask, jnp.sum(shown))
+    return Compared(*distances.prepared(metric, embeddings, candidates[order]), runs, index)
+
+
+def _as_labels(field, labels):
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise errors.InputError(f"{field} have dtype {labels.dtype}; they must be integers.")
+    limits = np.iinfo(np.int32)
+    if isinstance(labels, np.ndarray) and labels.size:
+        for label in (labels.max(), labels.min()):
+            if not limits.min <= label <= limits.max:
+                raise errors.InputError(
+                    f"{field} go up to {label}, more than 2^31 - 1: number the classes from 0."
+                    if label > 0
+                    else f"{field} go down to {label}, below -2^31: number the classes from 0."
+                )
+    return jnp.asarray(labels, jnp.int32)

@@ -1,0 +1,355 @@
+"""Losses that see an anchor's positives and negatives all at once.
+
+A loss is a pure function of one anchor, as a miner is; `contrastive_loss` lifts it over
+batches, tiles and devices. It is given the anchor's distances and answers with terms,
+
+    loss = sum over terms of  sum(value) / sum(weight)
+
+where both sums run over the anchors of all devices. Losses that the literature writes in
+similarities take them as `s = 1 - d`, so that `metric="cosine"` gives the cosine and
+`metric="dot"` the inner product.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from triplet_jax import candidates, collectives, distances, engine, errors, losses
+
+Number = Float[Array, ""] | float
+
+
+class Terms(NamedTuple):
+    """What one anchor adds to each term of a loss."""
+
+    value: Float[Array, "terms"]
+    weight: Float[Array, "terms"]
+    """Its share of the denominator, no function of the distances' gradient."""
+
+
+def pairs(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    margin: Number = 1.0,
+    positive_margin: Number = 0.0,
+    power: Number = 2.0,
+) -> Terms:
+    """Positives nearer than one margin, negatives farther than another.
+
+        mean of max(0, d_ap - positive_margin)^power + mean of max(0, margin - d_an)^power
+
+    each over the pairs where it is not zero. The contrastive loss of Hadsell et al. 2006,
+    "Dimensionality Reduction by Learning an Invariant Mapping", with power 2; PyTorch Metric
+    Learning has power 1.
+    """
+    near = jax.nn.relu(to_positives - positive_margin) ** power
+    far = jax.nn.relu(margin - to_negatives) ** power
+    near, far = jnp.where(is_positive, near, 0.0), jnp.where(is_negative, far, 0.0)
+    return Terms(
+        jnp.stack([jnp.sum(near), jnp.sum(far)]),
+        jnp.stack([jnp.sum(near > 0), jnp.sum(far > 0)]).astype(jnp.float32),
+    )
+
+
+def info_nce(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    temperature: Number = 0.1,
+) -> Terms:
+    """Each positive against all negatives, a softmax of which it is to be the largest.
+
+        -log(exp(s_ap / t) / (exp(s_ap / t) + sum_n exp(s_an / t))),  mean over pairs (a, p)
+
+    InfoNCE of van den Oord et al. 2018; with two views of each image and no labels, NT-Xent of
+    SimCLR (Chen et al. 2020). With a table of proxies as references it is ProxyNCA++ (Teh et al.
+    2020): Proxy-NCA of Movshovitz-Attias et al. 2017 with the positive in the denominator; for
+    unit vectors its squared distances are cosines with half the temperature. With class weights
+    as references and inner products it is the softmax of a classifier.
+    """
+    s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
+    negatives = _log_sum_exp(s_an, is_negative)
+    value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap), 0.0)
+    return _one(jnp.sum(value), jnp.sum(is_positive))
+
+
+def n_pairs(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+) -> Terms:
+    """`log(1 + sum_n exp(s_an - s_ap))`, mean over pairs (a, p): `info_nce` with temperature 1.
+
+    Sohn 2016, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", with
+    inner products (`metric="dot"`) of embeddings whose length is free, and batches of two examples
+    a class. There an anchor's negatives are the partners of the other anchors; here all others.
+    """
+    return info_nce(to_positives, is_positive, to_negatives, is_negative, temperature=1.0)
+
+
+def supervised_contrastive(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    temperature: Number = 0.1,
+) -> Terms:
+    """The positives against everything, averaged over positives outside the logarithm.
+
+        -1/|P| sum_p log(exp(s_ap / t) / sum_c exp(s_ac / t)),  mean over anchors with positives
+
+    c running over positives and negatives. SupCon, L_out of Khosla et al. 2020, equation 2.
+    """
+    s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
+    everything = jnp.logaddexp(_log_sum_exp(s_ap, is_positive), _log_sum_exp(s_an, is_negative))
+    count = jnp.sum(is_positive)
+    mean = jnp.sum(jnp.where(is_positive, s_ap, 0.0)) / jnp.maximum(count, 1)
+    return _one(jnp.where(count > 0, everything - mean, 0.0), count > 0)
+
+
+def lifted(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    margin: Number = 1.0,
+) -> Terms:
+    """`max(0, log sum_p exp(d_ap) + log sum_n exp(margin - d_an))`, mean over anchors with both.
+
+    The generalised lifted structure loss of Hermans et al. 2017, equation 10, after Oh Song et
+    al. 2016; in Euclidean distances.
+    """
+    far = _log_sum_exp(to_positives, is_positive)
+    near = _log_sum_exp(margin - to_negatives, is_negative)
+    both = jnp.any(is_positive) & jnp.any(is_negative)
+    return _one(jnp.where(both, jax.nn.relu(jnp.where(both, far + near, 0.0)), 0.0), both)
+
+
+def multi_similarity(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    alpha: Number = 2.0,
+    beta: Number = 50.0,
+    base: Number = 0.5,
+) -> Terms:
+    """Positives below a similarity and negatives above it, the worst of each weighing most.
+
+        log(1 + sum_p exp(-alpha (s_ap - base))) / alpha
+        + log(1 + sum_n exp(beta (s_an - base))) / beta
+
+    mean over anchors with positives. Wang et al. 2019, equation 9; the pairs that its miner keeps
+    are not chosen here: all count.
+    """
+    s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
+    near = _log_one_more(-alpha * (s_ap - base), is_positive) / alpha
+    far = _log_one_more(beta * (s_an - base), is_negative) / beta
+    has = jnp.any(is_positive)
+    return _one(jnp.where(has, near + far, 0.0), has)
+
+
+def circle(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    margin: Number = 0.25,
+    scale: Number = 256.0,
+) -> Terms:
+    """Every similarity is pulled towards its optimum the more, the farther it is from it.
+
+        log(1 + sum_n exp(scale a_n (s_an - margin)) sum_p exp(-scale a_p (s_ap - 1 + margin)))
+        a_p = max(0, 1 + margin - s_ap),  a_n = max(0, s_an + margin), constants to the gradient
+
+    mean over anchors with both. Sun et al. 2020, equation 6; margin and scale are those of
+    its face recognition, 0.4 and 80 those of its retrieval.
+    """
+    s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
+    a_p = jax.lax.stop_gradient(jax.nn.relu(1.0 + margin - s_ap))
+    a_n = jax.lax.stop_gradient(jax.nn.relu(s_an + margin))
+    far = _log_sum_exp(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
+    near = _log_sum_exp(scale * a_n * (s_an - margin), is_negative)
+    both = jnp.any(is_positive) & jnp.any(is_negative)
+    return _one(jnp.where(both, jax.nn.softplus(jnp.where(both, far + near, 0.0)), 0.0), both)
+
+
+def proxy_anchor(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    margin: Number = 0.1,
+    scale: Number = 32.0,
+) -> Terms:
+    """Proxies are the anchors and the batch is what they see.
+
+        mean over proxies with positives of log(1 + sum_p exp(-scale (s_ap - margin)))
+        + mean over all proxies of log(1 + sum_n exp(scale (s_an + margin)))
+
+    Kim et al. 2020, equation 4. Give the proxies as `embeddings` and the batch as `references`.
+    """
+    s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
+    has = jnp.any(is_positive)
+    near = _log_one_more(-scale * (s_ap - margin), is_positive)
+    far = _log_one_more(scale * (s_an + margin), is_negative)
+    return Terms(jnp.stack([near, far]), jnp.stack([jnp.float32(has), jnp.float32(1)]))
+
+
+def arcface(
+    to_positives: Float[Array, "positives"],
+    is_positive: Bool[Array, "positives"],
+    to_negatives: Float[Array, "negatives"],
+    is_negative: Bool[Array, "negatives"],
+    *,
+    margin: Number = 0.5,
+    scale: Number = 64.0,
+) -> Terms:
+    """A softmax over class weights, in which the angle to the own class is `margin` larger.
+
+        -log(e / (e + sum_n exp(scale s_an)))  with  e = exp(scale cos(theta_y + margin))
+
+    Deng et al. 2019. Class weights are the `references`, with `metric="cosine"`. Where theta_y +
+    margin passes pi, it goes on falling in a straight line, `s - margin sin(pi - margin)`.
+    """
+    cosine = jnp.clip(1.0 - to_positives, -1.0, 1.0)
+    inside = jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)  # where the slope of the sine is finite
+    sine = jnp.sqrt(1.0 - inside * inside)
+    moved = inside * jnp.cos(margin) - sine * jnp.sin(margin)
+    straight = cosine - margin * jnp.sin(jnp.pi - margin)
+    s_ap = jnp.where(cosine > jnp.cos(jnp.pi - margin), moved, straight)
+    negatives = _log_sum_exp(scale * (1.0 - to_negatives), is_negative)
+    value = jnp.where(is_positive, jax.nn.softplus(negatives - scale * s_ap), 0.0)
+    return _one(jnp.sum(value), jnp.sum(is_positive))
+
+
+LOSSES: dict[str, Callable[..., Terms]] = {
+    "arcface": arcface,
+    "circle": circle,
+    "info_nce": info_nce,
+    "lifted": lifted,
+    "multi_similarity": multi_similarity,
+    "n_pairs": n_pairs,
+    "pairs": pairs,
+    "proxy_anchor": proxy_anchor,
+    "supervised_contrastive": supervised_contrastive,
+}
+
+
+# Those whose formulas have similarities, and not distances.
+_IN_SIMILARITIES = [loss for loss in LOSSES.values() if loss not in (lifted, pairs)]
+
+
+def contrastive_loss(
+    embeddings: Float[Array, "batch dim"],
+    labels: Int[Array | np.ndarray, "batch"],
+    *,
+    loss: str | Callable[..., Terms] = "info_nce",
+    metric: str = "cosine",
+    metric_params: Mapping[str, Any] | None = None,
+    references: Float[Array, "references dim"] | None = None,
+    reference_labels: Int[Array | np.ndarray, "references"] | None = None,
+    shared_references: bool = False,
+    mask: Bool[Array, "batch"] | None = None,
+    tile_size: int | None = None,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """A loss of every anchor's positives and negatives, over the global batch.
+
+        loss = sum over terms of  sum(value) / sum(weight)
+
+    The sums run over the anchors of all devices; a term without weight is 0. The result does not
+    depend on the order of the batch, on `tile_size` or on the number of devices.
+
+    Args:
+      embeddings: this device's rows; every row is an anchor.
+      labels: their classes.
+      loss: a name in `LOSSES`, or a function with their signature; floats set by
+        `functools.partial` may be traced, and learned.
+      metric: a name in `distances.METRICS`. Losses in similarities need "cosine" or "dot".
+      metric_params: as in `losses.triplet_loss`.
+      references: candidates other than the batch: proxies, class weights, a queue, the other
+        modality.
+      reference_labels: their classes.
+      shared_references: whether every device was given all references, as it is with proxies;
+        else each was given its part.
+      mask: as in `losses.triplet_loss`.
+      tile_size: the most anchors at a time; memory is about `tile_size * candidates`.
+      axis_name: the name of the device axis inside `pmap`.
+
+    Returns:
+      The loss, 0 where no anchor counts, and a dict of float scalars over the global batch:
+      `num_positive_pairs` and `num_negative_pairs`, `mean_d_ap` and `mean_d_an` over all of them,
+      and `num_valid`, the denominator of the first term.
+
+    Raises:
+      InputError: a name is not known, labels are not integers below 2^31, references come
+        without labels, a tile size is below 1, or a loss in similarities with another metric
+        than "cosine" or "dot".
+    """
+    measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
+    function = measure.func if isinstance(measure, functools.partial) else measure
+    if function in _IN_SIMILARITIES and metric not in ("cosine", "dot"):
+        raise errors.InputError(
+            f"metric={metric!r} does not suit {function.__name__}, which is defined for"
+            " similarities: choose 'cosine' or 'dot'."
+        )
+    made = distances.make(metric, **(metric_params or {}))
+    compared = candidates.compared(
+        made,
+        embeddings,
+        labels,
+        references=references,
+        reference_labels=reference_labels,
+        mask=mask,
+        tile_size=tile_size,
+        axis_name=axis_name,
+        shared=shared_references,
+    )
+    sums = engine.over_anchors_at_once(engine.OfAnchor(made, measure), *compared, knobs, tile_size)
+    sums, pairs = collectives.total((sums, compared.pairs), axis_name)
+    value = jnp.sum(sums.value / jnp.where(sums.weight > 0, sums.weight, 1.0))
+    stats = {
+        "num_valid": sums.weight[0],
+        "mean_d_ap": sums.d_ap / jnp.maximum(pairs["num_positive_pairs"], 1.0),
+        "mean_d_an": sums.d_an / jnp.maximum(pairs["num_negative_pairs"], 1.0),
+        **pairs,
+    }
+    return value, jax.lax.stop_gradient(stats)
+
+
+def _one(value, weight):
+    return Terms(value[None], jnp.float32(weight)[None])
+
+
+def _log_sum_exp(x, where):
+    """`log(sum(exp(x)))`, stable; of nothing it is -1e30, with no gradient."""
+    most = jax.lax.stop_gradient(jnp.max(jnp.where(where, x, -_HUGE)))
+    most = jnp.where(jnp.any(where), most, 0.0)
+    total = jnp.sum(jnp.where(where, jnp.exp(jnp.where(where, x - most, 0.0)), 0.0))
+    found = total > 0
+    return jnp.where(found, jnp.log(jnp.where(found, total, 1.0)) + most, -_HUGE)
+
+
+def _log_one_more(x, where):
+    """`log(1 + sum(exp(x)))`."""
+    return jax.nn.softplus(_log_sum_exp(x, where))
+
+
+_HUGE = 1e30
