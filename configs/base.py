@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from triplet_jax import losses, mining
+from triplet_jax import contrastive, losses, mining
 
 
 def hardness(order: str, **differences) -> dict:
@@ -20,8 +20,38 @@ def hardness(order: str, **differences) -> dict:
     return {"mining.miner": "quantile", "schedules.hardness": record | differences}
 
 
+# Losses that are no triplet losses, and proxies or class weights beside them.
+CONTRASTIVE = {
+    "contrastive": {"loss.name": "pairs"},
+    "lifted": {"loss.name": "lifted"},
+    "n_pairs": {"loss.name": "n_pairs", "loss.metric": "dot", "model.normalize": False},
+    "nt_xent": {"loss.name": "info_nce"},
+    "supcon": {"loss.name": "supervised_contrastive"},
+    "multi_similarity": {"loss.name": "multi_similarity"},
+    "circle": {"loss.name": "circle", "loss.knobs.margin": 0.4, "loss.knobs.scale": 80.0},
+    "proxy_nca": {
+        "loss.name": "info_nce",
+        "loss.proxies": "references",
+        "loss.knobs.temperature": 1 / 18,
+    },
+    "proxy_anchor": {"loss.name": "proxy_anchor", "loss.proxies": "anchors"},
+    "softmax": {
+        "loss.name": "info_nce",
+        "loss.metric": "dot",
+        "loss.proxies": "references",
+        "loss.knobs.temperature": 1.0,
+        "model.normalize": False,
+    },
+    "arcface": {"loss.name": "arcface", "loss.proxies": "references"},
+}
+_COSINE = {"loss.metric": "cosine"}
+CONTRASTIVE = {
+    name: (fields if name in ("contrastive", "lifted") else _COSINE | fields)
+    for name, fields in CONTRASTIVE.items()
+}
+
 # What may follow the colon in --config=configs/digits.py:semi_hard: a miner with the hinge, or a
-# penalty with the miner that its paper has.
+# penalty with the miner that its paper has, or another loss.
 VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     # The hinge is zero for easy triplets, and an average over them learns nothing.
     "easy": {"mining.miner": "easy", "loss.penalty": "soft_margin", "loss.average": "valid"},
@@ -45,6 +75,8 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     "anti_curriculum": hardness("anti_curriculum"),
     "random_pacing": hardness("random"),
     "self_paced": hardness("curriculum", kind="self_paced"),
+    "multi_similarity_mined": {"mining.miner": "multi_similarity"},
+    **CONTRASTIVE,
 }
 
 
@@ -126,6 +158,11 @@ def get_config() -> ml_collections.ConfigDict:
     _add_knobs(config.mining.knobs, mining.MINERS)
 
     config.loss = ml_collections.ConfigDict()
+    config.loss.name = "triplet"  # or a name in contrastive.LOSSES, which no miner goes with
+    # A learned vector for each class: "references" that the batch is compared with, or "anchors"
+    # that are compared with the batch; empty for none.
+    config.loss.proxies = ""
+    config.loss.num_classes = 0  # of the proxies: as many as training has
     config.loss.metric = "euclidean"  # a name in distances.METRICS
     config.loss.p = config_dict.placeholder(float)  # of minkowski
     config.loss.penalty = "hinge"  # a name in losses.PENALTIES
@@ -136,12 +173,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.knobs.ceiling = config_dict.placeholder(float)  # selectively_contrastive
     config.loss.knobs.temperature = config_dict.placeholder(float)  # selectively_contrastive
     config.loss.knobs.weight = config_dict.placeholder(float)  # selectively_contrastive
-    _add_knobs(config.loss.knobs, losses.PENALTIES)
+    _add_knobs(config.loss.knobs, losses.PENALTIES | contrastive.LOSSES)
     config.loss.learned = ()  # knobs of the penalty that are learned, such as ("beta",)
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adam"  # adam, adamw, sgd
     config.optimizer.learning_rate = 1e-3  # the peak
+    config.optimizer.proxies_rate = 1.0  # the proxies' learning rate, as a multiple of it
     config.optimizer.warmup_steps = 0
     config.optimizer.decay = "cosine"  # to 0 at the last step; or constant
     config.optimizer.weight_decay = 0.0  # adamw

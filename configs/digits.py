@@ -20,6 +20,7 @@ def get_config(variant: str = "semi_hard"):
     config.augment.rotate = 10.0
     config.augment.scale = 0.1
     config.loss.margin = 0.3
+    config.loss.num_classes = 10
     config.train.steps = 1000
     config.evaluate.every = 200
     config.evaluate.ways = 5

@@ -16,6 +16,7 @@ from configs import base
 from triplet_jax import (
     augment,
     collectives,
+    contrastive,
     data,
     difficulty,
     engine,
@@ -92,7 +93,25 @@ def training_split(
         small_classes=config.batch.small_classes,
     )
     _check_pool_size(config, train)
+    if config.loss.proxies:
+        train = _numbered(config, train)
     return train, wrong
+
+
+def _numbered(config, train):
+    """The training split with its classes numbered from 0, as the table of proxies has them."""
+    present, labels = np.unique(train.labels, return_inverse=True)
+    if config.loss.num_classes != len(present):
+        raise errors.InputError(
+            f"loss.num_classes={config.loss.num_classes}, but training has {len(present)} classes,"
+            f" and each has a proxy: set loss.num_classes={len(present)}."
+        )
+    return dataclasses.replace(
+        train,
+        labels=labels.astype(train.labels.dtype),
+        class_names=tuple(train.class_names[c] for c in present),
+        groups=None if train.groups is None else train.groups[present],
+    )
 
 
 def _check_pool_size(config, train):
@@ -237,9 +256,16 @@ def optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation
         update = optax.adamw(rate, weight_decay=c.weight_decay, mask=(True, False))
     else:
         update = optax.sgd(rate, momentum=c.momentum)
+    if config.loss.proxies and c.proxies_rate != 1:
+        update = optax.chain(update, optax.masked(optax.scale(c.proxies_rate), _is_proxies))
     if c.clip_norm:
         return optax.chain(optax.clip_by_global_norm(c.clip_norm), update)
     return update
+
+
+def _is_proxies(parameters):
+    params, learned = parameters
+    return jax.tree.map(lambda _: False, params), {name: name == "proxies" for name in learned}
 
 
 def initial_state(
@@ -401,8 +427,44 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
 
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
-    """The loss as the step calls it: what is scheduled as `numbers`, learned knobs by name."""
+    """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""
+    return _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
 
+
+def _contrastive_loss(config):
+    def contrastive_loss(
+        embeddings, labels, *, key, axis_name, numbers=None, proxies=None, **learned
+    ):
+        del key  # nothing is drawn
+        c = with_numbers(config, numbers).loss
+        settings = {
+            "loss": functools.partial(contrastive.LOSSES[c.name], **(knobs(c.knobs) | learned)),
+            "metric": c.metric,
+            "metric_params": _metric_params(c),
+            "tile_size": config.mining.tile_size or None,
+            "axis_name": axis_name,
+        }
+        shown = _shown(config, numbers, len(labels), axis_name)
+        if config.loss.proxies == "anchors":
+            mine, classes = collectives.share(proxies, axis_name)
+            return contrastive.contrastive_loss(
+                mine,
+                classes,
+                references=embeddings,
+                reference_labels=labels,
+                mask=classes < config.loss.num_classes,
+                **settings,
+            )
+        if config.loss.proxies:
+            settings |= {"references": proxies, "reference_labels": jnp.arange(len(proxies))}
+        return contrastive.contrastive_loss(
+            embeddings, labels, mask=shown, shared_references=True, **settings
+        )
+
+    return contrastive_loss
+
+
+def _triplet_loss(config):
     def triplet_loss(embeddings, labels, *, key, axis_name, numbers=None, **learned):
         moved = with_numbers(config, numbers)
         c = moved.loss
@@ -443,16 +505,32 @@ def _shown(config, numbers, rows, axis_name):
     return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
 
 
-def learned(config: ml_collections.ConfigDict) -> dict[str, float]:
-    """Where the learned knobs of the penalty start."""
-    penalty = losses.PENALTIES[config.loss.penalty]
+def of_loss(config: ml_collections.ConfigDict) -> tuple[str, Callable]:
+    """What the knobs of the loss belong to: how a config names it, and the function."""
+    c = config.loss
+    if c.name == "triplet":
+        return f"loss.penalty={c.penalty!r}", losses.PENALTIES[c.penalty]
+    return f"loss.name={c.name!r}", contrastive.LOSSES[c.name]
+
+
+def learned(config: ml_collections.ConfigDict) -> dict:
+    """Where what the loss learns starts: knobs by name, and `proxies`."""
+    _, penalty = of_loss(config)
     defaults = {name: p.default for name, p in inspect.signature(penalty).parameters.items()}
     start = defaults | knobs(config.loss.knobs)
-    return {name: start[name] for name in config.loss.learned}
+    found = {name: start[name] for name in config.loss.learned}
+    if config.loss.proxies:
+        shape = (config.loss.num_classes, config.model.dim)
+        init_key, _ = keys(config)
+        drawn = jax.random.normal(jax.random.fold_in(init_key, 1), shape)
+        found["proxies"] = drawn / jnp.sqrt(config.model.dim)
+    return found
 
 
 def collapsed_loss(config: ml_collections.ConfigDict) -> float:
-    """The loss of an embedding that maps everything to one point."""
+    """The loss of an embedding that maps everything to one point; 0 where that is not known."""
+    if config.loss.name != "triplet":
+        return 0.0
     penalty = losses.PENALTIES[config.loss.penalty]
     names = inspect.signature(penalty).parameters
     given = {name: jnp.float32(0) for name in engine.GIVEN_TO_PENALTIES if name in names}

@@ -12,6 +12,7 @@ import ml_collections
 from configs import base
 from experiments import build
 from triplet_jax import (
+    contrastive,
     distances,
     engine,
     errors,
@@ -59,9 +60,12 @@ RANGES = {
     "mining.knobs.n": (1, None, True),
     "mining.knobs.width": (0, None, False),
     "loss.knobs.temperature": (0, None, False),
+    "loss.knobs.scale": (0, None, False),
     "loss.margin": (0, None, True),
+    "loss.num_classes": (0, None, True),
     "loss.p": (1, None, True),
     "optimizer.learning_rate": (0, None, False),
+    "optimizer.proxies_rate": (0, None, False),
     "optimizer.warmup_steps": (0, None, True),
     "optimizer.weight_decay": (0, None, True),
     "optimizer.momentum": (0, 1, True),
@@ -85,6 +89,8 @@ NAMES = {
     "model.norm": models.NORMS,
     "mining.miner": mining.MINERS,
     "loss.metric": distances.METRICS,
+    "loss.name": ("triplet", *contrastive.LOSSES),
+    "loss.proxies": ("", "references", "anchors"),
     "loss.penalty": losses.PENALTIES,
     "loss.average": losses.AVERAGES,
     "evaluate.checkpoint": ("best", "last"),
@@ -276,6 +282,41 @@ def _is_knob(parameter):
     return parameter.kind is parameter.KEYWORD_ONLY
 
 
+def _check_loss_name(config: ml_collections.ConfigDict) -> None:
+    """Refuses fields that the loss does not use, and proxies without their number."""
+    c = config.loss
+    if c.proxies and c.name == "triplet":
+        raise errors.InputError(
+            f"loss.proxies={c.proxies!r} goes with no triplet loss: set loss.name to one of"
+            f" {', '.join(contrastive.LOSSES)}."
+        )
+    if (c.name == "proxy_anchor") != (c.proxies == "anchors"):
+        raise errors.InputError(
+            f"loss.name={c.name!r} with loss.proxies={c.proxies!r}: 'anchors' goes with"
+            " 'proxy_anchor', and nothing else does."
+        )
+    if c.proxies and c.num_classes < 2:
+        raise errors.InputError(
+            f"loss.num_classes={c.num_classes}, but loss.proxies={c.proxies!r} needs a proxy for"
+            " each training class: set it to their number."
+        )
+    if c.name == "triplet":
+        return
+    defaults = base.get_config()
+    for field in ("penalty", "average"):
+        if c[field] != defaults.loss[field]:
+            raise errors.InputError(
+                f"loss.{field}={c[field]!r} has no effect with loss.name={c.name!r}: leave it out,"
+                " or set loss.name='triplet'."
+            )
+    for schedule in config.schedules.values():
+        if schedule.kind == "self_paced" or schedule.field in ("loss.margin", "mining.mix"):
+            raise errors.InputError(
+                f"A schedule of {schedule.field} of kind {schedule.kind!r} needs triplets, and"
+                f" loss.name={c.name!r} has none: set loss.name='triplet'."
+            )
+
+
 def _check_loss(config: ml_collections.ConfigDict) -> None:
     c, m = config.loss, config.mining
     owner = f"mining.miner={m.miner!r}"
@@ -283,8 +324,8 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     moved = [c.field for c in config.schedules.values()]
     set_and_moved = [*build.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
     _check_knobs("mining.knobs", set_and_moved, owner, function, engine.GIVEN_TO_MINERS)
-    owner = f"loss.penalty={c.penalty!r}"
-    function = losses.PENALTIES[c.penalty]
+    _check_loss_name(config)
+    owner, function = build.of_loss(config)
     set_and_moved = [*build.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
         _check_knobs(field, knobs, owner, function, engine.GIVEN_TO_PENALTIES)

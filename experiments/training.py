@@ -201,11 +201,15 @@ def describe(config, everything, examples, state, first_step) -> None:
     sizes = ", ".join(f"{(everything.split == split).sum():,} {split}" for split in data.SPLITS)
     noise = config.dataset.label_noise
     noisy = f"; {noise:.0%} of the training labels are wrong on purpose" if noise else ""
+    c = config.loss
+    rule = f"mining  {config.mining.miner}, {c.penalty}, margin {c.margin}"
+    if c.name != "triplet":
+        rule = f"loss    {c.name}" + (f", proxies as {c.proxies}" if c.proxies else "")
     print(
         f"data    {config.dataset.name}: {sizes}; {len(np.unique(examples.labels)):,} training"
         f" classes, input {'x'.join(map(str, everything.input_shape))}{noisy}\n"
         f"model   {config.model.name}, {weights:,} weights, {config.model.dim}-d embedding\n"
-        f"mining  {config.mining.miner}, {config.loss.penalty}, margin {config.loss.margin},"
+        f"{rule},"
         f" batches of {config.batch.classes} classes x {config.batch.per_class}\n"
         f"device  {jax.device_count()} x {jax.devices()[0].device_kind}"
     )

@@ -11,7 +11,17 @@ import pytest
 
 from configs import base, digits
 from experiments import build, check
-from triplet_jax import difficulty, engine, errors, losses, mining, sampling, schedules
+from triplet_jax import (
+    contrastive,
+    data,
+    difficulty,
+    engine,
+    errors,
+    losses,
+    mining,
+    sampling,
+    schedules,
+)
 
 
 def config(**fields):
@@ -36,6 +46,7 @@ def test_every_miner_and_penalty_has_a_variant():
     made = [digits.get_config(variant) for variant in base.VARIANTS]
     assert {c.mining.miner for c in made} == set(mining.MINERS)
     assert {c.loss.penalty for c in made} == set(losses.PENALTIES)
+    assert {c.loss.name for c in made} == {"triplet", *contrastive.LOSSES}
 
 
 def test_every_knob_is_a_field():
@@ -44,7 +55,8 @@ def test_every_knob_is_a_field():
         return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - set(given)
 
     assert set(config().mining.knobs) == knobs(mining.MINERS, engine.GIVEN_TO_MINERS)
-    assert set(config().loss.knobs) == knobs(losses.PENALTIES, engine.GIVEN_TO_PENALTIES)
+    of_losses = losses.PENALTIES | contrastive.LOSSES
+    assert set(config().loss.knobs) == knobs(of_losses, engine.GIVEN_TO_PENALTIES)
 
 
 def test_a_knob_reaches_its_miner_and_its_penalty():
@@ -72,6 +84,24 @@ def test_a_metric_has_its_parameter():
         ({"loss__p": 2.0}, "'euclidean' takes no parameters, and was given p"),
         ({"loss__penalty": "selectively_contrastive"}, "metric='euclidean' does not suit"),
         ({"mining__miner": "angular", "loss__metric": "cosine"}, "defined for metric='euclidean'"),
+        ({"loss__name": "infonce"}, "loss.name='infonce'"),
+        ({"loss__name": "info_nce"}, "metric='euclidean' does not suit info_nce"),
+        ({"loss__name": "pairs", "loss__knobs__beta": 1.0}, "loss.name='pairs' has no knob 'beta'"),
+        ({"loss__name": "pairs", "loss__penalty": "ratio"}, "has no effect with loss.name='pairs'"),
+        ({"loss__proxies": "references"}, "goes with no triplet loss"),
+        ({"loss__name": "proxy_anchor"}, "'anchors' goes with 'proxy_anchor'"),
+        (
+            {"loss__name": "arcface", "loss__metric": "cosine", "loss__knobs__scale": 0.0},
+            "loss.knobs.scale=0.0 must be",
+        ),
+        (
+            {"loss__name": "info_nce", "loss__metric": "cosine", "loss__knobs__temperature": 0.0},
+            "loss.knobs.temperature=0.0 must be",
+        ),
+        (
+            {"loss__name": "pairs", "loss__proxies": "references", "loss__num_classes": 0},
+            "needs a proxy for each training class",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(fields, message):
@@ -103,6 +133,69 @@ def test_a_collapse_is_recognised_by_the_loss_of_a_point():
     assert build.collapsed_loss(config()) == pytest.approx(0.3)
     assert build.collapsed_loss(config(loss__penalty="soft_margin")) == pytest.approx(np.log(2))
     assert build.collapsed_loss(config(loss__penalty="anchor_swap")) == pytest.approx(0.3)
+
+
+# -- proxies -----------------------------------------------------------------------------
+
+
+def test_proxies_are_of_the_classes_of_training():
+    made = digits.get_config("proxy_nca")
+    x, labels = np.zeros((12, 8, 8, 1), np.uint8), np.repeat([3, 5, 8], 4)
+    made.batch.update({"classes": 3, "per_class": 4})
+    everything = data.Dataset(x, labels, np.full(12, "train"), tuple("0123456789"))
+    with pytest.raises(errors.InputError, match="set loss.num_classes=3"):
+        build.training_split(made, everything)
+    made.loss.num_classes = 3
+    train, _ = build.training_split(made, everything)
+    assert train.labels.tolist() == np.repeat([0, 1, 2], 4).tolist()
+    assert train.class_names == ("3", "5", "8")
+    proxies = build.learned(made)["proxies"]
+    assert proxies.shape == (3, made.model.dim)
+    np.testing.assert_array_equal(proxies, build.learned(made)["proxies"])
+    made.seed = 1
+    assert not np.array_equal(proxies, build.learned(made)["proxies"])
+
+
+@pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "arcface"])
+def test_proxies_over_devices_are_those_of_one(variant):
+    made = digits.get_config(variant)
+    made.loss.num_classes = 5  # which eight devices cannot share evenly
+    made.model.dim = 6
+    x = jax.random.normal(jax.random.key(0), (16, 6))
+    labels = jnp.arange(16) % 4
+    proxies = build.learned(made)["proxies"]
+    loss = build.loss(made)
+
+    def value(x, proxies, labels, axis_name=None):
+        return loss(x, labels, key=None, axis_name=axis_name, proxies=proxies)
+
+    both = functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    (whole, stats), gradients = jax.jit(both(value))(x, proxies, labels)
+
+    def of_device(x, labels):
+        run = both(functools.partial(value, axis_name="devices"))
+        (loss, stats), (of_x, of_proxies) = run(x, proxies, labels)
+        return loss, stats, of_x / 8, jax.lax.pmean(of_proxies, "devices")
+
+    lifted = jax.pmap(of_device, axis_name="devices")
+    found, their_stats, of_x, of_proxies = lifted(x.reshape(8, 2, 6), labels.reshape(8, 2))
+    np.testing.assert_allclose(found, np.full(8, whole), rtol=1e-5)
+    np.testing.assert_allclose(of_x.reshape(16, 6), gradients[0], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(of_proxies[0], gradients[1], rtol=1e-3, atol=1e-5)
+    for name, number in stats.items():
+        np.testing.assert_allclose(their_stats[name], np.full(8, number), rtol=1e-5)
+
+
+def test_proxies_have_a_learning_rate_of_their_own():
+    made = digits.get_config("proxy_nca")
+    made.optimizer.update({"name": "sgd", "momentum": 0.0, "proxies_rate": 100.0})
+    parameters = {"w": jnp.ones(2)}, {"proxies": jnp.ones((3, 2)), "temperature": jnp.float32(1)}
+    optimizer = build.optimizer(made)
+    updates, _ = optimizer.update(parameters, optimizer.init(parameters), parameters)
+    rate = made.optimizer.learning_rate
+    np.testing.assert_allclose(updates[0]["w"], -rate, rtol=1e-5)
+    np.testing.assert_allclose(updates[1]["temperature"], -rate, rtol=1e-5)
+    np.testing.assert_allclose(updates[1]["proxies"], -100 * rate, rtol=1e-5)
 
 
 # -- schedules ---------------------------------------------------------------------------

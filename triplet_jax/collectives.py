@@ -16,6 +16,21 @@ def gather(x: Shaped[Array, "batch ..."], axis_name: str | None) -> Shaped[Array
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
+def share(
+    x: Shaped[Array, "rows ..."], axis_name: str | None
+) -> tuple[Shaped[Array, "share ..."], Int[Array, "share"]]:
+    """This device's share of rows that every device has, and their places.
+
+    Shares are of one size. Rows that only fill up the last have a place beyond all rows.
+    """
+    rows = x.shape[0]
+    if axis_name is None:
+        return x, jnp.arange(rows)
+    size = -(-rows // jax.lax.psum(1, axis_name))
+    places = jax.lax.axis_index(axis_name) * size + jnp.arange(size)
+    return x.at[places].get(mode="clip"), places
+
+
 def total(x: PyTree, axis_name: str | None) -> PyTree:
     """The sum over devices."""
     return x if axis_name is None else jax.lax.psum(x, axis_name)

@@ -159,9 +159,8 @@ class Progress:
         speed = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
         images = speed * self._batch
-        numbers = (
-            f"loss {row['loss']:.4f}  active {row['active_fraction']:.1%}  {images:,.0f} img/s"
-        )
+        active = f"active {row['active_fraction']:.1%}  " if "active_fraction" in row else ""
+        numbers = f"loss {row['loss']:.4f}  {active}{images:,.0f} img/s"
         if self._bar:
             self._bar.update(self._task, completed=step, numbers=numbers)
         elif now - self._last_line >= self._between or step == self._steps:

@@ -26,7 +26,7 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: Any
     """Running averages of batch normalisation; empty without it."""
     learned: Any
-    """Numbers of the loss that are learned, by name; empty where there are none."""
+    """Numbers and tables of the loss that are learned, by name; empty where there are none."""
     pace: Any
     """A `schedules.Pace` for each self-paced number, by its field."""
     opt_state: Any
@@ -47,7 +47,7 @@ def init_state(
     *,
     key: PRNGKeyArray,
     averaged: bool,
-    learned: dict[str, float] | None = None,
+    learned: dict[str, Any] | None = None,
     pace: dict[str, schedules.Pace] | None = None,
 ) -> TrainState:
     """The state before the first step.
@@ -58,7 +58,7 @@ def init_state(
       example: a batch of one input, for its shape.
       key: of the initial weights.
       averaged: whether a moving average of the parameters is kept.
-      learned: where the learned numbers of the loss start.
+      learned: where the learned numbers and tables of the loss start.
       pace: where the self-paced numbers start.
     """
     variables = jax.jit(encoder.init)(key, example)
@@ -164,7 +164,7 @@ def train_step(
         "loss": value,
         "grad_norm": optax.tree.norm(grads),
         "learning_rate": jnp.float32(learning_rate(state.step)),
-        **{f"learned_{name}": value for name, value in state.learned.items()},
+        **{f"learned_{name}": x for name, x in state.learned.items() if not x.ndim},
         **{f"schedule/{field}": value.astype(jnp.float32) for field, value in numbers.items()},
     }
     if telemetry is not None:
@@ -174,7 +174,7 @@ def train_step(
         params=params,
         batch_stats=batch_stats,
         learned=learned,
-        pace=next_pace(state.pace, stats["active_fraction"]) if next_pace else state.pace,
+        pace=next_pace(state.pace, stats.get("active_fraction")) if next_pace else state.pace,
         opt_state=opt_state,
         average=average,
     )
