@@ -75,6 +75,7 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     "anti_curriculum": hardness("anti_curriculum"),
     "random_pacing": hardness("random"),
     "self_paced": hardness("curriculum", kind="self_paced"),
+    "xbm": {"memory.size": 1024, "memory.start": 100},
     "multi_similarity_mined": {"mining.miner": "multi_similarity"},
     **CONTRASTIVE,
 }
@@ -175,6 +176,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.knobs.weight = config_dict.placeholder(float)  # selectively_contrastive
     _add_knobs(config.loss.knobs, losses.PENALTIES | contrastive.LOSSES)
     config.loss.learned = ()  # knobs of the penalty that are learned, such as ("beta",)
+
+    # Past embeddings that a batch is compared with, too (XBM).
+    config.memory = ml_collections.ConfigDict()
+    config.memory.size = 0  # how many; 0 is off
+    config.memory.start = 0  # the first step that uses them; they are kept from the first on
+    config.memory.weight = 1.0  # of that loss, beside the batch's own
+    config.memory.miner = ""  # another miner than mining.miner, with its own defaults
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adam"  # adam, adamw, sgd

@@ -24,6 +24,7 @@ from triplet_jax import (
     images,
     label_noise,
     losses,
+    memory,
     mining,
     models,
     sampling,
@@ -281,6 +282,9 @@ def initial_state(
         averaged=config.optimizer.average_decay > 0,
         learned=learned(config),
         pace=first_pace(config),
+        remembered=memory.empty(config.memory.size, config.model.dim)
+        if config.memory.size
+        else None,
     )
 
 
@@ -392,6 +396,7 @@ def step(
         moving=moving(config),
         next_pace=next_pace(config),
         telemetry=telemetry(config),
+        memory_start=config.memory.start,
         key=keys(config)[1],
         axis_name=collectives.DEVICES,
     )
@@ -428,12 +433,37 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
     """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""
-    return _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
+    of_batch = _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
+    if not config.memory.size:
+        return of_batch
+
+    def with_memory(embeddings, labels, *, numbers=None, remembered=None, **context):
+        c = with_numbers(config, numbers).memory
+        value, stats = of_batch(embeddings, labels, numbers=numbers, **context)
+        if remembered is None:  # as where a config is checked
+            return value, stats
+        past, counts = remembered
+        beyond, their_stats = of_batch(
+            embeddings,
+            labels,
+            numbers=numbers,
+            **context,
+            against={
+                "references": past.embeddings,
+                "reference_labels": past.labels,
+                "reference_mask": counts,
+                "shared_references": True,
+            },
+        )
+        stats |= {f"memory/{name}": number for name, number in their_stats.items()}
+        return value + c.weight * beyond, stats | {"memory/loss": beyond}
+
+    return with_memory
 
 
 def _contrastive_loss(config):
     def contrastive_loss(
-        embeddings, labels, *, key, axis_name, numbers=None, proxies=None, **learned
+        embeddings, labels, *, key, axis_name, numbers=None, proxies=None, against=None, **learned
     ):
         del key  # nothing is drawn
         c = with_numbers(config, numbers).loss
@@ -445,7 +475,9 @@ def _contrastive_loss(config):
             "axis_name": axis_name,
         }
         shown = _shown(config, numbers, len(labels), axis_name)
-        if config.loss.proxies == "anchors":
+        if against:
+            settings |= against
+        elif config.loss.proxies == "anchors":
             mine, classes = collectives.share(proxies, axis_name)
             return contrastive.contrastive_loss(
                 mine,
@@ -455,17 +487,19 @@ def _contrastive_loss(config):
                 mask=classes < config.loss.num_classes,
                 **settings,
             )
-        if config.loss.proxies:
-            settings |= {"references": proxies, "reference_labels": jnp.arange(len(proxies))}
-        return contrastive.contrastive_loss(
-            embeddings, labels, mask=shown, shared_references=True, **settings
-        )
+        elif config.loss.proxies:
+            settings |= {
+                "references": proxies,
+                "reference_labels": jnp.arange(len(proxies)),
+                "shared_references": True,
+            }
+        return contrastive.contrastive_loss(embeddings, labels, mask=shown, **settings)
 
     return contrastive_loss
 
 
 def _triplet_loss(config):
-    def triplet_loss(embeddings, labels, *, key, axis_name, numbers=None, **learned):
+    def triplet_loss(embeddings, labels, *, key, axis_name, numbers=None, against=None, **learned):
         moved = with_numbers(config, numbers)
         c = moved.loss
         penalty = functools.partial(losses.PENALTIES[c.penalty], **(knobs(c.knobs) | learned))
@@ -484,8 +518,11 @@ def _triplet_loss(config):
                 mask=_shown(config, numbers, len(labels), axis_name),
                 key=key,
                 axis_name=axis_name,
+                **(against or {}),
             )
 
+        if against:
+            return mined_by(moved.memory.miner or miner(moved))
         first = mined_by(miner(moved))
         if not moved.mining.second:
             return first

@@ -47,6 +47,9 @@ RANGES = {
     "augment.noise": (0, None, True),
     "model.width": (1, None, True),
     "model.dim": (1, None, True),
+    "memory.size": (0, None, True),
+    "memory.start": (0, None, True),
+    "memory.weight": (0, None, True),
     "mining.mix": (0, 1, True),
     "mining.tile_size": (0, None, True),
     "mining.knobs.beta": (0, None, True),
@@ -100,7 +103,7 @@ NAMES = {
 
 
 # Numbers outside of the knobs that a schedule may move, and schedules beside Wu's pacings.
-MOVABLE = ("loss.margin", "mining.mix", "batch.pool", "batch.same_group")
+MOVABLE = ("loss.margin", "memory.weight", "mining.mix", "batch.pool", "batch.same_group")
 # The rows of a batch that count; the batch keeps its shape, that of the config.
 MOVABLE += ("batch.classes", "batch.per_class")
 OTHER_KINDS = ("constant", "cosine", "piecewise", "self_paced")
@@ -115,6 +118,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     fields = build.flat(config)
     for field, allowed in NAMES.items():
         errors.check_known(field, fields[field], allowed)
+    if config.memory.miner:
+        errors.check_known("memory.miner", config.memory.miner, mining.MINERS)
+    _check_memory(config)
     if config.mining.second:
         errors.check_known("mining.second", config.mining.second, mining.MINERS)
     for field in RANGES:
@@ -152,6 +158,20 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"batch.classes={config.batch.classes} times batch.per_class={config.batch.per_class}"
             f" is {batch}, which {devices} devices cannot share evenly: make it a multiple of"
             f" {devices}."
+        )
+
+
+def _check_memory(config):
+    batch = config.batch.classes * config.batch.per_class
+    if 0 < config.memory.size < batch:
+        raise errors.InputError(
+            f"memory.size={config.memory.size} is smaller than a batch of {batch}: make it at least"
+            " that, or 0 for none."
+        )
+    if config.memory.size and config.loss.proxies:
+        raise errors.InputError(
+            f"memory.size={config.memory.size} goes with no proxies: set it to 0, or loss.proxies"
+            " to ''."
         )
 
 

@@ -144,9 +144,10 @@ def make_take_step(
     lifted = train_step.over_devices(step)
 
     def take_step(state):
-        inputs, labels = next(batches)
+        inputs, labels, places = next(batches)
         shape = (devices, len(labels) // devices)
-        return lifted(state, inputs.reshape(*shape, *inputs.shape[1:]), labels.reshape(shape))
+        inputs = inputs.reshape(*shape, *inputs.shape[1:])
+        return lifted(state, inputs, labels.reshape(shape), places.reshape(shape))
 
     return take_step
 

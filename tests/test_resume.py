@@ -7,7 +7,12 @@ import pytest
 
 PATHS = {
     "resident": {},
-    "streamed": {"dataset__placement": "stream", "dataset__workers": 1},
+    "streamed": {
+        "dataset__placement": "stream",
+        "dataset__workers": 1,
+        "memory__size": 200,
+        "memory__start": 50,
+    },
 }
 
 

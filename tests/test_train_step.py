@@ -6,7 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from triplet_jax import augment, collectives, losses, models, sampling, schedules, train_step
+from triplet_jax import (
+    augment,
+    collectives,
+    losses,
+    memory,
+    models,
+    sampling,
+    schedules,
+    train_step,
+)
 
 # Not Adam: it turns the rounding of a gradient near zero into a step of full length.
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
@@ -43,15 +52,19 @@ def run(step, state, devices, steps=3):
     lifted = jax.pmap(
         step,
         axis_name=collectives.DEVICES,
-        in_axes=(None, 0, 0),
+        in_axes=(None, 0, 0, 0),
         out_axes=(None, None),
         devices=jax.devices()[:devices],
     )
     pixels, labels = images()
     shard = (devices, len(labels) // devices)
+    places = np.arange(len(labels)).reshape(shard)
     history = []
-    for _ in range(steps):
-        state, metrics = lifted(state, pixels.reshape(*shard, 8, 8, 1), labels.reshape(shard))
+    for number in range(steps):
+        # Other examples in each step, as a memory takes it, though they look the same.
+        of_step = places + number * len(labels) // 2
+        inputs = pixels.reshape(*shard, 8, 8, 1)
+        state, metrics = lifted(state, inputs, labels.reshape(shard), of_step)
         state = jax.device_get(state)
         history.append({name: float(value) for name, value in metrics.items()})
     return state, history
@@ -70,6 +83,36 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
             found = history_of_eight[number][name]
             assert found == pytest.approx(value, rel=tolerance, abs=1e-5), (number, name)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), one, eight)
+
+
+def test_eight_devices_remember_what_one_does():
+    state, step = make(norm="group")
+    state = train_step.with_memory(state, memory.empty(48, 4))
+
+    def with_memory(embeddings, labels, *, key, axis_name, remembered):
+        past, counts = remembered
+        of_batch, stats = losses.triplet_loss(embeddings, labels, axis_name=axis_name)
+        beyond, _ = losses.triplet_loss(
+            embeddings,
+            labels,
+            references=past.embeddings,
+            reference_labels=past.labels,
+            reference_mask=counts,
+            shared_references=True,
+            axis_name=axis_name,
+        )
+        return of_batch + beyond, stats | {"beyond": beyond}
+
+    step = functools.partial(step, loss=with_memory, memory_start=1)
+    one, history_of_one = run(step, state, 1)
+    eight, history_of_eight = run(step, state, 8)
+    assert history_of_one[0]["beyond"] == 0 < history_of_one[1]["beyond"]
+    for number, tolerance in enumerate((1e-4, 1e-2, 1e-2)):
+        for name in ("loss", "beyond"):
+            expected = history_of_one[number][name]
+            assert history_of_eight[number][name] == pytest.approx(expected, rel=tolerance)
+    np.testing.assert_array_equal(one.memory.places, eight.memory.places)
+    np.testing.assert_allclose(one.memory.embeddings, eight.memory.embeddings, atol=1e-2)
 
 
 def test_the_first_step_has_the_gradient_of_the_global_loss():
@@ -136,7 +179,10 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
         picked = sampling.pk_batch(np, index, 5, number, **settings)
         shard = (devices, 16 // devices)
         theirs, expected = streamed(
-            theirs, pixels[picked].reshape(*shard, 8, 8, 1), labels[picked].reshape(shard)
+            theirs,
+            pixels[picked].reshape(*shard, 8, 8, 1),
+            labels[picked].reshape(shard),
+            picked.reshape(shard),
         )
         assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
 

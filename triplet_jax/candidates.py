@@ -39,10 +39,12 @@ def compared(
     tile_size: int | None,
     axis_name: str | None,
     shared: bool = False,
+    reference_mask: Bool[Array, "references"] | None = None,
 ) -> Compared:
     """Gathers and sorts what a loss compares; arguments are those of `losses.triplet_loss`.
 
     `shared` says that every device was given all references, and not its part of them.
+    `reference_mask` says which of them count.
 
     Raises:
       InputError: labels are not integers below 2^31, references come without labels, or a tile
@@ -62,13 +64,17 @@ def compared(
         candidates = collectives.gather(candidates, axis_name)
         candidate_labels = collectives.gather(candidate_labels, axis_name)
     shown = None
-    if mask is not None:
-        shown = collectives.gather(mask, axis_name) if own else jnp.ones(len(candidates), bool)
+    if own and mask is not None:
+        shown = collectives.gather(mask, axis_name)
+    elif reference_mask is not None:
+        shown = reference_mask if shared else collectives.gather(reference_mask, axis_name)
+    elif mask is not None:
+        shown = jnp.ones(len(candidates), bool)
     order, sorted_labels = masks.by_label(candidate_labels, shown)
     itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
     runs = masks.label_runs(labels, sorted_labels, itself)
-    if mask is not None:
-        runs = runs.hiding(mask, jnp.sum(shown))
+    if shown is not None:
+        runs = runs.hiding(jnp.ones(rows, bool) if mask is None else mask, jnp.sum(shown))
     return Compared(*distances.prepared(metric, embeddings, candidates[order]), runs, index)
 
 

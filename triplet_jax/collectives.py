@@ -11,8 +11,8 @@ from jaxtyping import Array, Int, PyTree, Shaped
 DEVICES = "devices"
 
 
-def gather(x: Shaped[Array, "batch ..."], axis_name: str | None) -> Shaped[Array, "global ..."]:
-    """The rows of all devices, in device order. Differentiable."""
+def gather(x: PyTree, axis_name: str | None) -> PyTree:
+    """The rows of all devices, in device order, of every array `[batch, ...]`. Differentiable."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 

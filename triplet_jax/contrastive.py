@@ -265,6 +265,7 @@ def contrastive_loss(
     metric_params: Mapping[str, Any] | None = None,
     references: Float[Array, "references dim"] | None = None,
     reference_labels: Int[Array | np.ndarray, "references"] | None = None,
+    reference_mask: Bool[Array, "references"] | None = None,
     shared_references: bool = False,
     mask: Bool[Array, "batch"] | None = None,
     tile_size: int | None = None,
@@ -287,6 +288,7 @@ def contrastive_loss(
       references: candidates other than the batch: proxies, class weights, a queue, the other
         modality.
       reference_labels: their classes.
+      reference_mask: which of them count; None for all.
       shared_references: whether every device was given all references, as it is with proxies;
         else each was given its part.
       mask: as in `losses.triplet_loss`.
@@ -321,6 +323,7 @@ def contrastive_loss(
         tile_size=tile_size,
         axis_name=axis_name,
         shared=shared_references,
+        reference_mask=reference_mask,
     )
     sums = engine.over_anchors_at_once(engine.OfAnchor(made, measure), *compared, knobs, tile_size)
     sums, pairs = collectives.total((sums, compared.pairs), axis_name)

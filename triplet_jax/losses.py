@@ -129,6 +129,8 @@ def triplet_loss(
     average: str = "active",
     references: Float[Array, "references dim"] | None = None,
     reference_labels: Int[Array | np.ndarray, "references"] | None = None,
+    reference_mask: Bool[Array, "references"] | None = None,
+    shared_references: bool = False,
     mask: Bool[Array, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
@@ -159,6 +161,9 @@ def triplet_loss(
       references: candidates other than the batch. The batch's own rows are then no
         candidates; without references they are, and no row is its own positive.
       reference_labels: their classes.
+      reference_mask: which of them count; None for all.
+      shared_references: whether every device was given all references, as with a memory; else
+        each was given its part.
       mask: which rows of the batch count; the others are neither anchors nor candidates, so a
         batch of a fixed shape may hold fewer examples. None for all.
       key: for miners that draw at random. The same on every device.
@@ -203,6 +208,8 @@ def triplet_loss(
         mask=mask,
         tile_size=tile_size,
         axis_name=axis_name,
+        shared=shared_references,
+        reference_mask=reference_mask,
     )
     sums = engine.over_anchors(
         engine.Rule(made, mine, penalize, key),

@@ -204,7 +204,7 @@ class _Batches(grain.sources.RandomAccessDataSource):
         rows = len(drawn) // self._shards
         picked = drawn[self._shard * rows : (self._shard + 1) * rows]
         inputs = np.stack([self._dataset.inputs[i] for i in picked])
-        return inputs, self._dataset.labels[picked]
+        return inputs, self._dataset.labels[picked], picked
 
 
 def stream(
@@ -229,8 +229,8 @@ def stream(
       shards: how many hosts there are; each loads an equal part of every batch.
 
     Returns:
-      An iterator over pairs of the inputs and the labels of this host's part, in the order
-      of the steps. Its `close()` ends the workers.
+      An iterator over the inputs, the labels and the positions of this host's part, in the
+      order of the steps. Its `close()` ends the workers.
     """
     source = _Batches(dataset, draw, steps, shard, shards)
     batches = grain.MapDataset.source(source)[first_step:].to_iter_dataset(

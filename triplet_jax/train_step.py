@@ -1,5 +1,6 @@
 """One step of training, as a function of one device, and its lift over all of them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from triplet_jax import collectives, schedules
+from triplet_jax import collectives, memory, schedules
 from triplet_jax.models import Encoder
 
 Moving = Callable[[Int[Array, ""], dict[str, schedules.Pace]], dict[str, Array]]
@@ -33,11 +34,20 @@ class TrainState(flax.struct.PyTreeNode):
     average: Any
     """A moving average of the parameters for evaluation, or None."""
 
+    memory = None  # no field: a checkpoint of a run without memory knows of none
+
     @property
     def variables(self) -> dict[str, Any]:
         """What the encoder is evaluated with: the average of the parameters if there is one."""
         params = self.params if self.average is None else self.average
         return {"params": params, "batch_stats": self.batch_stats}
+
+
+class StateWithMemory(TrainState):
+    """That of a run with a memory across batches."""
+
+    memory: Any
+    """A `memory.Memory`."""
 
 
 def init_state(
@@ -49,6 +59,7 @@ def init_state(
     averaged: bool,
     learned: dict[str, Any] | None = None,
     pace: dict[str, schedules.Pace] | None = None,
+    remembered: memory.Memory | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -60,11 +71,12 @@ def init_state(
       averaged: whether a moving average of the parameters is kept.
       learned: where the learned numbers and tables of the loss start.
       pace: where the self-paced numbers start.
+      remembered: the memory across batches, if there is one.
     """
     variables = jax.jit(encoder.init)(key, example)
     params = variables["params"]
     learned = {name: jnp.float32(value) for name, value in (learned or {}).items()}
-    return TrainState(
+    state = TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
@@ -73,6 +85,13 @@ def init_state(
         opt_state=optimizer.init((params, learned)),
         average=params if averaged else None,
     )
+    return state if remembered is None else with_memory(state, remembered)
+
+
+def with_memory(state: TrainState, remembered: memory.Memory) -> StateWithMemory:
+    """The state with a memory beside it."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(TrainState)}
+    return StateWithMemory(**fields, memory=remembered)
 
 
 def as_floats(inputs: Shaped[Array, "batch ..."]) -> Float[Array, "batch ..."]:
@@ -84,6 +103,7 @@ def train_step(
     state: TrainState,
     inputs: Shaped[Array, "batch ..."],
     labels: Int[Array, "batch"],
+    places: Int[Array, "batch"],
     *,
     encoder: Encoder,
     optimizer: optax.GradientTransformation,
@@ -94,6 +114,7 @@ def train_step(
     moving: Moving | None = None,
     next_pace: Callable | None = None,
     telemetry: Callable | None = None,
+    memory_start: int = 0,
     key: PRNGKeyArray,
     axis_name: str | None,
 ) -> tuple[TrainState, dict[str, Any]]:
@@ -107,9 +128,11 @@ def train_step(
       state: the same on every device.
       inputs: this device's part.
       labels: their classes.
+      places: which training examples they are; only a memory needs it.
       encoder: the model.
       optimizer: the optimizer.
-      loss: `(embeddings, labels, *, key, axis_name, **learned) -> (loss, stats)`, global.
+      loss: `(embeddings, labels, *, key, axis_name, **learned) -> (loss, stats)`, global; with a
+        memory it is also given `remembered`, the memory and which of its entries count.
       augment: a random function of one image, or None.
       average_decay: of the moving average of the parameters, if the state has one.
       learning_rate: that of the optimizer, by the step, for the log.
@@ -117,6 +140,7 @@ def train_step(
         given as `numbers`; None for none.
       next_pace: `(pace, active_fraction) -> pace`, of the self-paced ones.
       telemetry: `(step, embeddings, labels, *, key, axis_name) -> arrays` by name, or None.
+      memory_start: the first step that compares with the memory, which is filled before.
       key: of the run; what a step draws depends on it, the step and the place in the
         global batch, not on the number of devices.
       axis_name: the device axis.
@@ -138,6 +162,12 @@ def train_step(
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index)
         inputs = jax.vmap(augment)(keys, inputs)
 
+    extra = {}
+    if state.memory is not None:
+        everywhere = collectives.gather(places, axis_name)
+        counts = memory.useful(state.memory, everywhere) & (state.step >= memory_start)
+        extra["remembered"] = state.memory, counts
+
     def global_loss(parameters):
         params, learned = parameters
         embeddings, updates = encoder.apply(
@@ -146,7 +176,7 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        value, stats = loss(embeddings, labels, **context, **learned)
+        value, stats = loss(embeddings, labels, **context, **extra, **learned)
         stats = stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
         return value, (stats, updates.get("batch_stats", {}), embeddings)
 
@@ -169,7 +199,10 @@ def train_step(
     }
     if telemetry is not None:
         metrics["telemetry"] = telemetry(state.step + 1, embeddings, labels, **context)
-    state = TrainState(
+    if state.memory is not None:
+        batch = collectives.gather((embeddings, labels, places), axis_name)
+        state = state.replace(memory=memory.remember(state.memory, *batch))
+    state = state.replace(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
@@ -192,7 +225,7 @@ def _spread(embeddings, axis_name):
 
 
 def over_devices(step: Callable) -> Callable:
-    """Lifts `step(state, inputs, labels)` over all devices.
+    """Lifts `step(state, inputs, labels, places)` over all devices.
 
     The result takes the state and the batch with a leading axis of devices, and gives
     the next state and the metrics, which have none.
@@ -200,7 +233,7 @@ def over_devices(step: Callable) -> Callable:
     return jax.pmap(
         step,
         axis_name=collectives.DEVICES,
-        in_axes=(None, 0, 0),
+        in_axes=(None, 0, 0, 0),
         out_axes=(None, None),
         donate_argnums=0,
     )
@@ -210,7 +243,7 @@ def draw_and_step(step: Callable, draw: Callable, *, devices: int) -> Callable:
     """A step that draws its own batch from data that live on the device.
 
     Args:
-      step: `(state, inputs, labels)`.
+      step: `(state, inputs, labels, places)`.
       draw: `(index, state) -> positions` of the global batch in the data.
       devices: how many share the batch.
 
@@ -223,7 +256,7 @@ def draw_and_step(step: Callable, draw: Callable, *, devices: int) -> Callable:
         batch = draw(index, state)
         rows = len(batch) // devices
         mine = jax.lax.dynamic_slice_in_dim(batch, device * rows, rows)
-        return step(state, inputs[mine], labels[mine])
+        return step(state, inputs[mine], labels[mine], mine)
 
     return of_device
 
