@@ -75,6 +75,7 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     "anti_curriculum": hardness("anti_curriculum"),
     "random_pacing": hardness("random"),
     "self_paced": hardness("curriculum", kind="self_paced"),
+    "grad_cache": {"train.micro_batches": 4},
     "xbm": {"memory.size": 1024, "memory.start": 100},
     "multi_similarity_mined": {"mining.miner": "multi_similarity"},
     **CONTRASTIVE,
@@ -197,6 +198,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.train = ml_collections.ConfigDict()
     config.train.steps = 1000
+    # Parts of a device's batch that are embedded one after the other, for batches that do not fit
+    # into memory; batch normalisation then has the statistics of a part.
+    config.train.micro_batches = 1
 
     config.evaluate = ml_collections.ConfigDict()
     config.evaluate.every = 500  # steps between validations, each with a checkpoint

@@ -397,6 +397,7 @@ def step(
         next_pace=next_pace(config),
         telemetry=telemetry(config),
         memory_start=config.memory.start,
+        micro_batches=config.train.micro_batches,
         key=keys(config)[1],
         axis_name=collectives.DEVICES,
     )

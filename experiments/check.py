@@ -74,6 +74,7 @@ RANGES = {
     "optimizer.momentum": (0, 1, True),
     "optimizer.clip_norm": (0, None, True),
     "optimizer.average_decay": (0, 0.999999, True),
+    "train.micro_batches": (1, None, True),
     "train.steps": (1, 2**31 - 1, True),
     "evaluate.every": (1, None, True),
     "evaluate.ways": (2, None, True),
@@ -158,6 +159,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"batch.classes={config.batch.classes} times batch.per_class={config.batch.per_class}"
             f" is {batch}, which {devices} devices cannot share evenly: make it a multiple of"
             f" {devices}."
+        )
+    if batch // devices % config.train.micro_batches:
+        raise errors.InputError(
+            f"train.micro_batches={config.train.micro_batches} does not divide the"
+            f" {batch // devices} examples that each device has of a batch: choose a divisor of it."
         )
 
 

@@ -84,6 +84,7 @@ def test_a_metric_has_its_parameter():
         ({"loss__p": 2.0}, "'euclidean' takes no parameters, and was given p"),
         ({"loss__penalty": "selectively_contrastive"}, "metric='euclidean' does not suit"),
         ({"mining__miner": "angular", "loss__metric": "cosine"}, "defined for metric='euclidean'"),
+        ({"train__micro_batches": 7}, "train.micro_batches=7 does not divide the 15 examples"),
         ({"loss__name": "infonce"}, "loss.name='infonce'"),
         ({"loss__name": "info_nce"}, "metric='euclidean' does not suit info_nce"),
         ({"loss__name": "pairs", "loss__knobs__beta": 1.0}, "loss.name='pairs' has no knob 'beta'"),

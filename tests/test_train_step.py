@@ -115,6 +115,48 @@ def test_eight_devices_remember_what_one_does():
     np.testing.assert_allclose(one.memory.embeddings, eight.memory.embeddings, atol=1e-2)
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+def test_micro_batches_take_the_step_of_the_whole_batch(devices):
+    # Without statistics of the batch, which a part has of its own.
+    state, step = make(norm="group")
+    whole, history = run(step, state, devices)
+    parts, of_parts = run(functools.partial(step, micro_batches=4), state, devices)
+    for name, value in history[0].items():
+        assert of_parts[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), whole, parts)
+
+
+def test_running_statistics_are_those_of_one_part_after_the_other():
+    state, step = make(norm="batch")
+    step = functools.partial(step, augment=None)
+    parts, _ = run(functools.partial(step, micro_batches=2), state, 1, steps=1)
+    encoder = models.encoder("conv4", dim=4, norm="batch", width=16)
+    expected, (pixels, _) = state.batch_stats, images()
+    for part in np.split(pixels, 2):
+        _, updates = encoder.apply(
+            {"params": state.params, "batch_stats": expected},
+            train_step.as_floats(jnp.asarray(part)),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        expected = updates["batch_stats"]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4), parts.batch_stats, expected
+    )
+
+
+def test_micro_batches_need_less_memory():
+    state, step = make(norm="group")
+    pixels, labels = (np.concatenate([x] * 16) for x in images())
+    shapes = state, jnp.asarray(pixels), jnp.asarray(labels), jnp.arange(len(labels))
+
+    def scratch(micro_batches):
+        one = functools.partial(step, micro_batches=micro_batches, axis_name=None)
+        return jax.jit(one).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    assert scratch(8) < 0.7 * scratch(1)
+
+
 def test_the_first_step_has_the_gradient_of_the_global_loss():
     state, step = make(norm="group")
     step = functools.partial(step, augment=None, optimizer=optax.sgd(1.0))

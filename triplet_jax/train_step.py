@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
-from triplet_jax import collectives, memory, schedules
+from triplet_jax import collectives, gradient_cache, memory, schedules
 from triplet_jax.models import Encoder
 
 Moving = Callable[[Int[Array, ""], dict[str, schedules.Pace]], dict[str, Array]]
@@ -115,6 +115,7 @@ def train_step(
     next_pace: Callable | None = None,
     telemetry: Callable | None = None,
     memory_start: int = 0,
+    micro_batches: int = 1,
     key: PRNGKeyArray,
     axis_name: str | None,
 ) -> tuple[TrainState, dict[str, Any]]:
@@ -141,6 +142,8 @@ def train_step(
       next_pace: `(pace, active_fraction) -> pace`, of the self-paced ones.
       telemetry: `(step, embeddings, labels, *, key, axis_name) -> arrays` by name, or None.
       memory_start: the first step that compares with the memory, which is filled before.
+      micro_batches: parts that a device embeds one after the other, so that the activations of
+        one are in memory; with more than one, everything is embedded twice.
       key: of the run; what a step draws depends on it, the step and the place in the
         global batch, not on the number of devices.
       axis_name: the device axis.
@@ -156,35 +159,38 @@ def train_step(
     numbers = {}
     if moving is not None:
         context["numbers"] = numbers = moving(state.step, state.pace)
-    inputs = as_floats(inputs)
-    if augment is not None:
-        index = collectives.first_row(inputs.shape[0], axis_name) + jnp.arange(inputs.shape[0])
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index)
-        inputs = jax.vmap(augment)(keys, inputs)
-
     extra = {}
     if state.memory is not None:
         everywhere = collectives.gather(places, axis_name)
         counts = memory.useful(state.memory, everywhere) & (state.step >= memory_start)
         extra["remembered"] = state.memory, counts
 
-    def global_loss(parameters):
-        params, learned = parameters
+    rows = collectives.first_row(inputs.shape[0], axis_name) + jnp.arange(inputs.shape[0])
+
+    def embed(params, batch_stats, part):
+        inputs, rows = part
+        inputs = as_floats(inputs)
+        if augment is not None:
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, rows)
+            inputs = jax.vmap(augment)(keys, inputs)
         embeddings, updates = encoder.apply(
-            {"params": params, "batch_stats": state.batch_stats},
+            {"params": params, "batch_stats": batch_stats},
             inputs,
             train=True,
             mutable=["batch_stats"],
         )
-        value, stats = loss(embeddings, labels, **context, **extra, **learned)
-        stats = stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
-        return value, (stats, updates.get("batch_stats", {}), embeddings)
+        return embeddings, updates.get("batch_stats", {})
 
-    (value, (stats, batch_stats, embeddings)), grads = jax.value_and_grad(
-        global_loss, has_aux=True
-    )((state.params, state.learned))
-    grads = collectives.mean(grads, axis_name)
+    def global_loss(embeddings, learned):
+        value, stats = loss(embeddings, labels, **context, **extra, **learned)
+        return value, stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
+
     before = (state.params, state.learned)
+    parts = zip(jnp.split(inputs, micro_batches), jnp.split(rows, micro_batches), strict=True)
+    (value, stats, embeddings, batch_stats), grads = gradient_cache.value_and_grad(
+        embed, global_loss, before, state.batch_stats, list(parts)
+    )
+    grads = collectives.mean(grads, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, before)
     params, learned = optax.apply_updates(before, updates)
     average = state.average

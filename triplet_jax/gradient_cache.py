@@ -1,0 +1,68 @@
+"""The exact gradient of a loss over a batch whose activations do not fit into memory.
+
+Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+(GradCache). A loss over a batch needs all embeddings at once, but not all activations: the batch is
+embedded part by part, the loss gives the gradient of every embedding, and the parts are embedded
+once more, each with its own backward pass.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+
+def value_and_grad(
+    embed: Callable[[PyTree, PyTree, Any], tuple[Float[Array, "part dim"], PyTree]],
+    loss: Callable[[Float[Array, "batch dim"], PyTree], tuple[Float[Array, ""], Any]],
+    parameters: tuple[PyTree, PyTree],
+    statistics: PyTree,
+    parts: Sequence[Any],
+) -> tuple[tuple[Float[Array, ""], Any, Float[Array, "batch dim"], PyTree], tuple[PyTree, PyTree]]:
+    """The loss of a batch in parts, and its gradient.
+
+    With one part it is embedded once, with more each is embedded twice. The gradient is that of
+    the whole batch, but for batch normalisation, which has the statistics of a part.
+
+    Args:
+      embed: `(params, statistics, part) -> (embeddings, statistics)`.
+      loss: `(embeddings, learned) -> (value, aux)`.
+      parameters: `params` of the encoder, and what the loss learns.
+      statistics: of the encoder, such as running means, passed from part to part.
+      parts: of the batch, of one size.
+
+    Returns:
+      The value, the `aux` of the loss, the embeddings and the statistics after the batch; and the
+      gradient in `parameters`.
+    """
+    if len(parts) == 1:
+
+        def whole(parameters):
+            params, learned = parameters
+            embeddings, after = embed(params, statistics, parts[0])
+            value, aux = loss(embeddings, learned)
+            return value, (aux, embeddings, after)
+
+        (value, rest), gradient = jax.value_and_grad(whole, has_aux=True)(parameters)
+        return (value, *rest), gradient
+
+    params, learned = parameters
+    embedded, after = [], statistics
+    for part in parts:
+        found, after = embed(params, after, part)
+        embedded.append(found)
+    embeddings = jnp.concatenate(embedded)
+    both = jax.value_and_grad(loss, (0, 1), has_aux=True)
+    (value, aux), (of_embeddings, of_learned) = both(embeddings, learned)
+    of_params = jax.tree.map(jnp.zeros_like, params)
+    for part, slopes in zip(parts, jnp.split(of_embeddings, len(parts)), strict=True):
+        # One after the other: the parameters wait for the gradient so far. Else the compiler would
+        # see that the part was embedded before, and keep its activations from then. (A barrier
+        # does not do: on a CPU it is gone before the compiler looks for what is computed twice.)
+        wait = 0.0 * (slopes[0, 0] + sum(x.reshape(-1)[0] for x in jax.tree.leaves(of_params)))
+        again = jax.tree.map(lambda p, wait=wait: p + wait, params)
+        _, pull = jax.vjp(lambda p, part=part: embed(p, statistics, part)[0], again)
+        of_params = jax.tree.map(jnp.add, of_params, pull(slopes)[0])
+    return (value, aux, embeddings, after), (of_params, of_learned)
