@@ -75,10 +75,11 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     )
     # One device, as torch has.
     inputs, labels = (jax.device_put(x[None]) for x in batch(setting))
+    places = np.arange(setting.images)[None]
 
     def step():
         nonlocal state
-        state, metrics = jax.block_until_ready(lifted(state, inputs, labels))
+        state, metrics = jax.block_until_ready(lifted(state, inputs, labels, places))
         return float(metrics["loss"])
 
     return step, sum(x.size for x in jax.tree.leaves(state.params))

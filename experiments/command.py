@@ -16,7 +16,9 @@ from triplet_jax import errors, health
 REFUSED = 2
 FAILED = 1
 
+# Flags of several programs: two modules that define one cannot both be imported.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
 
 
 def run(main: Callable[[], None]) -> None:

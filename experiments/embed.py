@@ -16,14 +16,13 @@ from experiments import build, command, evaluate
 from triplet_jax import embedding, errors, images, train_step
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
-OUTPUT = flags.DEFINE_string("output", None, "File to write: .npz with embeddings and paths.")
 BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no images: refuse, skip.")
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = pathlib.Path(command.required(IMAGES, "a folder of images"))
-    output = pathlib.Path(command.required(OUTPUT, "the .npz file to write"))
+    output = pathlib.Path(command.required(command.OUTPUT, "the .npz file to write"))
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
     if output.suffix != ".npz" or not output.absolute().parent.is_dir():

@@ -1,6 +1,6 @@
 """Writes a page to explore the embeddings of a run: a map, with the images and neighbours.
 
-python -m experiments.explore --workdir=runs/digits
+python -m experiments.explore --workdir=runs/digits        # --output: explore.html in the workdir
 
 The page is one file that needs no network.
 """
@@ -19,7 +19,6 @@ from experiments import build, command, evaluate
 from triplet_jax import embedding, errors, evaluation, images, logging, train_step
 from triplet_jax.analysis import classes, projection
 
-OUTPUT = flags.DEFINE_string("output", None, "The .html file; default explore.html in the workdir.")
 SPLIT = flags.DEFINE_string("split", "test", "Which examples: train, validation, test.")
 PROJECTION = flags.DEFINE_string("projection", "tsne", "The map: pca, tsne, umap.")
 MOST = flags.DEFINE_integer("most", 20_000, "Examples on the map; of more, some at even spaces.")
@@ -32,7 +31,7 @@ _LARGEST_THUMBNAIL = 32
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = pathlib.Path(OUTPUT.value or workdir / "explore.html")
+    output = pathlib.Path(command.OUTPUT.value or workdir / "explore.html")
     errors.check_known("--projection", PROJECTION.value, projection.PROJECTIONS)
     errors.check_known("--split", SPLIT.value, ("train", "validation", "test"))
     if MOST.value <= NEIGHBOURS:

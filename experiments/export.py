@@ -7,17 +7,14 @@ import pathlib
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments import build, command, evaluate
 from triplet_jax import errors, exported
 
-OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
-
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = pathlib.Path(command.required(OUTPUT, "the file to write"))
+    output = pathlib.Path(command.required(command.OUTPUT, "the file to write"))
     if not output.absolute().parent.is_dir():
         raise errors.InputError(f"--output={output} must be a file in a folder that exists.")
     config = evaluate.read_config(workdir)

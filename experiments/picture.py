@@ -12,18 +12,15 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
 
 from experiments import build, command, evaluate
 from triplet_jax import errors
 from triplet_jax.analysis import plots, projection
 
-OUTPUT = flags.DEFINE_string("output", None, "The .png file to write.")
-
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = pathlib.Path(command.required(OUTPUT, "the .png file to write"))
+    output = pathlib.Path(command.required(command.OUTPUT, "the .png file to write"))
     config = evaluate.read_config(workdir)
     result_file, embeddings_file = workdir / "result.json", workdir / "embeddings.npz"
     if not (result_file.exists() and embeddings_file.exists()):

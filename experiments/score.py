@@ -14,12 +14,11 @@ from experiments import build, command, evaluate
 from triplet_jax import data, difficulty, errors
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of the reference runs, with commas between.")
-OUTPUT = flags.DEFINE_string("output", None, "The file, .npz.")
 GROUPS = flags.DEFINE_integer("groups", 10, "Groups that confusable classes are put into.")
 
 
 def main() -> None:
-    output = pathlib.Path(command.required(OUTPUT, "the file to write"))
+    output = pathlib.Path(command.required(command.OUTPUT, "the file to write"))
     if not RUNS.value:
         raise errors.InputError("--runs is missing: the folders of finished runs.")
     if GROUPS.value < 1:
