@@ -33,7 +33,7 @@ from triplet_jax.checkpoint import Checkpoints
 
 # Fields that may differ among runs that are trained together: they are traced.
 NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
-NUMBERS += ("optimizer.learning_rate",)
+NUMBERS += ("optimizer.learning_rate", "memory.weight")
 OWNERS = ("mining.knobs", "loss.knobs")
 OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
 
@@ -161,8 +161,9 @@ class _Group:
 
         # The number of the step is one for all, so that what happens every so many steps
         # stays a branch.
-        fields = [field.name for field in dataclasses.fields(train_step.TrainState)]
-        of_state = train_step.TrainState(**dict.fromkeys(fields, 0) | {"step": None})
+        like = jax.eval_shape(first_state, jax.tree.map(lambda x: x[0], numbers))
+        axes = dict.fromkeys((field.name for field in dataclasses.fields(like)), 0)
+        of_state = like.replace(**axes | {"step": None})
         state = jax.jit(jax.vmap(first_state, out_axes=of_state))(numbers)
         lift = _InTurn if jax.default_backend() == "cpu" else _AtOnce
         return state, functools.partial(lift, of_run, of_state, numbers, resident)

@@ -156,6 +156,28 @@ def test_engines_agree(vectorised, tmp_path, engine):
     assert_same_runs(ours, {name: theirs[name] for name in ours}, tolerance=0.02)
 
 
+def test_runs_with_a_memory_and_with_proxies_train_together_as_they_do_alone(tmp_path):
+    arms = """
+    sweep.reference = "memory"
+    sweep.arms = (
+        ("memory", {"memory.size": 100, "memory.start": 20}),
+        ("proxies", {
+            "loss.name": "arcface", "loss.metric": "cosine", "loss.proxies": "references",
+        }),
+    )
+"""
+    path = config_file(tmp_path, arms=arms)
+    together = run(path, tmp_path / "together")
+    assert together.returncode == 0, together.stderr
+    alone = run(path, tmp_path / "alone", "--config.engine=here")
+    assert alone.returncode == 0, alone.stderr
+    ours, theirs = scores(tmp_path / "together"), scores(tmp_path / "alone")
+    assert len(ours) == 4
+    assert_same_runs(ours, theirs, tolerance=0.02)
+    last = ours["runs/memory/seed0"][1][-2]
+    assert last["memory/num_valid"] > 0
+
+
 def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     path, workdir, _ = vectorised
     out = tmp_path / "out"
