@@ -122,8 +122,9 @@ def test_a_stream_gives_the_batches_of_its_steps(workers):
     stream = sampling.stream(examples, drawing(index), first_step=2, steps=6, workers=workers)
     batches = list(stream)
     assert len(batches) == 4
-    for step, (inputs, labels) in enumerate(batches, start=2):
+    for step, (inputs, labels, places) in enumerate(batches, start=2):
         picked = sampling.pk_batch(np, index, 3, step, classes=4, per_class=2)
+        np.testing.assert_array_equal(places, picked)
         np.testing.assert_array_equal(inputs, examples.inputs[picked])
         np.testing.assert_array_equal(labels, examples.labels[picked])
 
