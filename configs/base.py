@@ -75,7 +75,7 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     "anti_curriculum": hardness("anti_curriculum"),
     "random_pacing": hardness("random"),
     "self_paced": hardness("curriculum", kind="self_paced"),
-    "grad_cache": {"train.micro_batches": 4},
+    "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
     "xbm": {"memory.size": 1024, "memory.start": 100},
     "multi_similarity_mined": {"mining.miner": "multi_similarity"},
     **CONTRASTIVE,

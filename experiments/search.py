@@ -64,7 +64,7 @@ def main() -> None:
         found.write_parquet(pathlib.Path(PARQUET.value))
         print(f"{len(found):,} embeddings written to {PARQUET.value}")
     (nearest,) = found.nearest(embedding, NEIGHBOURS.value, approximate=APPROXIMATE.value)
-    show(query, nearest, calibrate(workdir))
+    show(query, nearest, folder.absolute(), calibrate(workdir))
     sheet = pathlib.Path(SHEET.value or workdir / "search.png")
     draw(query, nearest, sheet)
     print(f"written to {sheet}")
@@ -125,13 +125,17 @@ def calibrate(workdir: pathlib.Path) -> evaluation.Accepted | None:
         return None
 
 
-def show(query: pathlib.Path, nearest, accepted: evaluation.Accepted | None) -> None:
-    """Prints the neighbours."""
-    table = rich.table.Table("", "distance", "folder", "image", title=f"nearest to {query}")
+def show(
+    query: pathlib.Path, nearest, folder: pathlib.Path, accepted: evaluation.Accepted | None
+) -> None:
+    """Prints the neighbours, by their paths in the folder."""
+    table = rich.table.Table("", "distance", "class", title=f"nearest to {query} in {folder}")
+    table.add_column("image", overflow="fold")
     if accepted:
         table.add_column("verdict")
     for rank, row in enumerate(nearest.itertuples(), start=1):
-        cells = [str(rank), f"{row.distance:.3f}", row.label, row.path]
+        path = pathlib.Path(row.path).relative_to(folder)
+        cells = [str(rank), f"{row.distance:.3f}", row.label, str(path)]
         if accepted:
             cells.append("same" if row.distance <= accepted.threshold else "different")
         table.add_row(*cells)

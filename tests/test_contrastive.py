@@ -114,7 +114,7 @@ def test_knobs_are_those_of_the_definition_and_have_a_gradient(name, knob, value
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("tile_size", [1, 4, 7])
+@pytest.mark.parametrize("tile_size", [1, 4])
 def test_tiles_change_nothing(name, tile_size):
     # A prime number of rows, so that the last tile is filled up with nobody.
     x, y = spread(1, 11), np.array([0, 1, 1, 2, 2, 2, 5, 0, 1, 9, 1])
@@ -125,7 +125,7 @@ def test_tiles_change_nothing(name, tile_size):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize("devices", [2, 8])
 def test_devices_change_nothing(name, devices):
     x = spread(2, 16)
     y = np.random.default_rng(0).integers(0, 5, 16)
