@@ -20,39 +20,27 @@ def hardness(order: str, **differences) -> dict:
     return {"mining.miner": "quantile", "schedules.hardness": record | differences}
 
 
+_COSINE = {"loss.metric": "cosine"}
+_FREE_LENGTH = {"loss.metric": "dot", "model.normalize": False}
+_PROXIES = {"loss.proxies": "references"}
+
 # Losses that are no triplet losses, and proxies or class weights beside them.
 CONTRASTIVE = {
     "contrastive": {"loss.name": "pairs"},
     "lifted": {"loss.name": "lifted"},
-    "n_pairs": {"loss.name": "n_pairs", "loss.metric": "dot", "model.normalize": False},
-    "nt_xent": {"loss.name": "info_nce"},
-    "supcon": {"loss.name": "supervised_contrastive"},
-    "multi_similarity": {"loss.name": "multi_similarity"},
-    "circle": {"loss.name": "circle", "loss.knobs.margin": 0.4, "loss.knobs.scale": 80.0},
-    "proxy_nca": {
-        "loss.name": "info_nce",
-        "loss.proxies": "references",
-        "loss.knobs.temperature": 1 / 18,
-    },
-    "proxy_anchor": {"loss.name": "proxy_anchor", "loss.proxies": "anchors"},
-    "softmax": {
-        "loss.name": "info_nce",
-        "loss.metric": "dot",
-        "loss.proxies": "references",
-        "loss.knobs.temperature": 1.0,
-        "model.normalize": False,
-    },
-    "arcface": {"loss.name": "arcface", "loss.proxies": "references"},
-}
-_COSINE = {"loss.metric": "cosine"}
-CONTRASTIVE = {
-    name: (fields if name in ("contrastive", "lifted") else _COSINE | fields)
-    for name, fields in CONTRASTIVE.items()
+    "n_pairs": _FREE_LENGTH | {"loss.name": "n_pairs"},
+    "nt_xent": _COSINE | {"loss.name": "info_nce"},
+    "supcon": _COSINE | {"loss.name": "supervised_contrastive"},
+    "multi_similarity": _COSINE | {"loss.name": "multi_similarity"},
+    "circle": _COSINE | {"loss.name": "circle", "loss.knobs.margin": 0.4, "loss.knobs.scale": 80.0},
+    "proxy_nca": _COSINE | _PROXIES | {"loss.name": "info_nce", "loss.knobs.temperature": 1 / 18},
+    "proxy_anchor": _COSINE | {"loss.name": "proxy_anchor", "loss.proxies": "anchors"},
+    "softmax": _FREE_LENGTH | _PROXIES | {"loss.name": "info_nce", "loss.knobs.temperature": 1.0},
+    "arcface": _COSINE | _PROXIES | {"loss.name": "arcface"},
 }
 
-# What may follow the colon in --config=configs/digits.py:semi_hard: a miner with the hinge, or a
-# penalty with the miner that its paper has, or another loss.
-VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
+# A miner with the hinge, or a penalty with the miner that its paper has.
+TRIPLET = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     # The hinge is zero for easy triplets, and an average over them learns nothing.
     "easy": {"mining.miner": "easy", "loss.penalty": "soft_margin", "loss.average": "valid"},
     "semi_hard_tfa": {"mining.miner": "semi_hard_tfa", "loss.average": "valid"},
@@ -75,9 +63,15 @@ VARIANTS = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     "anti_curriculum": hardness("anti_curriculum"),
     "random_pacing": hardness("random"),
     "self_paced": hardness("curriculum", kind="self_paced"),
+}
+# Its paper's loss has the name alone.
+TRIPLET["multi_similarity_mined"] = TRIPLET.pop("multi_similarity")
+
+# What may follow the colon in --config=configs/digits.py:semi_hard.
+VARIANTS = {
+    **TRIPLET,
     "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
     "xbm": {"memory.size": 1024, "memory.start": 100},
-    "multi_similarity_mined": {"mining.miner": "multi_similarity"},
     **CONTRASTIVE,
 }
 

@@ -4,7 +4,7 @@ python -m experiments.sweep --config=configs/sweeps/miners.py --workdir=runs/min
 """
 
 from configs import digits
-from configs.base import VARIANTS
+from configs.base import TRIPLET
 from configs.sweeps import base
 
 
@@ -13,6 +13,6 @@ def get_config():
     run.train.steps = 300
     run.evaluate.every = 300
     sweep = base.get_config(run)
-    sweep.arms = tuple(VARIANTS.items())
+    sweep.arms = tuple(TRIPLET.items())
     sweep.reference = "semi_hard"
     return sweep
