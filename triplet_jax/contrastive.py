@@ -78,9 +78,7 @@ def info_nce(
     as references and inner products it is the softmax of a classifier.
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
-    negatives = _log_sum_exp(s_an, is_negative)
-    value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap), 0.0)
-    return _one(jnp.sum(value), jnp.sum(is_positive))
+    return _each_against_all(s_ap, is_positive, s_an, is_negative)
 
 
 def n_pairs(
@@ -134,8 +132,7 @@ def lifted(
     """
     far = _log_sum_exp(to_positives, is_positive)
     near = _log_sum_exp(margin - to_negatives, is_negative)
-    both = jnp.any(is_positive) & jnp.any(is_negative)
-    return _one(jnp.where(both, jax.nn.relu(jnp.where(both, far + near, 0.0)), 0.0), both)
+    return _of_both(far + near, is_positive, is_negative, jax.nn.relu)
 
 
 def multi_similarity(
@@ -185,8 +182,7 @@ def circle(
     a_n = jax.lax.stop_gradient(jax.nn.relu(s_an + margin))
     far = _log_sum_exp(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
     near = _log_sum_exp(scale * a_n * (s_an - margin), is_negative)
-    both = jnp.any(is_positive) & jnp.any(is_negative)
-    return _one(jnp.where(both, jax.nn.softplus(jnp.where(both, far + near, 0.0)), 0.0), both)
+    return _of_both(far + near, is_positive, is_negative, jax.nn.softplus)
 
 
 def proxy_anchor(
@@ -234,9 +230,7 @@ def arcface(
     moved = inside * jnp.cos(margin) - sine * jnp.sin(margin)
     straight = cosine - margin * jnp.sin(jnp.pi - margin)
     s_ap = jnp.where(cosine > jnp.cos(jnp.pi - margin), moved, straight)
-    negatives = _log_sum_exp(scale * (1.0 - to_negatives), is_negative)
-    value = jnp.where(is_positive, jax.nn.softplus(negatives - scale * s_ap), 0.0)
-    return _one(jnp.sum(value), jnp.sum(is_positive))
+    return _each_against_all(scale * s_ap, is_positive, scale * (1.0 - to_negatives), is_negative)
 
 
 LOSSES: dict[str, Callable[..., Terms]] = {
@@ -339,6 +333,19 @@ def contrastive_loss(
 
 def _one(value, weight):
     return Terms(value[None], jnp.float32(weight)[None])
+
+
+def _each_against_all(s_ap, is_positive, s_an, is_negative):
+    """A softmax for each positive, of it and of all negatives; the mean over positives."""
+    negatives = _log_sum_exp(s_an, is_negative)
+    value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap), 0.0)
+    return _one(jnp.sum(value), jnp.sum(is_positive))
+
+
+def _of_both(x, is_positive, is_negative, finish):
+    """`finish(x)` of an anchor that has positives and negatives; the mean over such anchors."""
+    both = jnp.any(is_positive) & jnp.any(is_negative)
+    return _one(jnp.where(both, finish(jnp.where(both, x, 0.0)), 0.0), both)
 
 
 def _log_sum_exp(x, where):
