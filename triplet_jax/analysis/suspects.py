@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from triplet_jax import distances, errors, evaluation
+from triplet_jax import distances, errors, evaluation, sampling
 
 
 def disagreement(
@@ -24,9 +24,14 @@ def disagreement(
     Raises:
       InputError: there are not that many others.
     """
+    votes = _votes(embeddings, labels, neighbours)
+    return np.mean(votes != np.asarray(labels)[:, None], axis=1)
+
+
+def _votes(embeddings, labels, neighbours):
+    """The labels of each example's nearest others, nearest first."""
     _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
-    labels = np.asarray(labels)
-    return np.mean(labels[position] != labels[:, None], axis=1)
+    return np.asarray(labels)[position]
 
 
 def misplacement(
@@ -93,26 +98,19 @@ def picked_as_hardest(
     Raises:
       InputError: there are not two classes with `per_class` examples, or `per_class` is below 2.
     """
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    members = [m for m in members if len(m) >= per_class]
-    if len(members) < 2 or per_class < 2:
+    _, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    large = int(np.sum(count >= per_class))
+    if large < 2 or per_class < 2:
         raise errors.InputError(
             f"per_class={per_class} must be at least 2, and two classes must have as many"
-            f" examples; {len(members)} have."
+            f" examples; {large} have."
         )
-    random = np.random.default_rng(seed)
-    classes = min(classes, len(members))
-    drawn = np.stack(
-        [
-            np.concatenate(
-                [
-                    random.choice(members[c], per_class, replace=False)
-                    for c in random.choice(len(members), classes, replace=False)
-                ]
-            )
-            for _ in range(batches)
-        ]
-    )
+    kept = np.flatnonzero(count[code] >= per_class)
+    index = sampling.class_index(labels[kept])
+    of_batch = {"classes": min(classes, large), "per_class": per_class}
+    drawn = kept[
+        np.stack([sampling.pk_batch(np, index, seed, i, **of_batch) for i in range(batches)])
+    ]
     counts = np.asarray(_picks_of_batches(jnp.asarray(embeddings), jnp.asarray(drawn), per_class))
     total = np.bincount(drawn.reshape(-1), counts.reshape(-1), minlength=len(labels))
     times = np.bincount(drawn.reshape(-1), minlength=len(labels))
@@ -162,9 +160,7 @@ def rank(
       InputError: see the functions.
     """
     labels = np.asarray(labels)
-    _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
-    votes = labels[position]
-    differ = np.mean(votes != labels[:, None], axis=1)
+    votes = _votes(embeddings, labels, neighbours)
     _, counts = np.unique(labels, return_counts=True)
     per_class = int(min(8, np.median(counts)))
     picked = picked_as_hardest(embeddings, labels, per_class=per_class, seed=seed)
@@ -173,7 +169,7 @@ def rank(
             "label": labels,
             "instead": _most_common(votes),
             "suspicion": misplacement(embeddings, labels, neighbours=neighbours),
-            "disagreement": differ,
+            "disagreement": np.mean(votes != labels[:, None], axis=1),
             "picked": picked,
         },
         index=pd.RangeIndex(len(labels), name="example"),
