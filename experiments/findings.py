@@ -55,7 +55,7 @@ def read(workdir: pathlib.Path) -> Findings:
                 rows = run.rows()
                 found.append(_of_run(run, rows, sweep["metric"]))
                 labels = {"setting": setting, "arm": arm, "seed": seed}
-                curves += [labels | row for row in _merged(rows)]
+                curves += [labels | _with_hardness(row) for row in logging.merged(rows)]
     table = pd.DataFrame(found)
     if not (table.state == "done").any():
         raise errors.InputError(
@@ -73,15 +73,10 @@ def _open(workdir, setting, arm, seed):
     return dataclasses.replace(run, config=ml_collections.FrozenConfigDict(config))
 
 
-def _merged(rows):
-    """One row a step: training and validation are written apart."""
-    steps: dict[int, logging.Row] = {}
-    for row in rows:
-        merged = steps.setdefault(int(row["step"]), {})
-        merged.update(row)
-        if "mean_d_an" in row:
-            merged["hardness"] = row["mean_d_an"] - row["mean_d_ap"]
-    return steps.values()
+def _with_hardness(row):
+    if "mean_d_an" not in row:
+        return row
+    return row | {"hardness": row["mean_d_an"] - row["mean_d_ap"]}
 
 
 def _of_run(run, rows, metric):

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import rich.console
@@ -53,6 +53,14 @@ def read_rows(path: pathlib.Path) -> list[Row]:
             except json.JSONDecodeError:  # the end of a line that a kill cut off
                 break
     return rows
+
+
+def merged(rows: Iterable[Row]) -> list[Row]:
+    """One row for each step: training and validation are written apart."""
+    steps: dict[int, Row] = {}
+    for row in rows:
+        steps.setdefault(int(row["step"]), {}).update(row)
+    return list(steps.values())
 
 
 def metrics_row(step: int, metrics: Mapping[str, Any]) -> Row:

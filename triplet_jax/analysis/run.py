@@ -80,7 +80,7 @@ def load(workdir: pathlib.Path | str) -> Run:
     return Run(
         workdir=workdir,
         config=config,
-        metrics=_metrics(workdir),
+        metrics=pd.DataFrame(logging.merged(logging.read_rows(workdir / "metrics.jsonl"))),
         telemetry=telemetry.read(workdir),
         embeddings=embeddings,
         labels=labels,
@@ -95,13 +95,6 @@ def _json(path):
         return json.loads(path.read_text()) if path.exists() else None
     except json.JSONDecodeError as error:
         raise errors.InputError(f"{path} cannot be read: {error}") from error
-
-
-def _metrics(workdir):
-    rows: dict[int, dict] = {}
-    for row in logging.read_rows(workdir / "metrics.jsonl"):  # training and validation apart
-        rows.setdefault(row["step"], {}).update(row)
-    return pd.DataFrame(rows.values())
 
 
 def _given(workdir, labels):
