@@ -132,9 +132,8 @@ def roc(
         axes.plot(
             curve.false_accepts[shown],
             curve.true_accepts[shown],
-            color=COLORS[number % len(COLORS)],
-            ls=("-", "--", ":", "-.")[number % 4],
             label=name,
+            **_line(number),
         )
     axes.set(xscale="log", ylim=(0, 1.02))
     axes.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)")
@@ -148,9 +147,8 @@ def spectrum(
 ) -> matplotlib.axes.Axes:
     """Shares of the variance by principal axis, of several embeddings by name."""
     for number, (name, shares) in enumerate(spectra.items()):
-        style = {"color": COLORS[number % len(COLORS)], "ls": ("-", "--", ":", "-.")[number % 4]}
         seen = np.flatnonzero(shares > 1e-9)
-        axes.plot(seen + 1, shares[seen], label=name, **style)
+        axes.plot(seen + 1, shares[seen], label=name, **_line(number))
     axes.set(yscale="log", xlabel="principal axis", ylabel="share of the variance")
     axes.legend(frameon=False)
     return axes
@@ -217,8 +215,7 @@ def curves(
     """A number of `Run.metrics` over the steps, for runs by name."""
     for number, (name, table) in enumerate(tables.items()):
         known = table[["step", column]].dropna()
-        style = {"color": COLORS[number % len(COLORS)], "ls": ("-", "--", ":", "-.")[number % 4]}
-        axes.plot(known.step, known[column], label=name, **style)
+        axes.plot(known.step, known[column], label=name, **_line(number))
     axes.set(xlabel="step", ylabel=_in_words(column))
     if len(tables) > 1:
         axes.legend(frameon=False)
@@ -248,9 +245,8 @@ def bands(
             found = comparison.estimate(values.to_numpy(np.float64))
             steps.append(step), means.append(found.mean)
             low.append(found.low), high.append(found.high)
-        color = COLORS[number % len(COLORS)]
-        axes.plot(steps, means, color=color, ls=("-", "--", ":", "-.")[number % 4], label=arm)
-        axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+        (line,) = axes.plot(steps, means, label=arm, **_line(number))
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
     axes.set(xlabel="step", ylabel=_in_words(column))
     _legend_above(axes)
     return axes
@@ -332,9 +328,8 @@ def precision_recall(
         score = table[column].to_numpy()
         precision, recall, _ = sklearn.metrics.precision_recall_curve(wrong[table.index], score)
         average = sklearn.metrics.average_precision_score(wrong[table.index], score)
-        style = ("-", "--", ":")[number]
         label = f"{column}: {average:.2f}"
-        axes.step(recall, precision, where="post", color=COLORS[number], ls=style, label=label)
+        axes.step(recall, precision, where="post", label=label, **_line(number))
     axes.axhline(np.mean(wrong), color=GREY, lw=1, label="by chance")
     axes.set(xlabel="recall: share of the wrong labels found", ylabel="precision", ylim=(0, 1.02))
     axes.legend(frameon=False, title="average precision")
@@ -359,6 +354,11 @@ def changes(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.
     )
     axes.set_title(f"{better.sum()} queries better, {worse.sum()} worse")
     return axes
+
+
+def _line(number):
+    """The look of the n-th line: neighbours differ in their dashes, too."""
+    return {"color": COLORS[number % len(COLORS)], "ls": ("-", "--", ":", "-.")[number % 4]}
 
 
 def _legend_above(axes):
