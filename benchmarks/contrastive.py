@@ -40,30 +40,18 @@ def ours(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
         loss = functools.partial(loss, power=1.0)
     metric = "euclidean" if name in ("pairs", "lifted") else "cosine"
     run = functools.partial(contrastive.contrastive_loss, loss=loss, metric=metric)
-    step = jax.jit(jax.value_and_grad(run, has_aux=True)).lower(x, labels).compile()
-    x, labels = jax.device_put((x, labels))
-    return lambda: float(jax.block_until_ready(step(x, labels))[0][0])
+    step = jax.value_and_grad(run, has_aux=True)
+    return mining.compiled(step, lambda found: found[0][0], x, labels)
 
 
 def theirs(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """The same in PML."""
-    import torch
     from pytorch_metric_learning import distances, losses
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     made, options, _ = CASES[name]
     if name in ("pairs", "lifted"):
         options = options | {"distance": distances.LpDistance(normalize_embeddings=False)}
-    loss = getattr(losses, made)(**options)
-    x = torch.tensor(x, device=device, requires_grad=True)
-    labels = torch.tensor(labels, device=device)
-
-    def step():
-        value = loss(x, labels)
-        torch.autograd.grad(value, x)
-        return value.item()
-
-    return step
+    return mining.torch_step(getattr(losses, made)(**options), x, labels)
 
 
 def measure(case: str, n: int) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def ours(miner: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
 
     loss = functools.partial(losses.triplet_loss, miner=miner, margin=MARGIN, key=jax.random.key(0))
     step = jax.value_and_grad(loss, has_aux=True)
-    return _compiled(step, lambda found: found[0][0], x, labels)
+    return compiled(step, lambda found: found[0][0], x, labels)
 
 
 def floor_plain(x: np.ndarray) -> Callable[[], float]:
@@ -65,7 +65,7 @@ def floor_plain(x: np.ndarray) -> Callable[[], float]:
         d = _product(x, x.T)
         return _product(d, x) + _product(d.T, x)
 
-    return _compiled(products, lambda found: found[0, 0], x)
+    return compiled(products, lambda found: found[0, 0], x)
 
 
 def floor_tiled(tile: int, x: np.ndarray) -> Callable[[], float]:
@@ -86,7 +86,7 @@ def floor_tiled(tile: int, x: np.ndarray) -> Callable[[], float]:
         total, rows = jax.lax.scan(of_tile, jnp.zeros_like(columns), x.reshape(-1, tile, DIM))
         return rows.reshape(-1, DIM) + total.T
 
-    return _compiled(products, lambda found: found[0, 0], x)
+    return compiled(products, lambda found: found[0, 0], x)
 
 
 def _product(a, b):
@@ -95,20 +95,25 @@ def _product(a, b):
     return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)  # as our distances are
 
 
-def _compiled(function, value, *arrays):
+def compiled(function: Callable, value: Callable, *arrays: np.ndarray) -> Callable[[], float]:
+    """A function that runs `function` of the arrays, compiled, and gives a number of its result."""
     import jax
 
     arrays = jax.device_put(arrays)
-    compiled = jax.jit(function).lower(*arrays).compile()
-    return lambda: float(value(jax.block_until_ready(compiled(*arrays))))
+    program = jax.jit(function).lower(*arrays).compile()
+    return lambda: float(value(jax.block_until_ready(program(*arrays))))
 
 
 def peer(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """The step with a loss of another library."""
+    return torch_step(PEERS[name].make(), x, labels)
+
+
+def torch_step(loss: Callable, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+    """A loss of torch and its gradient."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loss = PEERS[name].make()
     x = torch.tensor(x, device=device, requires_grad=True)
     labels = torch.tensor(labels, device=device)
 
