@@ -47,7 +47,7 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     import jax
 
     from configs import base
-    from experiments import build
+    from experiments import build, objective, settings
     from triplet_jax import collectives, train_step
 
     setting = MODELS[model]
@@ -64,12 +64,12 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
             train_step.train_step,
             encoder=encoder,
             optimizer=build.optimizer(config),
-            loss=build.loss(config),
+            loss=objective.loss(config),
             augment=None,
             average_decay=0.0,
             learning_rate=build.learning_rate(config),
-            telemetry=build.telemetry(config),
-            key=build.keys(config)[1],
+            telemetry=objective.telemetry(config),
+            key=settings.keys(config)[1],
             axis_name=collectives.DEVICES,
         )
     )

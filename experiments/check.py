@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from configs import base
-from experiments import build
+from experiments import objective, settings
 from triplet_jax import (
     contrastive,
     distances,
@@ -116,7 +116,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       InputError: naming the field, its value and what is allowed.
     """
-    fields = build.flat(config)
+    fields = settings.flat(config)
     for field, allowed in NAMES.items():
         errors.check_known(field, fields[field], allowed)
     if config.memory.miner:
@@ -193,7 +193,7 @@ def _check_range(field, value, name=None):
 def _check_schedules(config):
     """Refuses schedules of fields that are none, or do not move, or leave their range."""
     defaults = base.get_config()
-    fields = build.flat(config)
+    fields = settings.flat(config)
     seen: dict[str, str] = {}
     for name, c in sorted(config.schedules.items()):
         own = f"schedules.{name}"
@@ -348,15 +348,15 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     owner = f"mining.miner={m.miner!r}"
     function = mining.MINERS[m.miner]
     moved = [c.field for c in config.schedules.values()]
-    set_and_moved = [*build.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
+    set_and_moved = [*settings.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
     _check_knobs("mining.knobs", set_and_moved, owner, function, engine.GIVEN_TO_MINERS)
     _check_loss_name(config)
-    owner, function = build.of_loss(config)
-    set_and_moved = [*build.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
+    owner, function = objective.of_loss(config)
+    set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
         _check_knobs(field, knobs, owner, function, engine.GIVEN_TO_PENALTIES)
     batch = jax.ShapeDtypeStruct((2, config.model.dim), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     # What only the library knows, such as the metric that a miner needs.
-    run = functools.partial(build.loss(config), axis_name=None, **build.learned(config))
+    run = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))
     jax.eval_shape(run, batch, labels, key=jax.random.key(0))

@@ -10,7 +10,7 @@ import jax
 from absl import app, flags, logging
 
 from configs import base
-from experiments import build
+from experiments import settings
 from triplet_jax import errors, health
 
 REFUSED = 2
@@ -80,7 +80,7 @@ def _unknown_field(argv):
         if name.startswith("config."):
             field = name.removeprefix("config.").removeprefix("run.")  # of a sweep
             try:
-                errors.check_known("config field", field, build.flat(base.get_config()))
+                errors.check_known("config field", field, settings.flat(base.get_config()))
             except errors.InputError as unknown:
                 return str(unknown)
     return None

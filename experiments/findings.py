@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from configs import base, saved
-from experiments import build, runs
+from experiments import objective, runs
 from triplet_jax import comparison, errors, health, logging
 
 
@@ -105,7 +105,7 @@ def _of_run(run, rows, metric):
 def _collapsed_at(run, rows):
     """The first logged step at which the embedding had collapsed."""
     logged = [row for row in rows if "loss" in row]
-    level = build.collapsed_loss(run.config)
+    level = objective.collapsed_loss(run.config)
     for end in range(health.ROWS, len(logged) + 1):
         if health.collapse(logged[end - health.ROWS : end], level=level):
             return logged[end - 1]["step"]

@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
-from experiments import build, check, command, engines, report, runs, vectorised
+from experiments import build, check, command, engines, report, runs, settings, vectorised
 from triplet_jax import errors, logging
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="File of a sweep.")
@@ -107,7 +107,7 @@ def _check_names(field, pairs):
 
 def _config(run, differences, owner):
     config = run.copy_and_resolve_references()
-    known = build.flat(base.get_config())
+    known = settings.flat(base.get_config())
     for field in differences:
         if not field.startswith("schedules."):
             errors.check_known(f"{owner}: field", field, known)
@@ -126,8 +126,8 @@ def _check_engine(sweep, config):
     for field, asked in ignored.items():
         if sweep.engine == "vectorised" and asked:
             raise errors.InputError(
-                f"engine='vectorised' does not obey {field}={build.flat(config)[field]!r}: choose"
-                " engine='here' or 'processes'."
+                f"engine='vectorised' does not obey {field}={settings.flat(config)[field]!r}:"
+                " choose engine='here' or 'processes'."
             )
 
 

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import build, check, evaluate
+from experiments import build, check, evaluate, objective, settings
 from triplet_jax import (
     data,
     embedding,
@@ -66,7 +66,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 ),
                 score=lambda state: validate(embed, state, validation),
                 score_name="map_at_r",
-                collapsed_loss=build.collapsed_loss(config),
+                collapsed_loss=objective.collapsed_loss(config),
                 checkpoints=checkpoints,
                 stop=stop,
                 **open_writers(config, workdir, first_step, resources),
@@ -167,11 +167,11 @@ def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDi
       InputError: showing the fields that differ.
     """
     path = workdir / "config.json"
-    fields = build.flat(config)
+    fields = settings.flat(config)
     if not path.exists():
         logging.write_json(path, json.loads(config.to_json()))
         return
-    before = build.flat(evaluate.read_config(workdir))
+    before = settings.flat(evaluate.read_config(workdir))
     names = sorted(before.keys() | fields.keys())
     different = [n for n in names if before.get(n) != fields.get(n)]
     if different:

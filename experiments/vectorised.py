@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import build, evaluate, runs, training
+from experiments import build, evaluate, runs, settings, training
 from triplet_jax import (
     data,
     embedding,
@@ -54,7 +54,7 @@ def _groups(planned):
     """Runs by all that is not a number."""
     groups: dict[str, list[runs.Run]] = {}
     for run in planned:
-        fields = build.flat(run.config)
+        fields = settings.flat(run.config)
         fixed = {name: value for name, value in fields.items() if not _may_differ(name, fields)}
         groups.setdefault(json.dumps(fixed, sort_keys=True, default=str), []).append(run)
     return groups.values()
@@ -150,11 +150,11 @@ class _Group:
         devices = jax.local_device_count()
 
         def first_state(numbers):
-            return build.initial_state(build.with_numbers(config, numbers), encoder, shape)
+            return build.initial_state(settings.with_numbers(config, numbers), encoder, shape)
 
         def of_run(state, numbers_and_data, device):
             numbers, resident = numbers_and_data
-            mine = build.with_numbers(config, numbers)
+            mine = settings.with_numbers(config, numbers)
             step = build.step(mine, encoder, augment)
             take = train_step.draw_and_step(step, build.draw(mine), devices=devices)
             return take(state, resident, device)
@@ -170,7 +170,7 @@ class _Group:
 
     def _numbers(self):
         """What differs among the members, as arrays over runs. The seed always counts."""
-        flat = [build.flat(run.config) for run in self._members]
+        flat = [settings.flat(run.config) for run in self._members]
         names = [
             name
             for name in flat[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import base, digits
-from experiments import build, check
+from experiments import build, check, objective, settings
 from triplet_jax import (
     contrastive,
     data,
@@ -33,7 +33,7 @@ def config(**fields):
 def run(config):
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels = jnp.arange(24) // 4
-    loss = functools.partial(build.loss(config), axis_name=None, **build.learned(config))
+    loss = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))
     return jax.jit(loss)(x, labels, key=jax.random.key(1))[0]
 
 
@@ -125,15 +125,15 @@ def test_a_new_miner_is_named_in_a_config_like_any_other(monkeypatch):
     moving = config(mining__miner="farthest", loss__penalty="soft_margin")
     moving.schedules.scale = base.schedule("mining.knobs.scale", start=1.0, end=3.0)
     check.check(moving)
-    assert float(build.moving(moving)(jnp.int32(1000), {})["mining.knobs.scale"]) == 3.0
+    assert float(settings.moving(moving)(jnp.int32(1000), {})["mining.knobs.scale"]) == 3.0
     with pytest.raises(errors.InputError, match="Did you mean 'farthest'"):
         check.check(config(mining__miner="farthes"))
 
 
 def test_a_collapse_is_recognised_by_the_loss_of_a_point():
-    assert build.collapsed_loss(config()) == pytest.approx(0.3)
-    assert build.collapsed_loss(config(loss__penalty="soft_margin")) == pytest.approx(np.log(2))
-    assert build.collapsed_loss(config(loss__penalty="anchor_swap")) == pytest.approx(0.3)
+    assert objective.collapsed_loss(config()) == pytest.approx(0.3)
+    assert objective.collapsed_loss(config(loss__penalty="soft_margin")) == pytest.approx(np.log(2))
+    assert objective.collapsed_loss(config(loss__penalty="anchor_swap")) == pytest.approx(0.3)
 
 
 # -- proxies -----------------------------------------------------------------------------
@@ -150,11 +150,11 @@ def test_proxies_are_of_the_classes_of_training():
     train, _ = build.training_split(made, everything)
     assert train.labels.tolist() == np.repeat([0, 1, 2], 4).tolist()
     assert train.class_names == ("3", "5", "8")
-    proxies = build.learned(made)["proxies"]
+    proxies = objective.learned(made)["proxies"]
     assert proxies.shape == (3, made.model.dim)
-    np.testing.assert_array_equal(proxies, build.learned(made)["proxies"])
+    np.testing.assert_array_equal(proxies, objective.learned(made)["proxies"])
     made.seed = 1
-    assert not np.array_equal(proxies, build.learned(made)["proxies"])
+    assert not np.array_equal(proxies, objective.learned(made)["proxies"])
 
 
 @pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "arcface"])
@@ -164,8 +164,8 @@ def test_proxies_over_devices_are_those_of_one(variant):
     made.model.dim = 6
     x = jax.random.normal(jax.random.key(0), (16, 6))
     labels = jnp.arange(16) % 4
-    proxies = build.learned(made)["proxies"]
-    loss = build.loss(made)
+    proxies = objective.learned(made)["proxies"]
+    loss = objective.loss(made)
 
     def value(x, proxies, labels, axis_name=None):
         return loss(x, labels, key=None, axis_name=axis_name, proxies=proxies)
@@ -210,8 +210,8 @@ def scheduled(field, miner="quantile", **record):
 
 def values_of(made, steps):
     field = made.schedules.one.field
-    moved = build.moving(made)
-    pace = build.first_pace(made)
+    moved = settings.moving(made)
+    pace = settings.first_pace(made)
     return [moved(jnp.int32(step), pace)[field] for step in steps]
 
 
@@ -237,7 +237,7 @@ def test_a_moving_number_is_compiled_once_and_changes_the_loss(kind):
     made.mining.second = "batch_hard"
     made.schedules.mix = base.schedule("mining.mix", kind="step", a=0.5)
     check.check(made)
-    moved, loss, traces = build.moving(made), build.loss(made), []
+    moved, loss, traces = settings.moving(made), objective.loss(made), []
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels = jnp.arange(24) // 4
 
@@ -247,7 +247,7 @@ def test_a_moving_number_is_compiled_once_and_changes_the_loss(kind):
         numbers = moved(step, pace)
         return loss(x, labels, key=jax.random.key(1), axis_name=None, numbers=numbers)[0]
 
-    pace = build.first_pace(made)
+    pace = settings.first_pace(made)
     found = [float(at(jnp.int32(step), pace)) for step in range(0, 1000, 100)]
     assert len(traces) == 1
     hard = run(config(mining__miner="batch_hard"))
@@ -310,12 +310,12 @@ def test_classes_and_images_of_a_batch_may_move():
     made.batch.classes, made.batch.per_class = 4, 6
     made.schedules.two = base.schedule("batch.classes", start=3, end=4, kind="step", a=0.5)
     check.check(made)
-    moved, loss = build.moving(made), build.loss(made)
+    moved, loss = settings.moving(made), objective.loss(made)
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels = jnp.arange(24) // 6
     for step, classes, per_class in ((0, 3, 2), (250, 3, 4), (600, 4, 6)):
-        settings = {"key": None, "axis_name": None, "numbers": moved(jnp.int32(step), {})}
-        _, stats = loss(x, labels, **settings)
+        context = {"key": None, "axis_name": None, "numbers": moved(jnp.int32(step), {})}
+        _, stats = loss(x, labels, **context)
         assert stats["num_positive_pairs"] == classes * per_class * (per_class - 1)
         assert stats["num_negative_pairs"] == classes * per_class * (classes - 1) * per_class
     made.schedules.two.end = 5

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from configs import digits
-from experiments import build, check
+from experiments import check, objective
 from triplet_jax import contrastive, errors, losses, memory
 
 DIM = 3
@@ -48,7 +48,7 @@ def config(variant="xbm", **fields):
 def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
     metric = "euclidean" if name == "triplet" else "cosine"
     made = config(memory__size=20, memory__weight=0.7, loss__name=name, loss__metric=metric)
-    loss = build.loss(made)
+    loss = objective.loss(made)
     run = jax.jit(
         lambda x, y, remembered: jax.value_and_grad(
             lambda x: loss(x, y, key=None, axis_name=None, remembered=remembered), has_aux=True

@@ -1,0 +1,196 @@
+"""The loss that a config describes, and what is measured beside it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from experiments import settings
+from triplet_jax import collectives, contrastive, engine, losses, mining
+from triplet_jax import telemetry as measurements
+
+
+def loss(config: ml_collections.ConfigDict) -> Callable:
+    """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""
+    of_batch = _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
+    if not config.memory.size:
+        return of_batch
+
+    def with_memory(embeddings, labels, *, numbers=None, remembered=None, **context):
+        c = settings.with_numbers(config, numbers).memory
+        value, stats = of_batch(embeddings, labels, numbers=numbers, **context)
+        if remembered is None:  # as where a config is checked
+            return value, stats
+        past, counts = remembered
+        beyond, their_stats = of_batch(
+            embeddings,
+            labels,
+            numbers=numbers,
+            **context,
+            against={
+                "references": past.embeddings,
+                "reference_labels": past.labels,
+                "reference_mask": counts,
+                "shared_references": True,
+            },
+        )
+        stats |= {f"memory/{name}": number for name, number in their_stats.items()}
+        return value + c.weight * beyond, stats | {"memory/loss": beyond}
+
+    return with_memory
+
+
+def _contrastive_loss(config):
+    def contrastive_loss(
+        embeddings, labels, *, key, axis_name, numbers=None, proxies=None, against=None, **learned
+    ):
+        del key  # nothing is drawn
+        c = settings.with_numbers(config, numbers).loss
+        arguments = {
+            "loss": functools.partial(
+                contrastive.LOSSES[c.name], **(settings.knobs(c.knobs) | learned)
+            ),
+            "metric": c.metric,
+            "metric_params": _metric_params(c),
+            "tile_size": config.mining.tile_size or None,
+            "axis_name": axis_name,
+        }
+        shown = _shown(config, numbers, len(labels), axis_name)
+        if against:
+            arguments |= against
+        elif config.loss.proxies == "anchors":
+            mine, classes = collectives.share(proxies, axis_name)
+            return contrastive.contrastive_loss(
+                mine,
+                classes,
+                references=embeddings,
+                reference_labels=labels,
+                mask=classes < config.loss.num_classes,
+                **arguments,
+            )
+        elif config.loss.proxies:
+            arguments |= {
+                "references": proxies,
+                "reference_labels": jnp.arange(len(proxies)),
+                "shared_references": True,
+            }
+        return contrastive.contrastive_loss(embeddings, labels, mask=shown, **arguments)
+
+    return contrastive_loss
+
+
+def _triplet_loss(config):
+    def triplet_loss(embeddings, labels, *, key, axis_name, numbers=None, against=None, **learned):
+        moved = settings.with_numbers(config, numbers)
+        c = moved.loss
+        penalty = functools.partial(
+            losses.PENALTIES[c.penalty], **(settings.knobs(c.knobs) | learned)
+        )
+
+        def mined_by(miner):
+            return losses.triplet_loss(
+                embeddings,
+                labels,
+                miner=miner,
+                tile_size=config.mining.tile_size or None,
+                metric=c.metric,
+                metric_params=_metric_params(c),
+                penalty=penalty,
+                margin=c.margin,
+                average=c.average,
+                mask=_shown(config, numbers, len(labels), axis_name),
+                key=key,
+                axis_name=axis_name,
+                **(against or {}),
+            )
+
+        if against:
+            return mined_by(moved.memory.miner or miner(moved))
+        first = mined_by(miner(moved))
+        if not moved.mining.second:
+            return first
+        second, mix = mined_by(moved.mining.second), moved.mining.mix
+        return jax.tree.map(lambda a, b: (1.0 - mix) * a + mix * b, first, second)
+
+    return triplet_loss
+
+
+def _shown(config, numbers, rows, axis_name):
+    """Which rows of a batch count while its numbers of classes or images move."""
+    c, moved = config.batch, numbers or {}
+    if not {"batch.classes", "batch.per_class"} & set(moved):
+        return None
+    place = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+    in_classes = place // c.per_class < moved.get("batch.classes", c.classes)
+    return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
+
+
+def of_loss(config: ml_collections.ConfigDict) -> tuple[str, Callable]:
+    """What the knobs of the loss belong to: how a config names it, and the function."""
+    c = config.loss
+    if c.name == "triplet":
+        return f"loss.penalty={c.penalty!r}", losses.PENALTIES[c.penalty]
+    return f"loss.name={c.name!r}", contrastive.LOSSES[c.name]
+
+
+def learned(config: ml_collections.ConfigDict) -> dict:
+    """Where what the loss learns starts: knobs by name, and `proxies`."""
+    _, penalty = of_loss(config)
+    defaults = {name: p.default for name, p in inspect.signature(penalty).parameters.items()}
+    start = defaults | settings.knobs(config.loss.knobs)
+    found = {name: start[name] for name in config.loss.learned}
+    if config.loss.proxies:
+        shape = (config.loss.num_classes, config.model.dim)
+        init_key, _ = settings.keys(config)
+        drawn = jax.random.normal(jax.random.fold_in(init_key, 1), shape)
+        found["proxies"] = drawn / jnp.sqrt(config.model.dim)
+    return found
+
+
+def collapsed_loss(config: ml_collections.ConfigDict) -> float:
+    """The loss of an embedding that maps everything to one point; 0 where that is not known."""
+    if config.loss.name != "triplet":
+        return 0.0
+    penalty = losses.PENALTIES[config.loss.penalty]
+    names = inspect.signature(penalty).parameters
+    given = {name: jnp.float32(0) for name in engine.GIVEN_TO_PENALTIES if name in names}
+    given |= settings.knobs(config.loss.knobs)
+    return float(penalty(jnp.float32(0), jnp.float32(0), config.loss.margin, **given))
+
+
+def miner(config: ml_collections.ConfigDict) -> Callable:
+    """The miner with its knobs."""
+    return functools.partial(
+        mining.MINERS[config.mining.miner], **settings.knobs(config.mining.knobs)
+    )
+
+
+def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
+    """What the step measures about mining; None if that is off."""
+    if not config.log.telemetry_every:
+        return None
+
+    def measure(embeddings, labels, *, key, axis_name, numbers=None):
+        moved = settings.with_numbers(config, numbers)
+        return measurements.of_batch(
+            embeddings,
+            labels,
+            miner=miner(moved),
+            margin=moved.loss.margin,
+            most_positives=config.batch.per_class - 1,
+            metric=config.loss.metric,
+            metric_params=_metric_params(config.loss),
+            per_anchor=config.log.telemetry_per_anchor,
+            mask=_shown(config, numbers, len(labels), axis_name),
+            key=key,
+            axis_name=axis_name,
+        )
+
+    return measurements.every(config.log.telemetry_every, measure)
+
+
+def _metric_params(c) -> dict:
+    return {} if c.p is None else {"p": c.p}
