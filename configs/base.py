@@ -67,12 +67,38 @@ TRIPLET = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
 # Its paper's loss has the name alone.
 TRIPLET["multi_similarity_mined"] = TRIPLET.pop("multi_similarity")
 
+# No labels: two random views of an image are a class, and all other images negatives.
+_TWO_VIEWS = _COSINE | {
+    "dataset.images_as_classes": True,
+    "batch.classes": 64,
+    "batch.per_class": 2,
+    "batch.small_classes": "redraw",
+    "loss.name": "info_nce",
+    "loss.knobs.temperature": 0.5,
+    # Views that differ little tell nothing of what images have in common.
+    "augment.rotate": 20.0,
+    "augment.shift": 1.0,
+    "augment.scale": 0.2,
+    "augment.shear": 15.0,
+    "augment.noise": 0.1,
+}
+UNLABELLED = {
+    "simclr": _TWO_VIEWS,
+    "moco": _TWO_VIEWS
+    | {
+        "optimizer.average_decay": 0.99,
+        "memory.size": 1024,
+        "memory.of_average": True,
+    },
+}
+
 # What may follow the colon in --config=configs/digits.py:semi_hard.
 VARIANTS = {
     **TRIPLET,
     "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
     "xbm": {"memory.size": 1024, "memory.start": 100},
     **CONTRASTIVE,
+    **UNLABELLED,
 }
 
 
@@ -93,6 +119,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.validation_fraction = 0.1
     config.dataset.split_seed = 0
     config.dataset.turns_as_classes = False  # quarter turns of a training class are new ones
+    config.dataset.images_as_classes = False  # every training image is one; labels are not used
     config.dataset.bad_images = "refuse"  # or skip
     config.dataset.placement = "device"  # all of it on the device, or stream from disk
     config.dataset.workers = 2  # processes that load a stream; 0 for threads
@@ -177,6 +204,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.memory.size = 0  # how many; 0 is off
     config.memory.start = 0  # the first step that uses them; they are kept from the first on
     config.memory.weight = 1.0  # of that loss, beside the batch's own
+    # The batch is compared with what the moving average of the weights makes of it and of the past
+    # (MoCo), and not with itself.
+    config.memory.of_average = False
     config.memory.miner = ""  # another miner than mining.miner, with its own defaults
 
     config.optimizer = ml_collections.ConfigDict()

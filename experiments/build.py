@@ -74,6 +74,8 @@ def training_split(
                 f" {train.input_shape}; set it to False."
             )
         train = data.quarter_turns_as_classes(train)
+    if c.images_as_classes:
+        train = data.images_as_classes(train)
     train = sampling.fit_classes(
         train,
         classes=config.batch.classes,
@@ -291,6 +293,7 @@ def step(
         next_pace=settings.next_pace(config),
         telemetry=objective.telemetry(config),
         memory_start=config.memory.start,
+        memory_of_average=config.memory.of_average,
         micro_batches=config.train.micro_batches,
         key=settings.keys(config)[1],
         axis_name=collectives.DEVICES,

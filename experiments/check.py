@@ -122,6 +122,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.memory.miner:
         errors.check_known("memory.miner", config.memory.miner, mining.MINERS)
     _check_memory(config)
+    _check_views(config)
     if config.mining.second:
         errors.check_known("mining.second", config.mining.second, mining.MINERS)
     for field in RANGES:
@@ -167,8 +168,42 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def _check_views(config):
+    """Refuses images as classes where two views of one would be the same, or are refused."""
+    if not config.dataset.images_as_classes:
+        return
+    if not any(config.augment.values()):
+        raise errors.InputError(
+            "dataset.images_as_classes=True compares random views of an image, but augment changes"
+            " nothing: set augment.crop, augment.rotate or another of its fields."
+        )
+    if config.batch.small_classes != "redraw":
+        raise errors.InputError(
+            f"batch.small_classes={config.batch.small_classes!r}, but dataset.images_as_classes="
+            "True makes classes of one image: set it to 'redraw'."
+        )
+    for field in ("pool", "same_group"):
+        moved = any(c.field == f"batch.{field}" for c in config.schedules.values())
+        if moved or config.batch[field] != base.get_config().batch[field]:
+            raise errors.InputError(
+                f"batch.{field} has no effect with dataset.images_as_classes=True: leave it out."
+            )
+
+
 def _check_memory(config):
     batch = config.batch.classes * config.batch.per_class
+    c = config.memory
+    if c.of_average and not (c.size and config.optimizer.average_decay):
+        raise errors.InputError(
+            f"memory.of_average=True with memory.size={c.size} and optimizer.average_decay="
+            f"{config.optimizer.average_decay}: it needs both, such as 4096 and 0.999."
+        )
+    weighs = c.weight != 1 or "memory.weight" in [s.field for s in config.schedules.values()]
+    if c.of_average and (weighs or c.miner):
+        raise errors.InputError(
+            "memory.weight and memory.miner have no effect with memory.of_average=True, whose loss"
+            " is one: leave them out."
+        )
     if 0 < config.memory.size < batch:
         raise errors.InputError(
             f"memory.size={config.memory.size} is smaller than a batch of {batch}: make it at least"

@@ -18,6 +18,11 @@ def loss(config: ml_collections.ConfigDict) -> Callable:
     of_batch = _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
     if not config.memory.size:
         return of_batch
+    return (_beside_average if config.memory.of_average else _with_memory)(config, of_batch)
+
+
+def _with_memory(config, of_batch):
+    """The loss within the batch, and that of the batch beside the memory."""
 
     def with_memory(embeddings, labels, *, numbers=None, remembered=None, **context):
         c = settings.with_numbers(config, numbers).memory
@@ -41,6 +46,37 @@ def loss(config: ml_collections.ConfigDict) -> Callable:
         return value + c.weight * beyond, stats | {"memory/loss": beyond}
 
     return with_memory
+
+
+def _beside_average(config, of_batch):
+    """The loss of the batch beside what the average of the weights makes of it, and the memory.
+
+    No row is compared with its own image as the average sees it, which is the same view.
+    """
+
+    def beside_average(
+        embeddings, labels, *, axis_name, numbers=None, remembered=None, by_average=None, **context
+    ):
+        context |= {"axis_name": axis_name, "numbers": numbers}
+        if remembered is None:  # as where a config is checked
+            return of_batch(embeddings, labels, **context)
+        past, counts = remembered
+        rows = len(labels)
+        index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+        shown = _shown(config, numbers, rows, axis_name)
+        shown = jnp.ones(rows, bool) if shown is None else shown
+        batch = collectives.gather((by_average, labels, shown), axis_name)
+        references = jax.tree.map(
+            lambda now, before: jnp.concatenate([now, before]),
+            batch,
+            (past.embeddings, past.labels, counts),
+        )
+        names = ("references", "reference_labels", "reference_mask")
+        against = dict(zip(names, references, strict=True))
+        against |= {"shared_references": True, "own_reference": index}
+        return of_batch(embeddings, labels, against=against, **context)
+
+    return beside_average
 
 
 def _contrastive_loss(config):

@@ -113,3 +113,88 @@ def test_references_of_a_mask_count_for_nothing():
         np.testing.assert_allclose(masked, kept, rtol=1e-5)
         for name, number in of_kept.items():
             np.testing.assert_allclose(stats[name], number, rtol=1e-5)
+
+
+def info_nce_of(x, y, references, labels, own, temperature=0.1):
+    """In float64, one pair at a time; no row is compared with its own reference."""
+    x, references = (np.asarray(a, np.float64) for a in (x, references))
+    x, references = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, references))
+    s = np.exp(x @ references.T / temperature)
+    terms = [
+        -np.log(s[i, j] / (s[i, j] + s[i, labels != y[i]].sum()))
+        for i in range(len(x))
+        for j in range(len(references))
+        if labels[j] == y[i] and j != own[i]
+    ]
+    return np.mean(terms)
+
+
+@pytest.mark.parametrize("tile_size", [None, 3])
+def test_no_row_is_compared_with_its_own_reference(tile_size):
+    random = np.random.default_rng(0)
+    x, refs = (jnp.asarray(random.normal(size=(n, DIM)), jnp.float32) for n in (8, 20))
+    y, labels = np.arange(8) % 3, np.arange(20) % 4
+    own = np.array([4, 13, 6, 0, 1, 18, 8, 5])  # of the row's class
+    assert (labels[own] == y).all()
+    run = functools.partial(
+        contrastive.contrastive_loss,
+        references=refs,
+        reference_labels=labels,
+        own_reference=jnp.asarray(own),
+        tile_size=tile_size,
+    )
+    np.testing.assert_allclose(run(x, y)[0], info_nce_of(x, y, refs, labels, own), rtol=1e-5)
+    # The triplets are those of each row with the others of the references.
+    _, stats = losses.triplet_loss(
+        x,
+        y,
+        miner="batch_all",
+        references=refs,
+        reference_labels=labels,
+        own_reference=jnp.asarray(own),
+    )
+    count = [((labels == y[i]).sum() - 1) * (labels != y[i]).sum() for i in range(len(x))]
+    assert stats["num_valid"] == sum(count)
+
+
+def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
+    made = config("moco", memory__size=130, loss__knobs__temperature=0.2)
+    loss = objective.loss(made)
+    random = np.random.default_rng(0)
+    ring, kept = memory.empty(130, DIM), []
+    for _ in range(5):
+        images = random.choice(40, 16, replace=False).repeat(2)  # two views of each
+        x, views = (random.normal(size=(32, DIM)).astype(np.float32) for _ in range(2))
+        counts = memory.useful(ring, jnp.asarray(images))
+        value, _ = loss(
+            jnp.asarray(x),
+            jnp.asarray(images),
+            key=None,
+            axis_name=None,
+            remembered=(ring, counts),
+            by_average=jnp.asarray(views),
+        )
+        past = [(e, p) for e, p in kept if p not in images]
+        references = np.stack([*views, *[e for e, _ in past]])
+        labels = np.array([*images, *[p for _, p in past]])
+        expected = info_nce_of(x, images, references, labels, np.arange(32), temperature=0.2)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        ring = memory.remember(ring, *map(jnp.asarray, (views, images, images)))
+        kept = [*kept, *zip(views, images, strict=True)][-130:]
+    assert len(past) > 50
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"optimizer__average_decay": 0.0}, "memory.of_average=True with memory.size=1024 and"),
+        ({"memory__weight": 2.0}, "have no effect with memory.of_average=True"),
+        ({"memory__miner": "batch_hard"}, "have no effect with memory.of_average=True"),
+        ({"batch__small_classes": "drop"}, "set it to 'redraw'"),
+        ({"batch__pool": 0.5, "batch__order": "random"}, "batch.pool has no effect"),
+        ({"augment__shift": 0.0, "augment__rotate": 0.0, "augment__scale": 0.0}, "augment changes"),
+    ],
+)
+def test_views_and_averages_that_make_no_sense_are_refused(fields, words):
+    with pytest.raises(errors.InputError, match=words):
+        check.check(config("moco", **fields))

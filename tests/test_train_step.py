@@ -85,11 +85,13 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), one, eight)
 
 
-def test_eight_devices_remember_what_one_does():
+@pytest.mark.parametrize("of_average", [False, True])
+def test_eight_devices_remember_what_one_does(of_average):
     state, step = make(norm="group")
     state = train_step.with_memory(state, memory.empty(48, 4))
 
-    def with_memory(embeddings, labels, *, key, axis_name, remembered):
+    def with_memory(embeddings, labels, *, key, axis_name, remembered, by_average=None):
+        assert (by_average is not None) == of_average
         past, counts = remembered
         of_batch, stats = losses.triplet_loss(embeddings, labels, axis_name=axis_name)
         beyond, _ = losses.triplet_loss(
@@ -103,7 +105,7 @@ def test_eight_devices_remember_what_one_does():
         )
         return of_batch + beyond, stats | {"beyond": beyond}
 
-    step = functools.partial(step, loss=with_memory, memory_start=1)
+    step = functools.partial(step, loss=with_memory, memory_start=1, memory_of_average=of_average)
     one, history_of_one = run(step, state, 1)
     eight, history_of_eight = run(step, state, 8)
     assert history_of_one[0]["beyond"] == 0 < history_of_one[1]["beyond"]
@@ -113,6 +115,28 @@ def test_eight_devices_remember_what_one_does():
             assert history_of_eight[number][name] == pytest.approx(expected, rel=tolerance)
     np.testing.assert_array_equal(one.memory.places, eight.memory.places)
     np.testing.assert_allclose(one.memory.embeddings, eight.memory.embeddings, atol=1e-2)
+
+
+def test_the_memory_of_an_average_is_what_the_average_sees():
+    state, step = make()
+    state = train_step.with_memory(state, memory.empty(32, 4))
+
+    def loss(embeddings, labels, *, by_average, remembered, key, axis_name):
+        value, stats = losses.triplet_loss(embeddings, labels, axis_name=axis_name)
+        return value, stats | {"mean_of_average": by_average.mean()}
+
+    moved, _ = run(functools.partial(step, loss=loss, memory_of_average=True), state, 1, steps=2)
+    step_three, [numbers] = run(
+        functools.partial(step, loss=loss, memory_of_average=True, augment=None),
+        moved,
+        1,
+        steps=1,
+    )
+    pixels, _ = images()
+    encoder = models.encoder("conv4", dim=4, width=16)
+    expected = encoder.apply(moved.variables, pixels / jnp.float32(255), train=False)
+    np.testing.assert_allclose(step_three.memory.embeddings, expected, atol=1e-5)
+    assert numbers["mean_of_average"] == pytest.approx(float(expected.mean()), abs=1e-5)
 
 
 @pytest.mark.parametrize("devices", [1, 4])

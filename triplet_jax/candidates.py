@@ -40,11 +40,12 @@ def compared(
     axis_name: str | None,
     shared: bool = False,
     reference_mask: Bool[Array, "references"] | None = None,
+    own_reference: Int[Array, "batch"] | None = None,
 ) -> Compared:
     """Gathers and sorts what a loss compares; arguments are those of `losses.triplet_loss`.
 
     `shared` says that every device was given all references, and not its part of them.
-    `reference_mask` says which of them count.
+    `reference_mask` says which of them count, `own_reference` which of them a row is itself.
 
     Raises:
       InputError: labels are not integers below 2^31, references come without labels, or a tile
@@ -71,7 +72,8 @@ def compared(
     elif mask is not None:
         shown = jnp.ones(len(candidates), bool)
     order, sorted_labels = masks.by_label(candidate_labels, shown)
-    itself = jnp.argsort(order)[index] if own else jnp.full(rows, -1)
+    itself = index if own else own_reference
+    itself = jnp.full(rows, -1) if itself is None else jnp.argsort(order)[itself]
     runs = masks.label_runs(labels, sorted_labels, itself)
     if shown is not None:
         runs = runs.hiding(jnp.ones(rows, bool) if mask is None else mask, jnp.sum(shown))

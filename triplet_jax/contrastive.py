@@ -261,6 +261,7 @@ def contrastive_loss(
     reference_labels: Int[Array | np.ndarray, "references"] | None = None,
     reference_mask: Bool[Array, "references"] | None = None,
     shared_references: bool = False,
+    own_reference: Int[Array, "batch"] | None = None,
     mask: Bool[Array, "batch"] | None = None,
     tile_size: int | None = None,
     axis_name: str | None = None,
@@ -285,6 +286,8 @@ def contrastive_loss(
       reference_mask: which of them count; None for all.
       shared_references: whether every device was given all references, as it is with proxies;
         else each was given its part.
+      own_reference: of every row, the reference of its class that is the row itself, embedded some
+        other way, and no candidate for it; None where there is none.
       mask: as in `losses.triplet_loss`.
       tile_size: the most anchors at a time; memory is about `tile_size * candidates`.
       axis_name: the name of the device axis inside `pmap`.
@@ -318,6 +321,7 @@ def contrastive_loss(
         axis_name=axis_name,
         shared=shared_references,
         reference_mask=reference_mask,
+        own_reference=own_reference,
     )
     sums = engine.over_anchors_at_once(engine.OfAnchor(made, measure), *compared, knobs, tile_size)
     sums, pairs = collectives.total((sums, compared.pairs), axis_name)

@@ -398,6 +398,16 @@ def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarr
     return arrays
 
 
+def images_as_classes(dataset: Dataset) -> Dataset:
+    """A class for every image, whatever its label: two random views of it are the positives."""
+    return dataclasses.replace(
+        dataset,
+        labels=np.arange(len(dataset), dtype=np.int32),
+        class_names=tuple(f"image {i}" for i in range(len(dataset))),
+        groups=None,
+    )
+
+
 def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
     """Four classes for each: the images turned by 0, 90, 180 and 270 degrees.
 

@@ -131,6 +131,7 @@ def triplet_loss(
     reference_labels: Int[Array | np.ndarray, "references"] | None = None,
     reference_mask: Bool[Array, "references"] | None = None,
     shared_references: bool = False,
+    own_reference: Int[Array, "batch"] | None = None,
     mask: Bool[Array, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
@@ -164,6 +165,8 @@ def triplet_loss(
       reference_mask: which of them count; None for all.
       shared_references: whether every device was given all references, as with a memory; else
         each was given its part.
+      own_reference: of every row, the reference of its class that is the row itself, embedded some
+        other way, and no candidate for it; None where there is none.
       mask: which rows of the batch count; the others are neither anchors nor candidates, so a
         batch of a fixed shape may hold fewer examples. None for all.
       key: for miners that draw at random. The same on every device.
@@ -210,6 +213,7 @@ def triplet_loss(
         axis_name=axis_name,
         shared=shared_references,
         reference_mask=reference_mask,
+        own_reference=own_reference,
     )
     sums = engine.over_anchors(
         engine.Rule(made, mine, penalize, key),

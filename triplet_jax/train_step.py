@@ -115,6 +115,7 @@ def train_step(
     next_pace: Callable | None = None,
     telemetry: Callable | None = None,
     memory_start: int = 0,
+    memory_of_average: bool = False,
     micro_batches: int = 1,
     key: PRNGKeyArray,
     axis_name: str | None,
@@ -133,7 +134,8 @@ def train_step(
       encoder: the model.
       optimizer: the optimizer.
       loss: `(embeddings, labels, *, key, axis_name, **learned) -> (loss, stats)`, global; with a
-        memory it is also given `remembered`, the memory and which of its entries count.
+        memory it is also given `remembered`, the memory and which of its entries count, and with
+        `memory_of_average` also `by_average`, this device's embeddings by the moving average.
       augment: a random function of one image, or None.
       average_decay: of the moving average of the parameters, if the state has one.
       learning_rate: that of the optimizer, by the step, for the log.
@@ -142,6 +144,8 @@ def train_step(
       next_pace: `(pace, active_fraction) -> pace`, of the self-paced ones.
       telemetry: `(step, embeddings, labels, *, key, axis_name) -> arrays` by name, or None.
       memory_start: the first step that compares with the memory, which is filled before.
+      memory_of_average: whether it keeps what the moving average of the parameters makes of the
+        batch, with the running statistics of batch normalisation.
       micro_batches: parts that a device embeds one after the other, so that the activations of
         one are in memory; with more than one, everything is embedded twice.
       key: of the run; what a step draws depends on it, the step and the place in the
@@ -166,29 +170,36 @@ def train_step(
         extra["remembered"] = state.memory, counts
 
     rows = collectives.first_row(inputs.shape[0], axis_name) + jnp.arange(inputs.shape[0])
+    parts = list(zip(jnp.split(inputs, micro_batches), jnp.split(rows, micro_batches), strict=True))
 
-    def embed(params, batch_stats, part):
+    def seen(part):
         inputs, rows = part
         inputs = as_floats(inputs)
-        if augment is not None:
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, rows)
-            inputs = jax.vmap(augment)(keys, inputs)
+        if augment is None:
+            return inputs
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, rows)
+        return jax.vmap(augment)(keys, inputs)
+
+    def embed(params, batch_stats, part):
         embeddings, updates = encoder.apply(
             {"params": params, "batch_stats": batch_stats},
-            inputs,
+            seen(part),
             train=True,
             mutable=["batch_stats"],
         )
         return embeddings, updates.get("batch_stats", {})
+
+    if memory_of_average:
+        by_average = [encoder.apply(state.variables, seen(part), train=False) for part in parts]
+        extra["by_average"] = jnp.concatenate(by_average)
 
     def global_loss(embeddings, learned):
         value, stats = loss(embeddings, labels, **context, **extra, **learned)
         return value, stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
 
     before = (state.params, state.learned)
-    parts = zip(jnp.split(inputs, micro_batches), jnp.split(rows, micro_batches), strict=True)
     (value, stats, embeddings, batch_stats), grads = gradient_cache.value_and_grad(
-        embed, global_loss, before, state.batch_stats, list(parts)
+        embed, global_loss, before, state.batch_stats, parts
     )
     grads = collectives.mean(grads, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, before)
@@ -206,7 +217,8 @@ def train_step(
     if telemetry is not None:
         metrics["telemetry"] = telemetry(state.step + 1, embeddings, labels, **context)
     if state.memory is not None:
-        batch = collectives.gather((embeddings, labels, places), axis_name)
+        kept = extra.get("by_average", embeddings)
+        batch = collectives.gather((kept, labels, places), axis_name)
         state = state.replace(memory=memory.remember(state.memory, *batch))
     state = state.replace(
         step=state.step + 1,
