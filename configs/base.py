@@ -86,7 +86,7 @@ UNLABELLED = {
     "simclr": _TWO_VIEWS,
     "moco": _TWO_VIEWS
     | {
-        "optimizer.average_decay": 0.99,
+        "optimizer.average_decay": 0.9,  # of a short run; the paper's long ones have 0.999
         "memory.size": 1024,
         "memory.of_average": True,
     },
@@ -96,6 +96,7 @@ UNLABELLED = {
 VARIANTS = {
     **TRIPLET,
     "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
+    "offline": {"offline.every": 200},
     "xbm": {"memory.size": 1024, "memory.start": 100},
     **CONTRASTIVE,
     **UNLABELLED,
@@ -139,6 +140,14 @@ def get_config() -> ml_collections.ConfigDict:
     # Share of the batches whose classes are of as few groups (alphabets, or groups of the scores
     # file) as hold them.
     config.batch.same_group = 0.0
+
+    # The whole training set is embedded every so many steps, and the nearest examples of other
+    # classes come into a batch together.
+    config.offline = ml_collections.ConfigDict()
+    config.offline.every = 0  # steps; 0 is never
+    config.offline.neighbours = 10  # that are kept of each example
+    config.offline.near = 3  # of those, how many are drawn for an example of a batch
+    config.offline.table = ""  # file of another run, offline/step_*.npz, to start from
 
     config.augment = ml_collections.ConfigDict()  # of images; 0 or False is off
     config.augment.crop = 0  # shift by whole pixels, up to this many

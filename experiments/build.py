@@ -133,7 +133,15 @@ def class_index(config: ml_collections.ConfigDict, examples: data.Dataset) -> sa
         "hard": None if examples.difficulty is None else -examples.difficulty,
         "random": np.random.default_rng(config.seed).random(len(examples)),
     }[config.batch.order]
-    return sampling.class_index(examples.labels, rank=rank, groups=examples.groups)
+    index = sampling.class_index(examples.labels, rank=rank, groups=examples.groups)
+    if not mines_offline(config):
+        return index
+    return index.beside(np.full((len(examples), config.offline.neighbours), -1, np.int32))
+
+
+def mines_offline(config: ml_collections.ConfigDict) -> bool:
+    """Whether batches are drawn from a table of near examples."""
+    return bool(config.offline.every or config.offline.table)
 
 
 def draw(config: ml_collections.ConfigDict) -> Callable:
@@ -175,6 +183,7 @@ def _pk_batch(config, xp, index, step, numbers):
         per_class=c.per_class,
         pool=numbers.get("batch.pool", c.pool),
         same_group=numbers.get("batch.same_group", c.same_group),
+        near=config.offline.near if mines_offline(config) else 0,
     )
 
 

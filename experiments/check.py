@@ -39,6 +39,9 @@ RANGES = {
     "batch.per_class": (2, None, True),
     "batch.pool": (0, 1, True),
     "batch.same_group": (0, 1, True),
+    "offline.every": (0, None, True),
+    "offline.neighbours": (1, None, True),
+    "offline.near": (1, None, True),
     "augment.crop": (0, None, True),
     "augment.shift": (0, None, True),
     "augment.rotate": (0, 180, True),
@@ -123,6 +126,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         errors.check_known("memory.miner", config.memory.miner, mining.MINERS)
     _check_memory(config)
     _check_views(config)
+    _check_offline(config)
     if config.mining.second:
         errors.check_known("mining.second", config.mining.second, mining.MINERS)
     for field in RANGES:
@@ -165,6 +169,23 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise errors.InputError(
             f"train.micro_batches={config.train.micro_batches} does not divide the"
             f" {batch // devices} examples that each device has of a batch: choose a divisor of it."
+        )
+
+
+def _check_offline(config):
+    c = config.offline
+    if not (c.every or c.table):
+        return
+    if c.near > c.neighbours:
+        raise errors.InputError(
+            f"offline.near={c.near} are drawn from offline.neighbours={c.neighbours}: make it at"
+            " most that."
+        )
+    moved = any(s.field == "batch.pool" for s in config.schedules.values())
+    if moved or config.batch.pool < 1:
+        raise errors.InputError(
+            "batch.pool leaves examples out that offline mining would put into a batch: set it to"
+            " 1 without a schedule, or offline.every=0 and offline.table=''."
         )
 
 

@@ -122,6 +122,8 @@ def _check_engine(sweep, config):
     ignored = {
         "dataset.placement": config.dataset.placement == "stream",
         "log.tensorboard": config.log.tensorboard,
+        "offline.every": config.offline.every > 0,
+        "offline.table": bool(config.offline.table),
     }
     for field, asked in ignored.items():
         if sweep.engine == "vectorised" and asked:

@@ -6,10 +6,12 @@ import pathlib
 import time
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from experiments import build, check, evaluate, objective, settings
+from experiments.offline import OfflineMining
 from triplet_jax import (
     data,
     embedding,
@@ -51,13 +53,16 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
 
     step = build.step(config, encoder, augment)
     embed = embedding.make_embed(encoder)
+    mining = None
+    if build.mines_offline(config):
+        mining = OfflineMining(config, workdir, examples, embed)
     validation = everything.only("validation")
     stop = loop.Stop()
     with stop.listening(), contextlib.ExitStack() as resources:
         try:
             state = loop.train(
                 state,
-                make_take_step(config, step, examples, first_step, resources),
+                make_take_step(config, step, examples, first_step, resources, mining),
                 schedule=loop.Schedule(
                     steps=config.train.steps,
                     log_every=config.log.every,
@@ -118,38 +123,90 @@ def way_back(checkpoints: Checkpoints, workdir: pathlib.Path) -> str:
 
 
 def make_take_step(
-    config, step, examples: data.Dataset, first_step: int, resources: contextlib.ExitStack
+    config,
+    step,
+    examples: data.Dataset,
+    first_step: int,
+    resources: contextlib.ExitStack,
+    mining: OfflineMining | None,
 ):
     """A function from one state to the next, over all devices, that finds its own batch.
 
-    `resources` ends the processes that load a stream.
+    `resources` ends the processes that load a stream; `mining` makes tables to draw batches from.
     """
-    devices = jax.local_device_count()
-    index = build.class_index(config, examples)
-    if config.dataset.placement == "device":
-        resident = train_step.replicate(sampling.resident(examples, index))
-        lifted = train_step.over_devices_resident(
-            train_step.draw_and_step(step, build.draw(config), devices=devices)
-        )
-        numbers = np.arange(devices)
-        return lambda state: lifted(state, resident, numbers)
-    batches = sampling.stream(
-        examples,
-        build.draw_on_host(config, index),
-        first_step=first_step,
-        steps=config.train.steps,
-        workers=config.dataset.workers,
-    )
+    on_device = config.dataset.placement == "device"
+    batches = (_OnDevice if on_device else _Streamed)(config, step, examples)
     resources.callback(batches.close)
-    lifted = train_step.over_devices(step)
+    index = build.class_index(config, examples)
+    if mining is None:
+        batches.draw_from(index, first_step, config.train.steps)
+        return batches.take_step
+    every, at = config.offline.every or config.train.steps, first_step
+    near = mining.at_start(at)
+    index = index if near is None else index.beside(near)
+    batches.draw_from(index, at, at - at % every + every)
 
     def take_step(state):
-        inputs, labels, places = next(batches)
-        shape = (devices, len(labels) // devices)
-        inputs = inputs.reshape(*shape, *inputs.shape[1:])
-        return lifted(state, inputs, labels.reshape(shape), places.reshape(shape))
+        nonlocal at
+        if mining.is_due(at):
+            batches.draw_from(index.beside(mining.mine(state)), at, at + every)
+        at += 1
+        return batches.take_step(state)
 
     return take_step
+
+
+class _OnDevice:
+    """Batches drawn inside the compiled step from data that live on every device."""
+
+    def __init__(self, config, step, examples):
+        devices = jax.local_device_count()
+        self._step = train_step.over_devices_resident(
+            train_step.draw_and_step(step, build.draw(config), devices=devices)
+        )
+        self._examples = train_step.replicate(sampling.resident(examples))
+        self._devices = np.arange(devices)
+        self._index = None
+
+    def draw_from(self, index, first_step, last_step):
+        del first_step, last_step
+        self._index = train_step.replicate(jax.tree.map(jnp.asarray, index))
+
+    def take_step(self, state):
+        return self._step(state, (self._index, *self._examples), self._devices)
+
+    def close(self):
+        pass
+
+
+class _Streamed:
+    """Batches that worker processes load from disk."""
+
+    def __init__(self, config, step, examples):
+        self._config, self._examples = config, examples
+        self._step = train_step.over_devices(step)
+        self._devices = jax.local_device_count()
+        self._batches = None
+
+    def draw_from(self, index, first_step, last_step):
+        self.close()
+        self._batches = sampling.stream(
+            self._examples,
+            build.draw_on_host(self._config, index),
+            first_step=first_step,
+            steps=min(last_step, self._config.train.steps),
+            workers=self._config.dataset.workers,
+        )
+
+    def take_step(self, state):
+        inputs, labels, places = next(self._batches)
+        shape = (self._devices, len(labels) // self._devices)
+        inputs = inputs.reshape(*shape, *inputs.shape[1:])
+        return self._step(state, inputs, labels.reshape(shape), places.reshape(shape))
+
+    def close(self):
+        if self._batches is not None:
+            self._batches.close()
 
 
 def validate(embed, state, validation: data.Dataset) -> dict[str, float]:

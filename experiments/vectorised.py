@@ -139,7 +139,7 @@ class _Group:
                 training.remember_noise(run.folder, run.config, everything, wrong)
             examples.append(mine)
             indices.append(build.class_index(run.config, mine))
-        index, inputs, _ = sampling.resident(examples[0], indices[0])
+        inputs, _ = sampling.resident(examples[0])
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
         labels = jnp.stack([mine.labels for mine in examples])
         return train_step.replicate((index, inputs, labels))

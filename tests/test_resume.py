@@ -12,6 +12,7 @@ PATHS = {
         "dataset__workers": 1,
         "memory__size": 200,
         "memory__start": 50,
+        "offline__every": 70,
     },
 }
 

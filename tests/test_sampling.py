@@ -59,7 +59,7 @@ def test_batches_are_p_classes_with_k_images_each(seed, step, counts, per_class)
 def test_numpy_and_jax_draw_the_same_batch(seed, step):
     index = sampling.class_index(np.random.default_rng(0).integers(0, 20, 200))
     host = sampling.pk_batch(np, index, seed, step, classes=8, per_class=4)
-    device = _compiled(sampling.ClassIndex(*map(jnp.asarray, index)), seed, step)
+    device = _compiled(jax.tree.map(jnp.asarray, index), seed, step)
     np.testing.assert_array_equal(host, device)
 
 

@@ -236,7 +236,7 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
         train_step.draw_and_step(step, draw, devices=devices)
     )
     streamed = train_step.over_devices(step)
-    index = sampling.ClassIndex(*map(jnp.asarray, index))
+    index = jax.tree.map(jnp.asarray, index)
     held = train_step.replicate((index, jnp.asarray(pixels), jnp.asarray(labels)))
     # Two copies, since a step gives its state away.
     ours, theirs = train_step.replicate(state), train_step.replicate(state)

@@ -1,6 +1,7 @@
 """Data sets: where they come from, and how they are split."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import zipfile
@@ -58,6 +59,15 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return tuple(self.inputs.shape[1:])
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A mark of the training examples: shape, places, labels and classes, but no pixels."""
+    train = np.flatnonzero(dataset.split == "train")
+    mark = hashlib.sha256(f"{dataset.input_shape} {dataset.class_names}".encode())
+    mark.update(train.astype(np.int64).tobytes())
+    mark.update(dataset.labels[train].astype(np.int64).tobytes())
+    return mark.hexdigest()
 
 
 # -- splits ------------------------------------------------------------------------------

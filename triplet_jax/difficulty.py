@@ -1,7 +1,6 @@
 """How hard each training example is, judged by reference runs; for curricula over examples."""
 
 import dataclasses
-import hashlib
 import pathlib
 from typing import NamedTuple
 
@@ -65,7 +64,7 @@ def confusable(
 
 def write(path: pathlib.Path, scores: Scores, everything: data.Dataset) -> None:
     """Saves scores with the mark of the data set that they are of."""
-    np.savez_compressed(path, **scores._asdict(), data=_mark(everything))
+    np.savez_compressed(path, **scores._asdict(), data=data.fingerprint(everything))
 
 
 def read(path: str, everything: data.Dataset) -> Scores:
@@ -75,7 +74,7 @@ def read(path: str, everything: data.Dataset) -> Scores:
       InputError: the file cannot be read, or is of another data set.
     """
     *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"], field="batch.scores")
-    if str(mark) != _mark(everything):
+    if str(mark) != data.fingerprint(everything):
         raise errors.InputError(
             f"batch.scores={path!r} is of another data set, or of another split of it. Make one"
             " with python -m experiments.score from runs on this data set."
@@ -87,11 +86,3 @@ def attach(train: data.Dataset, scores: Scores) -> data.Dataset:
     """The training split with its scores; its own groups of classes are kept if it has some."""
     groups = scores.groups if train.groups is None else train.groups
     return dataclasses.replace(train, difficulty=scores.difficulty, groups=groups)
-
-
-def _mark(everything):
-    train = np.flatnonzero(everything.split == "train")
-    mark = hashlib.sha256(f"{everything.input_shape} {everything.class_names}".encode())
-    mark.update(train.astype(np.int64).tobytes())
-    mark.update(everything.labels[train].astype(np.int64).tobytes())
-    return mark.hexdigest()

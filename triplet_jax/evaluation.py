@@ -9,13 +9,13 @@ scikit-learn takes longer to import than all the rest, so what needs it imports 
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from triplet_jax import distances, errors
 
@@ -84,14 +84,9 @@ def _over_tiles(use, queries, references, *, neighbours, metric, exclude_self):
     `position` are the nearest references `[tile, neighbours]`, `rows` the numbers of the
     queries; what `use` returns has a leading axis of queries.
     """
-    tile = min(TILE, len(queries))
-    tiles = -(-len(queries) // tile)
-    padded = jnp.pad(queries, ((0, tiles * tile - len(queries)), (0, 0)))
-    rank = _make_rank(references, metric)
+    rank = make_rank(references, metric)
 
-    def of_tile(number_and_queries):
-        number, some = number_and_queries
-        rows = number * tile + jnp.arange(tile)
+    def of_tile(rows, some):
         if not exclude_self:
             return use(some, rows, jax.lax.top_k(rank(some), neighbours)[1])
         # One more, from which the query itself is dropped (the last, if many are as near).
@@ -99,11 +94,32 @@ def _over_tiles(use, queries, references, *, neighbours, metric, exclude_self):
         others = jnp.argsort(position == rows[:, None], stable=True)[:, :neighbours]
         return use(some, rows, jnp.take_along_axis(position, others, axis=1))
 
-    parts = jax.lax.map(of_tile, (jnp.arange(tiles), padded.reshape(tiles, tile, padded.shape[1])))
+    return by_tiles(of_tile, queries)
+
+
+def by_tiles(
+    of_tile: Callable[[Int[Array, "tile"], Float[Array, "tile dim"]], PyTree],
+    queries: Float[Array, "queries dim"],
+) -> PyTree:
+    """`of_tile(rows, some)` of every tile of queries, put together again.
+
+    `rows` are the numbers of the queries `some`; those of the last tile may go beyond the end, and
+    what it gives for them is dropped.
+    """
+    tile = min(TILE, len(queries))
+    tiles = -(-len(queries) // tile)
+    padded = jnp.pad(queries, ((0, tiles * tile - len(queries)), (0, 0)))
+
+    def of_number(number_and_queries):
+        number, some = number_and_queries
+        return of_tile(number * tile + jnp.arange(tile), some)
+
+    whole = padded.reshape(tiles, tile, padded.shape[1])
+    parts = jax.lax.map(of_number, (jnp.arange(tiles), whole))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(queries)], parts)
 
 
-def _make_rank(references, metric):
+def make_rank(references: Float[Array, "references dim"], metric: str) -> Callable:
     """A function of queries whose values are larger the nearer a reference is.
 
     For the Euclidean distance `q.r - |r|^2 / 2`, and `q.r / |r|` for the cosine: one matrix

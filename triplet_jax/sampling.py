@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from triplet_jax import data, errors, images
 
-CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM = 0, 1, 2
+CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM, NEAR_STREAM, FILL_STREAM = range(5)
 SMALL_CLASSES = ("refuse", "drop", "redraw")
 
 
@@ -33,6 +33,16 @@ class ClassIndex(NamedTuple):
     count: Int[Array | np.ndarray, "classes"]
     group: Int[Array | np.ndarray, "classes"]
     """Of each class, in [0, classes)."""
+    class_of: Int[Array | np.ndarray, "examples"] | None = None
+    """Of each example; with `near` alone."""
+    near: Int[Array | np.ndarray, "examples neighbours"] | None = None
+    """Of each example, examples of other classes, as `offline` finds them; -1 for none."""
+
+    def beside(self, near: Int[np.ndarray, "examples neighbours"]) -> "ClassIndex":
+        """The same with a table of near examples, to draw batches from."""
+        class_of = np.zeros(len(self.order), np.int32)
+        class_of[self.order] = np.repeat(np.arange(len(self.count)), self.count)
+        return self._replace(class_of=class_of, near=near)
 
 
 def class_index(
@@ -66,6 +76,7 @@ def pk_batch(
     per_class: int,
     pool: float | np.floating | Float[Array, ""] = 1.0,
     same_group: float | np.floating | Float[Array, ""] = 0.0,
+    near: int = 0,
 ) -> Int[Array | np.ndarray, "batch"]:
     """The examples of one batch, class after class.
 
@@ -83,6 +94,9 @@ def pk_batch(
         K of them, or all.
       same_group: the share of batches for which groups are drawn one after another, and all
         classes of a group before those of the next.
+      near: how many of the examples that the index has as near are drawn for one example of each
+        class; they come into the batch with their classes, until these are P. 0 draws all classes
+        at random.
 
     Returns:
       P * K positions in the data set.
@@ -91,9 +105,55 @@ def pk_batch(
     ticket = random_bits(xp, key, CLASS_STREAM, index.count.shape[0])
     group = _group_ticket(xp, key, index, same_group)
     drawn = xp.lexsort((ticket, group))[:classes]
+    wanted = None
+    if near:
+        drawn, wanted = _with_near_ones(xp, key, index, drawn, near, per_class)
     bits = random_bits(xp, key, IMAGE_STREAM, classes * per_class).reshape(classes, per_class)
     member = _choose(xp, bits, _in_pool(xp, index.count[drawn], pool, per_class))
-    return index.order[(index.start[drawn][:, None] + member).reshape(-1)]
+    picked = index.order[index.start[drawn][:, None] + member]
+    if near:
+        picked = _filled_up(xp, key, wanted, picked)
+    return picked.reshape(-1)
+
+
+def _with_near_ones(xp, key, index, drawn, near, most):
+    """As many classes, and of each up to `most` examples that are to be in the batch; -1 for none.
+
+    Class after class of the drawn ones brings an example and some that are near it, until there are
+    enough classes.
+    """
+    bits = random_bits(xp, key, NEAR_STREAM, len(drawn) * (1 + near)).reshape(len(drawn), -1)
+    place = (bits[:, 0] % index.count[drawn].astype(xp.uint32)).astype(xp.int32)
+    anchor = index.order[index.start[drawn] + place]
+    offered = index.near[anchor]
+    which = _choose(xp, bits[:, 1:], xp.full(len(drawn), offered.shape[1], xp.int32))
+    beside = xp.take_along_axis(offered, which, axis=1)
+    brought = xp.concatenate([anchor[:, None], beside], axis=1).reshape(-1)
+    none = index.count.shape[0]
+    of_class = xp.where(brought >= 0, index.class_of[brought], none)
+    # What was brought, class by class, in the order in which it was brought.
+    by_class = xp.lexsort((xp.arange(len(brought)), of_class))
+    begin = xp.searchsorted(of_class[by_class], xp.arange(none + 1))
+    count = begin[1:] - begin[:-1]
+    first = xp.where(count > 0, by_class[xp.minimum(begin[:-1], len(brought) - 1)], len(brought))
+    taken = xp.argsort(first)[: len(drawn)]
+    at = by_class[xp.minimum(begin[taken][:, None] + xp.arange(most), len(brought) - 1)]
+    is_one = (xp.arange(most) < count[taken][:, None]) & (at <= first[taken[-1]])
+    return taken, xp.where(is_one, brought[at], -1)
+
+
+def _filled_up(xp, key, wanted, picked):
+    """In every row what is wanted, then some of the picked, none twice as far as they go."""
+    row = xp.concatenate([wanted, picked], axis=1)
+    earlier = xp.tril(xp.ones((row.shape[1], row.shape[1]), bool), -1)
+    again = ((row[:, :, None] == row[:, None, :]) & earlier).any(axis=2)
+    is_picked = xp.arange(row.shape[1]) >= wanted.shape[1]
+    turn = xp.where(row < 0, 3, xp.where(again, 2, is_picked.astype(xp.int32)))
+    # The order in which a subset was drawn is no random one.
+    ticket = random_bits(xp, key, FILL_STREAM, picked.size).reshape(picked.shape)
+    place = xp.broadcast_to(xp.arange(wanted.shape[1], dtype=xp.uint32), wanted.shape)
+    order = xp.lexsort((xp.concatenate([place, ticket], axis=1), turn), axis=1)
+    return xp.take_along_axis(row, order[:, : picked.shape[1]], axis=1)
 
 
 def _group_ticket(xp, key, index, share):
@@ -258,7 +318,6 @@ def _start_worker(worker: int, workers: int) -> None:
     threading.Thread(target=leave_with_the_run, daemon=True).start()
 
 
-def resident(dataset: data.Dataset, index: ClassIndex) -> tuple[ClassIndex, Array, Array]:
-    """What a compiled step needs to draw its own batches: class index, inputs and labels."""
-    index = ClassIndex(*map(jnp.asarray, index))
-    return index, jnp.asarray(images.load(dataset.inputs)), jnp.asarray(dataset.labels)
+def resident(dataset: data.Dataset) -> tuple[Array, Array]:
+    """What a compiled step takes its batches from: inputs, decoded, and labels."""
+    return jnp.asarray(images.load(dataset.inputs)), jnp.asarray(dataset.labels)

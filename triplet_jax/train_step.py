@@ -266,7 +266,7 @@ def draw_and_step(step: Callable, draw: Callable, *, devices: int) -> Callable:
       devices: how many share the batch.
 
     Returns:
-      A function of the state, of what `sampling.resident` gives, and of the device's number.
+      A function of the state, of a class index, inputs and labels, and of the device's number.
     """
 
     def of_device(state, resident, device):

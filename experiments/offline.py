@@ -1,0 +1,75 @@
+"""Offline mining of a run: when its training set is embedded, and the files of what is found."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from triplet_jax import data, errors, offline, train_step
+
+
+class OfflineMining:
+    """The tables of near examples of a run, each a file in `offline/` of its folder.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      examples: what it trains on.
+      embed: from `embedding.make_embed`.
+
+    Raises:
+      InputError: the file to start from is not of this run's examples and model, or there are
+        fewer examples than neighbours are asked for.
+    """
+
+    def __init__(self, config, workdir: pathlib.Path, examples: data.Dataset, embed: Callable):
+        self._every, self._neighbours = config.offline.every, config.offline.neighbours
+        self._folder, self._examples, self._embed = workdir / "offline", examples, embed
+        self._of = {"examples": examples, "model": config.model.to_dict()}
+        if self._neighbours > len(examples):
+            raise errors.InputError(
+                f"offline.neighbours={self._neighbours} must be at most {len(examples)}, the number"
+                " of training examples."
+            )
+        self._first = None
+        if config.offline.table:
+            self._first = self._read(config.offline.table, "offline.table")
+
+    def at_start(self, step: int) -> np.ndarray | None:
+        """The table that a run at this step goes on with; None where there is none yet.
+
+        Raises:
+          InputError: its file is missing or damaged.
+        """
+        made_at = step // self._every * self._every if self._every else 0
+        if not made_at:
+            return self._first
+        if made_at == step:  # made anew before the step is taken
+            return None
+        path = self._path(made_at)
+        if not path.exists():
+            raise errors.InputError(
+                f"{path} is missing, and the run goes on with it after step {step}. Put it back, or"
+                " train in a new --workdir."
+            )
+        return self._read(str(path), "the table of this run,")
+
+    def is_due(self, step: int) -> bool:
+        """Whether a table is made before this step."""
+        return bool(self._every and step and step % self._every == 0)
+
+    def mine(self, state: train_step.TrainState) -> np.ndarray:
+        """Embeds the training set and finds and saves what is near."""
+        near = offline.nearest_of_other_classes(
+            self._embed(state.variables, self._examples.inputs),
+            self._examples.labels,
+            neighbours=self._neighbours,
+        )
+        offline.write(self._path(int(state.step)), near, **self._of)
+        return near
+
+    def _path(self, step):
+        return self._folder / f"step_{step:08d}.npz"
+
+    def _read(self, path, field):
+        return offline.read(path, field=field, neighbours=self._neighbours, **self._of)

@@ -1,0 +1,125 @@
+"""Nearest examples of other classes, against brute force, and the batches drawn from them."""
+
+import dataclasses
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+
+from configs import digits
+from experiments import check
+from triplet_jax import data, errors, offline, sampling
+
+
+@given(seed=st.integers(0, 999), n=st.integers(2, 300), classes=st.integers(1, 6))
+def test_the_nearest_of_other_classes(seed, n, classes):
+    random = np.random.default_rng(seed)
+    # Of whole numbers, so that there are ties and no rounding.
+    x = random.integers(0, 6, (n, 3)).astype(np.float32)
+    labels = random.integers(0, classes, n) * 7 - 3
+    neighbours = int(random.integers(1, min(n, 9) + 1))
+    found = offline.nearest_of_other_classes(x, labels, neighbours=neighbours)
+    for i in range(n):
+        d = ((x[i].astype(np.float64) - x) ** 2).sum(axis=1)
+        others = np.flatnonzero(labels != labels[i])
+        expected = others[np.argsort(d[others], kind="stable")][:neighbours]
+        assert found[i].tolist() == [*expected, *[-1] * (neighbours - len(expected))]
+
+
+def table(random, labels, neighbours, holes):
+    """Random examples of other classes for each; some are missing."""
+    near = np.full((len(labels), neighbours), -1, np.int32)
+    for i, label in enumerate(labels):
+        others = random.permutation(np.flatnonzero(labels != label))[:neighbours]
+        near[i, : len(others)] = others
+    return np.where(random.random(near.shape) < holes, -1, near).astype(np.int32)
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    step=st.integers(0, 2**31 - 1),
+    holes=st.sampled_from((0, 0.5, 1)),
+)
+def test_batches_have_near_examples_and_stay_pk_batches(seed, step, holes):
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.repeat(np.arange(12) * 5, random.integers(2, 7, 12)))
+    index = sampling.class_index(labels).beside(table(random, labels, 4, holes))
+    settings = {"classes": 6, "per_class": 3, "near": 2}
+    batch = sampling.pk_batch(np, index, seed, step, **settings)
+    compiled = _compiled(jax.tree.map(jnp.asarray, index), seed, step)
+    np.testing.assert_array_equal(batch, compiled)
+    of_classes = labels[batch].reshape(6, 3)
+    assert (of_classes == of_classes[:, :1]).all() and len(set(of_classes[:, 0])) == 6
+    large = [rows for rows in batch.reshape(6, 3) if (labels == labels[rows[0]]).sum() >= 3]
+    assert all(len(set(rows)) == 3 for rows in large)
+    if holes == 0:  # The first example has both of its near ones beside it.
+        assert np.isin(batch, index.near[batch[0]]).sum() >= 2
+
+
+_compiled = jax.jit(
+    lambda index, seed, step: sampling.pk_batch(
+        jnp, index, seed, step, classes=6, per_class=3, near=2
+    )
+)
+
+
+def test_a_table_without_neighbours_draws_all_classes_alike():
+    labels = np.repeat(np.arange(8), 5)
+    index = sampling.class_index(labels).beside(np.full((40, 3), -1, np.int32))
+    counts = np.zeros(40)
+    for step in range(4000):
+        batch = sampling.pk_batch(np, index, 0, step, classes=3, per_class=2, near=2)
+        counts[batch] += 1
+    assert abs(counts / 4000 - 6 / 40).max() < 0.02
+
+
+def examples(n=20, classes=4):
+    labels = (np.arange(n) % classes).astype(np.int32)
+    names = tuple(f"class {c}" for c in range(classes))
+    return data.Dataset(np.zeros((n, 3), np.float32), labels, np.full(n, "train"), names)
+
+
+def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
+    of = {"examples": examples(), "model": {"name": "mlp", "dim": 4}}
+    path, near = tmp_path / "a" / "table.npz", np.arange(60).reshape(20, 3) % 20
+    offline.write(path, near, **of)
+
+    def read(neighbours=3, path=path, **differences):
+        return offline.read(
+            str(path), field="offline.table", neighbours=neighbours, **(of | differences)
+        )
+
+    np.testing.assert_array_equal(read(2), near[:, :2])
+    other = dataclasses.replace(examples(), labels=np.roll(examples().labels, 1))
+    with pytest.raises(errors.InputError, match="is of other training examples"):
+        read(examples=other)
+    with pytest.raises(errors.InputError, match='by another model, {"dim": 4'):
+        read(model={"name": "mlp", "dim": 8})
+    with pytest.raises(errors.InputError, match=r"has 3 neighbours.*set offline.neighbours=3"):
+        read(4)
+    offline.write(path, near + 1, **of)
+    with pytest.raises(errors.InputError, match="is damaged"):
+        read()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(errors.InputError, match="cannot be read"):
+        read()
+    with pytest.raises(errors.InputError, match="is not a file"):
+        read(path=tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"offline.near": 11}, "offline.near=11 are drawn from offline.neighbours=10"),
+        ({"offline.every": -1}, "offline.every=-1 must be"),
+        ({"batch.pool": 0.5, "batch.order": "random"}, "batch.pool leaves examples out"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields, words):
+    config = digits.get_config("offline")
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(errors.InputError, match=words):
+        check.check(config)
