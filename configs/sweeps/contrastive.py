@@ -1,6 +1,7 @@
-"""Triplet or contrastive? Every loss at the same budget, on handwritten digits.
+"""Triplet or contrastive? Every loss at the same budget, on handwritten digits or on Omniglot.
 
-python -m experiments.sweep --config=configs/sweeps/contrastive.py --workdir=runs/contrastive
+    python -m experiments.sweep --config=configs/sweeps/contrastive.py --workdir=runs/contrastive
+    python -m experiments.sweep --config=configs/sweeps/contrastive.py:omniglot --workdir=runs/o
 
 Each loss has the defaults of its paper, and nothing is tuned for any: three learning rates stand
 for the tuning that all have in common.
@@ -8,7 +9,7 @@ for the tuning that all have in common.
 
 from configs.base import CONTRASTIVE
 from configs.sweeps import base
-from configs.sweeps.schedules import small_digits
+from configs.sweeps.schedules import small_digits, small_omniglot
 
 TRIPLET = {
     "semi_hard": {"mining.miner": "semi_hard"},
@@ -19,13 +20,17 @@ TRIPLET = {
 RATES = (3e-4, 1e-3, 3e-3)
 
 
-def get_config():
-    run = small_digits()
-    run.train.steps = 300
+def get_config(data: str = "digits"):
+    run = small_omniglot() if data == "omniglot" else small_digits()
+    run.train.steps = 400 if data == "omniglot" else 300
     sweep = base.get_config(run)
     sweep.claim = "A contrastive loss beats the triplet loss at the same budget"
     sweep.source = "SimCLR, SupCon and the proxy losses, each in its paper"
-    sweep.settings = tuple((f"rate{rate:g}", {"optimizer.learning_rate": rate}) for rate in RATES)
+    rates = RATES[1:] if data == "omniglot" else RATES
+    sweep.settings = tuple((f"rate{rate:g}", {"optimizer.learning_rate": rate}) for rate in rates)
     sweep.arms = tuple((TRIPLET | CONTRASTIVE).items())
+    if data == "omniglot":
+        run.loss.num_classes = 874  # that are left once the validation has its own
+        sweep.seeds = (0, 1, 2)
     sweep.reference = "semi_hard"
     return sweep

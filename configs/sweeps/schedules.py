@@ -26,6 +26,19 @@ def small_digits():
     return run
 
 
+def small_omniglot():
+    """A narrow conv4 of Omniglot, without turned classes: minutes a run."""
+    run = omniglot.get_config()
+    run.dataset.turns_as_classes = False
+    run.model.width = 16
+    run.train.steps = 400
+    run.evaluate.every = 400
+    run.evaluate.episodes = 200
+    run.evaluate.checkpoint = "last"
+    run.log.telemetry_every = 100
+    return run
+
+
 def get_config(data: str = "digits"):
     if data == "omniglot":
         sweep = base.get_config(omniglot.get_config())
