@@ -92,12 +92,18 @@ UNLABELLED = {
     },
 }
 
+# What is added to an encoder while it is trained.
+HEADS = {
+    "dropout": {"model.dropout": 0.2},
+}
+
 # What may follow the colon in --config=configs/digits.py:semi_hard.
 VARIANTS = {
     **TRIPLET,
     "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
     "offline": {"offline.every": 200},
     "xbm": {"memory.size": 1024, "memory.start": 100},
+    **HEADS,
     **CONTRASTIVE,
     **UNLABELLED,
 }
@@ -165,6 +171,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dim = 64  # of the embedding
     config.model.normalize = True  # embeddings of length 1
     config.model.norm = "batch"  # or group
+    config.model.dropout = 0.0  # share of the features before the embedding; in training alone
 
     config.mining = ml_collections.ConfigDict()
     config.mining.miner = "semi_hard"  # a name in mining.MINERS

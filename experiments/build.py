@@ -200,6 +200,7 @@ def encoder(config: ml_collections.ConfigDict, input_shape: tuple[int, ...]) -> 
         dim=c.dim,
         normalize=c.normalize,
         norm=c.norm,
+        dropout=c.dropout,
         axis_name=collectives.DEVICES,
         width=c.width,
     )

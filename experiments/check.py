@@ -50,6 +50,7 @@ RANGES = {
     "augment.noise": (0, None, True),
     "model.width": (1, None, True),
     "model.dim": (1, None, True),
+    "model.dropout": (0, 0.95, True),
     "memory.size": (0, None, True),
     "memory.start": (0, None, True),
     "memory.weight": (0, None, True),

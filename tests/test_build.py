@@ -84,6 +84,7 @@ def test_a_metric_has_its_parameter():
         ({"loss__p": 2.0}, "'euclidean' takes no parameters, and was given p"),
         ({"loss__penalty": "selectively_contrastive"}, "metric='euclidean' does not suit"),
         ({"mining__miner": "angular", "loss__metric": "cosine"}, "defined for metric='euclidean'"),
+        ({"model__dropout": 0.96}, "model.dropout=0.96 must be .* at least 0 and at most 0.95"),
         ({"train__micro_batches": 7}, "train.micro_batches=7 does not divide the 15 examples"),
         ({"loss__name": "infonce"}, "loss.name='infonce'"),
         ({"loss__name": "info_nce"}, "metric='euclidean' does not suit info_nce"),

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +39,28 @@ def test_a_zero_embedding_stays_zero_with_a_finite_gradient():
     gradient = jax.grad(lambda v: encoder.apply(v, x).sum())(variables)
     assert (encoder.apply(variables, x) == 0).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_dropout_is_of_training_alone_and_of_each_row_by_itself(key):
+    x = jax.random.normal(key, (3, 6))
+    plain, dropping = (
+        models.encoder("mlp", dim=5, width=8, norm="group", dropout=p) for p in (0.0, 0.5)
+    )
+    variables = plain.init(key, x)
+    np.testing.assert_array_equal(dropping.apply(variables, x), plain.apply(variables, x))
+    keys = jax.random.split(key, 3)
+    train = functools.partial(dropping.apply, variables, train=True)
+    dropped = train(x, keys=keys)
+    assert not np.allclose(dropped, plain.apply(variables, x), atol=1e-2)
+    np.testing.assert_allclose(train(x[::-1], keys=keys[::-1]), dropped[::-1], rtol=1e-5)
+    with pytest.raises(errors.InputError, match="pass a key for each"):
+        train(x)
+
+
+def test_dropout_keeps_the_mean(key):
+    kept = models.drop(jnp.ones((100, 200)), jax.random.split(key, 100), 0.2)
+    np.testing.assert_allclose(jnp.unique(kept), [0, 1.25])
+    assert float(kept.mean()) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4, 2), (2, 5, 7, 3), (1, 2, 2, 1)])

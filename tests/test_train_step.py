@@ -21,8 +21,9 @@ from triplet_jax import (
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
 
 
-def make(norm="batch", miner="semi_hard", averaged=True, dim=4):
-    encoder = models.encoder("conv4", dim=dim, norm=norm, width=16, axis_name=collectives.DEVICES)
+def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
+    settings = {"name": "conv4", "dim": 4, "width": 16, "axis_name": collectives.DEVICES}
+    encoder = models.encoder(norm=norm, **settings | of_encoder)
     state = train_step.init_state(
         encoder, OPTIMIZER, jnp.zeros((1, 8, 8, 1)), key=jax.random.key(1), averaged=averaged
     )
@@ -148,6 +149,25 @@ def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     for name, value in history[0].items():
         assert of_parts[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), whole, parts)
+
+
+def test_dropout_depends_on_neither_devices_nor_parts():
+    state, step = make(norm="group", miner="batch_all", name="mlp", dropout=0.5)
+    one, history = run(step, state, 1, steps=2)
+    parts, of_parts = run(functools.partial(step, micro_batches=2), state, 8, steps=2)
+    for name, value in history[0].items():
+        assert of_parts[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), one, parts)
+
+
+def test_dropout_drops_other_features_in_every_step():
+    still = optax.sgd(0.0)
+    for rate in (0.0, 0.5):
+        state, step = make(norm="group", miner="batch_all", name="mlp", dropout=rate)
+        state = state.replace(opt_state=still.init((state.params, {})))
+        step = functools.partial(step, augment=None, optimizer=still)
+        _, (first, second) = run(step, state, 1, steps=2)
+        assert (first["loss"] == second["loss"]) == (rate == 0)
 
 
 def test_running_statistics_are_those_of_one_part_after_the_other():

@@ -4,7 +4,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from triplet_jax import distances, errors
 
@@ -169,21 +171,46 @@ class ResidualBlock(nn.Module):
         return nn.relu(x + y)
 
 
+def drop(
+    x: Float[Array, "batch features"], keys: Key[Array, "batch"], rate: float
+) -> Float[Array, "batch features"]:
+    """Dropout (Srivastava et al. 2014), in which every row draws with a key of its own.
+
+    A value is 0 with probability `rate`, else divided by `1 - rate`, so that its mean stays. What a
+    row loses does not depend on the rows beside it.
+    """
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1.0 - rate), 0.0)
+
+
 class Encoder(nn.Module):
     """A backbone, a linear map to `dim` values, and optionally the unit sphere.
 
-    `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`.
+    `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`. With `dropout`,
+    `train=True` needs a key for each row.
     """
 
     backbone: nn.Module
     dim: int
     normalize: bool
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch ..."], train: bool = False
+        self,
+        x: Float[Array, "batch ..."],
+        train: bool = False,
+        keys: Key[Array, "batch"] | None = None,
     ) -> Float[Array, "batch dim"]:
-        x = nn.Dense(self.dim)(self.backbone(x, train))
+        x = self.backbone(x, train)
+        if train and self.dropout:
+            if keys is None:
+                raise errors.InputError(
+                    f"keys=None, but dropout={self.dropout} draws for every row: pass a key for"
+                    " each."
+                )
+            x = drop(x, keys, self.dropout)
+        x = nn.Dense(self.dim)(x)
         return distances.unit(x) if self.normalize else x
 
 
@@ -201,6 +228,7 @@ def encoder(
     dim: int,
     normalize: bool = True,
     norm: str = "batch",
+    dropout: float = 0.0,
     axis_name: str | None = None,
     **params,
 ) -> Encoder:
@@ -211,6 +239,7 @@ def encoder(
       dim: the size of the embedding.
       normalize: whether embeddings have unit length. A zero vector stays zero.
       norm: "batch" or "group".
+      dropout: the share of the backbone's features that are dropped in training.
       axis_name: the device axis over which batch statistics are averaged, or None.
       **params: parameters of the backbone, such as `width`.
 
@@ -220,4 +249,4 @@ def encoder(
     errors.check_known("model.name", name, BACKBONES)
     errors.check_known("model.norm", norm, NORMS)
     backbone = BACKBONES[name](norm=norm, axis_name=axis_name, **params)
-    return Encoder(backbone=backbone, dim=dim, normalize=normalize)
+    return Encoder(backbone=backbone, dim=dim, normalize=normalize, dropout=dropout)

@@ -158,7 +158,9 @@ def train_step(
       `embedding_norm` (mean length) and `embedding_spread`, the root mean squared distance
       of the batch's embeddings to their mean; with `telemetry`, its arrays under that name.
     """
-    augment_key, mining_key = jax.random.split(jax.random.fold_in(key, state.step))
+    step_key = jax.random.fold_in(key, state.step)
+    augment_key, mining_key = jax.random.split(step_key)
+    dropout_key = jax.random.fold_in(step_key, 2)  # beside the two
     context = {"key": mining_key, "axis_name": axis_name}
     numbers = {}
     if moving is not None:
@@ -177,14 +179,14 @@ def train_step(
         inputs = as_floats(inputs)
         if augment is None:
             return inputs
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, rows)
-        return jax.vmap(augment)(keys, inputs)
+        return jax.vmap(augment)(_of_rows(augment_key, rows), inputs)
 
     def embed(params, batch_stats, part):
         embeddings, updates = encoder.apply(
             {"params": params, "batch_stats": batch_stats},
             seen(part),
             train=True,
+            keys=_of_rows(dropout_key, rows),
             mutable=["batch_stats"],
         )
         return embeddings, updates.get("batch_stats", {})
@@ -230,6 +232,10 @@ def train_step(
         average=average,
     )
     return state, metrics | stats
+
+
+def _of_rows(key, rows):
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
 def _spread(embeddings, axis_name):
