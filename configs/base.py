@@ -95,6 +95,7 @@ UNLABELLED = {
 # What is added to an encoder while it is trained.
 HEADS = {
     "dropout": {"model.dropout": 0.2},
+    "projection": CONTRASTIVE["nt_xent"] | {"model.projection": 64},
 }
 
 # What may follow the colon in --config=configs/digits.py:semi_hard.
@@ -172,6 +173,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.normalize = True  # embeddings of length 1
     config.model.norm = "batch"  # or group
     config.model.dropout = 0.0  # share of the features before the embedding; in training alone
+    # Hidden units of a head between the embedding and the loss, dropped at evaluation; 0 is off.
+    config.model.projection = 0
+    config.model.projection_dim = 64  # values that this head gives
 
     config.mining = ml_collections.ConfigDict()
     config.mining.miner = "semi_hard"  # a name in mining.MINERS

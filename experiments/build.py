@@ -201,6 +201,8 @@ def encoder(config: ml_collections.ConfigDict, input_shape: tuple[int, ...]) -> 
         normalize=c.normalize,
         norm=c.norm,
         dropout=c.dropout,
+        projection=c.projection,
+        projection_dim=c.projection_dim,
         axis_name=collectives.DEVICES,
         width=c.width,
     )
@@ -281,7 +283,7 @@ def initial_state(
         averaged=config.optimizer.average_decay > 0,
         learned=objective.learned(config),
         pace=settings.first_pace(config),
-        remembered=memory.empty(config.memory.size, config.model.dim)
+        remembered=memory.empty(config.memory.size, objective.dim(config))
         if config.memory.size
         else None,
     )

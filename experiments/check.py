@@ -51,6 +51,8 @@ RANGES = {
     "model.width": (1, None, True),
     "model.dim": (1, None, True),
     "model.dropout": (0, 0.95, True),
+    "model.projection": (0, None, True),
+    "model.projection_dim": (1, None, True),
     "memory.size": (0, None, True),
     "memory.start": (0, None, True),
     "memory.weight": (0, None, True),
@@ -412,7 +414,7 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
         _check_knobs(field, knobs, owner, function, engine.GIVEN_TO_PENALTIES)
-    batch = jax.ShapeDtypeStruct((2, config.model.dim), jnp.float32)
+    batch = jax.ShapeDtypeStruct((2, objective.dim(config)), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     # What only the library knows, such as the metric that a miner needs.
     run = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))

@@ -172,6 +172,12 @@ def of_loss(config: ml_collections.ConfigDict) -> tuple[str, Callable]:
     return f"loss.name={c.name!r}", contrastive.LOSSES[c.name]
 
 
+def dim(config: ml_collections.ConfigDict) -> int:
+    """How many values of an example the loss sees: a projection head's, where there is one."""
+    c = config.model
+    return c.projection_dim if c.projection else c.dim
+
+
 def learned(config: ml_collections.ConfigDict) -> dict:
     """Where what the loss learns starts: knobs by name, and `proxies`."""
     _, penalty = of_loss(config)
@@ -179,10 +185,10 @@ def learned(config: ml_collections.ConfigDict) -> dict:
     start = defaults | settings.knobs(config.loss.knobs)
     found = {name: start[name] for name in config.loss.learned}
     if config.loss.proxies:
-        shape = (config.loss.num_classes, config.model.dim)
+        shape = (config.loss.num_classes, dim(config))
         init_key, _ = settings.keys(config)
         drawn = jax.random.normal(jax.random.fold_in(init_key, 1), shape)
-        found["proxies"] = drawn / jnp.sqrt(config.model.dim)
+        found["proxies"] = drawn / jnp.sqrt(dim(config))
     return found
 
 

@@ -85,6 +85,8 @@ def test_a_metric_has_its_parameter():
         ({"loss__penalty": "selectively_contrastive"}, "metric='euclidean' does not suit"),
         ({"mining__miner": "angular", "loss__metric": "cosine"}, "defined for metric='euclidean'"),
         ({"model__dropout": 0.96}, "model.dropout=0.96 must be .* at least 0 and at most 0.95"),
+        ({"model__projection": -1}, "model.projection=-1 must be"),
+        ({"model__projection_dim": 0}, "model.projection_dim=0 must be"),
         ({"train__micro_batches": 7}, "train.micro_batches=7 does not divide the 15 examples"),
         ({"loss__name": "infonce"}, "loss.name='infonce'"),
         ({"loss__name": "info_nce"}, "metric='euclidean' does not suit info_nce"),
@@ -186,6 +188,16 @@ def test_proxies_over_devices_are_those_of_one(variant):
     np.testing.assert_allclose(of_proxies[0], gradients[1], rtol=1e-3, atol=1e-5)
     for name, number in stats.items():
         np.testing.assert_allclose(their_stats[name], np.full(8, number), rtol=1e-5)
+
+
+def test_proxies_and_memory_are_of_the_size_that_the_loss_sees():
+    head = {"model__projection": 8, "model__projection_dim": 5, "model__name": "mlp"}
+    made = config(loss__name="arcface", loss__metric="cosine", loss__proxies="references", **head)
+    check.check(made)
+    assert objective.learned(made)["proxies"].shape == (10, 5)
+    made = config(memory__size=200, **head)
+    state = build.initial_state(made, build.encoder(made, (8, 8, 1)), (8, 8, 1))
+    assert state.memory.embeddings.shape == (200, 5)
 
 
 def test_proxies_have_a_learning_rate_of_their_own():

@@ -57,6 +57,32 @@ def test_dropout_is_of_training_alone_and_of_each_row_by_itself(key):
         train(x)
 
 
+def test_a_projection_head_is_of_the_loss_alone(key):
+    x = jax.random.normal(key, (3, 6))
+    make = functools.partial(models.encoder, "mlp", dim=5, width=8, norm="group")
+    plain, headed = make(), make(projection=7, projection_dim=4)
+    variables = headed.init(key, x)
+    head = variables["params"].pop("Projection_0")
+    assert {name: layer["kernel"].shape for name, layer in head.items()} == {
+        "Dense_0": (5, 7),
+        "Dense_1": (7, 4),
+    }
+    # What is left is the encoder without the head, of the same initial weights.
+    jax.tree.map(np.testing.assert_array_equal, variables, plain.init(key, x))
+    np.testing.assert_array_equal(headed.apply(variables, x), plain.apply(variables, x))
+
+    embeddings = make(normalize=False).apply(variables, x)
+    hidden = np.maximum(embeddings @ head["Dense_0"]["kernel"] + head["Dense_0"]["bias"], 0)
+    expected = hidden @ head["Dense_1"]["kernel"] + head["Dense_1"]["bias"]
+    variables["params"]["Projection_0"] = head
+    free = make(projection=7, projection_dim=4, normalize=False)
+    np.testing.assert_allclose(free.apply(variables, x, train=True), expected, rtol=1e-5)
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        headed.apply(variables, x, train=True), expected / lengths, rtol=1e-5
+    )
+
+
 def test_dropout_keeps_the_mean(key):
     kept = models.drop(jnp.ones((100, 200)), jax.random.split(key, 100), 0.2)
     np.testing.assert_allclose(jnp.unique(kept), [0, 1.25])

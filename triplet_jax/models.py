@@ -183,17 +183,36 @@ def drop(
     return jnp.where(kept, x / (1.0 - rate), 0.0)
 
 
+class Projection(nn.Module):
+    """Two dense layers with a ReLU between them, the head of SimCLR.
+
+    Chen et al. 2020, section 4.2: the loss sees what the head gives, and the layer before it, which
+    keeps more of the image, is used afterwards.
+    """
+
+    width: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch dim"]:
+        x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(self.dim)(x)
+
+
 class Encoder(nn.Module):
     """A backbone, a linear map to `dim` values, and optionally the unit sphere.
 
-    `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`. With `dropout`,
-    `train=True` needs a key for each row.
+    `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`. With
+    `train=True` it gives what a loss sees: `[batch, projection_dim]` where there is a projection
+    head, of `projection` hidden units. With `dropout` that needs a key for each row.
     """
 
     backbone: nn.Module
     dim: int
     normalize: bool
     dropout: float = 0.0
+    projection: int = 0
+    projection_dim: int = 64
 
     @nn.compact
     def __call__(
@@ -201,7 +220,7 @@ class Encoder(nn.Module):
         x: Float[Array, "batch ..."],
         train: bool = False,
         keys: Key[Array, "batch"] | None = None,
-    ) -> Float[Array, "batch dim"]:
+    ) -> Float[Array, "batch values"]:
         x = self.backbone(x, train)
         if train and self.dropout:
             if keys is None:
@@ -211,6 +230,9 @@ class Encoder(nn.Module):
                 )
             x = drop(x, keys, self.dropout)
         x = nn.Dense(self.dim)(x)
+        if self.projection and (train or self.is_initializing()):
+            projected = Projection(self.projection, self.projection_dim)(x)
+            x = projected if train else x
         return distances.unit(x) if self.normalize else x
 
 
@@ -229,6 +251,8 @@ def encoder(
     normalize: bool = True,
     norm: str = "batch",
     dropout: float = 0.0,
+    projection: int = 0,
+    projection_dim: int = 64,
     axis_name: str | None = None,
     **params,
 ) -> Encoder:
@@ -240,6 +264,8 @@ def encoder(
       normalize: whether embeddings have unit length. A zero vector stays zero.
       norm: "batch" or "group".
       dropout: the share of the backbone's features that are dropped in training.
+      projection: hidden units of a head that only the loss sees; 0 for none.
+      projection_dim: what that head gives.
       axis_name: the device axis over which batch statistics are averaged, or None.
       **params: parameters of the backbone, such as `width`.
 
@@ -249,4 +275,11 @@ def encoder(
     errors.check_known("model.name", name, BACKBONES)
     errors.check_known("model.norm", norm, NORMS)
     backbone = BACKBONES[name](norm=norm, axis_name=axis_name, **params)
-    return Encoder(backbone=backbone, dim=dim, normalize=normalize, dropout=dropout)
+    return Encoder(
+        backbone=backbone,
+        dim=dim,
+        normalize=normalize,
+        dropout=dropout,
+        projection=projection,
+        projection_dim=projection_dim,
+    )
