@@ -92,10 +92,12 @@ UNLABELLED = {
     },
 }
 
-# What is added to an encoder while it is trained.
+# What is added to an encoder or to a loss while it is trained.
 HEADS = {
     "dropout": {"model.dropout": 0.2},
     "projection": CONTRASTIVE["nt_xent"] | {"model.projection": 64},
+    "norm": CONTRASTIVE["n_pairs"] | {"loss.norm_weight": 0.01},
+    "spread": {"loss.spread_weight": 1.0},
 }
 
 # What may follow the colon in --config=configs/digits.py:semi_hard.
@@ -218,6 +220,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.knobs.weight = config_dict.placeholder(float)  # selectively_contrastive
     _add_knobs(config.loss.knobs, losses.PENALTIES | contrastive.LOSSES)
     config.loss.learned = ()  # knobs of the penalty that are learned, such as ("beta",)
+    config.loss.norm_weight = 0.0  # of the mean squared length of embeddings
+    config.loss.spread_weight = 0.0  # of how far the cosines between classes are from 0 (GOR)
 
     # Past embeddings that a batch is compared with, too (XBM).
     config.memory = ml_collections.ConfigDict()

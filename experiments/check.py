@@ -71,6 +71,8 @@ RANGES = {
     "loss.knobs.temperature": (0, None, False),
     "loss.knobs.scale": (0, None, False),
     "loss.margin": (0, None, True),
+    "loss.norm_weight": (0, None, True),
+    "loss.spread_weight": (0, None, True),
     "loss.num_classes": (0, None, True),
     "loss.p": (1, None, True),
     "optimizer.learning_rate": (0, None, False),
@@ -110,7 +112,8 @@ NAMES = {
 
 
 # Numbers outside of the knobs that a schedule may move, and schedules beside Wu's pacings.
-MOVABLE = ("loss.margin", "memory.weight", "mining.mix", "batch.pool", "batch.same_group")
+MOVABLE = ("loss.margin", "loss.norm_weight", "loss.spread_weight", "memory.weight", "mining.mix")
+MOVABLE += ("batch.pool", "batch.same_group")
 # The rows of a batch that count; the batch keeps its shape, that of the config.
 MOVABLE += ("batch.classes", "batch.per_class")
 OTHER_KINDS = ("constant", "cosine", "piecewise", "self_paced")
@@ -402,6 +405,15 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
             )
 
 
+def _check_regularisers(config: ml_collections.ConfigDict) -> None:
+    if "norm" in objective.regularised_by(config) and config.model.normalize:
+        raise errors.InputError(
+            f"loss.norm_weight={config.loss.norm_weight} would add a constant, since with"
+            " model.normalize=True every embedding has length 1: set model.normalize=False, or"
+            " loss.norm_weight=0."
+        )
+
+
 def _check_loss(config: ml_collections.ConfigDict) -> None:
     c, m = config.loss, config.mining
     owner = f"mining.miner={m.miner!r}"
@@ -410,6 +422,7 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     set_and_moved = [*settings.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
     _check_knobs("mining.knobs", set_and_moved, owner, function, engine.GIVEN_TO_MINERS)
     _check_loss_name(config)
+    _check_regularisers(config)
     owner, function = objective.of_loss(config)
     set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):

@@ -9,12 +9,47 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments import settings
-from triplet_jax import collectives, contrastive, engine, losses, mining
+from triplet_jax import collectives, contrastive, engine, losses, mining, regularisers
 from triplet_jax import telemetry as measurements
 
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
     """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""
+    return _regularised(config, _compared(config))
+
+
+def _regularised(config, compared):
+    """The loss and its regularisers."""
+    names = regularised_by(config)
+    if not names:
+        return compared
+
+    def regularised(embeddings, labels, *, axis_name, numbers=None, **context):
+        c = settings.with_numbers(config, numbers).loss
+        where = {"mask": _shown(config, numbers, len(labels), axis_name), "axis_name": axis_name}
+        value, stats = compared(embeddings, labels, axis_name=axis_name, numbers=numbers, **context)
+        terms = {
+            name: regularisers.REGULARISERS[name](embeddings, labels, **where) for name in names
+        }
+        value += sum(c[f"{name}_weight"] * term for name, term in terms.items())
+        return value, stats | {f"regulariser/{name}": term for name, term in terms.items()}
+
+    return regularised
+
+
+def regularised_by(config: ml_collections.ConfigDict) -> list[str]:
+    """The names of the regularisers whose weight is not 0, or moves."""
+    moved = settings.scheduled(config)
+    weights = {name: f"{name}_weight" for name in regularisers.REGULARISERS}
+    return [
+        name
+        for name, field in weights.items()
+        if f"loss.{field}" in moved or config.loss[field] != 0
+    ]
+
+
+def _compared(config):
+    """The loss against the batch, and against the memory if there is one."""
     of_batch = _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
     if not config.memory.size:
         return of_batch
@@ -194,7 +229,7 @@ def learned(config: ml_collections.ConfigDict) -> dict:
 
 def collapsed_loss(config: ml_collections.ConfigDict) -> float:
     """The loss of an embedding that maps everything to one point; 0 where that is not known."""
-    if config.loss.name != "triplet":
+    if config.loss.name != "triplet" or regularised_by(config):
         return 0.0
     penalty = losses.PENALTIES[config.loss.penalty]
     names = inspect.signature(penalty).parameters

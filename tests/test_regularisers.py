@@ -1,0 +1,135 @@
+"""Regularisers against float64 loops over pairs, alone and as a config adds them to a loss."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracles
+from configs import base, digits
+from experiments import check, objective, settings
+from triplet_jax import errors, regularisers
+
+NAMES = sorted(regularisers.REGULARISERS)
+N, DIM = 16, 3
+LABELLINGS = {
+    "pairs": np.arange(N) // 2,
+    "imbalanced": np.array([7] * 10 + [-3, -3, 2, 2, 2, 0]),
+    "all_different": np.arange(N),
+    "one_class": np.zeros(N, int),
+}
+
+
+def rows(seed, n=N):
+    # Of a common direction, so that the second moment is above that of random ones.
+    return (np.random.default_rng(seed).normal(size=(n, DIM)) + 1.0).astype(np.float32)
+
+
+def by_definition(name, x, y):
+    x = np.asarray(x, np.float64)
+    if name == "norm":
+        return np.mean([row @ row for row in x])
+    unit = [row / np.linalg.norm(row) for row in x]
+    cosines = [unit[i] @ unit[j] for i in range(len(x)) for j in range(len(x)) if y[i] != y[j]] or [
+        0.0
+    ]
+    return np.mean(cosines) ** 2 + max(0.0, np.mean(np.square(cosines)) - 1 / DIM)
+
+
+@functools.cache
+def program(name):
+    return jax.jit(jax.value_and_grad(regularisers.REGULARISERS[name]))
+
+
+@pytest.mark.parametrize("labelling", LABELLINGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_value_and_gradient_are_those_of_the_definition(name, labelling):
+    x, y = rows(0), LABELLINGS[labelling]
+    value, gradient = program(name)(x, y)
+    np.testing.assert_allclose(value, by_definition(name, x, y), rtol=1e-5)
+    expected = oracles.slope(lambda x: {"loss": by_definition(name, x, y)}, x)["loss"]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_eight_devices_have_the_value_and_the_gradient_of_one(name):
+    x, y = rows(1), LABELLINGS["imbalanced"]
+    mask = np.arange(N) % 5 > 0
+    term = regularisers.REGULARISERS[name]
+    value, gradient = jax.jit(jax.value_and_grad(term))(x, y, mask=mask)
+    np.testing.assert_allclose(value, by_definition(name, x[mask], y[mask]), rtol=1e-5)
+
+    def of_device(x, y, mask):
+        return jax.value_and_grad(term)(x, y, mask=mask, axis_name="devices")
+
+    lifted = jax.pmap(of_device, axis_name="devices")
+    values, gradients = lifted(*(a.reshape(8, 2, *a.shape[1:]) for a in (x, y, mask)))
+    np.testing.assert_allclose(values, np.full(8, value), rtol=1e-5)
+    # Of the global value, once for every device: the step takes the mean.
+    np.testing.assert_allclose(np.reshape(gradients, (N, DIM)) / 8, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_zero_embedding_gives_a_finite_gradient(name):
+    value, gradient = program(name)(jnp.zeros((N, DIM)), LABELLINGS["pairs"])
+    assert value == 0
+    assert np.isfinite(gradient).all()
+
+
+def test_orthogonal_classes_are_spread_out():
+    assert regularisers.spread(jnp.eye(DIM), np.arange(DIM)) == 0
+    assert regularisers.spread(jnp.ones((4, DIM)), np.arange(4)) == pytest.approx(1 + 1 - 1 / DIM)
+
+
+# -- in a config
+
+
+def config(**fields):
+    made = digits.get_config()
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return made
+
+
+def test_a_config_adds_weighted_terms_and_leaves_the_stats():
+    made = config(loss__norm_weight=0.3, loss__spread_weight=2.0, model__normalize=False)
+    check.check(made)
+    context = {"key": None, "axis_name": None}
+    x, y = jnp.asarray(rows(2)), LABELLINGS["pairs"]
+    plain, stats = objective.loss(config())(x, y, **context)
+    whole, their_stats = objective.loss(made)(x, y, **context)
+    norm, spread = (by_definition(name, x, y) for name in ("norm", "spread"))
+    np.testing.assert_allclose(whole, plain + 0.3 * norm + 2.0 * spread, rtol=1e-5)
+    np.testing.assert_allclose(their_stats.pop("regulariser/norm"), norm, rtol=1e-5)
+    np.testing.assert_allclose(their_stats.pop("regulariser/spread"), spread, rtol=1e-5)
+    assert their_stats == stats
+    # What the loss of a collapsed embedding is, only the loss alone says.
+    assert objective.collapsed_loss(made) == 0 < objective.collapsed_loss(config())
+
+
+def test_a_weight_may_move():
+    made = config()
+    made.schedules.one = base.schedule("loss.spread_weight", start=0.0, end=2.0, a=1.0)
+    check.check(made)
+    moved, loss = settings.moving(made), objective.loss(made)
+    x, y = jnp.asarray(rows(2)), LABELLINGS["pairs"]
+    plain, _ = objective.loss(config())(x, y, key=None, axis_name=None)
+    for step, weight in ((0, 0.0), (500, 1.0)):
+        numbers = moved(jnp.int32(step), {})
+        value, _ = loss(x, y, key=None, axis_name=None, numbers=numbers)
+        expected = plain + weight * by_definition("spread", x, y)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"loss__norm_weight": -0.1}, "loss.norm_weight=-0.1 must be .* at least 0"),
+        ({"loss__spread_weight": float("inf")}, "loss.spread_weight=inf must be a finite number"),
+        ({"loss__norm_weight": 0.1}, "loss.norm_weight=0.1 would .* set model.normalize=False, or"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields, words):
+    with pytest.raises(errors.InputError, match=words):
+        check.check(config(**fields))

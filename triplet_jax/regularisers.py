@@ -1,0 +1,80 @@
+"""Terms on the embeddings of a batch that are added to a loss.
+
+Each is a pure function `(embeddings, labels, *, mask, axis_name) -> value`, one number over the
+global batch: the same on every device, whatever their number.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from triplet_jax import collectives, distances
+
+
+def norm(
+    embeddings: Float[Array, "batch dim"],
+    labels: Int[Array | np.ndarray, "batch"],
+    *,
+    mask: Bool[Array, "batch"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """Keeps embeddings short where their length is free: the mean of `|e|^2`.
+
+    The regulariser of Sohn 2016, "Improved Deep Metric Learning with Multi-class N-pair Loss
+    Objective".
+
+    Args:
+      embeddings: this device's rows.
+      labels: not used.
+      mask: which rows count; None for all.
+      axis_name: the name of the device axis inside `pmap`.
+    """
+    counts = _counts(labels, mask)
+    squares = jnp.where(counts, jnp.sum(embeddings**2, axis=1), 0.0)
+    total, rows = collectives.total((jnp.sum(squares), jnp.sum(counts)), axis_name)
+    return total / jnp.maximum(rows, 1)
+
+
+def spread(
+    embeddings: Float[Array, "batch dim"],
+    labels: Int[Array | np.ndarray, "batch"],
+    *,
+    mask: Bool[Array, "batch"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """Spreads classes over the sphere, as if their directions were drawn at random.
+
+        M1^2 + max(0, M2 - 1 / dim)
+
+    M1 and M2 are the mean cosine and the mean squared cosine over all pairs of different classes;
+    of random directions they are 0 and 1 / dim. Global orthogonal regularisation of Zhang et al.
+    2017, "Learning Spread-out Local Feature Descriptors"; there pairs are drawn, here all of the
+    global batch count. Memory is `batch * global batch`.
+
+    Args:
+      embeddings: this device's rows, of any length.
+      labels: their classes.
+      mask: which rows count; None for all.
+      axis_name: the name of the device axis inside `pmap`.
+
+    Returns:
+      The value; 0 where there is no such pair.
+    """
+    mine = distances.unit(embeddings), jnp.asarray(labels), _counts(labels, mask)
+    (a, of_a, counts_a), (b, of_b, counts_b) = mine, collectives.gather(mine, axis_name)
+    differ = (of_a[:, None] != of_b) & counts_a[:, None] & counts_b
+    cosine = jnp.where(differ, jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST), 0.0)
+    sums = jnp.sum(cosine), jnp.sum(cosine**2), jnp.sum(differ)
+    first, second, pairs = collectives.total(sums, axis_name)
+    pairs = jnp.maximum(pairs, 1)
+    return (first / pairs) ** 2 + jax.nn.relu(second / pairs - 1.0 / embeddings.shape[1])
+
+
+def _counts(labels, mask):
+    return jnp.ones(len(labels), bool) if mask is None else mask
+
+
+REGULARISERS: dict[str, Callable[..., Float[Array, ""]]] = {"norm": norm, "spread": spread}
