@@ -96,6 +96,7 @@ UNLABELLED = {
 HEADS = {
     "dropout": {"model.dropout": 0.2},
     "projection": CONTRASTIVE["nt_xent"] | {"model.projection": 64},
+    "matryoshka": {"loss.nested_dims": (4, 8, 16, 32, 64)},
     "norm": CONTRASTIVE["n_pairs"] | {"loss.norm_weight": 0.01},
     "spread": {"loss.spread_weight": 1.0},
 }
@@ -220,6 +221,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.knobs.weight = config_dict.placeholder(float)  # selectively_contrastive
     _add_knobs(config.loss.knobs, losses.PENALTIES | contrastive.LOSSES)
     config.loss.learned = ()  # knobs of the penalty that are learned, such as ("beta",)
+    # The loss is the mean of those of an embedding's first so many values (Matryoshka); the last is
+    # model.dim. Evaluation then reports each.
+    config.loss.nested_dims = ()
     config.loss.norm_weight = 0.0  # of the mean squared length of embeddings
     config.loss.spread_weight = 0.0  # of how far the cosines between classes are from 0 (GOR)
 

@@ -414,6 +414,25 @@ def _check_regularisers(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def _check_nested(config: ml_collections.ConfigDict) -> None:
+    dims, dim = config.loss.nested_dims, config.model.dim
+    if not dims:
+        return
+    whole = all(type(d) is int and 2 <= d <= dim for d in dims)
+    if not whole or sorted(set(dims)) != list(dims) or dims[-1] != dim:
+        kept = sorted({d for d in dims if type(d) is int and 2 <= d < dim} | {dim})
+        raise errors.InputError(
+            f"loss.nested_dims={dims} must be whole numbers that rise from at least 2 to"
+            f" model.dim={dim}, which is the last: set it to {tuple(kept)}, or to () for none."
+        )
+    if config.model.projection:
+        raise errors.InputError(
+            f"loss.nested_dims={dims} would be of what the projection head gives, which evaluation"
+            f" leaves out: set model.projection={config.model.projection} to 0, or"
+            " loss.nested_dims=()."
+        )
+
+
 def _check_loss(config: ml_collections.ConfigDict) -> None:
     c, m = config.loss, config.mining
     owner = f"mining.miner={m.miner!r}"
@@ -423,6 +442,7 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     _check_knobs("mining.knobs", set_and_moved, owner, function, engine.GIVEN_TO_MINERS)
     _check_loss_name(config)
     _check_regularisers(config)
+    _check_nested(config)
     owner, function = objective.of_loss(config)
     set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):

@@ -10,6 +10,7 @@ import platform
 import time
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import rich.console
@@ -121,8 +122,9 @@ def evaluate(
         )
     labels = everything.labels[test]
     groups = None if everything.groups is None else everything.groups[labels]
+    ours = everything_embedded[test]
     result = {
-        "embedding": scores(config, everything_embedded[test], labels, groups),
+        "embedding": scores(config, ours, labels, groups),
         "raw_pixels": scores_of_raw_inputs(config, everything.only("test")),
         "protocol": protocol(config, everything, step),
         "seed": config.seed,
@@ -132,6 +134,8 @@ def evaluate(
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
+    if config.loss.nested_dims:
+        result["nested"] = nested(config, ours, labels)
     # The result last, since it says that the run is done; each file whole or not at all.
     fresh = workdir / "embeddings.new.npz"
     np.savez_compressed(
@@ -192,6 +196,15 @@ def scores(config, embeddings: np.ndarray, labels: np.ndarray, groups) -> dict[s
     return result
 
 
+def nested(config, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
+    """Retrieval with the first values of an embedding, by how many: what a short one costs."""
+    found = {}
+    for dim in config.loss.nested_dims:
+        short = models.prefix(jnp.asarray(embeddings), dim, normalize=config.model.normalize)
+        found[str(dim)] = evaluation.retrieval(np.asarray(short), labels)
+    return found
+
+
 def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
     """In words, what the numbers were measured on."""
     train, validation, test = (
@@ -230,6 +243,8 @@ def show(result: dict, workdir: pathlib.Path) -> None:
             if part.startswith("few_shot"):
                 name = f"{ours['ways']}-way {name}"
             table.add_row(name, _number(ours, metric), _number(raw, metric))
+    for dim, short in result.get("nested", {}).items():
+        table.add_row(f"MAP@R, {dim} values", _number(short, "map_at_r"))
     rich.console.Console().print(table)
     print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
 

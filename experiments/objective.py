@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments import settings
-from triplet_jax import collectives, contrastive, engine, losses, mining, regularisers
+from triplet_jax import collectives, contrastive, engine, losses, mining, models, regularisers
 from triplet_jax import telemetry as measurements
 
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
     """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""
-    return _regularised(config, _compared(config))
+    return _regularised(config, _nested(config, _compared(config)))
 
 
 def _regularised(config, compared):
@@ -46,6 +46,33 @@ def regularised_by(config: ml_collections.ConfigDict) -> list[str]:
         for name, field in weights.items()
         if f"loss.{field}" in moved or config.loss[field] != 0
     ]
+
+
+def _nested(config, compared):
+    """The mean of the losses of an embedding's first values (Kusupati et al. 2022, Matryoshka).
+
+    What embeddings are compared with is cut likewise. The stats are those of all values.
+    """
+    dims = config.loss.nested_dims
+    if not dims:
+        return compared
+
+    def nested(embeddings, labels, *, remembered=None, proxies=None, **context):
+        short = functools.partial(models.prefix, normalize=config.model.normalize)
+        values = {}
+        for dim in dims:
+            tables = {}
+            if remembered is not None:
+                past, counts = remembered
+                past = past._replace(embeddings=short(past.embeddings, dim))
+                tables["remembered"] = past, counts
+            if proxies is not None:
+                tables["proxies"] = proxies[:, :dim]
+            value, stats = compared(short(embeddings, dim), labels, **tables, **context)
+            values[f"nested/{dim}"] = value
+        return sum(values.values()) / len(dims), stats | values
+
+    return nested
 
 
 def _compared(config):

@@ -9,8 +9,8 @@ import pytest
 
 import oracles
 from configs import base, digits
-from experiments import check, objective, settings
-from triplet_jax import errors, regularisers
+from experiments import check, evaluate, objective, settings
+from triplet_jax import errors, evaluation, memory, regularisers
 
 NAMES = sorted(regularisers.REGULARISERS)
 N, DIM = 16, 3
@@ -108,6 +108,57 @@ def test_a_config_adds_weighted_terms_and_leaves_the_stats():
     assert objective.collapsed_loss(made) == 0 < objective.collapsed_loss(config())
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("variant", ["semi_hard", "xbm", "proxy_nca", "proxy_anchor"])
+def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normalize):
+    made = digits.get_config(variant)
+    made.update_from_flattened_dict(
+        {"model.normalize": normalize, "model.dim": 6, "loss.num_classes": 8}
+    )
+    random = np.random.default_rng(3)
+    x, past, y = random.normal(size=(N, 6)), random.normal(size=(20, 6)), LABELLINGS["pairs"]
+    tables = objective.learned(made)
+
+    def loss(made, x, past, **tables):
+        if made.memory.size:
+            ring = memory.empty(20, past.shape[1])._replace(
+                embeddings=past, labels=jnp.arange(20) % 8
+            )
+            tables["remembered"] = ring, jnp.arange(20) > 3
+        return objective.loss(made)(x, y, key=None, axis_name=None, **tables)
+
+    def cut(x, dim):
+        short = x[:, :dim]
+        return short / np.linalg.norm(short, axis=1, keepdims=True) if normalize else short
+
+    expected = {
+        dim: loss(
+            made,
+            *(jnp.float32(cut(a, dim)) for a in (x, past)),
+            **{k: t[:, :dim] for k, t in tables.items()},
+        )
+        for dim in (2, 3, 6)
+    }
+    made.loss.nested_dims = (2, 3, 6)
+    check.check(made)
+    value, stats = loss(made, *(jnp.float32(cut(a, 6)) for a in (x, past)), **tables)
+    np.testing.assert_allclose(value, np.mean([v for v, _ in expected.values()]), rtol=1e-4)
+    for dim, (of_dim, _) in expected.items():
+        np.testing.assert_allclose(stats.pop(f"nested/{dim}"), of_dim, rtol=1e-4)
+    for name, number in expected[6][1].items():
+        np.testing.assert_allclose(stats.pop(name), number, rtol=1e-4)
+    assert not stats
+
+
+def test_evaluation_reports_every_nested_size():
+    x, y = rows(5), LABELLINGS["pairs"]
+    found = evaluate.nested(config(loss__nested_dims=(2, 3)), x, y)
+    short = x[:, :2] / np.linalg.norm(x[:, :2], axis=1, keepdims=True)
+    assert found["2"] == pytest.approx(evaluation.retrieval(short, y))
+    assert list(found) == ["2", "3"]
+    assert not evaluate.nested(config(), x, y)
+
+
 def test_a_weight_may_move():
     made = config()
     made.schedules.one = base.schedule("loss.spread_weight", start=0.0, end=2.0, a=1.0)
@@ -127,6 +178,19 @@ def test_a_weight_may_move():
     [
         ({"loss__norm_weight": -0.1}, "loss.norm_weight=-0.1 must be .* at least 0"),
         ({"loss__spread_weight": float("inf")}, "loss.spread_weight=inf must be a finite number"),
+        (
+            {"loss__nested_dims": (8, 4, 64)},
+            "nested_dims=.8, 4, 64. must .* set it to .4, 8, 64., or",
+        ),
+        ({"loss__nested_dims": (1, 64)}, "nested_dims=.1, 64. must .* at least 2"),
+        ({"loss__nested_dims": (8.0, 64)}, "nested_dims=.8.0, 64. must be whole numbers"),
+        ({"loss__nested_dims": (8, 8, 64)}, "nested_dims=.8, 8, 64. must be"),
+        ({"loss__nested_dims": (8, 128)}, "model.dim=64, which is the last: set it to .8, 64., or"),
+        ({"loss__nested_dims": (8, 32)}, "set it to .8, 32, 64., or to .. for none"),
+        (
+            {"loss__nested_dims": (8, 64), "model__projection": 32},
+            "evaluation leaves out: set model.projection=32 to 0, or",
+        ),
         ({"loss__norm_weight": 0.1}, "loss.norm_weight=0.1 would .* set model.normalize=False, or"),
     ],
 )

@@ -236,6 +236,20 @@ class Encoder(nn.Module):
         return distances.unit(x) if self.normalize else x
 
 
+def prefix(
+    embeddings: Float[Array, "batch dim"], dim: int, *, normalize: bool
+) -> Float[Array, "batch short"]:
+    """The first `dim` values of embeddings as embeddings of their own.
+
+    Args:
+      embeddings: from an encoder.
+      dim: how many values are kept.
+      normalize: whether what is left is brought to length 1 again, as the encoder does.
+    """
+    short = embeddings[:, :dim]
+    return distances.unit(short) if normalize else short
+
+
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "conv4": Conv4,
