@@ -307,6 +307,7 @@ def step(
         memory_start=config.memory.start,
         memory_of_average=config.memory.of_average,
         micro_batches=config.train.micro_batches,
+        positive=objective.POSITIVE,
         key=settings.keys(config)[1],
         axis_name=collectives.DEVICES,
     )

@@ -68,8 +68,7 @@ RANGES = {
     "mining.knobs.last": (1, None, True),
     "mining.knobs.n": (1, None, True),
     "mining.knobs.width": (0, None, False),
-    "loss.knobs.temperature": (0, None, False),
-    "loss.knobs.scale": (0, None, False),
+    **{f"loss.knobs.{name}": (0, None, False) for name in objective.POSITIVE},
     "loss.margin": (0, None, True),
     "loss.norm_weight": (0, None, True),
     "loss.spread_weight": (0, None, True),
@@ -447,6 +446,12 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
         _check_knobs(field, knobs, owner, function, engine.GIVEN_TO_PENALTIES)
+    for knob in c.learned:
+        if f"loss.knobs.{knob}" in moved:
+            raise errors.InputError(
+                f"loss.learned={c.learned} learns {knob}, which a schedule moves: take it out of"
+                " loss.learned, or leave the schedule out."
+            )
     batch = jax.ShapeDtypeStruct((2, objective.dim(config)), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     # What only the library knows, such as the metric that a miner needs.

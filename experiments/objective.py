@@ -12,6 +12,9 @@ from experiments import settings
 from triplet_jax import collectives, contrastive, engine, losses, mining, models, regularisers
 from triplet_jax import telemetry as measurements
 
+# Numbers of losses that must be above 0, and are learned by their logarithm.
+POSITIVE = ("scale", "temperature")
+
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
     """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""

@@ -21,6 +21,7 @@ from triplet_jax import (
     mining,
     sampling,
     schedules,
+    train_step,
 )
 
 
@@ -212,6 +213,27 @@ def test_proxies_have_a_learning_rate_of_their_own():
     np.testing.assert_allclose(updates[1]["proxies"], -100 * rate, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("variant", "knob"), [("nt_xent", "temperature"), ("circle", "scale")])
+def test_a_learned_temperature_survives_any_learning_rate(variant, knob):
+    made = digits.get_config(variant)
+    made.update_from_flattened_dict(
+        {"loss.learned": (knob,), "optimizer.learning_rate": 100.0, "model.name": "mlp"}
+        | {"model.norm": "group", "model.width": 8, "model.dim": 4, "log.telemetry_every": 0}
+    )
+    check.check(made)
+    shape = (8, 8, 1)
+    encoder = build.encoder(made, shape)
+    state = build.initial_state(made, encoder, shape)
+    step = train_step.over_devices(build.step(made, encoder, augment=None))
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 2, *shape)).astype(np.uint8)
+    labels, places = np.arange(16).reshape(8, 2) // 4, np.arange(16).reshape(8, 2)
+    for _ in range(5):
+        state, metrics = step(state, pixels, labels, places)
+        assert 0 < float(metrics[f"learned_{knob}"]) < np.inf
+        assert np.isfinite(float(metrics["loss"]))
+    assert float(metrics[f"learned_{knob}"]) != made.loss.knobs[knob]
+
+
 # -- schedules ---------------------------------------------------------------------------
 
 
@@ -234,6 +256,30 @@ def test_a_schedule_moves_from_its_start_to_its_end():
     np.testing.assert_allclose(found, [0.2, 0.55, 0.9, 0.9], atol=1e-6)
     back = scheduled("loss.margin", start=0.2, end=0.9, a=0.5, order="anti_curriculum")
     np.testing.assert_allclose(values_of(back, (0, 250, 999)), [0.9, 0.55, 0.2], atol=1e-6)
+
+
+def test_a_temperature_may_move():
+    made = config(loss__name="info_nce", loss__metric="cosine")
+    record = {"kind": "cosine", "start": 0.5, "end": 0.05, "a": 1.0}
+    made.schedules.one = base.schedule("loss.knobs.temperature", **record)
+    check.check(made)
+    x = jax.random.normal(jax.random.key(0), (24, 8))
+    labels, loss = jnp.arange(24) // 4, objective.loss(made)
+    moved = jax.jit(settings.moving(made))
+    for step, temperature in ((0, 0.5), (500, 0.275), (1000, 0.05)):
+        numbers = moved(jnp.int32(step), {})
+        assert float(numbers["loss.knobs.temperature"]) == pytest.approx(temperature, rel=1e-4)
+        found, _ = loss(x, labels, key=None, axis_name=None, numbers=numbers)
+        nce = functools.partial(contrastive.info_nce, temperature=temperature)
+        expected, _ = contrastive.contrastive_loss(x, labels, loss=nce)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+    made.loss.learned = ("temperature",)
+    with pytest.raises(errors.InputError, match="learns temperature, which a schedule moves"):
+        check.check(made)
+    made.loss.learned = ()
+    made.schedules.one.end = 0.0
+    with pytest.raises(errors.InputError, match="schedules.one.end=0.0 must be .* more than 0"):
+        check.check(made)
 
 
 def test_a_whole_number_stays_one():

@@ -298,6 +298,29 @@ def test_a_number_of_the_loss_is_learned():
     assert history[1]["learned_beta"] == pytest.approx(5.0 - 1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
+    state, step = make(name="mlp", averaged=False)
+    learned = {"temperature": jnp.float32(0.5)}
+
+    def loss(embeddings, labels, *, temperature, **settings):
+        return sign * temperature + 0.0 * jnp.sum(embeddings), {}
+
+    def history(rate):
+        optimizer = optax.sgd(rate)
+        started = state.replace(learned=learned, opt_state=optimizer.init((state.params, learned)))
+        of_rate = functools.partial(step, loss=loss, optimizer=optimizer, positive=learned)
+        _, rows = run(of_rate, started, 1, steps=3)
+        return [row["learned_temperature"] for row in rows]
+
+    # The slope in the logarithm is the temperature itself.
+    first, second, third = history(0.1)
+    expected = 0.5 * np.exp(-sign * 0.1 * 0.5)
+    assert (first, second) == pytest.approx((0.5, expected), rel=1e-5)
+    assert third == pytest.approx(expected * np.exp(-sign * 0.1 * expected), rel=1e-5)
+    assert history(1e6)[1:] == pytest.approx([1e-4 if sign > 0 else 1e4] * 2)
+
+
 def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
     state, step = make(miner="batch_all")
     traces = []

@@ -1,7 +1,7 @@
 """One step of training, as a function of one device, and its lift over all of them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import flax.struct
@@ -15,6 +15,10 @@ from triplet_jax.models import Encoder
 
 Moving = Callable[[Int[Array, ""], dict[str, schedules.Pace]], dict[str, Array]]
 """From the step and the self-paced fractions to the scheduled numbers, by field."""
+
+
+# Bounds of a learned number that must stay above 0, beyond which a softmax overflows.
+_POSITIVE = (1e-4, 1e4)
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -117,6 +121,7 @@ def train_step(
     memory_start: int = 0,
     memory_of_average: bool = False,
     micro_batches: int = 1,
+    positive: Collection[str] = (),
     key: PRNGKeyArray,
     axis_name: str | None,
 ) -> tuple[TrainState, dict[str, Any]]:
@@ -148,6 +153,8 @@ def train_step(
         batch, with the running statistics of batch normalisation.
       micro_batches: parts that a device embeds one after the other, so that the activations of
         one are in memory; with more than one, everything is embedded twice.
+      positive: names of learned numbers that must stay above 0, of which the optimizer sees the
+        logarithm.
       key: of the run; what a step draws depends on it, the step and the place in the
         global batch, not on the number of devices.
       axis_name: the device axis.
@@ -196,16 +203,18 @@ def train_step(
         extra["by_average"] = jnp.concatenate(by_average)
 
     def global_loss(embeddings, learned):
+        learned = _with(jnp.exp, learned, positive)
         value, stats = loss(embeddings, labels, **context, **extra, **learned)
         return value, stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
 
-    before = (state.params, state.learned)
+    before = (state.params, _with(jnp.log, state.learned, positive))
     (value, stats, embeddings, batch_stats), grads = gradient_cache.value_and_grad(
         embed, global_loss, before, state.batch_stats, parts
     )
     grads = collectives.mean(grads, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, before)
     params, learned = optax.apply_updates(before, updates)
+    learned = _with(lambda x: jnp.clip(jnp.exp(x), *_POSITIVE), learned, positive)
     average = state.average
     if average is not None:
         average = optax.incremental_update(params, average, 1.0 - average_decay)
@@ -232,6 +241,10 @@ def train_step(
         average=average,
     )
     return state, metrics | stats
+
+
+def _with(function, learned, names):
+    return {name: function(x) if name in names else x for name, x in learned.items()}
 
 
 def _of_rows(key, rows):
