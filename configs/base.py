@@ -93,7 +93,7 @@ UNLABELLED = {
 }
 
 # What is added to an encoder or to a loss while it is trained.
-HEADS = {
+ADDITIONS = {
     "dropout": {"model.dropout": 0.2},
     "projection": CONTRASTIVE["nt_xent"] | {"model.projection": 64},
     "matryoshka": {"loss.nested_dims": (4, 8, 16, 32, 64)},
@@ -107,7 +107,7 @@ VARIANTS = {
     "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
     "offline": {"offline.every": 200},
     "xbm": {"memory.size": 1024, "memory.start": 100},
-    **HEADS,
+    **ADDITIONS,
     **CONTRASTIVE,
     **UNLABELLED,
 }

@@ -417,18 +417,18 @@ def _check_nested(config: ml_collections.ConfigDict) -> None:
     dims, dim = config.loss.nested_dims, config.model.dim
     if not dims:
         return
+    if config.model.projection:
+        raise errors.InputError(
+            f"loss.nested_dims={dims} would be of what the projection head gives, which evaluation"
+            f" leaves out: set model.projection={config.model.projection} to 0, or"
+            " loss.nested_dims=()."
+        )
     whole = all(type(d) is int and 2 <= d <= dim for d in dims)
     if not whole or sorted(set(dims)) != list(dims) or dims[-1] != dim:
         kept = sorted({d for d in dims if type(d) is int and 2 <= d < dim} | {dim})
         raise errors.InputError(
             f"loss.nested_dims={dims} must be whole numbers that rise from at least 2 to"
             f" model.dim={dim}, which is the last: set it to {tuple(kept)}, or to () for none."
-        )
-    if config.model.projection:
-        raise errors.InputError(
-            f"loss.nested_dims={dims} would be of what the projection head gives, which evaluation"
-            f" leaves out: set model.projection={config.model.projection} to 0, or"
-            " loss.nested_dims=()."
         )
 
 

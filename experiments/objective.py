@@ -63,16 +63,16 @@ def _nested(config, compared):
     def nested(embeddings, labels, *, remembered=None, proxies=None, **context):
         short = functools.partial(models.prefix, normalize=config.model.normalize)
         values = {}
-        for dim in dims:
+        for size in dims:
             tables = {}
             if remembered is not None:
                 past, counts = remembered
-                past = past._replace(embeddings=short(past.embeddings, dim))
+                past = past._replace(embeddings=short(past.embeddings, size))
                 tables["remembered"] = past, counts
             if proxies is not None:
-                tables["proxies"] = proxies[:, :dim]
-            value, stats = compared(short(embeddings, dim), labels, **tables, **context)
-            values[f"nested/{dim}"] = value
+                tables["proxies"] = proxies[:, :size]
+            value, stats = compared(short(embeddings, size), labels, **tables, **context)
+            values[f"nested/{size}"] = value
         return sum(values.values()) / len(dims), stats | values
 
     return nested
