@@ -60,7 +60,7 @@ def _nested(config, compared):
     if not dims:
         return compared
 
-    def nested(embeddings, labels, *, remembered=None, proxies=None, **context):
+    def nested(embeddings, labels, *, remembered=None, by_average=None, proxies=None, **context):
         short = functools.partial(models.prefix, normalize=config.model.normalize)
         values = {}
         for size in dims:
@@ -69,6 +69,8 @@ def _nested(config, compared):
                 past, counts = remembered
                 past = past._replace(embeddings=short(past.embeddings, size))
                 tables["remembered"] = past, counts
+            if by_average is not None:
+                tables["by_average"] = short(by_average, size)
             if proxies is not None:
                 tables["proxies"] = proxies[:, :size]
             value, stats = compared(short(embeddings, size), labels, **tables, **context)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 
 from configs import digits
-from experiments import check, objective
-from triplet_jax import contrastive, errors, losses, memory
+from experiments import build, check, objective
+from triplet_jax import collectives, contrastive, errors, losses, memory
 
 DIM = 3
+STRENGTHS = ("shift", "rotate", "scale", "shear", "noise")
 
 
 def batches(seed, steps, rows, examples):
@@ -192,9 +193,36 @@ def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
         ({"memory__miner": "batch_hard"}, "have no effect with memory.of_average=True"),
         ({"batch__small_classes": "drop"}, "set it to 'redraw'"),
         ({"batch__pool": 0.5, "batch__order": "random"}, "batch.pool has no effect"),
-        ({"augment__shift": 0.0, "augment__rotate": 0.0, "augment__scale": 0.0}, "augment changes"),
+        ({f"augment__{name}": 0.0 for name in STRENGTHS}, "augment changes nothing"),
     ],
 )
 def test_views_and_averages_that_make_no_sense_are_refused(fields, words):
     with pytest.raises(errors.InputError, match=words):
         check.check(config("moco", **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "dim"),
+    [
+        ({"model__projection": 8, "model__projection_dim": 5}, 5),
+        ({"loss__nested_dims": (4, 64)}, 64),
+    ],
+)
+def test_the_average_sees_what_the_loss_sees(fields, dim):
+    made = config("moco", model__name="mlp", model__width=16, **fields)
+    check.check(made)
+    encoder = build.encoder(made, (8, 8, 1))
+    state = build.initial_state(made, encoder, (8, 8, 1))
+    step = jax.pmap(
+        build.step(made, encoder, None),
+        axis_name=collectives.DEVICES,
+        in_axes=(None, 0, 0, 0),
+        out_axes=(None, None),
+        devices=jax.devices()[:1],
+    )
+    images = np.random.default_rng(0).integers(0, 256, (1, 128, 8, 8, 1)).astype(np.uint8)
+    places = np.repeat(np.arange(64), 2)[None]
+    state, metrics = step(state, images, places, places)
+    assert state.memory.embeddings.shape == (1024, dim)
+    assert np.linalg.norm(state.memory.embeddings, axis=1)[:128] == pytest.approx(1.0, abs=1e-5)
+    assert np.isfinite(metrics["loss"])

@@ -204,7 +204,8 @@ class Encoder(nn.Module):
 
     `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`. With
     `train=True` it gives what a loss sees: `[batch, projection_dim]` where there is a projection
-    head, of `projection` hidden units. With `dropout` that needs a key for each row.
+    head, of `projection` hidden units. With `dropout` that needs a key for each row. `project`
+    says whether to go through the head, if not as `train` does.
     """
 
     backbone: nn.Module
@@ -220,6 +221,7 @@ class Encoder(nn.Module):
         x: Float[Array, "batch ..."],
         train: bool = False,
         keys: Key[Array, "batch"] | None = None,
+        project: bool | None = None,
     ) -> Float[Array, "batch values"]:
         x = self.backbone(x, train)
         if train and self.dropout:
@@ -230,9 +232,10 @@ class Encoder(nn.Module):
                 )
             x = drop(x, keys, self.dropout)
         x = nn.Dense(self.dim)(x)
-        if self.projection and (train or self.is_initializing()):
+        project = train if project is None else project
+        if self.projection and (project or self.is_initializing()):
             projected = Projection(self.projection, self.projection_dim)(x)
-            x = projected if train else x
+            x = projected if project else x
         return distances.unit(x) if self.normalize else x
 
 

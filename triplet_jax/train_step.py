@@ -1,6 +1,7 @@
 """One step of training, as a function of one device, and its lift over all of them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -199,8 +200,8 @@ def train_step(
         return embeddings, updates.get("batch_stats", {})
 
     if memory_of_average:
-        by_average = [encoder.apply(state.variables, seen(part), train=False) for part in parts]
-        extra["by_average"] = jnp.concatenate(by_average)
+        embed_by_average = functools.partial(encoder.apply, state.variables, project=True)
+        extra["by_average"] = jnp.concatenate([embed_by_average(seen(part)) for part in parts])
 
     def global_loss(embeddings, learned):
         learned = _with(jnp.exp, learned, positive)
