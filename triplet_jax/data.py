@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 import pathlib
 import zipfile
@@ -29,6 +30,7 @@ class Dataset:
       groups: of every class, the number of the group it belongs to, such as an alphabet;
         None where classes have no groups.
       difficulty: of every example, 0 easy and 1 hard; None where nobody scored it.
+      pair_shapes: the shapes of an example of either array, where `pairs` made the examples of two.
     """
 
     inputs: np.ndarray | Images
@@ -37,6 +39,7 @@ class Dataset:
     class_names: tuple[str, ...]
     groups: Int[np.ndarray, "classes"] | None = None
     difficulty: Float[np.ndarray, "examples"] | None = None
+    pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -228,7 +231,7 @@ def _tfds_builder(name, data_dir):
         return tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
-        errors.check_known("dataset.name", name, ["digits", "folder", "arrays", *known])
+        errors.check_known("dataset.name", name, ["digits", "folder", "arrays", "pairs", *known])
         raise
 
 
@@ -349,23 +352,11 @@ def arrays(
     """
     errors.check_known("dataset.split_by", split_by, ("image", "class"))
     x, y = read_arrays(path, ("x", "y"), field="dataset.path")
-    is_images = x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3)
-    is_features = np.issubdtype(x.dtype, np.floating) and x.ndim == 2
-    if not (is_images or is_features):
-        raise errors.InputError(
-            f"dataset.path={path!r}: x has shape {x.shape} and dtype {x.dtype}. It must be uint8"
-            " images [examples, height, width, 1 or 3] or float features [examples, features]."
-        )
+    x = _images_or_features(path, "x", x)
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) != len(x):
         raise errors.InputError(
             f"dataset.path={path!r}: y has shape {y.shape} and dtype {y.dtype}. It must be"
             f" integers [examples], one for each of the {len(x)} rows of x."
-        )
-    if is_features and not np.isfinite(x).all():
-        rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        raise errors.InputError(
-            f"dataset.path={path!r}: {len(rows)} rows of x have NaN or infinite values, the first"
-            f" is row {rows[0]}. Remove or fill them."
         )
     names, labels = np.unique(y, return_inverse=True)
     labels = labels.astype(np.int32)
@@ -376,8 +367,74 @@ def arrays(
         validation_fraction=validation_fraction,
         seed=seed,
     )
-    x = x if is_images else x.astype(np.float32)
     return Dataset(x, labels, split, tuple(map(str, names)))
+
+
+def pairs(path: str, *, test_fraction: float, validation_fraction: float, seed: int) -> Dataset:
+    """An .npz file with `x` and `pair`, where row i of one belongs to row i of the other.
+
+    A pair is a class of two examples, `2i` from `x` and `2i + 1` from `pair`, and stays whole in
+    every split. Inputs of both are brought to one shape: flattened, images scaled to [0, 1], filled
+    up with zeros, and at the end 0 for a row of `x` and 1 for one of `pair`.
+
+    Args:
+      path: the file. Each array is as `x` in `arrays`, and their shapes may differ.
+      test_fraction: of the pairs, held out for the test.
+      validation_fraction: held out for validation.
+      seed: of the choice.
+
+    Raises:
+      InputError: the file, its keys, shapes or types are not these, or a value is not finite.
+    """
+    names = ("x", "pair")
+    read = read_arrays(path, names, field="dataset.path")
+    parts = [_images_or_features(path, *part) for part in zip(names, read, strict=True)]
+    n, others = map(len, parts)
+    if n != others:
+        raise errors.InputError(
+            f"dataset.path={path!r}: x has {n} rows and pair has {others}. Row i of one belongs to"
+            " row i of the other, so that there must be as many."
+        )
+    flat = [_flat(x) for x in parts]
+    inputs = np.zeros((2 * n, max(x.shape[1] for x in flat) + 1), np.float32)
+    for which, x in enumerate(flat):
+        inputs[which::2, : x.shape[1]] = x
+        inputs[which::2, -1] = which
+    labels = np.repeat(np.arange(n, dtype=np.int32), 2)
+    split = _split(
+        labels,
+        by="class",
+        test_fraction=test_fraction,
+        validation_fraction=validation_fraction,
+        seed=seed,
+    )
+    shapes = tuple(x.shape[1:] for x in parts)
+    class_names = tuple(f"pair {i}" for i in range(n))
+    return Dataset(inputs, labels, split, class_names, pair_shapes=shapes)
+
+
+def _flat(x):
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
+    return rows / np.float32(255) if x.dtype == np.uint8 else rows
+
+
+def _images_or_features(path, name, x):
+    """An array of a file: images of uint8 as they are, features as float32."""
+    if x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3):
+        return x
+    if not (np.issubdtype(x.dtype, np.floating) and x.ndim == 2):
+        raise errors.InputError(
+            f"dataset.path={path!r}: {name} has shape {x.shape} and dtype {x.dtype}. It must"
+            " be uint8 images [examples, height, width, 1 or 3] or float features"
+            " [examples, features]."
+        )
+    if not np.isfinite(x).all():
+        rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
+        raise errors.InputError(
+            f"dataset.path={path!r}: {len(rows)} rows of {name} have NaN or infinite values, the"
+            f" first is row {rows[0]}. Remove or fill them."
+        )
+    return x.astype(np.float32)
 
 
 def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarray]:
