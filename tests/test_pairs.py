@@ -10,6 +10,7 @@ import pytest
 from triplet_jax import (
     data,
     errors,
+    models,
     sampling,
 )
 
@@ -19,6 +20,78 @@ SPLIT = {"test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
 
 def spread(seed, rows, dim=DIM):
     return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+# -- the encoders
+
+
+def make_towers(norm="batch", axis_name=None):
+    first, second = (
+        models.encoder("mlp", dim=DIM, norm=norm, width=8, axis_name=axis_name) for _ in range(2)
+    )
+    return models.TwoTowers(first, second, ((2, 3, 1), (4,)))
+
+
+def packed(seed, pairs):
+    """Rows as `data.pairs` makes them of images of 2 x 3 pixels and of 4 features."""
+    x = spread(seed, 2 * pairs, dim=7)
+    x[1::2, 4:] = 0
+    x[:, -1] = np.arange(2 * pairs) % 2
+    return jnp.asarray(x)
+
+
+@functools.cache
+def towers_with_weights():
+    towers = make_towers()
+    return towers, jax.jit(towers.init)(jax.random.key(0), packed(0, 1)[:1])
+
+
+def alone(towers, variables, which, x, **how):
+    mine = {name: tree[which] for name, tree in variables.items()}
+    return getattr(towers, which).apply(mine, x, **how)
+
+
+def test_each_encoder_sees_its_own_rows_as_they_were():
+    towers, variables = towers_with_weights()
+    x = packed(1, 6)
+    views = {"first": x[0::2, :6].reshape(6, 2, 3, 1), "second": x[1::2, :4]}
+    together, updates = towers.apply(variables, x, train=True, mutable=["batch_stats"])
+    for turn, (which, view) in enumerate(views.items()):
+        expected, stats = alone(towers, variables, which, view, train=True, mutable=["batch_stats"])
+        np.testing.assert_allclose(together[turn::2], expected, atol=1e-6)
+        # Statistics of its rows alone.
+        jax.tree.map(
+            np.testing.assert_array_equal, updates["batch_stats"][which], stats["batch_stats"]
+        )
+
+
+def test_in_evaluation_a_row_finds_its_encoder_wherever_it_stands():
+    towers, variables = towers_with_weights()
+    x = packed(2, 4)
+    order = np.array([3, 0, 0, 5, 6, 1])
+    found = jax.jit(towers.apply)(variables, x[order])
+    expected = np.zeros((8, DIM), np.float32)
+    expected[0::2] = alone(towers, variables, "first", x[0::2, :6].reshape(4, 2, 3, 1))
+    expected[1::2] = alone(towers, variables, "second", x[1::2, :4])
+    np.testing.assert_allclose(found, expected[order], atol=1e-6)
+
+
+def test_the_encoders_share_no_parameters():
+    _, variables = towers_with_weights()
+    heads = [variables["params"][which]["Dense_0"]["kernel"] for which in ("first", "second")]
+    assert heads[0].shape == heads[1].shape
+    assert not np.array_equal(*heads)
+    x = packed(3, 6)
+
+    def of_each(params):
+        moved = variables | {"params": params}
+        embeddings, _ = make_towers().apply(moved, x, train=True, mutable=["batch_stats"])
+        return jnp.stack([jnp.sum(embeddings[i::2] * spread(4, 6)) for i in (0, 1)])
+
+    slopes = jax.jit(jax.jacrev(of_each))(variables["params"])
+    for row, which in enumerate(("first", "second")):
+        for leaf in jax.tree.leaves(slopes[which]):
+            assert leaf[row].any() and not leaf[1 - row].any()
 
 
 # -- the data

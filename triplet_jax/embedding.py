@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from triplet_jax import collectives, images
-from triplet_jax.models import Encoder
 from triplet_jax.train_step import as_floats
 
 
-def make_embed(encoder: Encoder, *, batch: int = 512) -> Callable[..., Float[np.ndarray, "n dim"]]:
+def make_embed(
+    encoder: nn.Module, *, batch: int = 512
+) -> Callable[..., Float[np.ndarray, "n dim"]]:
     """A function `(variables, inputs) -> embeddings`.
 
     Args:

@@ -11,12 +11,12 @@ any such file jax imports the package flatbuffers.)
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from triplet_jax.models import Encoder
 from triplet_jax.train_step import as_floats
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -24,7 +24,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 def write(
     path: pathlib.Path,
-    encoder: Encoder,
+    encoder: nn.Module,
     variables: PyTree,
     input_shape: tuple[int, ...],
     dtype: Any = jnp.uint8,

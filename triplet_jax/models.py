@@ -1,6 +1,7 @@
 """Encoders: a backbone from the literature, and an embedding head."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -237,6 +238,48 @@ class Encoder(nn.Module):
             projected = Projection(self.projection, self.projection_dim)(x)
             x = projected if project else x
         return distances.unit(x) if self.normalize else x
+
+
+class TwoTowers(nn.Module):
+    """Two encoders into one space, for rows that come in pairs, as in CLIP (Radford et al. 2021).
+
+    In training the encoders take turns: the first embeds rows 0, 2, 4 and so on, the second the
+    others. In evaluation a row of `data.pairs` goes through the encoder of the array that it is
+    from, and an ordinary input through the first.
+
+    Args:
+      first: an encoder.
+      second: another, with embeddings of the same size.
+      shapes: of an input of each, where rows are those of `data.pairs`; None for ordinary inputs.
+    """
+
+    first: Encoder
+    second: Encoder
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+
+    def __call__(
+        self,
+        x: Float[Array, "rows ..."],
+        train: bool = False,
+        keys: Key[Array, "rows"] | None = None,
+    ) -> Float[Array, "rows values"]:
+        towers = (self.first, self.second)
+        if train:
+            keys_of = [None if keys is None else keys[i::2] for i in range(2)]
+            turns = [
+                tower(self._of(i, x[i::2]), train, keys_of[i]) for i, tower in enumerate(towers)
+            ]
+            return jnp.stack(turns, axis=1).reshape(x.shape[0], -1)
+        first, second = (tower(self._of(i, x), train) for i, tower in enumerate(towers))
+        # Ordinary inputs need the first alone; a compiler leaves the other out.
+        return first if self.shapes is None else jnp.where(x[:, -1:] == 0, first, second)
+
+    def _of(self, tower, x):
+        """Rows as one of the encoders takes them."""
+        if self.shapes is None:
+            return x
+        shape = self.shapes[tower]
+        return x[:, : math.prod(shape)].reshape(x.shape[0], *shape)
 
 
 def prefix(

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,6 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from triplet_jax import collectives, gradient_cache, memory, schedules
-from triplet_jax.models import Encoder
 
 Moving = Callable[[Int[Array, ""], dict[str, schedules.Pace]], dict[str, Array]]
 """From the step and the self-paced fractions to the scheduled numbers, by field."""
@@ -56,7 +56,7 @@ class StateWithMemory(TrainState):
 
 
 def init_state(
-    encoder: Encoder,
+    encoder: nn.Module,
     optimizer: optax.GradientTransformation,
     example: Float[Array, "1 ..."],
     *,
@@ -110,7 +110,7 @@ def train_step(
     labels: Int[Array, "batch"],
     places: Int[Array, "batch"],
     *,
-    encoder: Encoder,
+    encoder: nn.Module,
     optimizer: optax.GradientTransformation,
     loss: Callable,
     augment: Callable | None,
