@@ -10,6 +10,7 @@ import pytest
 from triplet_jax import (
     data,
     errors,
+    evaluation,
     models,
     sampling,
 )
@@ -147,3 +148,19 @@ def test_a_batch_has_whole_pairs_in_their_order(xp):
         batch = np.asarray(draw(index, 3, step))
         np.testing.assert_array_equal(batch[0::2] % 2, 0)
         np.testing.assert_array_equal(batch[1::2], batch[0::2] + 1)
+
+
+# -- evaluation
+
+
+def test_retrieval_goes_both_ways_between_the_two():
+    first = np.array([[0.0], [1.0], [2.0], [9.0]], np.float32)
+    second = np.array([[0.1], [1.6], [1.9], [9.0]], np.float32)
+    found = evaluation.retrieval_of_pairs(first, second, ks=(1, 2))
+    # 1.6 is nearer to 2 than to 1, and 1 is nearer to 1.6 than to 0.1.
+    assert found["first_to_second"]["recall_at_1"] == 1.0
+    assert found["second_to_first"]["recall_at_1"] == 0.75
+    assert found["second_to_first"]["recall_at_2"] == 1.0
+    mean = found["retrieval"]
+    assert mean["recall_at_1"] == mean["map_at_r"] == mean["precision_at_1"] == 0.875
+    assert mean["queries"] == 4

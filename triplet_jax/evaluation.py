@@ -212,6 +212,43 @@ def retrieval_of_queries(
     return {name: np.where(positives > 0, x, np.nan) for name, x in of_query.items()}
 
 
+def retrieval_of_pairs(
+    first: Float[np.ndarray, "pairs dim"],
+    second: Float[np.ndarray, "pairs dim"],
+    *,
+    metric: str = "euclidean",
+    ks: Sequence[int] = (1, 2, 4, 5, 8, 10),
+) -> dict[str, dict[str, float]]:
+    """Whether each row of one array finds its partner among all rows of the other, both ways.
+
+    A query has one positive, so that P@1, R-precision and MAP@R are all Recall at 1.
+
+    Args:
+      first: embeddings, of which row i belongs to row i of `second`.
+      second: the partners.
+      metric: a name in `distances.METRICS`.
+      ks: the k of Recall at k.
+
+    Returns:
+      `first_to_second` and `second_to_first`, each what `retrieval` returns, and `retrieval`, the
+      mean of the two.
+
+    Raises:
+      InputError: the metric is not known.
+    """
+    number = np.arange(len(first))
+    found = {
+        way: retrieval(
+            queries, number, references=among, reference_labels=number, metric=metric, ks=ks
+        )
+        for way, queries, among in (
+            ("first_to_second", first, second),
+            ("second_to_first", second, first),
+        )
+    }
+    return {"retrieval": jax.tree.map(lambda a, b: (a + b) / 2, *found.values())} | found
+
+
 def _of_queries(embeddings, labels, references, reference_labels, metric, ks):
     """The metrics of every query, and how many positives it has."""
     errors.check_known("metric", metric, distances.METRICS)
