@@ -90,6 +90,8 @@ UNLABELLED = {
         "memory.size": 1024,
         "memory.of_average": True,
     },
+    # Each view of an image has an encoder of its own.
+    "clip": _TWO_VIEWS | {"loss.knobs.temperature": 0.1, "model.towers": 2},
 }
 
 # What is added to an encoder or to a loss while it is trained.
@@ -118,7 +120,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of the initial weights, the batches and every random draw
 
     config.dataset = ml_collections.ConfigDict()
-    # digits, folder, arrays, or the name of an image data set of tensorflow-datasets
+    # digits, folder, arrays, pairs, or the name of an image data set of tensorflow-datasets
     config.dataset.name = "digits"
     config.dataset.path = ""  # of a folder of class folders, or of an .npz file
     config.dataset.data_dir = ""  # of tensorflow-datasets; empty for its own default
@@ -179,6 +181,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Hidden units of a head between the embedding and the loss, dropped at evaluation; 0 is off.
     config.model.projection = 0
     config.model.projection_dim = 64  # values that this head gives
+    config.model.towers = 1  # or 2 encoders, of which each has one row of every pair of rows
+    config.model.second = ""  # the backbone of the second; empty for that of the first
 
     config.mining = ml_collections.ConfigDict()
     config.mining.miner = "semi_hard"  # a name in mining.MINERS

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -44,6 +45,8 @@ def _open_dataset(c):
         return data.digits(**split)
     if c.name == "arrays":
         return data.arrays(c.path, split_by=c.split_by, **split)
+    if c.name == "pairs":
+        return data.pairs(c.path, **split)
     form = images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
     if c.name == "folder":
         return data.folder(c.path, form=form, split_by=c.split_by, bad_images=c.bad_images, **split)
@@ -187,16 +190,28 @@ def _pk_batch(config, xp, index, step, numbers):
     )
 
 
-def encoder(config: ml_collections.ConfigDict, input_shape: tuple[int, ...]) -> models.Encoder:
-    """The model, with batch statistics over all devices."""
+def encoder(
+    config: ml_collections.ConfigDict,
+    input_shape: tuple[int, ...],
+    pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+) -> nn.Module:
+    """The model, with batch statistics over all devices; `pair_shapes` are those of the data."""
     c = config.model
-    if c.name != "mlp" and len(input_shape) != 3:
+    shapes = pair_shapes or (input_shape, input_shape)
+    first = _tower(c, "name", c.name, shapes[0])
+    if c.towers == 1:
+        return first
+    return models.TwoTowers(first, _tower(c, "second", c.second or c.name, shapes[1]), pair_shapes)
+
+
+def _tower(c, field, name, shape):
+    if name != "mlp" and len(shape) != 3:
         raise errors.InputError(
-            f"model.name={c.name!r} needs images, but an input has shape {input_shape}. Set"
-            " model.name='mlp'."
+            f"model.{field}={name!r} needs images, but an input has shape {shape}. Set"
+            f" model.{field}='mlp'."
         )
     return models.encoder(
-        c.name,
+        name,
         dim=c.dim,
         normalize=c.normalize,
         norm=c.norm,
@@ -271,7 +286,7 @@ def _is_proxies(parameters):
 
 
 def initial_state(
-    config: ml_collections.ConfigDict, encoder: models.Encoder, input_shape: tuple[int, ...]
+    config: ml_collections.ConfigDict, encoder: nn.Module, input_shape: tuple[int, ...]
 ) -> train_step.TrainState:
     """The state before the first step, of the config's seed."""
     init_key, _ = settings.keys(config)
@@ -290,7 +305,7 @@ def initial_state(
 
 
 def step(
-    config: ml_collections.ConfigDict, encoder: models.Encoder, augment: Callable | None
+    config: ml_collections.ConfigDict, encoder: nn.Module, augment: Callable | None
 ) -> Callable:
     """The step of one device, `(state, inputs, labels)`."""
     return functools.partial(

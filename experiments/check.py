@@ -53,6 +53,7 @@ RANGES = {
     "model.dropout": (0, 0.95, True),
     "model.projection": (0, None, True),
     "model.projection_dim": (1, None, True),
+    "model.towers": (1, 2, True),
     "memory.size": (0, None, True),
     "memory.start": (0, None, True),
     "memory.weight": (0, None, True),
@@ -129,9 +130,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         errors.check_known(field, fields[field], allowed)
     if config.memory.miner:
         errors.check_known("memory.miner", config.memory.miner, mining.MINERS)
+    if config.model.second:
+        errors.check_known("model.second", config.model.second, models.BACKBONES)
     _check_memory(config)
     _check_views(config)
     _check_offline(config)
+    _check_pairs(config)
     if config.mining.second:
         errors.check_known("mining.second", config.mining.second, mining.MINERS)
     for field in RANGES:
@@ -175,6 +179,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"train.micro_batches={config.train.micro_batches} does not divide the"
             f" {batch // devices} examples that each device has of a batch: choose a divisor of it."
         )
+    _check_towers(config)
 
 
 def _check_offline(config):
@@ -214,6 +219,61 @@ def _check_views(config):
             raise errors.InputError(
                 f"batch.{field} has no effect with dataset.images_as_classes=True: leave it out."
             )
+
+
+def _check_pairs(config):
+    """Refuses what would tear pairs apart or change their order."""
+    if config.dataset.name != "pairs":
+        return
+    fields = settings.flat(config)
+    needed = {
+        "model.towers": 2,
+        "dataset.images_as_classes": False,
+        "dataset.turns_as_classes": False,
+        "dataset.label_noise": 0.0,
+        "batch.order": "easy",
+        "batch.scores": "",
+    }
+    for field, value in needed.items():
+        if fields[field] != value:
+            raise errors.InputError(
+                f"{field}={fields[field]!r} does not go with dataset.name='pairs': set it to"
+                f" {value!r}."
+            )
+
+
+def _check_towers(config):
+    """Refuses batches whose rows cannot be shared by two encoders, and what is not between them."""
+    c = config.model
+    if c.towers == 1:
+        if c.second:
+            raise errors.InputError(
+                f"model.second={c.second!r} has no effect with model.towers=1: set that to 2, or"
+                " leave it out."
+            )
+        return
+    fields = settings.flat(config)
+    needed = {"batch.per_class": 2, "memory.size": 0, "memory.miner": "", "loss.proxies": ""}
+    needed |= {"offline.every": 0, "offline.table": ""}  # which would change the order of pairs
+    for field, value in needed.items():
+        if fields[field] != value:
+            raise errors.InputError(
+                f"{field}={fields[field]!r} does not go with model.towers=2, which compares the"
+                f" rows of two encoders: set it to {value!r}."
+            )
+    for schedule in config.schedules.values():
+        if schedule.field in ("batch.classes", "batch.per_class"):
+            raise errors.InputError(
+                f"A schedule of {schedule.field} does not go with model.towers=2: leave it out."
+            )
+    parts = jax.device_count() * config.train.micro_batches
+    rows = config.batch.classes * config.batch.per_class // parts
+    if rows % 2:
+        raise errors.InputError(
+            f"batch.classes={config.batch.classes} gives {rows} rows to each of {parts} parts of a"
+            " batch, but two encoders need an even number, for whole pairs: make batch.classes a"
+            f" multiple of {parts}."
+        )
 
 
 def _check_memory(config):

@@ -83,9 +83,27 @@ def _nested(config, compared):
 def _compared(config):
     """The loss against the batch, and against the memory if there is one."""
     of_batch = _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
+    if config.model.towers == 2:
+        return _between_towers(of_batch)
     if not config.memory.size:
         return of_batch
     return (_beside_average if config.memory.of_average else _with_memory)(config, of_batch)
+
+
+def _between_towers(of_batch):
+    """The rows of either encoder beside those of the other, and the mean of the two, as in CLIP."""
+
+    def between(embeddings, labels, **context):
+        def beside(mine, others):
+            references = {
+                "references": embeddings[others::2],
+                "reference_labels": labels[others::2],
+            }
+            return of_batch(embeddings[mine::2], labels[mine::2], against=references, **context)
+
+        return jax.tree.map(lambda a, b: (a + b) / 2, beside(0, 1), beside(1, 0))
+
+    return between
 
 
 def _with_memory(config, of_batch):
@@ -210,7 +228,7 @@ def _triplet_loss(config):
                 **(against or {}),
             )
 
-        if against:
+        if against and config.memory.size:
             return mined_by(moved.memory.miner or miner(moved))
         first = mined_by(miner(moved))
         if not moved.mining.second:

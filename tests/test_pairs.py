@@ -5,22 +5,127 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import oracles
+from configs import digits
+from configs import pairs as pairs_config
+from experiments import build, check, objective
 from triplet_jax import (
+    collectives,
     data,
     errors,
     evaluation,
     models,
     sampling,
+    train_step,
 )
 
 DIM = 5
 SPLIT = {"test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
 
 
+def config(variant="clip", **fields):
+    made = pairs_config.get_config(variant)
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return made
+
+
 def spread(seed, rows, dim=DIM):
     return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+def shuffled_pairs(rows):
+    """Labels of rows that take turns, each pair with another."""
+    return np.random.default_rng(7).permutation(rows // 2).repeat(2)
+
+
+# -- the loss
+
+
+def clip(x, temperature):
+    """Radford et al. 2021: two cross entropies of cosines, by rows and by columns."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    logits = unit[0::2] @ unit[1::2].T / temperature
+    by_row = np.log(np.exp(logits).sum(axis=1)) - np.diag(logits)
+    by_column = np.log(np.exp(logits).sum(axis=0)) - np.diag(logits)
+    return {"loss": (by_row.mean() + by_column.mean()) / 2}
+
+
+def between(made, x, labels, axis_name=None):
+    return objective.loss(made)(x, labels, key=jax.random.key(0), axis_name=axis_name)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_the_loss_is_that_of_clip(temperature):
+    made, x = config(loss__knobs__temperature=temperature), spread(0, 12)
+    run = jax.jit(jax.value_and_grad(functools.partial(between, made), has_aux=True))
+    (loss, stats), gradient = run(x, shuffled_pairs(12))
+    of_clip = functools.partial(clip, temperature=temperature)
+    np.testing.assert_allclose(loss, of_clip(x.astype(np.float64))["loss"], rtol=1e-5)
+    expected = oracles.slope(of_clip, x)["loss"]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+    assert (stats["num_positive_pairs"], stats["num_negative_pairs"]) == (6, 30)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+def test_the_loss_is_that_of_two_cross_entropies_of_torch():
+    torch = pytest.importorskip("torch", reason="make oracle installs it")
+    made, x = config(loss__knobs__temperature=0.07), spread(1, 32)
+    run = jax.jit(jax.value_and_grad(functools.partial(between, made), has_aux=True))
+    (loss, _), gradient = run(x, shuffled_pairs(32))
+    leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    first, second = (torch.nn.functional.normalize(leaf[i::2]) for i in (0, 1))
+    logits, truth = first @ second.T / 0.07, torch.arange(16)
+    entropy = torch.nn.functional.cross_entropy
+    expected = (entropy(logits, truth) + entropy(logits.T, truth)) / 2
+    expected.backward()
+    np.testing.assert_allclose(loss, expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_any_miner_takes_its_triplets_between_the_two():
+    made, x, labels = config("batch_hard"), spread(2, 12), shuffled_pairs(12)
+    loss, _ = jax.jit(functools.partial(between, made))(x, labels)
+    expected = []
+    for mine, others in ((0, 1), (1, 0)):
+        given = x[mine::2], labels[mine::2], x[others::2], labels[others::2]
+        rows, y, refs, ref_labels = given
+        mined = oracles.mine(rows, y, "batch_hard", refs=refs, ref_labels=ref_labels)
+        means, *_ = oracles.loss_of(rows, mined, margin=made.loss.margin, refs=refs)
+        expected.append(means["active"])
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
+
+
+def test_a_second_miner_has_its_share():
+    x, labels = spread(2, 12), shuffled_pairs(12)
+    one, two, both = (
+        float(jax.jit(functools.partial(between, made))(x, labels)[0])
+        for made in (
+            config("batch_hard"),
+            config("batch_all"),
+            config("batch_hard", mining__second="batch_all", mining__mix=0.25),
+        )
+    )
+    assert both == pytest.approx(0.75 * one + 0.25 * two, rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["clip", "batch_all"])
+def test_eight_devices_have_the_loss_of_one(variant):
+    made, x, labels = config(variant), spread(3, 32), shuffled_pairs(32)
+    both = functools.partial(jax.value_and_grad, has_aux=True)
+    (whole, stats), gradient = jax.jit(both(functools.partial(between, made)))(x, labels)
+    of_device = both(functools.partial(between, made, axis_name="devices"))
+    (loss, their_stats), of_x = jax.pmap(of_device, axis_name="devices")(
+        x.reshape(8, 4, DIM), labels.reshape(8, 4)
+    )
+    np.testing.assert_allclose(loss, np.full(8, whole), rtol=1e-5)
+    # Of the global loss, once for every device: the step takes the mean.
+    np.testing.assert_allclose(of_x.reshape(32, DIM) / 8, gradient, rtol=1e-3, atol=1e-5)
+    for name, number in stats.items():
+        np.testing.assert_allclose(their_stats[name], np.full(8, number), rtol=1e-5)
 
 
 # -- the encoders
@@ -95,6 +200,55 @@ def test_the_encoders_share_no_parameters():
             assert leaf[row].any() and not leaf[1 - row].any()
 
 
+def test_of_ordinary_inputs_the_first_encoder_is_the_embedding():
+    made = digits.get_config("clip")
+    made.model.update({"name": "mlp", "width": 8})
+    towers = build.encoder(made, (8, 8, 1))
+    x = jax.random.uniform(jax.random.key(0), (3, 8, 8, 1))
+    variables = jax.jit(towers.init)(jax.random.key(1), x[:1])
+    found = jax.jit(functools.partial(towers.apply, train=False))(variables, x)
+    np.testing.assert_allclose(found, alone(towers, variables, "first", x), atol=1e-6)
+    assert set(variables["params"]) == {"first", "second"}
+
+
+def test_eight_devices_take_the_steps_of_one():
+    towers = make_towers("batch", collectives.DEVICES)
+    optimizer = optax.sgd(0.1)
+    step = functools.partial(
+        train_step.train_step,
+        encoder=towers,
+        optimizer=optimizer,
+        loss=objective.loss(config(loss__knobs__temperature=0.5)),
+        augment=None,
+        average_decay=0.0,
+        learning_rate=optax.constant_schedule(0.1),
+        key=jax.random.key(2),
+        axis_name=collectives.DEVICES,
+    )
+    x, labels = packed(5, 16), shuffled_pairs(32)
+    after, losses = [], []
+    for devices in (1, 8):
+        lifted = jax.pmap(
+            step,
+            axis_name=collectives.DEVICES,
+            in_axes=(None, 0, 0, 0),
+            out_axes=(None, None),
+            devices=jax.devices()[:devices],
+        )
+        shard = (devices, 32 // devices)
+        state = train_step.init_state(
+            towers, optimizer, x[:1], key=jax.random.key(1), averaged=False
+        )
+        for _ in range(2):
+            places = np.arange(32).reshape(shard)
+            state, metrics = lifted(state, x.reshape(*shard, 7), labels.reshape(shard), places)
+            state = jax.device_get(state)
+        after.append((state.params, state.batch_stats))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *after)
+
+
 # -- the data
 
 
@@ -148,6 +302,75 @@ def test_a_batch_has_whole_pairs_in_their_order(xp):
         batch = np.asarray(draw(index, 3, step))
         np.testing.assert_array_equal(batch[0::2] % 2, 0)
         np.testing.assert_array_equal(batch[1::2], batch[0::2] + 1)
+
+
+# -- configs
+
+
+@pytest.mark.parametrize("variant", ["clip", "semi_hard", "supcon", "multi_similarity", "lifted"])
+def test_any_loss_compares_the_two(variant):
+    check.check(config(variant))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model__towers": 1}, "model.towers=1 does not go with dataset.name='pairs'.*to 2"),
+        ({"dataset__name": "digits", "model__towers": 3}, "model.towers=3 must be"),
+        ({"model__second": "conv5"}, "model.second='conv5'"),
+        ({"batch__per_class": 4}, "batch.per_class=4 does not go with model.towers=2.*to 2"),
+        ({"memory__size": 1024}, "memory.size=1024 does not go with model.towers=2.*to 0"),
+        ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' does not go"),
+        ({"dataset__label_noise": 0.2}, "dataset.label_noise=0.2 does not go"),
+        ({"dataset__turns_as_classes": True}, "turns_as_classes=True does not go.*to False"),
+        ({"batch__order": "random"}, "batch.order='random' does not go.*to 'easy'"),
+        ({"batch__scores": "some.npz"}, "batch.scores='some.npz' does not go"),
+        ({"batch__classes": 12}, "12 gives 3 rows to each of 8 parts.*a multiple of 8"),
+        ({"train__micro_batches": 3, "batch__classes": 12}, "1 rows to each of 24 parts.*of 24"),
+        ({"loss__proxies": "references", "loss__num_classes": 9}, "loss.proxies='references' does"),
+    ],
+)
+def test_what_two_encoders_cannot_do_is_refused(fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(config(**fields))
+
+
+def test_views_of_images_are_no_pairs_of_a_file():
+    with pytest.raises(errors.InputError, match="images_as_classes=True does not go"):
+        check.check(config("simclr"))
+
+
+def test_a_batch_of_moving_size_is_refused():
+    made = config()
+    made.schedules.one = digits.base.schedule("batch.classes", start=64, end=128)
+    with pytest.raises(errors.InputError, match="A schedule of batch.classes does not go"):
+        check.check(made)
+
+
+def test_a_second_backbone_needs_a_second_encoder():
+    made = digits.get_config()
+    made.model.second = "mlp"
+    with pytest.raises(errors.InputError, match="model.second='mlp' has no effect"):
+        check.check(made)
+
+
+def test_a_backbone_that_does_not_suit_its_array_is_refused():
+    shapes = ((8, 8, 1), (4,))
+    for name, second, message in (
+        ("conv4", "", "model.second='conv4' needs images.*shape .4,.. Set model.second='mlp'"),
+        ("mlp", "conv4", "model.second='conv4' needs images"),
+    ):
+        with pytest.raises(errors.InputError, match=message):
+            build.encoder(config(model__name=name, model__second=second), (65,), shapes)
+    with pytest.raises(errors.InputError, match="model.name='conv4' needs images"):
+        build.encoder(config(model__name="conv4"), (65,), shapes[::-1])
+    built = build.encoder(config(model__name="conv4", model__second="mlp"), (65,), shapes)
+    assert built.shapes == shapes
+
+
+def test_augmentation_of_pairs_is_refused():
+    with pytest.raises(errors.InputError, match="augment changes images"):
+        build.augmentation(config(augment__crop=1), (65,))
 
 
 # -- evaluation
