@@ -93,6 +93,11 @@ def image_form(config) -> images.ImageForm:
     c = config.dataset
     if c.name == "digits":
         return images.ImageForm(size=8, channels=1)
+    if c.name == "pairs":
+        raise errors.InputError(
+            "This run was trained on the pairs of an .npz file, not on images alone, so that it"
+            " cannot embed a folder. The embeddings of all pairs are in embeddings.npz of the run."
+        )
     if c.name == "arrays":
         shape = build.dataset(config).input_shape
         if len(shape) != 3 or shape[0] != shape[1]:

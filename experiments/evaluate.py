@@ -9,6 +9,7 @@ import pathlib
 import platform
 import time
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -18,7 +19,7 @@ import rich.table
 
 from configs import saved
 from experiments import build, command
-from triplet_jax import data, embedding, errors, evaluation, images, logging, models, train_step
+from triplet_jax import data, embedding, errors, evaluation, images, logging, train_step
 from triplet_jax.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -38,6 +39,8 @@ SHOWN = {
     "NMI": ("clustering", "nmi"),
     "AMI": ("clustering", "ami"),
 }
+# The k of Recall at k that it shows of pairs.
+SHOWN_OF_PAIRS = (1, 5, 10)
 
 
 def main() -> None:
@@ -46,7 +49,9 @@ def main() -> None:
     ).absolute()
     config = read_config(workdir)
     everything = build.dataset(config)
-    encoder, state, checkpoints = load_run(config, workdir, everything.input_shape)
+    encoder, state, checkpoints = load_run(
+        config, workdir, everything.input_shape, everything.pair_shapes
+    )
     embed = embedding.make_embed(encoder)
     evaluate(config, workdir, everything, embed, state, checkpoints)
 
@@ -71,10 +76,13 @@ def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
 
 
 def load_run(
-    config: ml_collections.FrozenConfigDict, workdir: pathlib.Path, input_shape: tuple[int, ...]
-) -> tuple[models.Encoder, train_step.TrainState, Checkpoints]:
+    config: ml_collections.FrozenConfigDict,
+    workdir: pathlib.Path,
+    input_shape: tuple[int, ...],
+    pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+) -> tuple[nn.Module, train_step.TrainState, Checkpoints]:
     """The encoder of a run, a state of its structure, and its checkpoints."""
-    encoder = build.encoder(config, input_shape)
+    encoder = build.encoder(config, input_shape, pair_shapes)
     state = build.initial_state(config, encoder, input_shape)
     return encoder, state, Checkpoints(workdir / "checkpoints", read_only=True)
 
@@ -120,12 +128,10 @@ def evaluate(
             "The test split is empty, so there is nothing to evaluate on. Set"
             " dataset.test_fraction above 0."
         )
-    labels = everything.labels[test]
-    groups = None if everything.groups is None else everything.groups[labels]
-    ours = everything_embedded[test]
+    tested, ours = everything.only("test"), everything_embedded[test]
+    judged = judge_pairs if everything.pair_shapes else judge
     result = {
-        "embedding": scores(config, ours, labels, groups),
-        "raw_pixels": scores_of_raw_inputs(config, everything.only("test")),
+        **judged(config, tested, ours),
         "protocol": protocol(config, everything, step),
         "seed": config.seed,
         "checkpoint_step": step,
@@ -135,7 +141,7 @@ def evaluate(
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
     if config.loss.nested_dims:
-        result["nested"] = nested(config, ours, labels)
+        result["nested"] = nested(config, tested, ours)
     # The result last, since it says that the run is done; each file whole or not at all.
     fresh = workdir / "embeddings.new.npz"
     np.savez_compressed(
@@ -145,6 +151,32 @@ def evaluate(
     logging.write_json(workdir / "result.json", result)
     show(result, workdir)
     return result
+
+
+def retrieval(examples: data.Dataset, embeddings: np.ndarray) -> dict[str, float]:
+    """Retrieval among examples, or from one array of pairs to the other."""
+    if examples.pair_shapes:
+        return evaluation.retrieval_of_pairs(embeddings[0::2], embeddings[1::2])["retrieval"]
+    return evaluation.retrieval(embeddings, examples.labels)
+
+
+def judge(config, test: data.Dataset, embeddings: np.ndarray) -> dict[str, dict]:
+    """The metrics of the embeddings, and of the inputs themselves."""
+    groups = None if test.groups is None else test.groups[test.labels]
+    return {
+        "embedding": scores(config, embeddings, test.labels, groups),
+        "raw_pixels": scores_of_raw_inputs(config, test),
+    }
+
+
+def judge_pairs(config, test: data.Dataset, embeddings: np.ndarray) -> dict[str, dict]:
+    """Retrieval from one array to the other, and what guessing reaches."""
+    del config
+    pairs = len(test) // 2
+    return {
+        "embedding": evaluation.retrieval_of_pairs(embeddings[0::2], embeddings[1::2]),
+        "chance": {f"recall_at_{k}": min(1.0, k / pairs) for k in SHOWN_OF_PAIRS},
+    }
 
 
 def scores_of_raw_inputs(config, test: data.Dataset) -> dict[str, dict]:
@@ -196,12 +228,12 @@ def scores(config, embeddings: np.ndarray, labels: np.ndarray, groups) -> dict[s
     return result
 
 
-def nested(config, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
+def nested(config, test: data.Dataset, embeddings: np.ndarray) -> dict[str, dict]:
     """Retrieval with the first values of an embedding, by how many: what a short one costs."""
     found = {}
     for dim in config.loss.nested_dims:
         short = models.prefix(jnp.asarray(embeddings), dim, normalize=config.model.normalize)
-        found[str(dim)] = evaluation.retrieval(np.asarray(short), labels)
+        found[str(dim)] = retrieval(test, np.asarray(short))
     return found
 
 
@@ -210,11 +242,22 @@ def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
     train, validation, test = (
         everything.labels[everything.split == split] for split in data.SPLITS
     )
+    if everything.pair_shapes:
+        best = f"the best Recall@1 on {len(validation) // 2} validation pairs"
+        return {
+            "test": f"{len(test) // 2} pairs, none of them seen in training",
+            "checkpoint": f"step {step}, " + _why_this_checkpoint(config, validation, best),
+            "retrieval": "every test row of one array is a query, all of the other are references;"
+            " Euclidean",
+            "chance": "k references at random",
+        }
     unseen = not np.intersect1d(train, test).size
+    best = f"the best MAP@R on {len(validation)} validation examples of"
+    best += f" {len(np.unique(validation))} classes"
     return {
         "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
         + ("none of them seen in training" if unseen else "the classes of training"),
-        "checkpoint": f"step {step}, " + _why_this_checkpoint(config, validation),
+        "checkpoint": f"step {step}, " + _why_this_checkpoint(config, validation, best),
         "retrieval": "every test example is a query, all others are references; Euclidean",
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
@@ -223,19 +266,34 @@ def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
     }
 
 
-def _why_this_checkpoint(config, validation):
+def _why_this_checkpoint(config, validation, best):
     if config.evaluate.checkpoint == "last":
         return "the last"
     if not len(validation):
         return "the last, as there is no validation split"
-    return (
-        f"the best MAP@R on {len(validation)} validation examples of"
-        f" {len(np.unique(validation))} classes"
-    )
+    return best
 
 
 def show(result: dict, workdir: pathlib.Path) -> None:
-    """Prints the numbers beside those of the raw inputs."""
+    """Prints the numbers beside those of the raw inputs, or of pairs beside chance."""
+    table = _table_of_pairs(result) if "chance" in result else _table(result)
+    for dim, short in result.get("nested", {}).items():
+        table.add_row(f"MAP@R, {dim} values", _number(short, "map_at_r"))
+    rich.console.Console().print(table)
+    print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
+
+
+def _table_of_pairs(result):
+    ways = {way.replace("_", " "): result["embedding"][way] for way in result["embedding"]}
+    del ways["retrieval"]
+    table = rich.table.Table("", *ways, "chance", title=result["protocol"]["test"])
+    for k in SHOWN_OF_PAIRS:
+        parts = (*ways.values(), result["chance"])
+        table.add_row(f"Recall@{k}", *(_number(part, f"recall_at_{k}") for part in parts))
+    return table
+
+
+def _table(result):
     table = rich.table.Table("", "embedding", "raw pixels", title=result["protocol"]["test"])
     for name, (part, metric) in SHOWN.items():
         if part in result["embedding"]:
@@ -243,10 +301,7 @@ def show(result: dict, workdir: pathlib.Path) -> None:
             if part.startswith("few_shot"):
                 name = f"{ours['ways']}-way {name}"
             table.add_row(name, _number(ours, metric), _number(raw, metric))
-    for dim, short in result.get("nested", {}).items():
-        table.add_row(f"MAP@R, {dim} values", _number(short, "map_at_r"))
-    rich.console.Console().print(table)
-    print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
+    return table
 
 
 def _number(part, metric):

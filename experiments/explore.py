@@ -64,7 +64,7 @@ def main() -> None:
 
 def of_checkpoints(config, workdir: pathlib.Path, shown, input_shape):
     """The step and the embeddings of every checkpoint that the run kept, in order."""
-    encoder, state, checkpoints = evaluate.load_run(config, workdir, input_shape)
+    encoder, state, checkpoints = evaluate.load_run(config, workdir, input_shape, shown.pair_shapes)
     if not checkpoints.steps:
         evaluate.restore(config, checkpoints, state)  # which says how to mend that
     embed = embedding.make_embed(encoder)

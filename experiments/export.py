@@ -20,7 +20,9 @@ def main() -> None:
     config = evaluate.read_config(workdir)
     everything = build.dataset(config)
     shape = everything.input_shape
-    encoder, state, checkpoints = evaluate.load_run(config, workdir.absolute(), shape)
+    encoder, state, checkpoints = evaluate.load_run(
+        config, workdir.absolute(), shape, everything.pair_shapes
+    )
     step, chosen = evaluate.restore(config, checkpoints, state)
     dtype = np.uint8 if len(shape) == 3 else np.float32
     exported.write(output, encoder, jax.device_get(chosen.variables), shape, dtype)

@@ -96,7 +96,8 @@ def _of_run(run, rows, metric):
     if run.state == "done":
         result = run.result()
         found["score"] = result["embedding"]["retrieval"][metric]
-        found["raw_pixels"] = result["raw_pixels"]["retrieval"][metric]
+        if "raw_pixels" in result:  # not so of pairs
+            found["raw_pixels"] = result["raw_pixels"]["retrieval"][metric]
         seconds = result.get("wall_seconds_of_this_process", np.nan)
         found["seconds"] = seconds / result.get("runs_trained_together", 1)
     return found

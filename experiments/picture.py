@@ -29,6 +29,11 @@ def main() -> None:
             f" python -m experiments.evaluate --workdir={workdir}"
         )
     result = json.loads(result_file.read_text())
+    if "raw_pixels" not in result:
+        raise errors.InputError(
+            f"--workdir={workdir} holds a run on pairs, whose raw inputs cannot be compared: the"
+            " picture shows them beside the embedding."
+        )
     test = build.dataset(config).only("test")
     with np.load(embeddings_file, allow_pickle=False) as saved:
         embedded = saved["embeddings"][saved["split"] == "test"]

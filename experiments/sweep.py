@@ -148,7 +148,7 @@ def check_data(planned: list[runs.Run]) -> None:
         with _naming(run):
             everything = vectorised.dataset(run.config)
             build.training_split(run.config, everything)
-            build.encoder(run.config, everything.input_shape)
+            build.encoder(run.config, everything.input_shape, everything.pair_shapes)
             build.augmentation(run.config, everything.input_shape)
 
 

@@ -16,7 +16,6 @@ from triplet_jax import (
     data,
     embedding,
     errors,
-    evaluation,
     health,
     logging,
     loop,
@@ -38,7 +37,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     everything = build.dataset(config)
     examples, wrong = build.training_split(config, everything)
     shape = everything.input_shape
-    encoder = build.encoder(config, shape)
+    encoder = build.encoder(config, shape, everything.pair_shapes)
     augment = build.augmentation(config, shape)
     remember_config(workdir, config)
     if wrong.any():
@@ -210,10 +209,13 @@ class _Streamed:
 
 
 def validate(embed, state, validation: data.Dataset) -> dict[str, float]:
-    """MAP@R and P@1 of the validation split; empty where there is none."""
+    """MAP@R and P@1 of the validation split; empty where there is none.
+
+    Of pairs both are Recall at 1 between the two arrays, the mean of both ways.
+    """
     if len(validation) < 2:
         return {}
-    scores = evaluation.retrieval(embed(state.variables, validation.inputs), validation.labels)
+    scores = evaluate.retrieval(validation, embed(state.variables, validation.inputs))
     return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
 
 
@@ -263,10 +265,13 @@ def describe(config, everything, examples, state, first_step) -> None:
     rule = f"mining  {config.mining.miner}, {c.penalty}, margin {c.margin}"
     if c.name != "triplet":
         rule = f"loss    {c.name}" + (f", proxies as {c.proxies}" if c.proxies else "")
+    shapes = everything.pair_shapes or (everything.input_shape,)
+    inputs = " and ".join("x".join(map(str, shape)) for shape in shapes)
+    towers = [config.model.name, config.model.second or config.model.name][: config.model.towers]
     print(
         f"data    {config.dataset.name}: {sizes}; {len(np.unique(examples.labels)):,} training"
-        f" classes, input {'x'.join(map(str, everything.input_shape))}{noisy}\n"
-        f"model   {config.model.name}, {weights:,} weights, {config.model.dim}-d embedding\n"
+        f" classes, input {inputs}{noisy}\n"
+        f"model   {' and '.join(towers)}, {weights:,} weights, {config.model.dim}-d embedding\n"
         f"{rule},"
         f" batches of {config.batch.classes} classes x {config.batch.per_class}\n"
         f"device  {jax.device_count()} x {jax.devices()[0].device_kind}"

@@ -97,7 +97,7 @@ class _Group:
         started = time.perf_counter()
         config = self._members[0].config
         everything = dataset(config)
-        encoder = build.encoder(config, everything.input_shape)
+        encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
         embed = embedding.make_embed(encoder)
         resident = self._prepare(everything)
         state, start = self._compile(config, encoder, everything.input_shape, resident)
