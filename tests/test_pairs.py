@@ -298,7 +298,7 @@ def test_arrays_that_are_no_pairs_are_refused(arrays, message, tmp_path):
 def test_a_batch_has_whole_pairs_in_their_order(xp):
     """The encoders take turns by place, so that the sampler must keep it."""
     index = sampling.class_index(np.arange(60) // 2)
-    index = sampling.ClassIndex(*map(xp.asarray, index))
+    index = jax.tree.map(xp.asarray, index)
     draw = functools.partial(sampling.pk_batch, xp, classes=8, per_class=2)
     draw = jax.jit(draw) if xp is jnp else draw
     for step in range(20):
