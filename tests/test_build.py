@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base, digits
+from configs import base, digits, omniglot
 from experiments import build, check, objective, settings
 from triplet_jax import (
     contrastive,
@@ -41,6 +41,11 @@ def run(config):
 @pytest.mark.parametrize("variant", sorted(base.VARIANTS))
 def test_every_variant_makes_sense(variant):
     check.check(digits.get_config(variant))
+
+
+@pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "softmax", "arcface"])
+def test_omniglot_knows_how_many_proxies_it_needs(variant):
+    check.check(omniglot.get_config(variant))
 
 
 def test_every_miner_and_penalty_has_a_variant():
