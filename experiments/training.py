@@ -39,6 +39,10 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     shape = everything.input_shape
     encoder = build.encoder(config, shape, everything.pair_shapes)
     augment = build.augmentation(config, shape)
+    embed = embedding.make_embed(encoder)
+    mining = None
+    if build.mines_offline(config):
+        mining = OfflineMining(config, workdir, examples, embed)
     remember_config(workdir, config)
     if wrong.any():
         remember_noise(workdir, config, everything, wrong)
@@ -51,10 +55,6 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     describe(config, everything, examples, state, first_step)
 
     step = build.step(config, encoder, augment)
-    embed = embedding.make_embed(encoder)
-    mining = None
-    if build.mines_offline(config):
-        mining = OfflineMining(config, workdir, examples, embed)
     validation = everything.only("validation")
     stop = loop.Stop()
     with stop.listening(), contextlib.ExitStack() as resources:
@@ -143,7 +143,8 @@ def make_take_step(
     every, at = config.offline.every or config.train.steps, first_step
     near = mining.at_start(at)
     index = index if near is None else index.beside(near)
-    batches.draw_from(index, at, at - at % every + every)
+    if not mining.is_due(at):
+        batches.draw_from(index, at, at - at % every + every)
 
     def take_step(state):
         nonlocal at

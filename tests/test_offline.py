@@ -5,12 +5,13 @@ import dataclasses
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 from hypothesis import given
 
 from configs import digits
-from experiments import check
+from experiments import check, training
 from triplet_jax import data, errors, offline, sampling
 
 
@@ -108,6 +109,15 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
         read()
     with pytest.raises(errors.InputError, match="is not a file"):
         read(path=tmp_path / "none.npz")
+
+
+def test_a_run_that_is_refused_its_table_leaves_nothing_behind(tmp_path):
+    path, config = tmp_path / "table.npz", digits.get_config("semi_hard")
+    offline.write(path, np.zeros((20, 10), np.int32), examples=examples(), model={})
+    config.offline.table = str(path)
+    with pytest.raises(errors.InputError, match="offline.table=.* is of other training examples"):
+        training.train(ml_collections.FrozenConfigDict(config), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
