@@ -19,7 +19,7 @@ import rich.table
 
 from configs import saved
 from experiments import build, command
-from triplet_jax import data, embedding, errors, evaluation, images, logging, train_step
+from triplet_jax import data, embedding, errors, evaluation, images, logging, models, train_step
 from triplet_jax.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")

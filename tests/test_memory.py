@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
         return contrastive.contrastive_loss(x, y, loss=name, **references)[0]
 
     ring, kept = memory.empty(20, DIM), []
-    for x, labels, places in batches(0, 9, 8, 30):
+    for x, labels, places in batches(0, 6, 8, 30):
         counts = memory.useful(ring, jnp.asarray(places))
         (found, stats), gradient = run(x, jnp.asarray(labels), (ring, counts))
         past = [(e, y) for e, y, p in kept if p not in places]

@@ -10,7 +10,7 @@ import pytest
 import oracles
 from configs import base, digits
 from experiments import check, evaluate, objective, settings
-from triplet_jax import errors, evaluation, memory, regularisers
+from triplet_jax import data, errors, evaluation, memory, regularisers
 
 NAMES = sorted(regularisers.REGULARISERS)
 N, DIM = 16, 3
@@ -152,11 +152,12 @@ def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normali
 
 def test_evaluation_reports_every_nested_size():
     x, y = rows(5), LABELLINGS["pairs"]
-    found = evaluate.nested(config(loss__nested_dims=(2, 3)), x, y)
+    test = data.Dataset(x, y, np.full(len(y), "test"), tuple("abcdefgh"))
+    found = evaluate.nested(config(loss__nested_dims=(2, 3)), test, x)
     short = x[:, :2] / np.linalg.norm(x[:, :2], axis=1, keepdims=True)
     assert found["2"] == pytest.approx(evaluation.retrieval(short, y))
     assert list(found) == ["2", "3"]
-    assert not evaluate.nested(config(), x, y)
+    assert not evaluate.nested(config(), test, x)
 
 
 def test_a_weight_may_move():
