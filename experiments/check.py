@@ -225,7 +225,6 @@ def _check_pairs(config):
     """Refuses what would tear pairs apart or change their order."""
     if config.dataset.name != "pairs":
         return
-    fields = settings.flat(config)
     needed = {
         "model.towers": 2,
         "dataset.images_as_classes": False,
@@ -234,11 +233,16 @@ def _check_pairs(config):
         "batch.order": "easy",
         "batch.scores": "",
     }
+    _check_needed(config, needed, "dataset.name='pairs'")
+
+
+def _check_needed(config, needed, by):
+    """Refuses fields that have another value than what is set needs."""
+    fields = settings.flat(config)
     for field, value in needed.items():
         if fields[field] != value:
             raise errors.InputError(
-                f"{field}={fields[field]!r} does not go with dataset.name='pairs': set it to"
-                f" {value!r}."
+                f"{field}={fields[field]!r} does not go with {by}: set it to {value!r}."
             )
 
 
@@ -252,15 +256,9 @@ def _check_towers(config):
                 " leave it out."
             )
         return
-    fields = settings.flat(config)
     needed = {"batch.per_class": 2, "memory.size": 0, "memory.miner": "", "loss.proxies": ""}
     needed |= {"offline.every": 0, "offline.table": ""}  # which would change the order of pairs
-    for field, value in needed.items():
-        if fields[field] != value:
-            raise errors.InputError(
-                f"{field}={fields[field]!r} does not go with model.towers=2, which compares the"
-                f" rows of two encoders: set it to {value!r}."
-            )
+    _check_needed(config, needed, "model.towers=2, which compares the rows of two encoders")
     for schedule in config.schedules.values():
         if schedule.field in ("batch.classes", "batch.per_class"):
             raise errors.InputError(

@@ -43,11 +43,10 @@ def _regularised(config, compared):
 def regularised_by(config: ml_collections.ConfigDict) -> list[str]:
     """The names of the regularisers whose weight is not 0, or moves."""
     moved = settings.scheduled(config)
-    weights = {name: f"{name}_weight" for name in regularisers.REGULARISERS}
     return [
         name
-        for name, field in weights.items()
-        if f"loss.{field}" in moved or config.loss[field] != 0
+        for name in regularisers.REGULARISERS
+        if f"loss.{name}_weight" in moved or config.loss[f"{name}_weight"] != 0
     ]
 
 
@@ -147,7 +146,7 @@ def _beside_average(config, of_batch):
             return of_batch(embeddings, labels, **context)
         past, counts = remembered
         rows = len(labels)
-        index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+        index = collectives.own_rows(rows, axis_name)
         shown = _shown(config, numbers, rows, axis_name)
         shown = jnp.ones(rows, bool) if shown is None else shown
         batch = collectives.gather((by_average, labels, shown), axis_name)
@@ -244,7 +243,7 @@ def _shown(config, numbers, rows, axis_name):
     c, moved = config.batch, numbers or {}
     if not {"batch.classes", "batch.per_class"} & set(moved):
         return None
-    place = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+    place = collectives.own_rows(rows, axis_name)
     in_classes = place // c.per_class < moved.get("batch.classes", c.classes)
     return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
 

@@ -57,7 +57,7 @@ def compared(
         raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None for one tile.")
     labels = _as_labels("labels", labels)
     rows = embeddings.shape[0]
-    index = collectives.first_row(rows, axis_name) + jnp.arange(rows)
+    index = collectives.own_rows(rows, axis_name)
     own = references is None
     candidates = embeddings if own else references
     candidate_labels = labels if own else _as_labels("reference_labels", reference_labels)

@@ -46,6 +46,7 @@ def largest(x: PyTree, axis_name: str | None) -> PyTree:
     return x if axis_name is None else jax.lax.pmax(x, axis_name)
 
 
-def first_row(rows: int, axis_name: str | None) -> Int[Array, ""]:
-    """The position in the global batch of this device's first row, when each has `rows`."""
-    return jnp.int32(0) if axis_name is None else jax.lax.axis_index(axis_name) * rows
+def own_rows(rows: int, axis_name: str | None) -> Int[Array, "rows"]:
+    """The positions in the global batch of this device's rows, when each device has so many."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+    return first + jnp.arange(rows)

@@ -179,7 +179,7 @@ def train_step(
         counts = memory.useful(state.memory, everywhere) & (state.step >= memory_start)
         extra["remembered"] = state.memory, counts
 
-    rows = collectives.first_row(inputs.shape[0], axis_name) + jnp.arange(inputs.shape[0])
+    rows = collectives.own_rows(inputs.shape[0], axis_name)
     parts = list(zip(jnp.split(inputs, micro_batches), jnp.split(rows, micro_batches), strict=True))
 
     def seen(part):
