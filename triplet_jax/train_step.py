@@ -190,11 +190,12 @@ def train_step(
         return jax.vmap(augment)(_of_rows(augment_key, rows), inputs)
 
     def embed(params, batch_stats, part):
+        _, rows_of_part = part
         embeddings, updates = encoder.apply(
             {"params": params, "batch_stats": batch_stats},
             seen(part),
             train=True,
-            keys=_of_rows(dropout_key, rows),
+            keys=_of_rows(dropout_key, rows_of_part),
             mutable=["batch_stats"],
         )
         return embeddings, updates.get("batch_stats", {})
