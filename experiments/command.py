@@ -11,21 +11,27 @@ from absl import app, flags, logging
 
 from configs import base
 from experiments import settings
-from triplet_jax import errors, health
+from triplet_jax import errors, health, hosts
 
 REFUSED = 2
 FAILED = 1
+LOST = 3  # by another process: the same command goes on
 
 # Flags of several programs: two modules that define one cannot both be imported.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of the first of several processes, or 'auto'."
+)
+PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes this run has.")
+PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0.")
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a program: parses flags, calls `main`, and turns errors into a message.
 
     The exit status is 0 when it is done or was asked to stop, 2 when it refused its
-    input, and 1 when a run failed.
+    input, 1 when a run failed, and 3 when one of its processes has gone.
     """
 
     def guarded(_):
@@ -38,6 +44,15 @@ def run(main: Callable[[], None]) -> None:
             _leave(str(error), REFUSED)
         except health.NotFiniteError as error:
             _leave(str(error), FAILED)
+        except jax.errors.JaxRuntimeError as error:
+            if not hosts.several():
+                raise
+            why = str(error).strip().splitlines()[0]
+            _leave(
+                f"another process of this run has ended, or cannot be reached ({why}). Run the same"
+                " command again to go on from the last checkpoint.",
+                LOST,
+            )
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 raise
@@ -90,6 +105,8 @@ def _leave(message, status):
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
     sys.stderr.flush()
+    if hosts.several():  # at once: jax would wait for the others, who may wait for this one
+        os._exit(status)
     sys.exit(status)
 
 

@@ -19,7 +19,17 @@ import rich.table
 
 from configs import saved
 from experiments import build, command
-from triplet_jax import data, embedding, errors, evaluation, images, logging, models, train_step
+from triplet_jax import (
+    data,
+    embedding,
+    errors,
+    evaluation,
+    hosts,
+    images,
+    logging,
+    models,
+    train_step,
+)
 from triplet_jax.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -69,10 +79,9 @@ def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
             f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
         )
     try:
-        config = saved.get_config(str(path))
+        return ml_collections.FrozenConfigDict(saved.get_config(str(path)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise errors.InputError(f"{path} cannot be read as a config: {error}") from error
-    return ml_collections.FrozenConfigDict(config)
 
 
 def load_run(
@@ -120,7 +129,10 @@ def evaluate(
       What result.json holds.
     """
     started = time.perf_counter()
-    step, best = restore(config, checkpoints, state)
+    step, best = hosts.first_reads(
+        lambda: restore(config, checkpoints, state), like=(np.int64(0), state)
+    )
+    step = int(step)
     everything_embedded = embed(train_step.replicate(best.variables), everything.inputs)
     test = everything.split == "test"
     if not test.any():
@@ -135,22 +147,34 @@ def evaluate(
         "protocol": protocol(config, everything, step),
         "seed": config.seed,
         "checkpoint_step": step,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": devices(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
     if config.loss.nested_dims:
         result["nested"] = nested(config, tested, ours)
+    hosts.first_does(lambda: write(workdir, everything, everything_embedded, result))
+    return result
+
+
+def write(workdir: pathlib.Path, everything, embeddings: np.ndarray, result: dict) -> None:
+    """The files of an evaluation, and a table on the screen."""
     # The result last, since it says that the run is done; each file whole or not at all.
     fresh = workdir / "embeddings.new.npz"
     np.savez_compressed(
-        fresh, embeddings=everything_embedded, labels=everything.labels, split=everything.split
+        fresh, embeddings=embeddings, labels=everything.labels, split=everything.split
     )
     fresh.replace(workdir / "embeddings.npz")
     logging.write_json(workdir / "result.json", result)
     show(result, workdir)
-    return result
+
+
+def devices() -> str:
+    """How many of what kind, and of how many processes."""
+    count = jax.process_count()
+    processes = f" in {count} processes" if count > 1 else ""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}"
 
 
 def retrieval(examples: data.Dataset, embeddings: np.ndarray) -> dict[str, float]:
@@ -203,8 +227,11 @@ def raw_inputs(test: data.Dataset) -> np.ndarray:
 
 def scores(config, embeddings: np.ndarray, labels: np.ndarray, groups) -> dict[str, dict]:
     """All the metrics of one set of embeddings. Few-shot tasks that do not fit are left out."""
-    result = {
-        "retrieval": evaluation.retrieval(embeddings, labels),
+    # Every process finds the neighbours of a part; the rest is quick, and the first's alone.
+    result = {"retrieval": evaluation.retrieval(embeddings, labels)}
+    if not hosts.is_first():
+        return result
+    result |= {
         "verification": evaluation.verification(embeddings, labels),
         "clustering": evaluation.clustering(embeddings, labels),
     }

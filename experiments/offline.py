@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from triplet_jax import data, errors, offline, train_step
+from triplet_jax import data, errors, hosts, offline, train_step
 
 
 class OfflineMining:
@@ -31,9 +31,12 @@ class OfflineMining:
                 f"offline.neighbours={self._neighbours} must be at most {len(examples)}, the number"
                 " of training examples."
             )
+        self._like = np.zeros((len(examples), self._neighbours), np.int32)
         self._first = None
         if config.offline.table:
-            self._first = self._read(config.offline.table, "offline.table")
+            self._first = hosts.first_reads(
+                lambda: self._read(config.offline.table, "offline.table"), like=self._like
+            )
 
     def at_start(self, step: int) -> np.ndarray | None:
         """The table that a run at this step goes on with; None where there is none yet.
@@ -46,13 +49,7 @@ class OfflineMining:
             return self._first
         if made_at == step:  # made anew before the step is taken
             return None
-        path = self._path(made_at)
-        if not path.exists():
-            raise errors.InputError(
-                f"{path} is missing, and the run goes on with it after step {step}. Put it back, or"
-                " train in a new --workdir."
-            )
-        return self._read(str(path), "the table of this run,")
+        return hosts.first_reads(lambda: self._read_own(made_at, step), like=self._like)
 
     def is_due(self, step: int) -> bool:
         """Whether a table is made before this step."""
@@ -65,11 +62,21 @@ class OfflineMining:
             self._examples.labels,
             neighbours=self._neighbours,
         )
-        offline.write(self._path(int(state.step)), near, **self._of)
-        return near
+        path = self._path(int(state.step))
+        hosts.first_does(lambda: offline.write(path, near, **self._of))
+        return hosts.from_first(near)
 
     def _path(self, step):
         return self._folder / f"step_{step:08d}.npz"
 
     def _read(self, path, field):
         return offline.read(path, field=field, neighbours=self._neighbours, **self._of)
+
+    def _read_own(self, made_at, step):
+        path = self._path(made_at)
+        if not path.exists():
+            raise errors.InputError(
+                f"{path} is missing, and the run goes on with it after step {step}. Put it back, or"
+                " train in a new --workdir."
+            )
+        return self._read(str(path), "the table of this run,")

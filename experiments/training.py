@@ -13,16 +13,19 @@ import numpy as np
 from experiments import build, check, evaluate, objective, settings
 from experiments.offline import OfflineMining
 from triplet_jax import (
+    collectives,
     data,
     embedding,
     errors,
     health,
+    hosts,
     logging,
     loop,
     sampling,
     train_step,
 )
 from triplet_jax.checkpoint import Checkpoints
+from triplet_jax.journal import Journal
 
 
 def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
@@ -43,13 +46,13 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     mining = None
     if build.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)
-    remember_config(workdir, config)
+    hosts.first_does(lambda: remember_config(workdir, config))
     if wrong.any():
-        remember_noise(workdir, config, everything, wrong)
+        hosts.first_does(lambda: remember_noise(workdir, config, everything, wrong))
 
     state = build.initial_state(config, encoder, shape)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    restored = checkpoints.restore_latest(state)
+    checkpoints = hosts.first_does(lambda: Checkpoints(workdir / "checkpoints"))
+    restored = hosts.first_reads(lambda: checkpoints.restore_latest(state), like=state)
     state = train_step.replicate(state if restored is None else restored)
     first_step = int(state.step)
     describe(config, everything, examples, state, first_step)
@@ -70,14 +73,16 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 ),
                 score=lambda state: validate(embed, state, validation),
                 score_name="map_at_r",
-                collapsed_loss=objective.collapsed_loss(config),
-                checkpoints=checkpoints,
+                save=lambda *saved: hosts.first_does(lambda: checkpoints.save(*saved)),
+                journal=hosts.first_does(
+                    lambda: open_journal(config, workdir, first_step, resources)
+                ),
                 stop=stop,
-                **open_writers(config, workdir, first_step, resources),
             )
         except health.NotFiniteError as error:
-            raise health.NotFiniteError(f"{error} {way_back(checkpoints, workdir)}") from error
-        checkpoints.wait()
+            advice = hosts.first_does(lambda: way_back(checkpoints, workdir)) or ""
+            raise health.NotFiniteError(f"{error} {advice}") from error
+        hosts.first_does(lambda: checkpoints.wait())
     if int(state.step) < config.train.steps:
         print(
             f"stopped by {stop.signal.name} and saved at step {int(state.step)} of"
@@ -88,26 +93,29 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
 
 
-def open_writers(config, workdir: pathlib.Path, first_step: int, resources) -> dict:
-    """What the loop writes to; `resources` closes them."""
-    writers = {
-        "rows": logging.RowFile(workdir / "metrics.jsonl", last_step=first_step),
-        "timing": logging.RowFile(workdir / "timing.jsonl", last_step=first_step),
-        "telemetry": None,
-        "tensorboard": None,
-    }
-    if config.log.telemetry_every:
-        writers["telemetry"] = logging.RowFile(workdir / "telemetry.jsonl", last_step=first_step)
+def open_journal(config, workdir: pathlib.Path, first_step: int, resources) -> Journal:
+    """What is written down of the run; `resources` closes it."""
+
+    def rows(name):
+        return logging.RowFile(workdir / f"{name}.jsonl", last_step=first_step)
+
+    tensorboard = None
     if config.log.tensorboard:
-        writers["tensorboard"] = logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
-    writers["progress"] = logging.Progress(
-        steps=config.train.steps,
-        first_step=first_step,
-        batch=config.batch.classes * config.batch.per_class,
+        tensorboard = logging.TensorBoard(workdir / "tensorboard", last_step=first_step)
+    journal = Journal(
+        rows=rows("metrics"),
+        timing=rows("timing"),
+        telemetry=rows("telemetry") if config.log.telemetry_every else None,
+        tensorboard=tensorboard,
+        progress=logging.Progress(
+            steps=config.train.steps,
+            first_step=first_step,
+            batch=config.batch.classes * config.batch.per_class,
+        ),
+        collapsed_loss=objective.collapsed_loss(config),
     )
-    for writer in filter(None, writers.values()):
-        resources.callback(writer.close)
-    return writers
+    resources.callback(journal.close)
+    return journal
 
 
 def way_back(checkpoints: Checkpoints, workdir: pathlib.Path) -> str:
@@ -160,12 +168,11 @@ class _OnDevice:
     """Batches drawn inside the compiled step from data that live on every device."""
 
     def __init__(self, config, step, examples):
-        devices = jax.local_device_count()
         self._step = train_step.over_devices_resident(
-            train_step.draw_and_step(step, build.draw(config), devices=devices)
+            train_step.draw_and_step(step, build.draw(config), devices=jax.device_count())
         )
         self._examples = train_step.replicate(sampling.resident(examples))
-        self._devices = np.arange(devices)
+        self._devices = collectives.own_devices()
         self._index = None
 
     def draw_from(self, index, first_step, last_step):
@@ -196,6 +203,8 @@ class _Streamed:
             first_step=first_step,
             steps=min(last_step, self._config.train.steps),
             workers=self._config.dataset.workers,
+            shard=jax.process_index(),
+            shards=jax.process_count(),
         )
 
     def take_step(self, state):
@@ -275,7 +284,7 @@ def describe(config, everything, examples, state, first_step) -> None:
         f"model   {' and '.join(towers)}, {weights:,} weights, {config.model.dim}-d embedding\n"
         f"{rule},"
         f" batches of {config.batch.classes} classes x {config.batch.per_class}\n"
-        f"device  {jax.device_count()} x {jax.devices()[0].device_kind}"
+        f"device  {evaluate.devices()}"
     )
     if first_step:
         print(f"continuing after step {first_step} of {config.train.steps}")

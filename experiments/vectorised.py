@@ -21,6 +21,7 @@ import numpy as np
 
 from experiments import build, evaluate, runs, settings, training
 from triplet_jax import (
+    collectives,
     data,
     embedding,
     health,
@@ -147,7 +148,7 @@ class _Group:
     def _compile(self, config, encoder, shape, resident):
         numbers = self._numbers()
         augment = build.augmentation(config, shape)
-        devices = jax.local_device_count()
+        devices = jax.device_count()
 
         def first_state(numbers):
             return build.initial_state(settings.with_numbers(config, numbers), encoder, shape)
@@ -331,7 +332,7 @@ class _AtOnce:
             jax.vmap(step, in_axes=axes, out_axes=(of_state, 0))
         )
         self._inputs = (train_step.replicate(numbers), resident)
-        self._devices = np.arange(jax.local_device_count())
+        self._devices = collectives.own_devices()
 
     def take_step(self) -> dict:
         """The metrics of all runs by name, each with an axis of runs."""
@@ -355,7 +356,7 @@ class _InTurn:
             train_step.replicate(jax.tree.map(lambda x, i=i: x[i], (numbers, index, labels)))
             for i in range(count)
         ]
-        self._examples, self._devices = inputs, np.arange(jax.local_device_count())
+        self._examples, self._devices = inputs, collectives.own_devices()
 
     def take_step(self) -> dict:
         """The metrics of all runs by name, each a list over runs."""

@@ -26,6 +26,8 @@ from triplet_jax import errors
 class Checkpoints:
     """The checkpoints of one run: the two latest, and the best by a score.
 
+    Of several processes the first has it; what it reads the others hear from it.
+
     Two, because the one before is the way back if the latest is damaged.
 
     Args:
@@ -51,6 +53,8 @@ class Checkpoints:
                 if read_only:
                     raise damaged
                 self._move_aside(step, damaged)
+        if not read_only:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = self._open()
 
     def _open(self):
@@ -62,6 +66,12 @@ class Checkpoints:
                 best_fn=_score,
                 cleanup_tmp_directories=not self._read_only,
                 read_only=self._read_only,
+                create=False,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=0, active_processes={0}
+                )
+                if jax.process_count() > 1
+                else ocp.options.MultiprocessingOptions(),
             ),
             item_names=("state", "digest"),
         )

@@ -6,9 +6,26 @@ runs on one device without `pmap`.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree, Shaped
 
 DEVICES = "devices"
+
+
+def devices() -> list[jax.Device] | None:
+    """All devices in the order of the axis, those of a process beside each other.
+
+    None, which is pmap's own choice, where there is one process.
+    """
+    if jax.process_count() == 1:
+        return None
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+
+
+def own_devices() -> Int[np.ndarray, "devices"]:
+    """The places of this process's devices on the axis."""
+    count = jax.local_device_count()
+    return jax.process_index() * count + np.arange(count)
 
 
 def gather(x: PyTree, axis_name: str | None) -> PyTree:

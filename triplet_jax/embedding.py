@@ -19,29 +19,38 @@ def make_embed(
     Args:
       encoder: the model.
       batch: inputs at a time, over all devices; the last batch is padded, so that the
-        function is compiled once.
+        function is compiled once. Of several processes each loads a part of it, and all call
+        the function.
 
     Returns:
       A function of the encoder's variables and of inputs (an array, or `images.Images`,
       which are decoded batch by batch). Embeddings come in the order of the inputs.
     """
-    devices = jax.local_device_count()
-    rows = -(-batch // devices)
+    rows = -(-batch // jax.device_count())
+
+    def of_device(variables, inputs):
+        embeddings = encoder.apply(variables, as_floats(inputs), train=False)
+        return collectives.gather(embeddings, collectives.DEVICES)
+
     apply = jax.pmap(
-        lambda variables, inputs: encoder.apply(variables, as_floats(inputs), train=False),
+        of_device,
         axis_name=collectives.DEVICES,
         in_axes=(None, 0),
+        out_axes=None,
+        devices=collectives.devices(),
     )
+    # Of a batch, the places of what this process embeds.
+    own = (collectives.own_devices()[:, None] * rows + np.arange(rows)).reshape(-1)
 
     def embed(variables, inputs):
         parts = []
-        for start in range(0, len(inputs), devices * rows):
-            stop = min(start + devices * rows, len(inputs))
-            part = images.load(inputs[np.arange(start, stop)])
-            shards = np.zeros((devices * rows, *part.shape[1:]), part.dtype)
-            shards[: len(part)] = part
-            embeddings = apply(variables, shards.reshape(devices, rows, *part.shape[1:]))
-            parts.append(np.asarray(embeddings).reshape(devices * rows, -1)[: len(part)])
+        for start in range(0, len(inputs), jax.device_count() * rows):
+            mine = start + own
+            part = images.load(inputs[mine[mine < len(inputs)]])
+            filled = np.zeros((len(own), *part.shape[1:]), part.dtype)
+            filled[: len(part)] = part
+            shards = filled.reshape(-1, rows, *part.shape[1:])
+            parts.append(np.asarray(apply(variables, shards))[: len(inputs) - start])
         return np.concatenate(parts)
 
     return embed

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from triplet_jax import distances, errors
+from triplet_jax import distances, errors, hosts
 
 TILE = 256
 
@@ -78,15 +78,16 @@ def _nearest(queries, references, *, neighbours, metric, exclude_self):
     )
 
 
-def _over_tiles(use, queries, references, *, neighbours, metric, exclude_self):
+def _over_tiles(use, queries, references, *, neighbours, metric, exclude_self, first=0):
     """`use(queries, rows, position)` of every tile of queries, put together again.
 
     `position` are the nearest references `[tile, neighbours]`, `rows` the numbers of the
-    queries; what `use` returns has a leading axis of queries.
+    queries, the first of which is `first`; what `use` returns has a leading axis of queries.
     """
     rank = make_rank(references, metric)
 
     def of_tile(rows, some):
+        rows = first + rows
         if not exclude_self:
             return use(some, rows, jax.lax.top_k(rank(some), neighbours)[1])
         # One more, from which the query itself is dropped (the last, if many are as near).
@@ -161,7 +162,8 @@ def retrieval(
     with precision(i) = sum_{j <= i} rel(j) / i; each averaged over queries. They are those
     of Musgrave et al. 2020, "A Metric Learning Reality Check". A query without positives
     has none of these: it is left out and counted. Of equally near references the one with
-    the smaller position comes first.
+    the smaller position comes first. In a run of several processes all of them call it, with the
+    same arrays: each measures a share of the queries.
 
     Args:
       embeddings: the queries.
@@ -265,8 +267,10 @@ def _of_queries(embeddings, labels, references, reference_labels, metric, ks):
     names = ["precision_at_1", *(f"recall_at_{k}" for k in ks), "r_precision", "map_at_r"]
     if not (positives > 0).any():
         return dict.fromkeys(names, np.zeros(len(labels))), positives
+    # Each process of a run looks for the neighbours of its share.
+    own, first = hosts.own_share(np.asarray(embeddings, np.float32))
     of_query = _retrieval(
-        jnp.asarray(embeddings, jnp.float32),
+        jnp.asarray(own),
         jnp.asarray(embeddings if references is None else references, jnp.float32),
         jnp.asarray(query_codes, jnp.int32),
         jnp.asarray(reference_codes, jnp.int32),
@@ -275,13 +279,25 @@ def _of_queries(embeddings, labels, references, reference_labels, metric, ks):
         metric=metric,
         exclude_self=references is None,
         ks=ks,
+        first=jnp.int32(first),
     )
-    return {name: np.asarray(of_query[name]) for name in names}, positives
+    of_query = hosts.all_shares(jax.tree.map(np.asarray, of_query), len(labels))
+    return {name: of_query[name] for name in names}, positives
 
 
 @functools.partial(jax.jit, static_argnames=("neighbours", "metric", "exclude_self", "ks"))
 def _retrieval(
-    queries, references, codes, reference_codes, positives, *, neighbours, metric, exclude_self, ks
+    queries,
+    references,
+    codes,
+    reference_codes,
+    positives,
+    *,
+    neighbours,
+    metric,
+    exclude_self,
+    ks,
+    first,
 ):
     """The metrics of every query; those of one without positives mean nothing."""
     rank = jnp.arange(1, neighbours + 1)
@@ -305,6 +321,7 @@ def _retrieval(
         neighbours=neighbours,
         metric=metric,
         exclude_self=exclude_self,
+        first=first,
     )
 
 

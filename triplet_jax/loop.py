@@ -2,23 +2,17 @@
 
 import contextlib
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from triplet_jax import health
-from triplet_jax.checkpoint import Checkpoints
-from triplet_jax.logging import (
-    Progress,
-    Row,
-    RowFile,
-    TensorBoard,
-    arrays_row,
-    metrics_row,
-    validation_row,
-)
+from triplet_jax.journal import Journal
+from triplet_jax.logging import Row, metrics_row
 from triplet_jax.train_step import TrainState
 
 
@@ -34,26 +28,44 @@ class Schedule:
 
 
 class Stop:
-    """Whether somebody asked the run to stop, by Ctrl-C or SIGTERM."""
+    """Whether somebody asked the run to stop: by Ctrl-C, by SIGTERM, or by the SIGUSR1 or SIGUSR2
+    that SLURM sends before it takes a machine away.
+
+    Of several processes one may be asked, and all stop before the same step.
+    """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Takes the two signals; a second Ctrl-C interrupts at once."""
+        """Takes the signals; a second Ctrl-C interrupts at once."""
 
         def ask(number, frame):
             if self.signal is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal = signal.Signals(number)
+            if jax.process_count() > 1:
+                os.kill(os.getpid(), signal.SIGTERM)
 
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        asking = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+        if jax.process_count() > 1:
+            asking.remove(signal.SIGTERM)  # jax takes it, and tells the other processes
+        before = {s: signal.signal(s, ask) for s in asking}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def before(self, step: int) -> bool:
+        """Whether to stop before this step; every process asks of every step."""
+        if jax.process_count() == 1:
+            return self.signal is not None
+        if not multihost_utils.reached_preemption_sync_point(step):
+            return False
+        self.signal = self.signal or signal.SIGTERM
+        return True
 
 
 def train(
@@ -63,13 +75,8 @@ def train(
     schedule: Schedule,
     score: Callable[[TrainState], dict[str, float]],
     score_name: str,
-    collapsed_loss: float,
-    checkpoints: Checkpoints,
-    rows: RowFile,
-    timing: RowFile,
-    telemetry: RowFile | None,
-    tensorboard: TensorBoard | None,
-    progress: Progress,
+    save: Callable[[int, TrainState, float | None], None],
+    journal: Journal | None,
     stop: Stop,
 ) -> TrainState:
     """Trains until the schedule ends or somebody asks to stop.
@@ -84,13 +91,8 @@ def train(
       schedule: how long, and what how often.
       score: evaluates a state on the validation split; empty where there is none.
       score_name: the number in it by which the best checkpoint is kept.
-      collapsed_loss: the loss of an embedding that maps everything to one point.
-      checkpoints: where states are saved.
-      rows: where metrics are written.
-      timing: where speed is written.
-      telemetry: where the arrays of a step are written, or None.
-      tensorboard: or None.
-      progress: the screen.
+      save: keeps a step, its state and its score, None where there is none.
+      journal: where things are written; None in a process that writes nothing.
       stop: whether to stop.
 
     Returns:
@@ -100,46 +102,39 @@ def train(
       NotFiniteError: a number is NaN or infinite; no checkpoint was made of such a state.
     """
     step = first_step = int(state.step)
-    warned = False
     waiting: list[tuple[int, Any]] = []
-    while step < schedule.steps and stop.signal is None:
+    saved = first_step or None
+    one_at_a_time = jax.process_count() > 1 and jax.default_backend() == "cpu"
+    while step < schedule.steps and not stop.before(step):
         state, metrics = take_step(state)
         arrays = metrics.pop("telemetry", None)
         waiting.append((step, metrics))
         step += 1
-        if telemetry and step % schedule.telemetry_every == 0:
-            telemetry.write(arrays_row(step, jax.device_get(arrays)))
+        if one_at_a_time:  # gloo can wait for ever where two steps are under way
+            jax.block_until_ready(metrics)
+        if journal and arrays is not None and step % schedule.telemetry_every == 0:
+            journal.arrays(step, jax.device_get(arrays))
         if step == first_step + 1:
             jax.block_until_ready(metrics)
-            progress.restart_clock(step)
+            if journal:
+                journal.compiled(step)
         logs = step % schedule.log_every == 0 or step == schedule.steps
         evaluates = step % schedule.evaluate_every == 0 or step == schedule.steps
         if not (logs or evaluates or stop.signal):
             continue
         row = _finite_rows(waiting)[-1]
         waiting = []
-        if logs:
-            rows.write(row)
-            speed = progress.update(row)
-            timing.write({"step": step, "images_per_second": speed})
-            if tensorboard:
-                tensorboard.write(row | {"images_per_second": speed})
-            recent = [logged for logged in rows.rows[-2 * health.ROWS :] if "loss" in logged]
-            advice = health.collapse(recent, level=collapsed_loss)
-            if advice and not warned:
-                progress.say(f"warning: step {step}: {advice}")
-            warned = advice is not None
+        if logs and journal:
+            journal.metrics(row)
         if evaluates:
             scores = score(state)
-            if scores:
-                scored = validation_row(step, scores)
-                rows.write(scored)
-                if tensorboard:
-                    tensorboard.write(scored)
-                progress.say(f"step {step}: validation {score_name} {scores[score_name]:.4f}")
-            checkpoints.save(step, state, scores.get(score_name))
-    if stop.signal is not None and step < schedule.steps and step not in checkpoints.steps:
-        checkpoints.save(step, state)
+            if scores and journal:
+                journal.scores(step, scores, shown=score_name)
+            save(step, state, scores.get(score_name))
+            saved = step
+    if step < schedule.steps and step != saved:
+        _finite_rows(waiting)
+        save(step, state, None)
     return state
 
 

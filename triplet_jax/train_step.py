@@ -275,6 +275,7 @@ def over_devices(step: Callable) -> Callable:
         in_axes=(None, 0, 0, 0),
         out_axes=(None, None),
         donate_argnums=0,
+        devices=collectives.devices(),
     )
 
 
@@ -304,7 +305,7 @@ def over_devices_resident(step: Callable) -> Callable:
     """Lifts what `draw_and_step` gives over all devices.
 
     The result takes the state, the resident data (on every device: see `replicate`) and
-    `jnp.arange(devices)`.
+    `collectives.own_devices()`.
     """
     return jax.pmap(
         step,
@@ -312,12 +313,17 @@ def over_devices_resident(step: Callable) -> Callable:
         in_axes=(None, None, 0),
         out_axes=(None, None),
         donate_argnums=0,
+        devices=collectives.devices(),
     )
 
 
 def replicate(tree: PyTree) -> PyTree:
-    """Puts a copy of every array on every device, once."""
+    """Puts a copy of every array on every device of this process, once."""
     identity = jax.pmap(
-        lambda tree, _: tree, axis_name=collectives.DEVICES, in_axes=(None, 0), out_axes=None
+        lambda tree, _: tree,
+        axis_name=collectives.DEVICES,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=collectives.devices(),
     )
     return identity(tree, jnp.arange(jax.local_device_count()))

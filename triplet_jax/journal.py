@@ -1,0 +1,69 @@
+"""What is written down of a run while it trains, and said of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from triplet_jax import health, logging
+
+
+class Journal:
+    """The files and the screen of a run.
+
+    Args:
+      rows: where metrics go.
+      timing: where speed goes: it depends on the machine, and is not among the metrics.
+      telemetry: where the arrays of a step go, or None.
+      tensorboard: or None.
+      progress: the screen.
+      collapsed_loss: the loss of an embedding that maps everything to one point.
+    """
+
+    def __init__(
+        self,
+        *,
+        rows: logging.RowFile,
+        timing: logging.RowFile,
+        telemetry: logging.RowFile | None,
+        tensorboard: logging.TensorBoard | None,
+        progress: logging.Progress,
+        collapsed_loss: float,
+    ):
+        self._rows, self._timing, self._telemetry = rows, timing, telemetry
+        self._tensorboard, self._progress = tensorboard, progress
+        self._collapsed_loss = collapsed_loss
+        self._warned = False
+
+    def compiled(self, step: int) -> None:
+        """The time until now was not training."""
+        self._progress.restart_clock(step)
+
+    def arrays(self, step: int, arrays: Mapping[str, Any]) -> None:
+        """The telemetry of a step."""
+        if self._telemetry:
+            self._telemetry.write(logging.arrays_row(step, arrays))
+
+    def metrics(self, row: logging.Row) -> None:
+        """The scalars of a step; warns once of an embedding that collapses."""
+        self._rows.write(row)
+        speed = self._progress.update(row)
+        self._timing.write({"step": row["step"], "images_per_second": speed})
+        if self._tensorboard:
+            self._tensorboard.write(row | {"images_per_second": speed})
+        recent = [logged for logged in self._rows.rows[-2 * health.ROWS :] if "loss" in logged]
+        advice = health.collapse(recent, level=self._collapsed_loss)
+        if advice and not self._warned:
+            self._progress.say(f"warning: step {row['step']}: {advice}")
+        self._warned = advice is not None
+
+    def scores(self, step: int, scores: Mapping[str, float], *, shown: str) -> None:
+        """Those of a validation; the one that is shown is said too."""
+        row = logging.validation_row(step, scores)
+        self._rows.write(row)
+        if self._tensorboard:
+            self._tensorboard.write(row)
+        self._progress.say(f"step {step}: validation {shown} {scores[shown]:.4f}")
+
+    def close(self) -> None:
+        writers = (self._rows, self._timing, self._telemetry, self._tensorboard, self._progress)
+        for writer in filter(None, writers):
+            writer.close()
