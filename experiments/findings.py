@@ -1,15 +1,14 @@
 """What the files of a sweep's runs say: scores, curves, and comparisons of its arms."""
 
 import dataclasses
-import json
 import pathlib
 
 import ml_collections
 import numpy as np
 import pandas as pd
 
-from configs import base, saved
-from experiments import objective, runs
+from configs import base
+from experiments import evaluate, objective, runs
 from triplet_jax import comparison, errors, health, logging
 
 
@@ -46,16 +45,13 @@ def read(workdir: pathlib.Path) -> Findings:
             f"--workdir={workdir} holds no sweep: there is no sweep.json. Run one with python -m"
             f" experiments.sweep --config=configs/sweeps/schedules.py --workdir={workdir}"
         )
-    sweep = json.loads(path.read_text())
+    sweep = logging.read_json(path, "arms", "settings", "seeds", "reference", "metric", "best_of")
     found, curves = [], []
-    for setting, _ in sweep["settings"]:
-        for arm, _ in sweep["arms"]:
-            for seed in sweep["seeds"]:
-                run = _open(workdir, setting, arm, seed)
-                rows = run.rows()
-                found.append(_of_run(run, rows, sweep["metric"]))
-                labels = {"setting": setting, "arm": arm, "seed": seed}
-                curves += [labels | _with_hardness(row) for row in logging.merged(rows)]
+    for run in _runs(path, sweep):
+        rows = run.rows()
+        found.append(_of_run(run, rows, sweep["metric"]))
+        labels = {"setting": run.setting, "arm": run.arm, "seed": run.seed}
+        curves += [labels | _with_hardness(row) for row in logging.merged(rows)]
     table = pd.DataFrame(found)
     if not (table.state == "done").any():
         raise errors.InputError(
@@ -66,11 +62,25 @@ def read(workdir: pathlib.Path) -> Findings:
     )
 
 
+def _runs(path, sweep):
+    try:
+        names = [
+            (str(setting), str(arm), int(seed))
+            for setting, _ in sweep["settings"]
+            for arm, _ in sweep["arms"]
+            for seed in sweep["seeds"]
+        ]
+        return [_open(path.parent, *name) for name in names]
+    except (TypeError, ValueError) as error:
+        raise errors.InputError(f"{path} is damaged: it is no sweep ({error}).") from error
+
+
 def _open(workdir, setting, arm, seed):
     run = runs.Run(arm, setting, seed, ml_collections.FrozenConfigDict({}), workdir)
     path = run.folder / "config.json"
-    config = saved.get_config(str(path)) if path.exists() else base.get_config()
-    return dataclasses.replace(run, config=ml_collections.FrozenConfigDict(config))
+    if path.exists():
+        return dataclasses.replace(run, config=evaluate.read_config(run.folder))
+    return dataclasses.replace(run, config=ml_collections.FrozenConfigDict(base.get_config()))
 
 
 def _with_hardness(row):

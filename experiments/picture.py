@@ -3,7 +3,6 @@
 python -m experiments.picture --workdir=runs/digits --output=digits.png
 """
 
-import json
 import pathlib
 
 import matplotlib
@@ -14,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import build, command, evaluate
-from triplet_jax import errors
+from triplet_jax import errors, logging
 from triplet_jax.analysis import plots, projection
 
 
@@ -28,7 +27,7 @@ def main() -> None:
             f"--workdir={workdir} holds no evaluation. Make one:"
             f" python -m experiments.evaluate --workdir={workdir}"
         )
-    result = json.loads(result_file.read_text())
+    result = logging.read_json(result_file)
     if "raw_pixels" not in result:
         raise errors.InputError(
             f"--workdir={workdir} holds a run on pairs, whose raw inputs cannot be compared: the"

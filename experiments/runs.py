@@ -1,7 +1,6 @@
 """A run of a sweep, and where it stands, told from its files alone."""
 
 import dataclasses
-import json
 import pathlib
 
 import ml_collections
@@ -68,7 +67,7 @@ class Run:
 
     def result(self) -> dict:
         """Of a finished run."""
-        return json.loads((self.folder / "result.json").read_text())
+        return logging.read_json(self.folder / "result.json")
 
     def score(self, metric: str) -> float:
         """A number of `evaluation.retrieval` on the test split, of a finished run."""

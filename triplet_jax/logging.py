@@ -43,16 +43,52 @@ class RowFile:
         self._file.close()
 
 
-def read_rows(path: pathlib.Path) -> list[Row]:
-    """The rows of a file that `RowFile` wrote; none where there is no file."""
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a file that `RowFile` wrote; none where there is no file.
+
+    A last line that is no row is the beginning of one, which a kill cut off.
+
+    Raises:
+      InputError: another line is no row.
+    """
+    lines = path.read_bytes().splitlines() if path.exists() else []
     rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:  # the end of a line that a kill cut off
-                break
+    for number, line in enumerate(lines, 1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            raise errors.InputError(
+                f"{path} is damaged: line {number} of {len(lines)} is no row of numbers. Put back"
+                " the file as it was."
+            )
     return rows
+
+
+def _row(line):
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+
+
+def read_json(path: pathlib.Path, *names: str) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+      InputError: it cannot be read, is no object, or lacks one of the names.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise errors.InputError(f"{path} cannot be read as JSON: {error}") from error
+    missing = [name for name in names if not isinstance(content, dict) or name not in content]
+    if not isinstance(content, dict) or missing:
+        raise errors.InputError(
+            f"{path} is damaged: it is no JSON object" + (f" with {missing}." if missing else ".")
+        )
+    return content
 
 
 def merged(rows: Iterable[Row]) -> list[Row]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, engine, logging, losses, masks
+from triplet_jax import collectives, distances, engine, errors, logging, losses, masks
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -138,9 +138,18 @@ def every(steps: int, measure: Callable[..., dict[str, Array]]) -> Callable[...,
 
 
 def read(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """What a run wrote, by name, with a leading axis of rows; `step` tells when. Empty if off."""
+    """What a run wrote, by name, with a leading axis of rows; `step` tells when. Empty if off.
+
+    Raises:
+      InputError: its file is damaged.
+    """
     rows = logging.read_rows(pathlib.Path(workdir) / "telemetry.jsonl")
-    return {name: np.asarray([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    try:
+        return {name: np.asarray([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    except (KeyError, ValueError) as error:
+        raise errors.InputError(
+            f"{workdir}/telemetry.jsonl is damaged: its rows differ in their arrays."
+        ) from error
 
 
 def _mean(x, where, axis=None):

@@ -1,7 +1,6 @@
 """What a run's folder holds, as arrays and tables."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -59,8 +58,7 @@ def load(workdir: pathlib.Path | str) -> Run:
       InputError: the folder holds no run, or no embeddings, or a file of it cannot be read.
     """
     workdir = pathlib.Path(workdir)
-    config = _json(workdir / "config.json")
-    if config is None:
+    if not (workdir / "config.json").exists():
         raise errors.InputError(
             f"{workdir} holds no run: there is no config.json. Train one with"
             f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
@@ -77,24 +75,26 @@ def load(workdir: pathlib.Path | str) -> Run:
     except errors.InputError as error:
         raise errors.InputError(f"{error} To write the file anew: {again}") from error
     embeddings, labels, split = arrays
+    _check_arrays(workdir / "embeddings.npz", embeddings, labels, split)
+    result = workdir / "result.json"
     return Run(
         workdir=workdir,
-        config=config,
+        config=logging.read_json(workdir / "config.json"),
         metrics=pd.DataFrame(logging.merged(logging.read_rows(workdir / "metrics.jsonl"))),
         telemetry=telemetry.read(workdir),
         embeddings=embeddings,
         labels=labels,
         split=split,
         given=_given(workdir, labels),
-        result=_json(workdir / "result.json") or {},
+        result=logging.read_json(result) if result.exists() else {},
     )
 
 
-def _json(path):
-    try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except json.JSONDecodeError as error:
-        raise errors.InputError(f"{path} cannot be read: {error}") from error
+def _check_arrays(path, embeddings, labels, split):
+    kinds = (np.floating, 2), (np.integer, 1), (np.str_, 1)
+    for array, (kind, ndim) in zip((embeddings, labels, split), kinds, strict=True):
+        if not np.issubdtype(array.dtype, kind) or array.ndim != ndim or len(array) != len(labels):
+            raise errors.InputError(f"{path} is damaged: its arrays are none of examples.")
 
 
 def _given(workdir, labels):
@@ -103,5 +103,8 @@ def _given(workdir, labels):
         return labels
     positions, given = data.read_arrays(str(path), ("positions", "given"), field="workdir")
     found = labels.copy()
-    found[positions] = given
+    try:
+        found[positions] = given
+    except (IndexError, ValueError, TypeError) as error:
+        raise errors.InputError(f"{path} is damaged: it is of other examples.") from error
     return found
