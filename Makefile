@@ -56,7 +56,7 @@ oracle: $(VENV)/oracle
 	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -m oracle
 
 lock:
-	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search \
+	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \
 		--extra tensorboard --constraint constraints.txt --output-file requirements.lock
 
 clean:

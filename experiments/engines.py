@@ -1,9 +1,8 @@
-"""How the runs of a sweep are carried out: here, in processes, or vectorised.
+"""How the runs of a sweep are carried out: here, in processes, vectorised, or by a cluster.
 
 An engine takes all runs, of which it passes over those that have ended, the sweep, and a
 function to call when something may have ended. It leaves each run's folder as `experiments.train`
-does, or an error in it, and returns early where somebody asked to stop. A cluster is one more
-engine.
+does, or an error in it, and returns early where somebody asked to stop.
 """
 
 import contextlib
@@ -13,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from experiments import runs, training, vectorised
+from experiments import claim, runs, slurm, training, vectorised
 from triplet_jax import checkpoint, errors, health, loop
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
@@ -43,8 +42,10 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
     stop = loop.Stop()
     with stop.listening(), _ending(running):
         while (waiting or running) and stop.signal is None:
-            while waiting and len(running) < sweep.processes:
-                run = waiting.pop(0)
+            # Of a sweep that was killed some processes may still be saving.
+            free = [run for run in waiting if not claim.is_claimed(run.folder)]
+            for run in free[: sweep.processes - len(running)]:
+                waiting.remove(run)
                 running[run.folder] = run, _start(run)
             time.sleep(0.2)
             for folder, (run, process) in list(running.items()):
@@ -102,4 +103,5 @@ ENGINES: dict[str, Engine] = {
     "here": here,
     "processes": processes,
     "vectorised": vectorised.train_all,
+    "slurm": slurm.jobs,
 }

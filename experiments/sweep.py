@@ -21,12 +21,24 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import base
-from experiments import build, check, command, engines, report, runs, settings, vectorised
+from experiments import (
+    build,
+    check,
+    claim,
+    command,
+    engines,
+    report,
+    runs,
+    settings,
+    slurm,
+    vectorised,
+)
 from triplet_jax import errors, logging
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="File of a sweep.")
 METRICS = ("map_at_r", "r_precision", "precision_at_1")
 METRICS += tuple(f"recall_at_{k}" for k in (1, 2, 4, 8))
+CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
 RETRY = flags.DEFINE_bool("retry", False, "Run those again that failed.")
 
 
@@ -37,10 +49,21 @@ def main() -> None:
     planned = plan(sweep, workdir)
     check_data(planned)
     command.make_workdir(str(workdir))
-    remember(sweep, workdir)
-    if RETRY.value:
-        for run in planned:
-            run.error_file.unlink(missing_ok=True)
+    with claim.claimed(workdir):
+        if CANCEL.value:
+            print(f"cancelled {slurm.cancel(workdir)} jobs")
+            return
+        if sweep.engine == "slurm":
+            slurm.check()
+        remember(sweep, workdir)
+        if RETRY.value:
+            for run in planned:
+                run.error_file.unlink(missing_ok=True)
+        carry_out(sweep, planned, workdir)
+
+
+def carry_out(sweep: ml_collections.ConfigDict, planned: list[runs.Run], workdir) -> None:
+    """Does the runs that have not ended, and writes the report once all have."""
     pending = [run for run in planned if not run.has_ended]
     print(
         f"sweep   {len(planned)} runs: {len(sweep.arms)} arms x {len(sweep.settings)} settings x"
@@ -78,6 +101,7 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
         raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be from 0 to 2^31 - 1.")
     if sweep.processes < 1:
         raise errors.InputError(f"processes={sweep.processes} must be at least 1.")
+    _check_slurm(sweep.slurm)
     planned = []
     for setting, in_setting in sweep.settings:
         for arm, of_arm in sweep.arms:
@@ -89,6 +113,20 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
                 check.check(planned[-1].config)
                 _check_engine(sweep, planned[-1].config)
     return planned
+
+
+def _check_slurm(c):
+    least = dict.fromkeys(("minutes", "nodes", "tasks_per_node", "cpus_per_task", "parallel"), 1)
+    for name, smallest in (
+        least | {"gpus_per_node": 0, "memory_gb": 0, "grace_seconds": 0}
+    ).items():
+        if c[name] < smallest:
+            raise errors.InputError(f"slurm.{name}={c[name]} must be at least {smallest}.")
+    if c.grace_seconds >= 60 * c.minutes:
+        raise errors.InputError(
+            f"slurm.grace_seconds={c.grace_seconds} must be below slurm.minutes={c.minutes}, which"
+            f" is {60 * c.minutes} seconds."
+        )
 
 
 def _check_names(field, pairs):
@@ -170,8 +208,17 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / "sweep.json"
     now = json.loads(sweep.to_json())
     if path.exists():
-        before = json.loads(path.read_text())
-        may_change = ("metric", "seeds", "engine", "processes", "claim", "source", "best_of")
+        before = logging.read_json(path, "seeds")
+        may_change = (
+            "metric",
+            "seeds",
+            "engine",
+            "processes",
+            "slurm",
+            "claim",
+            "source",
+            "best_of",
+        )
         different = [
             name
             for name in sorted(now.keys() | before.keys())

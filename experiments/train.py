@@ -2,21 +2,33 @@
 
     python -m experiments.train --config=configs/digits.py:semi_hard --workdir=runs/digits
 
-The same command continues a run that was stopped or killed.
+The same command continues a run that was stopped or killed. With `srun -n N` before it, or
+`mpirun -n N`, the run has N processes; elsewhere start each with --coordinator=HOST:PORT,
+--processes=N and --process=I.
 """
+
+import contextlib
+import pathlib
 
 import ml_collections
 from ml_collections import config_flags
 
-from experiments import command, training
+from experiments import claim, command, training
+from triplet_jax import hosts
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="File, with :variant, of a config.")
 
 
 def main() -> None:
     command.required(CONFIG, "a config file, such as --config=configs/digits.py:semi_hard")
-    workdir = command.make_workdir(command.required(command.WORKDIR, "the folder of the run"))
-    training.train(ml_collections.FrozenConfigDict(CONFIG.value), workdir)
+    path = command.required(command.WORKDIR, "the folder of the run")
+    flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
+    hosts.start(*(flag.value for flag in flags))
+    workdir = pathlib.Path(path).absolute()
+    with contextlib.ExitStack() as resources:
+        hosts.first_does(lambda: command.make_workdir(path))
+        hosts.first_does(lambda: resources.enter_context(claim.claimed(workdir)))
+        training.train(ml_collections.FrozenConfigDict(CONFIG.value), workdir)
 
 
 if __name__ == "__main__":

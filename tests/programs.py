@@ -7,6 +7,7 @@ import os
 import pathlib
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,29 @@ def start(program, *flags, **fields):
         process = Program(program, arguments(program, *flags, **fields), 1, pipe, pipe)
     process.said = read
     return process
+
+
+def start_together(processes, devices, arguments):
+    """Starts the processes of one run, each with so many devices, and leaves them running."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    started = []
+    for number in range(processes):
+        own = [*arguments]
+        if processes > 1:
+            own += [f"--coordinator={address}", f"--processes={processes}", f"--process={number}"]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "experiments.train", *own],
+                cwd=ROOT,
+                env=environment(devices),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
 
 
 class Program:

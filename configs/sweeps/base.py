@@ -20,6 +20,23 @@ def get_config(run: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     sweep.also_seeds = ("seed",)  # the fields that are set to the seed
     sweep.metric = "map_at_r"  # of evaluation.retrieval
     sweep.best_of = ()  # arms that are settings of one method: the best of them is judged as such
-    sweep.engine = "vectorised"  # or here, processes
+    sweep.engine = "vectorised"  # or here, processes, slurm
     sweep.processes = 2  # of the engine of that name
+    sweep.slurm = slurm()  # of the engine of that name
     return sweep
+
+
+def slurm() -> ml_collections.ConfigDict:
+    """What a job asks of a cluster; a run of several tasks is one of several processes."""
+    slurm = ml_collections.ConfigDict()
+    slurm.partition = ""  # empty: the cluster's default
+    slurm.minutes = 60  # after which a job saves, and waits for its next turn
+    slurm.nodes = 1
+    slurm.tasks_per_node = 1
+    slurm.cpus_per_task = 1
+    slurm.gpus_per_node = 0
+    slurm.memory_gb = 0  # 0: the cluster's default
+    slurm.parallel = 100  # the most jobs at a time
+    slurm.grace_seconds = 90  # from the signal to the end: at least what saving takes
+    slurm.setup = ()  # lines of shell before the run, such as a module to load
+    return slurm

@@ -1,0 +1,59 @@
+"""One process at a time works in a folder: a second is refused."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+
+from triplet_jax import errors
+
+LOCK = ".lock"
+# What file systems that have no locks say.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds a folder, for as long as this process lives or the context lasts.
+
+    The system lets go of the lock of a process that is killed. The file stays: to remove it would
+    let a third process lock a new one while a second holds the old.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    with (workdir / LOCK).open("a+") as file:
+        if not _lock(file):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise errors.InputError(
+                f"{holder} is working in --workdir={workdir}. Wait until it has ended, or give"
+                " another --workdir."
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def is_claimed(workdir: pathlib.Path) -> bool:
+    """Whether a process that is alive holds the folder."""
+    path = workdir / LOCK
+    if not path.exists():
+        return False
+    with path.open("a") as file:
+        return not _lock(file)
+
+
+def _lock(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+    return True

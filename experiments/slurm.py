@@ -1,0 +1,198 @@
+"""The runs of a sweep as jobs of a SLURM cluster, through submitit.
+
+What is known of a job is its number, in a file; what is known of a run is in its folder. So a
+sweep that is killed loses nothing: its jobs go on, and the same command finds them again.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from experiments import claim, command, runs, training
+from triplet_jax import errors, logging, loop
+
+# A run whose job has gone without getting any further is given up after so many jobs.
+TRIES = 3
+POLL_SECONDS = 2.0
+
+
+def check() -> None:
+    """Refuses where no job can be submitted.
+
+    Raises:
+      InputError: saying what is missing.
+    """
+    try:
+        import submitit  # noqa: F401
+    except ImportError as error:
+        raise errors.InputError(
+            "engine='slurm' needs submitit: pip install 'triplet_jax[slurm]', or pip install"
+            " submitit"
+        ) from error
+    try:
+        _queue()
+    except OSError as error:
+        raise errors.InputError(
+            f"engine='slurm' needs a SLURM cluster, and squeue cannot be asked ({error}): choose"
+            " engine='processes', 'here' or 'vectorised'."
+        ) from error
+
+
+def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
+    """Submits the runs that have no job, and looks on until all have ended.
+
+    A job that SLURM preempts goes back into the queue by itself, after it saved. A run whose job
+    was killed gets another.
+    """
+    book = Book(planned[0].workdir)
+    absent: set[str] = set()
+    stop = loop.Stop()
+    with stop.listening():
+        while stop.signal is None:
+            waiting = [run for run in planned if not run.has_ended]
+            if not waiting:
+                return
+            alone = [run for run in waiting if not book.is_alive(run)]
+            # Twice, since a job may leave the queue before its last file can be seen.
+            again = [run for run in alone if run.name in absent or not book.knows(run)]
+            absent = {run.name for run in alone}
+            book.submit([run for run in again if book.may_try(run)], sweep.slurm)
+            show()
+            time.sleep(POLL_SECONDS)
+    print("The jobs go on. Run the same command again to look on, or with --cancel to end them.")
+
+
+def cancel(workdir: pathlib.Path) -> int:
+    """Ends all jobs of a sweep; how many there were."""
+    alive = sorted(set(Book(workdir).numbers()) & _queue())
+    if alive:
+        subprocess.run(["scancel", *alive], check=True)
+    return len(alive)
+
+
+class Book:
+    """Which job each run of a sweep has, in `slurm/jobs.json` of its folder."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._folder = workdir / "slurm"
+        self._path = self._folder / "jobs.json"
+        self._jobs = logging.read_json(self._path) if self._path.exists() else {}
+
+    def numbers(self) -> list[str]:
+        return [entry["job"] for entry in self._jobs.values()]
+
+    def knows(self, run: runs.Run) -> bool:
+        """Whether it ever had a job."""
+        return run.name in self._jobs
+
+    def is_alive(self, run: runs.Run) -> bool:
+        """Whether its job is in the queue, waiting or running; also where SLURM does not answer."""
+        try:
+            return self.knows(run) and self._jobs[run.name]["job"] in _queue()
+        except OSError:
+            return True
+
+    def may_try(self, run: runs.Run) -> bool:
+        """Whether it gets another job; if not, it has failed."""
+        entry = self._jobs.get(run.name)
+        if entry is None or run.last_step > entry["step"] or entry["tries"] < TRIES:
+            return True
+        run.fail(
+            f"{TRIES} jobs of it have ended without getting beyond step {entry['step']}; the last"
+            f" was {entry['job']}, and wrote {self._folder}/{entry['job']}_0_log.err"
+        )
+        return False
+
+    def submit(self, some: Sequence[runs.Run], c) -> None:
+        """Submits one array of jobs."""
+        if not some:
+            return
+        for run in some:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            training.remember_config(run.folder, run.config)
+        executor = _executor(self._folder, c)
+        with executor.batch():
+            submitted = [executor.submit(Job(run.folder)) for run in some]
+        for run, job in zip(some, submitted, strict=True):
+            before = self._jobs.get(run.name, {"step": -1, "tries": 0})
+            at = run.last_step
+            tries = 1 if at > before["step"] else before["tries"] + 1
+            self._jobs[run.name] = {"job": job.job_id, "step": at, "tries": tries}
+        logging.write_json(self._path, self._jobs)
+
+
+def _executor(folder, c):
+    import submitit
+
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=10_000)
+    parameters = {
+        "job_name": "triplet_jax",
+        "partition": c.partition or None,
+        "time": c.minutes,
+        "nodes": c.nodes,
+        "ntasks_per_node": c.tasks_per_node,
+        "cpus_per_task": c.cpus_per_task,
+        "gpus_per_node": c.gpus_per_node or None,
+        "mem": f"{c.memory_gb}GB" if c.memory_gb else None,
+        "array_parallelism": c.parallel,
+        "signal_delay_s": c.grace_seconds,
+        "setup": list(c.setup) or None,
+        "additional_parameters": {"requeue": True},
+    }
+    executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
+    return executor
+
+
+def _queue() -> set[str]:
+    """The jobs of this user that wait or run."""
+    asked = subprocess.run(
+        ["squeue", "--me", "--array", "--noheader", "--format=%i %T"],
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode:
+        raise OSError(asked.stderr.strip() or "squeue failed")
+    lines = (line.split() for line in asked.stdout.splitlines())
+    return {job for job, state in lines if state != "COMPLETED"}
+
+
+class Job:
+    """One run, as submitit calls it in every task of a job."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = str(folder)
+        self._child = 0
+
+    def __call__(self) -> None:
+        folder = pathlib.Path(self._folder)
+        is_first = os.environ.get("SLURM_PROCID", "0") == "0"
+        while is_first and claim.is_claimed(folder):  # by what a job before this one left behind
+            time.sleep(1)
+        with (folder / "log.txt").open("a") if is_first else open(os.devnull, "w") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "experiments.train"),
+                    f"--config=configs/saved.py:{folder / 'config.json'}",
+                    f"--workdir={folder}",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            self._child = process.pid
+            status = process.wait()
+        if is_first and status in (command.REFUSED, command.FAILED):
+            tail = (folder / "log.txt").read_text().strip().splitlines()[-1:]
+            message = "".join(tail).removeprefix("error: ") or f"exit status {status}"
+            logging.write_text(folder / "error.txt", message + "\n")
+
+    def checkpoint(self):
+        """What submitit calls when SLURM is about to take the machine: saves, and goes on later."""
+        from submitit.helpers import DelayedSubmission
+
+        os.kill(self._child, signal.SIGTERM)
+        os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(Job(pathlib.Path(self._folder)))

@@ -1,0 +1,153 @@
+"""A run of several processes: the same as of one, and taken up again after what happens to them."""
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import programs
+import pytest
+
+from triplet_jax import hosts, logging
+from triplet_jax.checkpoint import Checkpoints
+
+# Everything that a state holds: an average, a memory, a number that paces itself; streamed data.
+FIELDS = {
+    "train__steps": 40,
+    "evaluate__every": 20,
+    "log__every": 5,
+    "model__width": 8,
+    "model__norm": "batch",
+    "batch__per_class": 4,
+    "optimizer__average_decay": 0.9,
+    "memory__size": 80,
+    "memory__start": 10,
+    "dataset__placement": "stream",
+    "dataset__workers": 0,
+}
+CONFIG = "configs/digits.py:self_paced"
+
+
+def launch(workdir, processes, devices, **different):
+    fields = FIELDS | different
+    arguments = programs.arguments("train", f"--workdir={workdir}", config=CONFIG, **fields)
+    return programs.start_together(processes, devices, arguments)
+
+
+def ended(run):
+    """What each process said, once all have ended well."""
+    said = [process.communicate(timeout=programs.TIMEOUT) for process in run]
+    assert [process.returncode for process in run] == [0] * len(run), said
+    return [out for out, _ in said]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process with four devices."""
+    workdir = tmp_path_factory.mktemp("alone")
+    ended(launch(workdir, 1, 4))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """A run of two processes with two devices each."""
+    workdir = tmp_path_factory.mktemp("together")
+    return workdir, ended(launch(workdir, 2, 2))
+
+
+def assert_alike(a, b):
+    """Two runs have the same metrics and the same last state but for rounding."""
+    rows = [logging.read_rows(workdir / "metrics.jsonl") for workdir in (a, b)]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
+    for one, other in zip(*rows, strict=True):
+        assert one == pytest.approx(other, rel=2e-3, abs=2e-3)
+    results = [json.loads((workdir / "result.json").read_text()) for workdir in (a, b)]
+    scores = [result["embedding"]["retrieval"] for result in results]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
+    embeddings = [np.load(workdir / "embeddings.npz")["embeddings"] for workdir in (a, b)]
+    np.testing.assert_allclose(*embeddings, atol=5e-3)
+
+
+def test_two_processes_of_two_devices_train_as_one_of_four(alone, together):
+    workdir, (first, second) = together
+    assert "4 x cpu in 2 processes" in first
+    assert not second  # what the first says is said once
+    assert_alike(alone, workdir)
+
+
+def test_four_processes_of_one_device_train_as_one_of_four(alone, tmp_path):
+    ended(launch(tmp_path, 4, 1))
+    assert_alike(alone, tmp_path)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(alone, together, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(together[0], workdir)
+    (workdir / "result.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / "40")
+    (said,) = ended(launch(workdir, 1, 4))
+    assert "continuing after step 20 of 40" in said
+    assert_alike(alone, workdir)
+
+
+def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
+    run = launch(tmp_path, 2, 2)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
+    run[1].send_signal(signal.SIGUSR1)
+    said, _ = ended(run)
+    assert "and saved at step" in said
+    assert "Run the same command again to go on." in said
+    (said, _) = ended(launch(tmp_path, 2, 2))
+    assert "continuing after step" in said
+    assert programs.outcome(tmp_path)[0] == programs.outcome(together[0])[0]
+    last = [
+        Checkpoints(w / "checkpoints", read_only=True).steps[-1] for w in (tmp_path, together[0])
+    ]
+    digests = [
+        (w / "checkpoints" / str(step) / "digest" / "metadata").read_text()
+        for w, step in zip((tmp_path, together[0]), last, strict=True)
+    ]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path):
+    run = launch(tmp_path, 2, 2)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 20, run[0])
+    run[which].send_signal(signal.SIGKILL)
+    other = run[1 - which]
+    said, complaint = other.communicate(timeout=programs.TIMEOUT)
+    assert other.returncode == 3, (said, complaint)
+    assert "Traceback" not in complaint
+    assert "another process of this run has ended" in complaint
+    assert "Run the same command again" in complaint
+    ended(launch(tmp_path, 2, 2))
+    assert programs.outcome(tmp_path) == programs.outcome(together[0])
+
+
+def test_what_the_first_refuses_all_refuse(together):
+    run = launch(together[0], 2, 2, loss__margin=0.7)
+    said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]
+    assert [process.returncode for process in run] == [2, 2], said
+    assert all("another config" in complaint for complaint in said)
+    assert not any("Traceback" in complaint for complaint in said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--processes=2"], ["--coordinator=''", "together or not at all"]),
+        (["--coordinator=x:1", "--processes=2", "--process=2"], ["--process=2", "below"]),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(flags, words, tmp_path):
+    programs.refused(programs.run("train", f"--workdir={tmp_path}", *flags), *words)
+
+
+def test_one_process_has_all_and_hears_itself():
+    rows = np.arange(5)
+    assert hosts.own_share(rows)[1] == 0
+    assert hosts.first_does(lambda: 3) == 3
+    assert hosts.first_reads(lambda: None, like=rows) is None
+    np.testing.assert_array_equal(hosts.all_shares(rows, 5), rows)
