@@ -3,12 +3,12 @@
 import os
 import pathlib
 
-# Before jax is imported. Most of the time goes into compiling what runs once, so not all is
-# optimised here; the programs that tests start, and the tests against other libraries, are
-# compiled as a user's are.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1 "
-    + os.environ.get("XLA_FLAGS", "")
+import compiling
+
+# Before jax is imported. The tests against other libraries, and the programs that are started as a
+# person does, are compiled as a user's are.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ.get(
+    "XLA_FLAGS", compiling.FUNCTIONS
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # What one test or program compiled, the next one loads: the workers share it, and so do later runs.

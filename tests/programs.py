@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 
+import compiling
 import forks
 
 from triplet_jax import logging
 
 ROOT = pathlib.Path(__file__).parent.parent
 WARNINGS = "error::UserWarning"
-TIMEOUT = 300
+TIMEOUT = 900
 
 # Small and quick, but with every part of a run.
 TINY = {
@@ -42,9 +43,9 @@ def arguments(program, *flags, config="configs/digits.py:semi_hard", **fields):
     return [*flags, f"--config={config}", *of_config]
 
 
-def environment(devices=1):
+def environment(devices=1, compiled=compiling.PROGRAMS):
     """One device unless a test says otherwise, and no colour."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {compiled}"
     return os.environ | {"XLA_FLAGS": flags, "COLUMNS": "120", "PYTHONWARNINGS": WARNINGS}
 
 
@@ -53,7 +54,7 @@ def run_alone(program, *flags, devices=1, **fields):
     return subprocess.run(
         [sys.executable, "-m", f"experiments.{program}", *arguments(program, *flags, **fields)],
         cwd=ROOT,
-        env=environment(devices),
+        env=environment(devices, compiled=""),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -119,6 +120,7 @@ class Program:
     def wait(self, seconds):
         if self.poll() is None and not _readable(self._server, seconds):
             self.kill()
+            self.returncode = self._server.status()  # or the next program would end with it
             raise AssertionError(f"{self.name} was not through after {seconds} s")
         return self.poll()
 

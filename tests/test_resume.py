@@ -99,7 +99,7 @@ def test_a_finished_run_is_evaluated_again_without_training(tmp_path):
     again = programs.run("train", f"--workdir={tmp_path}")
     assert "continuing after step 240 of 240" in again.stdout
     assert programs.outcome(tmp_path) == before
-    evaluated = programs.run_alone("evaluate", f"--workdir={tmp_path}")
+    evaluated = programs.run("evaluate", f"--workdir={tmp_path}")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "MAP@R" in evaluated.stdout
     assert programs.outcome(tmp_path) == before
