@@ -283,10 +283,10 @@ def _check_memory(config):
             f"{config.optimizer.average_decay}: it needs both, such as 4096 and 0.999."
         )
     weighs = c.weight != 1 or "memory.weight" in [s.field for s in config.schedules.values()]
-    if c.of_average and (weighs or c.miner):
+    if c.of_average and (weighs or c.miner or config.mining.second):
         raise errors.InputError(
-            "memory.weight and memory.miner have no effect with memory.of_average=True, whose loss"
-            " is one: leave them out."
+            "memory.weight, memory.miner and mining.second have no effect with memory.of_average="
+            "True, whose loss is one: leave them out."
         )
     if 0 < config.memory.size < batch:
         raise errors.InputError(
