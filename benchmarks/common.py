@@ -148,11 +148,13 @@ def parser(doc: str, section: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
-def report(options, measure_all: Callable, tables: Callable[[dict], str]) -> dict[str, Any]:
-    """Measures, or reads what was measured, and shows it as tables."""
+def report(
+    options, measure_all: Callable, tables: Callable[[dict], str], document: pathlib.Path = RESULTS
+) -> dict[str, Any]:
+    """Measures, or reads what was measured, and shows it as tables; `document` has their place."""
     found = json.loads(options.output.read_text()) if options.again else measure_all(options)
     text = tables(found)
     print(f"\n{text}")
     if options.write:
-        write_section(options.section, text)
+        write_section(options.section, text, document)
     return found
