@@ -1,8 +1,10 @@
 """What all programs share: flags, errors without a traceback, and a cache for compilation."""
 
+import ctypes
 import errno
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 
@@ -48,11 +50,7 @@ def run(main: Callable[[], None]) -> None:
             if not hosts.several():
                 raise
             why = str(error).strip().splitlines()[0]
-            _leave(
-                f"another process of this run has ended, or cannot be reached ({why}). Run the same"
-                " command again to go on from the last checkpoint.",
-                LOST,
-            )
+            _leave(f"{_ALONE} ({why}). {_GO_ON}", LOST)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 raise
@@ -65,6 +63,26 @@ def run(main: Callable[[], None]) -> None:
             _leave("interrupted", FAILED)
 
     app.run(guarded, flags_parser=_parse)
+
+
+_ALONE = "another process of this run has ended, or cannot be reached"
+_GO_ON = "Run the same command again to go on from the last checkpoint."
+
+
+def say_when_others_are_lost() -> None:
+    """Ends this process of several in words where jax would abort it.
+
+    That is what jax does in a thread of its own once it knows that a process has gone, if the
+    collective that waits for it has not failed before.
+    """
+    if hosts.several():
+        ctypes.CDLL(None).signal(signal.SIGABRT, _lost)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _lost(_):
+    os.write(2, f"error: {_ALONE}. {_GO_ON}\n".encode())
+    os._exit(LOST)
 
 
 def use_compilation_cache() -> None:

@@ -24,6 +24,7 @@ def main() -> None:
     path = command.required(command.WORKDIR, "the folder of the run")
     flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
     hosts.start(*(flag.value for flag in flags))
+    command.say_when_others_are_lost()
     workdir = pathlib.Path(path).absolute()
     with contextlib.ExitStack() as resources:
         hosts.first_does(lambda: command.make_workdir(path))

@@ -34,6 +34,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
     workdir, _ = trained
     names = {path.name for path in workdir.iterdir()}
     assert names == {
+        ".lock",
         "checkpoints",
         "config.json",
         "embeddings.npz",
