@@ -3,6 +3,7 @@
 FUZZ=1000 looks at so many of each kind.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -11,11 +12,12 @@ import pickle
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
+import PIL.Image
 import pytest
 
 from configs import digits
 from experiments import evaluate, report
-from triplet_jax import data, errors, logging, telemetry
+from triplet_jax import data, errors, images, logging, telemetry
 from triplet_jax.analysis import run
 
 EXAMPLES = int(os.environ.get("FUZZ", 40))
@@ -165,3 +167,29 @@ def test_a_damaged_sweep_is_reported_or_refused(damage, tmp_path):
     (tmp_path / "sweep.json").write_bytes(damage(content.encode()))
     with pytest.raises(errors.InputError):
         report.write(tmp_path)
+
+
+def encoded(form):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.filterwarnings("ignore")  # of Pillow, which goes on with what it could read
+@fuzzed
+@hypothesis.given(damage=damages())
+def test_a_damaged_image_is_decoded_or_refused(form, damage):
+    try:
+        pixels = images.ImageForm(size=16, channels=1).read(damage(encoded(form)))
+    except errors.InputError as error:
+        assert "cannot be read as an image" in str(error)
+    else:
+        assert pixels.shape == (16, 16, 1)
+
+
+def test_a_very_long_image_needs_little_memory(tmp_path):
+    PIL.Image.new("L", (1, 60_000)).save(tmp_path / "long.png")
+    pixels = images.ImageForm(size=224, channels=3).read(str(tmp_path / "long.png"))
+    assert pixels.shape == (224, 224, 3)

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import pathlib
+import struct
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +16,9 @@ from triplet_jax import errors
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 BAD_IMAGES = ("refuse", "skip")
+# What Pillow raises, besides errors of the system, where a file is damaged.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error)
+_UNREADABLE += (PIL.Image.DecompressionBombError,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +26,7 @@ class ImageForm:
     """The form that every image of a data set is brought to.
 
     Args:
-      size: height and width in pixels: the image is scaled until its shorter side has this
-        length, and the middle is cut out.
+      size: height and width in pixels: the square in the middle is cut out and scaled.
       channels: 1 for grey, 3 for colour.
       invert: exchange black and white, so that ink on paper becomes light on dark.
     """
@@ -32,18 +36,25 @@ class ImageForm:
     invert: bool = False
 
     def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
-        """Decodes a JPEG or PNG, given as its bytes or its path."""
+        """Decodes a JPEG or PNG, given as its bytes or its path.
+
+        Raises:
+          InputError: it is none, or cannot be read.
+        """
         file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-        with PIL.Image.open(file) as image:
-            # A JPEG is decoded at the nearest larger size that is cheap.
-            image.draft(None, (self.size, self.size))
-            image = image.convert("L" if self.channels == 1 else "RGB")
-            scale = self.size / min(image.size)
-            width, height = (max(self.size, round(side * scale)) for side in image.size)
-            image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
-            left, top = (width - self.size) // 2, (height - self.size) // 2
-            image = image.crop((left, top, left + self.size, top + self.size))
-            pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
+        try:
+            with PIL.Image.open(file) as image:
+                # A JPEG is decoded at the nearest larger size that is cheap.
+                image.draft(None, (self.size, self.size))
+                image = image.convert("L" if self.channels == 1 else "RGB")
+        except _UNREADABLE as error:
+            name = "an image of the data set" if isinstance(encoded, bytes) else encoded
+            raise errors.InputError(f"{name} cannot be read as an image: {error}") from error
+        side = min(image.size)
+        left, top = ((length - side) / 2 for length in image.size)
+        square = (left, top, left + side, top + side)
+        image = image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=square)
+        pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
         return 255 - pixels if self.invert else pixels
 
 
@@ -119,6 +130,6 @@ def _image_fault(file: pathlib.Path) -> str:
         with PIL.Image.open(file) as image:
             image.draft(None, (1, 1))
             image.load()
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         return str(error)
     return ""
