@@ -8,7 +8,7 @@ import compiling
 # Before jax is imported. The tests against other libraries, and the programs that are started as a
 # person does, are compiled as a user's are.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ.get(
-    "XLA_FLAGS", compiling.FUNCTIONS
+    "XLA_FLAGS", compiling.QUICKLY
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # What one test or program compiled, the next one loads: the workers share it, and so do later runs.

@@ -43,7 +43,7 @@ def arguments(program, *flags, config="configs/digits.py:semi_hard", **fields):
     return [*flags, f"--config={config}", *of_config]
 
 
-def environment(devices=1, compiled=compiling.PROGRAMS):
+def environment(devices=1, compiled=compiling.QUICKLY):
     """One device unless a test says otherwise, and no colour."""
     flags = f"--xla_force_host_platform_device_count={devices} {compiled}"
     return os.environ | {"XLA_FLAGS": flags, "COLUMNS": "120", "PYTHONWARNINGS": WARNINGS}
@@ -165,7 +165,7 @@ def refused(done, *words):
         assert word in done.stderr
 
 
-def wait_until(condition, process, seconds=120):
+def wait_until(condition, process, seconds=600):
     """Waits for a moment in a running program."""
     end = time.monotonic() + seconds
     while not condition():
