@@ -29,13 +29,28 @@ FIELDS = {
     "dataset__placement": "stream",
     "dataset__workers": 0,
 }
+STARTED = []
 CONFIG = "configs/digits.py:self_paced"
 
 
 def launch(workdir, processes, devices, **different):
     fields = FIELDS | different
     arguments = programs.arguments("train", f"--workdir={workdir}", config=CONFIG, **fields)
-    return programs.start_together(processes, devices, arguments)
+    run = programs.start_together(processes, devices, arguments)
+    STARTED.extend(run)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind():
+    """Neither processes nor open pipes, however a test ends."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
 
 def ended(run):
