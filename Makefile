@@ -2,6 +2,7 @@
 # make train   a triplet-trained embedding of handwritten digits, beside raw pixels
 # make test    lint and tests
 # make oracle  tests against PyTorch Metric Learning (installs PyTorch)
+# make processes  tests of runs in several processes, and on a SLURM of this machine
 # make lock    resolves requirements.lock anew from setup.cfg
 #
 # Each installs what it needs into .venv, once.
@@ -13,10 +14,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help install compare train test lint oracle lock clean
+.PHONY: help install compare train test lint oracle processes lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 
 install: $(VENV)/installed
 
@@ -54,6 +55,10 @@ test: lint
 oracle: $(VENV)/oracle
 	@echo "== Testing against PyTorch Metric Learning"
 	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -m oracle
+
+processes: $(VENV)/installed
+	@echo "== Testing several processes and a cluster"
+	@$(RUN) -m pytest -m processes
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \

@@ -30,6 +30,7 @@ FIELDS = {
     "dataset__workers": 0,
 }
 STARTED = []
+pytestmark = pytest.mark.processes
 CONFIG = "configs/digits.py:self_paced"
 
 
