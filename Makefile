@@ -17,7 +17,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
 .PHONY: help install compare train test lint oracle processes lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
 
 install: $(VENV)/installed
 
