@@ -22,7 +22,12 @@ from triplet_jax.analysis import run
 
 EXAMPLES = int(os.environ.get("FUZZ", 40))
 SUPPRESSED = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
-fuzzed = hypothesis.settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SUPPRESSED)
+fuzzed = hypothesis.settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="FUZZ" not in os.environ,
+    suppress_health_check=SUPPRESSED,
+)
 
 
 @pytest.fixture(scope="module")
