@@ -56,7 +56,7 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
             waiting = [run for run in planned if not run.has_ended]
             if not waiting:
                 return
-            alone = [run for run in waiting if not book.is_alive(run)]
+            alone = book.without_job(waiting)
             # Twice, since a job may leave the queue before its last file can be seen.
             again = [run for run in alone if run.name in absent or not book.knows(run)]
             absent = {run.name for run in alone}
@@ -89,12 +89,13 @@ class Book:
         """Whether it ever had a job."""
         return run.name in self._jobs
 
-    def is_alive(self, run: runs.Run) -> bool:
-        """Whether its job is in the queue, waiting or running; also where SLURM does not answer."""
+    def without_job(self, some: Sequence[runs.Run]) -> list[runs.Run]:
+        """Those that have no job in the queue; where SLURM is silent, those that never had one."""
         try:
-            return self.knows(run) and self._jobs[run.name]["job"] in _queue()
+            queue = _queue()
         except OSError:
-            return True
+            queue = set(self.numbers())
+        return [r for r in some if not self.knows(r) or self._jobs[r.name]["job"] not in queue]
 
     def may_try(self, run: runs.Run) -> bool:
         """Whether it gets another job; if not, it has failed."""
