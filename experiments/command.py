@@ -17,7 +17,7 @@ from triplet_jax import errors, health, hosts
 
 REFUSED = 2
 FAILED = 1
-LOST = 3  # by another process: the same command goes on
+LOST = 3  # without a process that has gone: the same command goes on
 
 # Flags of several programs: two modules that define one cannot both be imported.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -39,6 +39,9 @@ def run(main: Callable[[], None]) -> None:
     def guarded(_):
         # Orbax and grain log the traceback of an error that they raise as well.
         logging.set_verbosity(logging.FATAL)
+        # For Python's tracker of shared memory, a process of its own, which frees at the end what
+        # a stream loaded ahead of a stop, and would say so as the last word.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         use_compilation_cache()
         try:
             main()
@@ -46,6 +49,8 @@ def run(main: Callable[[], None]) -> None:
             _leave(str(error), REFUSED)
         except health.NotFiniteError as error:
             _leave(str(error), FAILED)
+        except errors.LostError as error:
+            _leave(f"{error} {_GO_ON}", LOST)
         except jax.errors.JaxRuntimeError as error:
             if not hosts.several():
                 raise

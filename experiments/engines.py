@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import claim, runs, slurm, training, vectorised
-from triplet_jax import checkpoint, errors, health, loop
+from triplet_jax import checkpoint, errors, health, stopping
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
 
@@ -39,7 +39,7 @@ def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
 def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
     """Some runs at a time, each in a process of its own."""
     waiting, running = [run for run in planned if not run.has_ended], {}
-    stop = loop.Stop()
+    stop = stopping.Stop()
     with stop.listening(), _ending(running):
         while (waiting or running) and stop.signal is None:
             # Of a sweep that was killed some processes may still be saving.

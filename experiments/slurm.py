@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import claim, command, runs, training
-from triplet_jax import errors, logging, loop
+from triplet_jax import errors, logging, stopping
 
 # A run whose job has gone without getting any further is given up after so many jobs.
 TRIES = 3
@@ -50,7 +50,7 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
     """
     book = Book(planned[0].workdir)
     absent: set[str] = set()
-    stop = loop.Stop()
+    stop = stopping.Stop()
     with stop.listening():
         while stop.signal is None:
             waiting = [run for run in planned if not run.has_ended]

@@ -1,6 +1,7 @@
 """Trains one run and evaluates it, for `experiments.train` and for sweeps."""
 
 import contextlib
+import gc
 import json
 import pathlib
 import time
@@ -22,6 +23,7 @@ from triplet_jax import (
     logging,
     loop,
     sampling,
+    stopping,
     train_step,
 )
 from triplet_jax.checkpoint import Checkpoints
@@ -59,7 +61,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
 
     step = build.step(config, encoder, augment)
     validation = everything.only("validation")
-    stop = loop.Stop()
+    stop = stopping.Stop()
     with stop.listening(), contextlib.ExitStack() as resources:
         try:
             state = loop.train(
@@ -208,7 +210,15 @@ class _Streamed:
         )
 
     def take_step(self, state):
-        inputs, labels, places = next(self._batches)
+        try:
+            inputs, labels, places = next(self._batches)
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise errors.LostError(
+                "a process that loads batches has ended, as one does that the system kills for"
+                " want of memory. If it happens again, set dataset.workers lower."
+            ) from error
         shape = (self._devices, len(labels) // self._devices)
         inputs = inputs.reshape(*shape, *inputs.shape[1:])
         return self._step(state, inputs, labels.reshape(shape), places.reshape(shape))
@@ -216,6 +226,8 @@ class _Streamed:
     def close(self):
         if self._batches is not None:
             self._batches.close()
+            self._batches = None
+            gc.collect()  # the last batch, in shared memory, which lives in a cycle of references
 
 
 def validate(embed, state, validation: data.Dataset) -> dict[str, float]:

@@ -26,8 +26,8 @@ from triplet_jax import (
     embedding,
     health,
     logging,
-    loop,
     sampling,
+    stopping,
     train_step,
 )
 from triplet_jax.checkpoint import Checkpoints
@@ -41,7 +41,7 @@ OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
 
 def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
     """The engine: group after group of runs that can be trained together."""
-    stop = loop.Stop()
+    stop = stopping.Stop()
     with stop.listening():
         for members in _groups(planned):
             group = _Group(members)
@@ -93,7 +93,7 @@ class _Group:
         self._folder, self._members = _started(members, pending) or _fresh(pending)
         self.pending = pending
 
-    def train(self, stop: loop.Stop, show: Callable[[], None]) -> None:
+    def train(self, stop: stopping.Stop, show: Callable[[], None]) -> None:
         """Trains all members to the end and evaluates them, unless somebody asks to stop."""
         started = time.perf_counter()
         config = self._members[0].config

@@ -1,6 +1,7 @@
 """A run that is killed, stopped or damaged ends like one that was left alone."""
 
 import signal
+import subprocess
 
 import programs
 import pytest
@@ -72,6 +73,22 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tm
     metrics, steps, digests, scores = programs.outcome(tmp_path)
     assert (metrics, scores) == (expected[0], expected[3])
     assert (steps[-1], digests[-1]) == (expected[1][-1], expected[2][-1])
+
+
+def test_a_run_whose_loader_is_killed_says_so_and_goes_on(undisturbed, tmp_path):
+    fields, expected = undisturbed
+    if "dataset__workers" not in fields:
+        pytest.skip("nothing is loaded by processes of its own")
+    process = programs.start("train", f"--workdir={tmp_path}", **fields)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 90, process)
+    subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "-f", "spawn_main"], check=True)
+    said = process.communicate()[0]
+    assert process.returncode == 3, said
+    assert "a process that loads batches has ended" in said
+    assert "Traceback" not in said
+    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    assert done.returncode == 0, done.stderr
+    assert programs.outcome(tmp_path) == expected
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, tmp_path):

@@ -1,4 +1,6 @@
 import functools
+import multiprocessing
+import os
 
 import hypothesis
 import hypothesis.strategies as st
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import data, errors, sampling
+from triplet_jax import data, errors, sampling, stopping
 
 
 def dataset(labels):
@@ -127,6 +129,22 @@ def test_a_stream_gives_the_batches_of_its_steps(workers):
         np.testing.assert_array_equal(places, picked)
         np.testing.assert_array_equal(inputs, examples.inputs[picked])
         np.testing.assert_array_equal(labels, examples.labels[picked])
+
+
+def test_what_loads_a_stream_goes_on_when_all_processes_are_asked_to_stop():
+    examples = dataset(np.repeat(np.arange(6), 5))
+    draw = drawing(sampling.class_index(examples.labels))
+    before = multiprocessing.active_children()
+    stream = sampling.stream(examples, draw, first_step=0, steps=40, workers=2)
+    next(stream)
+    workers = [p for p in multiprocessing.active_children() if p not in before]
+    assert len(workers) == 2
+    for number in stopping.SIGNALS:
+        for worker in workers:
+            os.kill(worker.pid, number)
+    assert len(list(stream)) == 39
+    stream.close()
+    assert not [p for p in multiprocessing.active_children() if p not in before]
 
 
 def test_hosts_share_a_batch():

@@ -1,4 +1,4 @@
-"""The one error for input that a person can mend."""
+"""Errors whose message is for a person, who needs no traceback."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,13 @@ class InputError(ValueError):
     """Input that is refused: the message names the field, the value, what is allowed and the fix.
 
     Programs under `experiments` print the message without a traceback and exit with 2.
+    """
+
+
+class LostError(RuntimeError):
+    """A process that this one cannot do without has gone; the same command goes on.
+
+    Programs under `experiments` print the message without a traceback and exit with 3.
     """
 
 

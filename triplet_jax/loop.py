@@ -1,18 +1,15 @@
 """The loop around the step: log, check, evaluate, save, and stop when asked to."""
 
-import contextlib
 import dataclasses
-import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from triplet_jax import health
 from triplet_jax.journal import Journal
 from triplet_jax.logging import Row, metrics_row
+from triplet_jax.stopping import Stop
 from triplet_jax.train_step import TrainState
 
 
@@ -25,47 +22,6 @@ class Schedule:
     telemetry_every: int
     evaluate_every: int
     """A checkpoint is saved at every evaluation."""
-
-
-class Stop:
-    """Whether somebody asked the run to stop: by Ctrl-C, by SIGTERM, or by the SIGUSR1 or SIGUSR2
-    that SLURM sends before it takes a machine away.
-
-    Of several processes one may be asked, and all stop before the same step.
-    """
-
-    def __init__(self):
-        self.signal: signal.Signals | None = None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator["Stop"]:
-        """Takes the signals; a second Ctrl-C interrupts at once."""
-
-        def ask(number, frame):
-            if self.signal is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.signal = signal.Signals(number)
-            if jax.process_count() > 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        asking = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-        if jax.process_count() > 1:
-            asking.remove(signal.SIGTERM)  # jax takes it, and tells the other processes
-        before = {s: signal.signal(s, ask) for s in asking}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def before(self, step: int) -> bool:
-        """Whether to stop before this step; every process asks of every step."""
-        if jax.process_count() == 1:
-            return self.signal is not None
-        if not multihost_utils.reached_preemption_sync_point(step):
-            return False
-        self.signal = self.signal or signal.SIGTERM
-        return True
 
 
 def train(

@@ -8,7 +8,6 @@ result: its random numbers come from a counter-based generator written for eithe
 
 import multiprocessing.connection
 import os
-import signal
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Array, Float, Int, UInt32
 
-from triplet_jax import data, errors, images
+from triplet_jax import data, errors, images, stopping
 
 CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM, NEAR_STREAM, FILL_STREAM = range(5)
 SMALL_CLASSES = ("refuse", "drop", "redraw")
@@ -302,13 +301,15 @@ def stream(
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker
         )
-    return iter(batches)
+    iterator = iter(batches)
+    with stopping.held():
+        iterator.get_state()  # makes the workers, which start_prefetch starts
+        iterator.start_prefetch()
+    return iterator
 
 
 def _start_worker(worker: int, workers: int) -> None:
     """Ties a worker's life to that of the run's own process."""
-    # A Ctrl-C in a terminal reaches the workers too, and they would answer with tracebacks.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def leave_with_the_run():
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
