@@ -128,9 +128,9 @@ def _leave(message, status):
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
     sys.stderr.flush()
-    if hosts.several():  # at once: jax would wait for the others, who may wait for this one
-        os._exit(status)
-    sys.exit(status)
+    # At once: threads of jax and orbax may wait for what never comes, such as another process or
+    # the rest of a checkpoint that could not be written.
+    os._exit(status)
 
 
 def required(flag: flags.FlagHolder, meaning: str) -> str:

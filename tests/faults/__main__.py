@@ -99,7 +99,7 @@ def killed_while_training(bench: Bench) -> Iterator[str]:
         for _ in range(min(5, remaining)):
             remaining -= 1
             process = bench.start(workdir)
-            end = time.monotonic() + bench.random.uniform(0.5, 12.0)
+            end = time.monotonic() + bench.random.uniform(0.5, 25.0)
             while time.monotonic() < end and process.poll() is None:
                 time.sleep(0.01)
             process.kill()
@@ -275,6 +275,19 @@ def checkpoint_flipped(bench: Bench) -> Iterator[str]:
     yield from _damaged_checkpoints(bench, flip)
 
 
+def loader_killed(bench: Bench) -> Iterator[str]:
+    """SIGKILL of a process that loads batches"""
+    for _ in range(max(1, bench.kills // 12)):
+        workdir = bench.fresh()
+        process = bench.start(workdir)
+        at = bench.random.randrange(5, 100)
+        programs.wait_until(lambda w=workdir, at=at: programs.last_step(w) >= at, process)
+        subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "-f", "spawn_main"], check=True)
+        said, _ = process.communicate()
+        wrong = complaint(said, process.returncode, 3, "loads batches has ended")
+        yield wrong or bench.finish(workdir)
+
+
 def read_only_folder(bench: Bench) -> Iterator[str]:
     """a folder that cannot be written"""
     disk = bench.fresh()
@@ -380,28 +393,39 @@ def image_that_is_none(bench: Bench) -> Iterator[str]:
 
 CLOCK = """
 import random, runpy, sys, time
-real, drawn = time.time, random.Random(0)
-time.time = lambda: real() + drawn.choice((-1e6, 0.0, 3600.0, 1e7))
+real, drawn, offset = time.time, random.Random({seed}), 0.0
+def now():
+    global offset
+    if drawn.random() < 0.01:
+        offset += drawn.choice((-1e6, -3600.0, 3600.0, 1e6))
+    return real() + offset
+time.time = now
 sys.argv[:1] = ["train"]
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 
 
 def jumping_clock(bench: Bench) -> Iterator[str]:
-    """a clock that jumps by days, either way, whenever it is looked at"""
-    workdir = bench.fresh()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", CLOCK),
-            *programs.arguments("train", f"--workdir={workdir}", **FIELDS),
-        ],
-        cwd=programs.ROOT,
-        env=programs.environment(),
-        capture_output=True,
-        text=True,
-    )
-    wrong = complaint(done.stderr, done.returncode, 0)
-    yield wrong or bench.compared(programs.outcome(workdir))
+    """a clock that jumps by hours and days, either way, at one look of a hundred"""
+    for seed in range(max(1, bench.kills // 12)):
+        workdir = bench.fresh()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", CLOCK.format(seed=seed)),
+                *programs.arguments("train", f"--workdir={workdir}", **FIELDS),
+            ],
+            cwd=programs.ROOT,
+            env=programs.environment(),
+            capture_output=True,
+            text=True,
+            timeout=programs.TIMEOUT,
+        )
+        if not done.returncode:
+            yield bench.compared(programs.outcome(workdir))
+            continue
+        # Orbax measures how long it waits for a write by this clock.
+        wrong = complaint(done.stderr, done.returncode, 2, "same command again")
+        yield wrong or f"{bench.finish(workdir)} after a save that was refused"
 
 
 FAULTS: tuple[Callable[[Bench], Iterator[str]], ...] = (
@@ -409,6 +433,7 @@ FAULTS: tuple[Callable[[Bench], Iterator[str]], ...] = (
     one_of_two_killed,
     launcher_killed,
     worker_killed,
+    loader_killed,
     asked_to_stop,
     disk_full,
     checkpoint_truncated,
@@ -439,21 +464,30 @@ def main() -> None:
         assert done.returncode == 0, done.stderr
         bench.expected = programs.outcome(undisturbed)
         for name in given.only or known:
-            outcomes = list(known[name](bench))
+            outcomes = list(_outcomes(known[name], bench))
             counts = collections.Counter(filter(None, outcomes))
             how = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
             rows.append(f"| {known[name].__doc__} | {len(outcomes)} | {how} |")
             print(rows[-1], flush=True)
-    if given.write:
-        command = f"python -m tests.faults --kills={given.kills} --seed={given.seed}"
-        RESULTS.write_text(
-            "# Faults\n\n"
-            f"`{command} --write`. Each run goes on by the same command. *same* is bit for bit:\n"
-            "its metrics, the parameters that it keeps and its scores are those of a run that was\n"
-            "left alone. In the first row several kills fall on one run, whose end is counted\n"
-            "once.\n\n"
-            "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
-        )
+            if given.write:
+                _write(f"python -m tests.faults --kills={given.kills} --seed={given.seed}", rows)
+
+
+def _outcomes(fault, bench):
+    try:
+        yield from fault(bench)
+    except AssertionError as error:  # of a wait: it ended too early, or hangs
+        yield f"HANGS OR ENDS: {_last(str(error))}"
+
+
+def _write(command, rows):
+    RESULTS.write_text(
+        "# Faults\n\n"
+        f"`{command} --write`. Each run goes on by the same command. *same* is bit for bit: its\n"
+        "metrics, the parameters that it keeps and its scores are those of a run that was left\n"
+        "alone. In the first row several kills fall on one run, whose end is counted once.\n\n"
+        "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    )
 
 
 if __name__ == "__main__":
