@@ -93,22 +93,13 @@ def parts(case: Case) -> dict[str, Any]:
         params = optax.apply_updates(params, updates)
         return params, opt_state, optax.incremental_update(params, average, 0.01)
 
-    def lift(function, in_axes, out_axes):
-        return jax.pmap(
-            function,
-            axis_name=axis,
-            in_axes=in_axes,
-            out_axes=out_axes,
-            devices=collectives.devices(),
-        )
-
     several = jax.tree.map(lambda p: np.stack([p] * len(own)), params)
     run = {
-        "encoder": (lift(embed, (None, 0), 0), params, x),
-        "gather": (lift(gathered, (0,), 0), e),
-        "mining": (lift(mined, (0, 0), 0), e, labels),
+        "encoder": (collectives.over_devices(embed, in_axes=(None, 0), out_axes=0), params, x),
+        "gather": (collectives.over_devices(gathered, in_axes=(0,), out_axes=0), e),
+        "mining": (collectives.over_devices(mined, in_axes=(0, 0), out_axes=0), e, labels),
         "update": (
-            lift(update, (None, 0), None),
+            collectives.over_devices(update, in_axes=(None, 0)),
             (params, optimizer.init(params), params),
             several,
         ),

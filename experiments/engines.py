@@ -7,12 +7,10 @@ does, or an error in it, and returns early where somebody asked to stop.
 
 import contextlib
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 
-from experiments import claim, runs, slurm, training, vectorised
+from experiments import child, claim, command, runs, slurm, training, vectorised
 from triplet_jax import checkpoint, errors, health, stopping
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
@@ -52,12 +50,11 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
                 if process.poll() is None:
                     continue
                 del running[folder]
-                if process.returncode < 0:  # killed by somebody, to go on later
+                # Killed by somebody, or without a process that was, to go on later.
+                if process.returncode < 0 or process.returncode == command.LOST:
                     return
                 if process.returncode:
-                    tail = (folder / "log.txt").read_text().strip().splitlines()[-1:]
-                    status = f"exit status {process.returncode}"
-                    run.fail("".join(tail).removeprefix("error: ") or status)
+                    run.fail(child.last_word(folder / "log.txt", process.returncode))
                 elif not run.has_ended:
                     return
                 show()
@@ -75,28 +72,10 @@ def _ending(running):
             process.wait()
 
 
-# `python -m experiments.train` that Linux ends when the process that started it is killed. Not by
-# preexec_fn, which forks this process while jax has threads.
-_TRAIN = """
-import ctypes, runpy, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
-"""
-
-
 def _start(run):
     run.folder.mkdir(parents=True, exist_ok=True)
     training.remember_config(run.folder, run.config)
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-c", _TRAIN),
-            f"--config=configs/saved.py:{run.folder / 'config.json'}",
-            f"--workdir={run.folder}",
-        ],
-        stdout=(run.folder / "log.txt").open("a"),
-        stderr=subprocess.STDOUT,
-    )
+    return child.start(run.folder, (run.folder / "log.txt").open("a"))
 
 
 ENGINES: dict[str, Engine] = {

@@ -8,11 +8,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 
-from experiments import claim, command, runs, training
+from experiments import child, claim, command, runs, training
 from triplet_jax import errors, logging, stopping
 
 # A run whose job has gone without getting any further is given up after so many jobs.
@@ -174,20 +173,11 @@ class Job:
         while is_first and claim.is_claimed(folder):  # by what a job before this one left behind
             time.sleep(1)
         with (folder / "log.txt").open("a") if is_first else open(os.devnull, "w") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "experiments.train"),
-                    f"--config=configs/saved.py:{folder / 'config.json'}",
-                    f"--workdir={folder}",
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            process = child.start(folder, log)
             self._child = process.pid
             status = process.wait()
         if is_first and status in (command.REFUSED, command.FAILED):
-            tail = (folder / "log.txt").read_text().strip().splitlines()[-1:]
-            message = "".join(tail).removeprefix("error: ") or f"exit status {status}"
+            message = child.last_word(folder / "log.txt", status)
             logging.write_text(folder / "error.txt", message + "\n")
 
     def checkpoint(self):

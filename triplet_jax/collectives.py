@@ -4,6 +4,8 @@ Every function takes the axis name, and does nothing where it is None: the same 
 runs on one device without `pmap`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,31 @@ from jaxtyping import Array, Int, PyTree, Shaped
 DEVICES = "devices"
 
 
-def devices() -> list[jax.Device] | None:
+def own_devices() -> Int[np.ndarray, "devices"]:
+    """The places of this process's devices on the axis."""
+    count = jax.local_device_count()
+    return jax.process_index() * count + np.arange(count)
+
+
+def over_devices(
+    function: Callable,
+    *,
+    in_axes: tuple[int | None, ...],
+    out_axes: int | None = None,
+    donate_argnums: int | tuple[int, ...] = (),
+) -> Callable:
+    """`jax.pmap` over all devices of all processes, in the order of the axis."""
+    return jax.pmap(
+        function,
+        axis_name=DEVICES,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        donate_argnums=donate_argnums,
+        devices=_in_order(),
+    )
+
+
+def _in_order() -> list[jax.Device] | None:
     """All devices in the order of the axis, those of a process beside each other.
 
     None, which is pmap's own choice, where there is one process.
@@ -20,12 +46,6 @@ def devices() -> list[jax.Device] | None:
     if jax.process_count() == 1:
         return None
     return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-
-
-def own_devices() -> Int[np.ndarray, "devices"]:
-    """The places of this process's devices on the axis."""
-    count = jax.local_device_count()
-    return jax.process_index() * count + np.arange(count)
 
 
 def gather(x: PyTree, axis_name: str | None) -> PyTree:

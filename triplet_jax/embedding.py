@@ -32,13 +32,7 @@ def make_embed(
         embeddings = encoder.apply(variables, as_floats(inputs), train=False)
         return collectives.gather(embeddings, collectives.DEVICES)
 
-    apply = jax.pmap(
-        of_device,
-        axis_name=collectives.DEVICES,
-        in_axes=(None, 0),
-        out_axes=None,
-        devices=collectives.devices(),
-    )
+    apply = collectives.over_devices(of_device, in_axes=(None, 0))
     # Of a batch, the places of what this process embeds.
     own = (collectives.own_devices()[:, None] * rows + np.arange(rows)).reshape(-1)
 

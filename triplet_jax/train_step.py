@@ -269,14 +269,7 @@ def over_devices(step: Callable) -> Callable:
     The result takes the state and the batch with a leading axis of devices, and gives
     the next state and the metrics, which have none.
     """
-    return jax.pmap(
-        step,
-        axis_name=collectives.DEVICES,
-        in_axes=(None, 0, 0, 0),
-        out_axes=(None, None),
-        donate_argnums=0,
-        devices=collectives.devices(),
-    )
+    return collectives.over_devices(step, in_axes=(None, 0, 0, 0), donate_argnums=0)
 
 
 def draw_and_step(step: Callable, draw: Callable, *, devices: int) -> Callable:
@@ -307,23 +300,10 @@ def over_devices_resident(step: Callable) -> Callable:
     The result takes the state, the resident data (on every device: see `replicate`) and
     `collectives.own_devices()`.
     """
-    return jax.pmap(
-        step,
-        axis_name=collectives.DEVICES,
-        in_axes=(None, None, 0),
-        out_axes=(None, None),
-        donate_argnums=0,
-        devices=collectives.devices(),
-    )
+    return collectives.over_devices(step, in_axes=(None, None, 0), donate_argnums=0)
 
 
 def replicate(tree: PyTree) -> PyTree:
     """Puts a copy of every array on every device of this process, once."""
-    identity = jax.pmap(
-        lambda tree, _: tree,
-        axis_name=collectives.DEVICES,
-        in_axes=(None, 0),
-        out_axes=None,
-        devices=collectives.devices(),
-    )
+    identity = collectives.over_devices(lambda tree, _: tree, in_axes=(None, 0))
     return identity(tree, jnp.arange(jax.local_device_count()))

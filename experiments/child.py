@@ -1,0 +1,31 @@
+"""A run of a sweep as a process of its own."""
+
+import pathlib
+import subprocess
+import sys
+from typing import IO
+
+# `python -m experiments.train` that Linux ends when the process that started it is killed. Not by
+# preexec_fn, which forks this process while jax has threads.
+_TRAIN = """
+import ctypes, runpy, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
+    """Trains by the config that is in the run's folder; what the process says goes to `log`."""
+    config = f"--config=configs/saved.py:{folder / 'config.json'}"
+    return subprocess.Popen(
+        [sys.executable, "-c", _TRAIN, config, f"--workdir={folder}"],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def last_word(log: pathlib.Path, status: int) -> str:
+    """Why a process ended, by the last line of its log."""
+    lines = log.read_text().strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"
