@@ -10,11 +10,10 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from experiments import build, command, evaluate
 from triplet_jax import errors, logging
-from triplet_jax.analysis import plots, projection
+from triplet_jax.analysis import plots, projection, run
 
 
 def main() -> None:
@@ -34,8 +33,8 @@ def main() -> None:
             " picture shows them beside the embedding."
         )
     test = build.dataset(config).only("test")
-    with np.load(embeddings_file, allow_pickle=False) as saved:
-        embedded = saved["embeddings"][saved["split"] == "test"]
+    embeddings, _, split = run.embeddings_of(workdir)
+    embedded = embeddings[split == "test"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
     sides = (
         ("raw pixels", "raw_pixels", evaluate.raw_inputs(test)),

@@ -12,6 +12,7 @@ from absl import flags
 
 from experiments import build, command, evaluate
 from triplet_jax import data, difficulty, errors
+from triplet_jax.analysis import run
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of the reference runs, with commas between.")
 GROUPS = flags.DEFINE_integer("groups", 10, "Groups that confusable classes are put into.")
@@ -52,14 +53,8 @@ def score(workdir: pathlib.Path, config, everything: data.Dataset) -> difficulty
     Raises:
       InputError: the run has no embeddings.
     """
-    path = workdir / "embeddings.npz"
-    if not path.exists():
-        raise errors.InputError(
-            f"--runs: {workdir} has no embeddings.npz, so it is not finished. Run the command that"
-            " trains it once more, or python -m experiments.evaluate --workdir=" + str(workdir)
-        )
-    with np.load(path) as saved:
-        embeddings = saved["embeddings"][saved["split"] == "train"]
+    embeddings, _, split = run.embeddings_of(workdir)
+    embeddings = embeddings[split == "train"]
     labels = build.given_labels(config, everything.only("train"))
     return difficulty.Scores(
         1.0 - difficulty.r_precision(embeddings, labels),

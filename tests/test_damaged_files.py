@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pickle
+import zipfile
 
 import hypothesis
 import hypothesis.strategies as st
@@ -106,6 +107,14 @@ def read_or_refused(file, change):
         assert str(error)
     finally:
         file.write_bytes(whole)
+
+
+def test_what_is_no_array_in_an_npz_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "plain.npz", "w") as file:
+        for name in ("embeddings", "labels", "split"):
+            file.writestr(f"{name}.npy", b"not an array")
+    with pytest.raises(errors.InputError, match="no array"):
+        names(tmp_path / "plain.npz")
 
 
 @pytest.mark.parametrize("name", sorted(READERS))

@@ -455,6 +455,9 @@ def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarr
             missing = sorted(set(names) - set(file))
             arrays = [file[name] for name in names if name not in missing]
             present = sorted(file)
+            # numpy gives what does not begin as an array does as bytes.
+            if not all(isinstance(array, np.ndarray) for array in arrays):
+                raise ValueError("what is in it is no array")
     except Exception as error:  # whatever damage makes numpy, zipfile and zlib raise
         raise errors.InputError(
             f"{field}={path!r} cannot be read as an .npz file: {error}"

@@ -63,19 +63,7 @@ def load(workdir: pathlib.Path | str) -> Run:
             f"{workdir} holds no run: there is no config.json. Train one with"
             f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
         )
-    again = f"python -m experiments.evaluate --workdir={workdir}"
-    if not (workdir / "embeddings.npz").exists():
-        raise errors.InputError(
-            f"{workdir} holds no embeddings.npz, so the run is not finished, or was not evaluated."
-            f" Run the command that trains it once more, or {again}"
-        )
-    names = ("embeddings", "labels", "split")
-    try:
-        arrays = data.read_arrays(str(workdir / "embeddings.npz"), names, field="workdir")
-    except errors.InputError as error:
-        raise errors.InputError(f"{error} To write the file anew: {again}") from error
-    embeddings, labels, split = arrays
-    _check_arrays(workdir / "embeddings.npz", embeddings, labels, split)
+    embeddings, labels, split = embeddings_of(workdir)
     result = workdir / "result.json"
     return Run(
         workdir=workdir,
@@ -90,11 +78,34 @@ def load(workdir: pathlib.Path | str) -> Run:
     )
 
 
-def _check_arrays(path, embeddings, labels, split):
+def embeddings_of(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The embeddings of a finished run, their labels and their split.
+
+    Raises:
+      InputError: there are none, or the file is damaged.
+    """
+    path = workdir / "embeddings.npz"
+    again = f"python -m experiments.evaluate --workdir={workdir}"
+    if not path.exists():
+        raise errors.InputError(
+            f"{workdir} holds no embeddings.npz, so the run is not finished, or was not evaluated."
+            f" Run the command that trains it once more, or {again}"
+        )
+    try:
+        arrays = data.read_arrays(str(path), ("embeddings", "labels", "split"), field="workdir")
+    except errors.InputError as error:
+        raise errors.InputError(f"{error} To write the file anew: {again}") from error
     kinds = (np.floating, 2), (np.integer, 1), (np.str_, 1)
-    for array, (kind, ndim) in zip((embeddings, labels, split), kinds, strict=True):
-        if not np.issubdtype(array.dtype, kind) or array.ndim != ndim or len(array) != len(labels):
-            raise errors.InputError(f"{path} is damaged: its arrays are none of examples.")
+    for array, (kind, ndim) in zip(arrays, kinds, strict=True):
+        if (
+            not np.issubdtype(array.dtype, kind)
+            or array.ndim != ndim
+            or len(array) != len(arrays[0])
+        ):
+            raise errors.InputError(
+                f"{path} is damaged: its arrays are none of examples. To write it anew: {again}"
+            )
+    return tuple(arrays)
 
 
 def _given(workdir, labels):
