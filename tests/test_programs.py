@@ -245,6 +245,33 @@ def test_omniglot_trains_streamed_and_resident(omniglot_dir, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_a_finished_run_scores_the_examples_of_another(trained, tmp_path):
+    scores = tmp_path / "scores.npz"
+    done = programs.run("score", f"--runs={trained[0]},{trained[0]}", f"--output={scores}")
+    assert done.returncode == 0, done.stderr
+    assert "1,079 training examples by 2 runs" in done.stdout
+    with np.load(scores) as saved, np.load(trained[0] / "embeddings.npz") as run:
+        train = run["split"] == "train"
+        distance = np.linalg.norm(
+            run["embeddings"][train][:, None] - run["embeddings"][train], axis=-1
+        )
+        labels = run["labels"][train]
+        same = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
+        np.fill_diagonal(distance, np.inf)
+        nearest = np.argsort(distance, axis=1)
+        first = np.arange(len(labels)) < same.sum(1)[:, None]  # R of each example
+        right = np.take_along_axis(same, nearest, axis=1)
+        expected = 1 - (right & first).sum(1) / same.sum(1)
+        np.testing.assert_allclose(saved["difficulty"], expected, atol=0.02)
+    fields = {"batch__scores": scores, "batch__pool": 0.5, "train__steps": 10}
+    done = programs.run("train", f"--workdir={tmp_path / 'easy'}", **fields)
+    assert done.returncode == 0, done.stderr
+    (trained[0] / "embeddings.npz").rename(tmp_path / "embeddings.npz")
+    done = programs.run("score", f"--runs={trained[0]}", f"--output={scores}")
+    (tmp_path / "embeddings.npz").rename(trained[0] / "embeddings.npz")
+    programs.refused(done, "holds no embeddings.npz", "python -m experiments.evaluate")
+
+
 def test_every_name_that_is_shown_is_measured(trained):
     workdir, _ = trained
     result = json.loads((workdir / "result.json").read_text())
