@@ -215,20 +215,30 @@ def asked_to_stop(bench: Bench) -> Iterator[str]:
         yield wrong or bench.finish(workdir)
 
 
+class NotDone(Exception):
+    """A fault that this machine cannot have; the message says why."""
+
+
+@contextlib.contextmanager
+def _disk(bench, options):
+    """A disk in memory, mounted on a folder of its own."""
+    folder = bench.fresh()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        raise NotDone("only root can mount a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 def disk_full(bench: Bench) -> Iterator[str]:
     """a disk that fills up while a checkpoint is saved"""
-    disk = bench.fresh()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)]
-    if subprocess.run(mounted, capture_output=True).returncode:
-        yield "not done: only root can mount the small disk"
-        return
-    try:
+    with _disk(bench, "size=500k") as disk:
         done = bench.run(disk / "run")
         wrong = complaint(done.stderr, done.returncode, 2, "same command again")
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         yield wrong or bench.finish(disk / "run")
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def _stopped(bench):
@@ -290,16 +300,9 @@ def loader_killed(bench: Bench) -> Iterator[str]:
 
 def read_only_folder(bench: Bench) -> Iterator[str]:
     """a folder that cannot be written"""
-    disk = bench.fresh()
-    mounted = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(disk)]
-    if subprocess.run(mounted, capture_output=True).returncode:
-        yield "not done: only root can mount a disk"
-        return
-    try:
+    with _disk(bench, "ro") as disk:
         done = bench.run(disk / "run")
         yield complaint(done.stderr, done.returncode, 2, "cannot be written") or "refused"
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def two_in_one_folder(bench: Bench) -> Iterator[str]:
@@ -476,6 +479,8 @@ def main() -> None:
 def _outcomes(fault, bench):
     try:
         yield from fault(bench)
+    except NotDone as why:
+        yield f"not done: {why}"
     except AssertionError as error:  # of a wait: it ended too early, or hangs
         yield f"HANGS OR ENDS: {_last(str(error))}"
 
