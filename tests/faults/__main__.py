@@ -30,6 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import programs
 
 RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
+KILLED = ""  # counted, while how the run ends is still to come
 FIELDS = {
     "train__steps": 120,
     "evaluate__every": 30,
@@ -97,16 +98,17 @@ def killed_while_training(bench: Bench) -> Iterator[str]:
     while remaining:
         workdir = bench.fresh()
         for _ in range(min(5, remaining)):
-            remaining -= 1
             process = bench.start(workdir)
             end = time.monotonic() + bench.random.uniform(0.5, 25.0)
             while time.monotonic() < end and process.poll() is None:
                 time.sleep(0.01)
+            ended = process.poll() is not None
             process.kill()
             process.communicate()
-            if (workdir / "result.json").exists():
+            if ended:
                 break
-            yield ""  # counted with how the run ends
+            remaining -= 1
+            yield KILLED
         yield bench.finish(workdir)
 
 
@@ -454,26 +456,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="of a training process")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=[], help="names of faults")
+    parser.add_argument("--only", nargs="*", default=[], help="names of faults; keeps other rows")
     parser.add_argument("--write", action="store_true", help=f"to {RESULTS.name}")
     given = parser.parse_args()
     known = {fault.__name__: fault for fault in FAULTS}
-    rows = []
-    with contextlib.ExitStack() as resources:
-        folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="faults"))
+    with tempfile.TemporaryDirectory(prefix="faults") as folder:
         bench = Bench(pathlib.Path(folder), given.kills, random.Random(given.seed))
         undisturbed = bench.fresh()
         done = bench.run(undisturbed)
         assert done.returncode == 0, done.stderr
         bench.expected = programs.outcome(undisturbed)
+        rows = _rows() if given.only and RESULTS.exists() else {}
         for name in given.only or known:
             outcomes = list(_outcomes(known[name], bench))
+            times = outcomes.count(KILLED) or len(outcomes)
             counts = collections.Counter(filter(None, outcomes))
             how = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-            rows.append(f"| {known[name].__doc__} | {len(outcomes)} | {how} |")
-            print(rows[-1], flush=True)
+            rows[known[name].__doc__] = f"| {known[name].__doc__} | {times} | {how} |"
+            print(rows[known[name].__doc__], flush=True)
             if given.write:
                 _write(f"python -m tests.faults --kills={given.kills} --seed={given.seed}", rows)
+
+
+def _rows():
+    """What stands in the table, by fault."""
+    lines = [line for line in RESULTS.read_text().splitlines() if line.startswith("| ")]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
 
 
 def _outcomes(fault, bench):
@@ -491,7 +499,7 @@ def _write(command, rows):
         f"`{command} --write`. Each run goes on by the same command. *same* is bit for bit: its\n"
         "metrics, the parameters that it keeps and its scores are those of a run that was left\n"
         "alone. In the first row several kills fall on one run, whose end is counted once.\n\n"
-        "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+        "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(rows.values()) + "\n"
     )
 
 
