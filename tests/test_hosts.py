@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 
 import numpy as np
 import programs
@@ -143,6 +144,16 @@ def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path
     assert "another process of this run has ended" in complaint
     assert "Run the same command again" in complaint
     ended(launch(tmp_path, 2, 2))
+    assert programs.outcome(tmp_path) == programs.outcome(together[0])
+
+
+def test_a_process_that_is_late_is_waited_for(together, tmp_path):
+    run = launch(tmp_path, 2, 2)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
+    run[1].send_signal(signal.SIGSTOP)
+    time.sleep(40)  # gloo gives some collectives up after thirty
+    run[1].send_signal(signal.SIGCONT)
+    ended(run)
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 

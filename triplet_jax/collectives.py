@@ -50,7 +50,22 @@ def _in_order() -> list[jax.Device] | None:
 
 def gather(x: PyTree, axis_name: str | None) -> PyTree:
     """The rows of all devices, in device order, of every array `[batch, ...]`. Differentiable."""
-    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+    if axis_name is None:
+        return x
+    return jax.tree.map(lambda leaf: _gather(leaf, axis_name), x)
+
+
+def _gather(x, axis_name):
+    if jax.default_backend() != "cpu" or not jnp.issubdtype(x.dtype, jnp.floating):
+        return jax.lax.all_gather(x, axis_name, tiled=True)
+    # The gradient of all_gather is a reduce-scatter, which on CPUs gives up where a process is 30 s
+    # late, and of large arrays may come back wrong (jax issues 40831 and 40830). That of a sum is a
+    # sum.
+    rows = x.shape[0]
+    everywhere = jnp.zeros((rows * jax.lax.psum(1, axis_name), *x.shape[1:]), x.dtype)
+    first = jax.lax.axis_index(axis_name) * rows
+    placed = jax.lax.dynamic_update_slice_in_dim(everywhere, x, first, axis=0)
+    return jax.lax.psum(placed, axis_name)
 
 
 def share(

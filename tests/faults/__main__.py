@@ -466,21 +466,24 @@ def main() -> None:
         done = bench.run(undisturbed)
         assert done.returncode == 0, done.stderr
         bench.expected = programs.outcome(undisturbed)
-        rows = _rows() if given.only and RESULTS.exists() else {}
+        if given.write and not given.only:
+            RESULTS.unlink(missing_ok=True)
         for name in given.only or known:
             outcomes = list(_outcomes(known[name], bench))
             times = outcomes.count(KILLED) or len(outcomes)
             counts = collections.Counter(filter(None, outcomes))
             how = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-            rows[known[name].__doc__] = f"| {known[name].__doc__} | {times} | {how} |"
-            print(rows[known[name].__doc__], flush=True)
+            row = f"| {known[name].__doc__} | {times} | {how} |"
+            print(row, flush=True)
             if given.write:
-                _write(f"python -m tests.faults --kills={given.kills} --seed={given.seed}", rows)
+                command = f"python -m tests.faults --kills={given.kills} --seed={given.seed}"
+                _write(command, _rows() | {known[name].__doc__: row})
 
 
 def _rows():
     """What stands in the table, by fault."""
-    lines = [line for line in RESULTS.read_text().splitlines() if line.startswith("| ")]
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
     return {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
 
 
@@ -494,12 +497,13 @@ def _outcomes(fault, bench):
 
 
 def _write(command, rows):
+    ordered = [rows[fault.__doc__] for fault in FAULTS if fault.__doc__ in rows]
     RESULTS.write_text(
         "# Faults\n\n"
         f"`{command} --write`. Each run goes on by the same command. *same* is bit for bit: its\n"
         "metrics, the parameters that it keeps and its scores are those of a run that was left\n"
         "alone. In the first row several kills fall on one run, whose end is counted once.\n\n"
-        "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(rows.values()) + "\n"
+        "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(ordered) + "\n"
     )
 
 
