@@ -31,7 +31,6 @@ FIELDS = {
     "dataset__workers": 0,
 }
 STARTED = []
-pytestmark = pytest.mark.processes
 CONFIG = "configs/digits.py:self_paced"
 
 
@@ -97,11 +96,13 @@ def test_two_processes_of_two_devices_train_as_one_of_four(alone, together):
     assert_alike(alone, workdir)
 
 
+@pytest.mark.processes
 def test_four_processes_of_one_device_train_as_one_of_four(alone, tmp_path):
     ended(launch(tmp_path, 4, 1))
     assert_alike(alone, tmp_path)
 
 
+@pytest.mark.processes
 def test_a_run_goes_on_with_another_number_of_processes(alone, together, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(together[0], workdir)
@@ -112,6 +113,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, together, tmp_pat
     assert_alike(alone, workdir)
 
 
+@pytest.mark.processes
 def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
     run = launch(tmp_path, 2, 2)
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
@@ -132,6 +134,7 @@ def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("which", [0, 1])
 def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path):
     run = launch(tmp_path, 2, 2)
@@ -147,6 +150,7 @@ def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 
+@pytest.mark.processes
 def test_a_process_that_is_late_is_waited_for(together, tmp_path):
     run = launch(tmp_path, 2, 2)
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
@@ -157,6 +161,7 @@ def test_a_process_that_is_late_is_waited_for(together, tmp_path):
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 
+@pytest.mark.processes
 def test_what_the_first_refuses_all_refuse(together):
     run = launch(together[0], 2, 2, loss__margin=0.7)
     said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]

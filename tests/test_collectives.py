@@ -1,0 +1,48 @@
+"""What crosses devices, and its gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from triplet_jax import collectives
+
+DEVICES, ROWS, DIM = 8, 3, 5
+
+
+def over_all(function, out_axes=0):
+    return collectives.over_devices(function, in_axes=(0,), out_axes=out_axes)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32, bool])
+def test_every_device_gets_all_rows_as_they_are(dtype):
+    x = np.random.default_rng(0).normal(size=(DEVICES, ROWS, DIM)).astype(dtype)
+    gathered = over_all(lambda rows: collectives.gather(rows, "devices"), out_axes=None)(x)
+    assert gathered.dtype == dtype
+    np.testing.assert_array_equal(gathered, x.reshape(DEVICES * ROWS, DIM))
+
+
+def test_what_is_not_finite_stays_in_its_place():
+    x = np.ones((DEVICES, ROWS), np.float32)
+    x[2, 1], x[5, 0] = np.nan, np.inf
+    gathered = over_all(lambda rows: collectives.gather(rows, "devices"), out_axes=None)(x)
+    np.testing.assert_array_equal(gathered, x.reshape(-1))
+
+
+def test_the_gradient_is_that_of_all_devices_and_needs_no_reduce_scatter():
+    """Which processes that meet on CPUs give up where one of them is late."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(DEVICES, ROWS, DIM)).astype(np.float32)
+    weight = jnp.asarray(random.normal(size=(DEVICES, DEVICES * ROWS, DIM)), jnp.float32)
+
+    def gradient(rows):
+        def loss(rows):
+            everything = collectives.gather(rows, "devices")
+            return jnp.sum(jnp.sin(everything) * weight[jax.lax.axis_index("devices")])
+
+        return jax.grad(loss)(rows)
+
+    lifted = over_all(gradient)
+    expected = np.cos(x) * np.asarray(weight).sum(0).reshape(x.shape)
+    np.testing.assert_allclose(lifted(x), expected, rtol=1e-5, atol=1e-5)
+    assert "reduce-scatter" not in lifted.lower(x).compile().as_text()
