@@ -236,6 +236,11 @@ def augmentation(
         )
     if c.turn and input_shape[0] != input_shape[1]:
         raise errors.InputError(f"augment.turn=True needs square images, not {input_shape}.")
+    if c.crop >= min(input_shape[:2]):
+        raise errors.InputError(
+            f"augment.crop={c.crop} may leave nothing of an image of {input_shape[0]} x"
+            f" {input_shape[1]}: set it below {min(input_shape[:2])}."
+        )
     return augment.chain(
         crop_pixels=c.crop,
         flip_sides=c.flip,

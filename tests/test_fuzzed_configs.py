@@ -120,3 +120,20 @@ def test_a_config_is_refused_or_makes_a_step(differences, variant):
     except (TypeError, ValueError):  # as the command line refuses it
         return
     refused_or_traced(ml_collections.FrozenConfigDict(config))
+
+
+@pytest.mark.parametrize(
+    ("differences", "message"),
+    [
+        (
+            {"augment.crop": 2**31},
+            "augment.crop=2147483648 may leave nothing",
+        ),
+        ({"augment.crop": 8}, "set it below 8"),
+    ],
+)
+def test_what_was_found_at_random_stays_refused(differences, message):
+    config = digits.get_config("anchor_swap")
+    base.with_differences(config, differences)
+    with pytest.raises(errors.InputError, match=message):
+        build.augmentation(ml_collections.FrozenConfigDict(config), (8, 8, 1))
