@@ -476,8 +476,7 @@ def main() -> None:
             row = f"| {known[name].__doc__} | {times} | {how} |"
             print(row, flush=True)
             if given.write:
-                command = f"python -m tests.faults --kills={given.kills} --seed={given.seed}"
-                _write(command, _rows() | {known[name].__doc__: row})
+                _write(_rows() | {known[name].__doc__: row})
 
 
 def _rows():
@@ -496,13 +495,14 @@ def _outcomes(fault, bench):
         yield f"HANGS OR ENDS: {_last(str(error))}"
 
 
-def _write(command, rows):
+def _write(rows):
     ordered = [rows[fault.__doc__] for fault in FAULTS if fault.__doc__ in rows]
     RESULTS.write_text(
         "# Faults\n\n"
-        f"`{command} --write`. Each run goes on by the same command. *same* is bit for bit: its\n"
-        "metrics, the parameters that it keeps and its scores are those of a run that was left\n"
-        "alone. In the first row several kills fall on one run, whose end is counted once.\n\n"
+        "Made by `python -m tests.faults --write`; `--kills` says how often. Each run goes on by\n"
+        "the same command. *same* is bit for bit: its metrics, the parameters that it keeps and\n"
+        "its scores are those of a run that was left alone. In the first row several kills fall\n"
+        "on one run, whose end is counted once.\n\n"
         "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(ordered) + "\n"
     )
 
