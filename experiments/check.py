@@ -54,7 +54,7 @@ RANGES = {
     "model.projection": (0, None, True),
     "model.projection_dim": (1, None, True),
     "model.towers": (1, 2, True),
-    "memory.size": (0, None, True),
+    "memory.size": (0, 2**24, True),
     "memory.start": (0, None, True),
     "memory.weight": (0, None, True),
     "mining.mix": (0, 1, True),

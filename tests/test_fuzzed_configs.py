@@ -62,22 +62,27 @@ differences = st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3, unique=T
 )
 
 
+def refused_or_built(config):
+    """What a step is made of."""
+    check.check(config)
+    everything = build.dataset(config)
+    examples, _ = build.training_split(config, everything)
+    encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
+    augment = build.augmentation(config, everything.input_shape)
+    return everything, encoder, augment, build.class_index(config, examples)
+
+
 def refused_or_traced(config):
     """Whether a config is refused; if not, a step of it is traced whole."""
     try:
-        check.check(config)
-        everything = build.dataset(config)
-        examples, _ = build.training_split(config, everything)
-        shape = everything.input_shape
-        encoder = build.encoder(config, shape, everything.pair_shapes)
-        augment = build.augmentation(config, shape)
-        index = build.class_index(config, examples)
+        everything, encoder, augment, index = refused_or_built(config)
     except errors.InputError as error:
         assert len(str(error)) > 20
         return True
     draw = build.draw_on_host(config, index)
     positions = draw(0)
     assert positions.shape == (config.batch.classes * config.batch.per_class,)
+    shape = everything.input_shape
     state = jax.eval_shape(lambda: build.initial_state(config, encoder, shape))
     lifted = jax.vmap(
         build.step(config, encoder, augment),
@@ -125,15 +130,13 @@ def test_a_config_is_refused_or_makes_a_step(differences, variant):
 @pytest.mark.parametrize(
     ("differences", "message"),
     [
-        (
-            {"augment.crop": 2**31},
-            "augment.crop=2147483648 may leave nothing",
-        ),
+        ({"augment.crop": 2**31}, "augment.crop=2147483648 may leave nothing"),
         ({"augment.crop": 8}, "set it below 8"),
+        ({"memory.size": 2**31}, "memory.size=2147483648 must be .* at most 16777216"),
     ],
 )
 def test_what_was_found_at_random_stays_refused(differences, message):
     config = digits.get_config("anchor_swap")
     base.with_differences(config, differences)
     with pytest.raises(errors.InputError, match=message):
-        build.augmentation(ml_collections.FrozenConfigDict(config), (8, 8, 1))
+        refused_or_built(ml_collections.FrozenConfigDict(config))

@@ -70,12 +70,13 @@ class Bench:
         return self.compared(programs.outcome(workdir))
 
     def compared(self, outcome) -> str:
-        metrics, steps, digests, scores = outcome
-        expected_metrics, expected_steps, expected_digests, expected_scores = self.expected
-        same = metrics == expected_metrics and scores == expected_scores
-        # A checkpoint of a stop is one more among those that are kept on the way.
-        last = (steps[-1], digests[-1]) == (expected_steps[-1], expected_digests[-1])
-        return "same" if same and last else "DIFFERENT"
+        return "same" if _end(outcome) == _end(self.expected) else "DIFFERENT"
+
+
+def _end(outcome):
+    """Without the checkpoints on the way: that of a stop is one more among them."""
+    metrics, steps, digests, scores = outcome
+    return metrics, steps[-1], digests[-1], scores
 
 
 def _last(text):
@@ -164,7 +165,7 @@ def _sweep(bench):
 
 def _of_runs(workdir):
     return {
-        path.parent.parent.name: programs.outcome(path.parent)
+        path.parent.parent.name: _end(programs.outcome(path.parent))
         for path in sorted(workdir.glob("runs/*/*/result.json"))
     }
 
