@@ -197,7 +197,9 @@ def worker_killed(bench: Bench) -> Iterator[str]:
     """SIGKILL of a sweep's worker"""
 
     def victim(_, workdir):
-        subprocess.run(["pkill", "-KILL", "-f", f"--workdir={workdir}/runs/narrow"], check=True)
+        subprocess.run(
+            ["pkill", "-KILL", "-f", "--", f"--workdir={workdir}/runs/narrow"], check=True
+        )
 
     yield from _killed_sweeps(bench, victim)
 
