@@ -177,6 +177,11 @@ def wait_until(condition, process, seconds=600):
         time.sleep(0.002)
 
 
+def kill_loaders(process):
+    """Kills the processes that load the batches of a run."""
+    subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "-f", "spawn_main"], check=True)
+
+
 def last_step(workdir):
     """Of the metrics written so far."""
     rows = logging.read_rows(workdir / "metrics.jsonl")

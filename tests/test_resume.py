@@ -1,7 +1,6 @@
 """A run that is killed, stopped or damaged ends like one that was left alone."""
 
 import signal
-import subprocess
 
 import programs
 import pytest
@@ -81,7 +80,7 @@ def test_a_run_whose_loader_is_killed_says_so_and_goes_on(undisturbed, tmp_path)
         pytest.skip("nothing is loaded by processes of its own")
     process = programs.start("train", f"--workdir={tmp_path}", **fields)
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 90, process)
-    subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "-f", "spawn_main"], check=True)
+    programs.kill_loaders(process)
     said = process.communicate()[0]
     assert process.returncode == 3, said
     assert "a process that loads batches has ended" in said

@@ -56,6 +56,16 @@ class Bench:
     def fresh(self) -> pathlib.Path:
         return pathlib.Path(tempfile.mkdtemp(dir=self.folder))
 
+    @property
+    def few(self) -> int:
+        """How often a fault is done that takes longer than a kill."""
+        return max(1, self.kills // 12)
+
+    def wait(self, workdir, process, most=100) -> None:
+        """Waits for a step that is drawn at random."""
+        at = self.random.randrange(5, most)
+        programs.wait_until(lambda: programs.last_step(workdir) >= at, process)
+
     def run(self, workdir, **fields):
         return programs.run("train", f"--workdir={workdir}", **FIELDS | fields)
 
@@ -119,12 +129,11 @@ def one_of_two_killed(bench: Bench) -> Iterator[str]:
     alone = bench.fresh()
     for process in programs.start_together(2, 1, [*arguments, f"--workdir={alone}"]):
         process.communicate()
-    for number in range(max(1, bench.kills // 12)):
+    for number in range(bench.few):
         workdir = bench.fresh()
         mine = [*arguments, f"--workdir={workdir}"]
         run = programs.start_together(2, 1, mine)
-        at = bench.random.randrange(5, 100)
-        programs.wait_until(lambda w=workdir, at=at: programs.last_step(w) >= at, run[0])
+        bench.wait(workdir, run[0])
         run[number % 2].kill()
         other = run[1 - number % 2]
         _, said = other.communicate()
@@ -173,12 +182,10 @@ def _of_runs(workdir):
 def _killed_sweeps(bench, victim):
     alone, start = _sweep(bench)
     start().communicate(timeout=600)
-    for _ in range(max(1, bench.kills // 12)):
+    for _ in range(bench.few):
         workdir, start = _sweep(bench)
         process = start()
-        run = workdir / "runs" / "narrow" / "seed0"
-        at = bench.random.randrange(5, 90)
-        programs.wait_until(lambda run=run, at=at: programs.last_step(run) >= at, process)
+        bench.wait(workdir / "runs" / "narrow" / "seed0", process, most=90)
         victim(process, workdir)
         process.communicate(timeout=600)
         again = start()
@@ -209,8 +216,7 @@ def asked_to_stop(bench: Bench) -> Iterator[str]:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         workdir = bench.fresh()
         process = bench.start(workdir)
-        at = bench.random.randrange(5, 100)
-        programs.wait_until(lambda w=workdir, at=at: programs.last_step(w) >= at, process)
+        bench.wait(workdir, process)
         asked = time.monotonic()
         process.send_signal(number)
         said, _ = process.communicate()
@@ -292,12 +298,11 @@ def checkpoint_flipped(bench: Bench) -> Iterator[str]:
 
 def loader_killed(bench: Bench) -> Iterator[str]:
     """SIGKILL of a process that loads batches"""
-    for _ in range(max(1, bench.kills // 12)):
+    for _ in range(bench.few):
         workdir = bench.fresh()
         process = bench.start(workdir)
-        at = bench.random.randrange(5, 100)
-        programs.wait_until(lambda w=workdir, at=at: programs.last_step(w) >= at, process)
-        subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "-f", "spawn_main"], check=True)
+        bench.wait(workdir, process)
+        programs.kill_loaders(process)
         said, _ = process.communicate()
         wrong = complaint(said, process.returncode, 3, "loads batches has ended")
         yield wrong or bench.finish(workdir)
@@ -415,7 +420,7 @@ runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 
 def jumping_clock(bench: Bench) -> Iterator[str]:
     """a clock that jumps by hours and days, either way, at one look of a hundred"""
-    for seed in range(max(1, bench.kills // 12)):
+    for seed in range(bench.few):
         workdir = bench.fresh()
         done = subprocess.run(
             [
