@@ -78,7 +78,9 @@ def load(workdir: pathlib.Path | str) -> Run:
     )
 
 
-def embeddings_of(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def embeddings_of(
+    workdir: pathlib.Path,
+) -> tuple[Float[np.ndarray, "examples dim"], Int[np.ndarray, "examples"], np.ndarray]:
     """The embeddings of a finished run, their labels and their split.
 
     Raises:
