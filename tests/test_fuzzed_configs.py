@@ -1,6 +1,6 @@
-"""Configs at random: each is refused at launch, in words, or makes a step that can be taken.
+"""Configs at random: each is refused at launch, in words, or makes steps that can be taken.
 
-FUZZ=1000 looks at so many.
+FUZZ=1000 traces so many, and trains a tenth as many for three steps.
 """
 
 import os
@@ -14,9 +14,21 @@ import pytest
 
 from configs import base, digits
 from experiments import build, check, settings
-from triplet_jax import contrastive, distances, errors, losses, mining, models, train_step
+from triplet_jax import (
+    contrastive,
+    distances,
+    errors,
+    health,
+    loop,
+    losses,
+    mining,
+    models,
+    stopping,
+    train_step,
+)
 
 EXAMPLES = int(os.environ.get("FUZZ", 25))
+HUGE = 1e30
 FIELDS = sorted(
     name
     for name in settings.flat(base.get_config())
@@ -51,7 +63,7 @@ def values(name):
         return st.sampled_from([-1, 0, 1, 2, 3, 8, 10, 64, 2**31 - 1, 2**31])
     if isinstance(now, float):
         inside = [0.0, 1e-6, 0.1, 0.5, 1.0, 2.0]
-        return st.sampled_from([*inside, -1.0, 1e30, float("nan"), float("inf")])
+        return st.sampled_from([*inside, -1.0, HUGE, float("nan"), float("inf")])
     if isinstance(now, tuple):
         return st.sampled_from([(), (8,), (2, 4), (0,), (-1, 3)])
     return st.just(now) | st.text(max_size=5)
@@ -63,7 +75,15 @@ differences = st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3, unique=T
 
 
 def refused_or_built(config):
-    """What a step is made of."""
+    """What a step is made of; None of a config that is refused in words."""
+    try:
+        return built(config)
+    except errors.InputError as error:
+        assert len(str(error)) > 20
+        return None
+
+
+def built(config):
     check.check(config)
     everything = build.dataset(config)
     examples, _ = build.training_split(config, everything)
@@ -73,34 +93,54 @@ def refused_or_built(config):
 
 
 def refused_or_traced(config):
-    """Whether a config is refused; if not, a step of it is traced whole."""
-    try:
-        everything, encoder, augment, index = refused_or_built(config)
-    except errors.InputError as error:
-        assert len(str(error)) > 20
-        return True
-    draw = build.draw_on_host(config, index)
-    positions = draw(0)
-    assert positions.shape == (config.batch.classes * config.batch.per_class,)
-    shape = everything.input_shape
-    state = jax.eval_shape(lambda: build.initial_state(config, encoder, shape))
-    lifted = jax.vmap(
-        build.step(config, encoder, augment),
-        in_axes=(None, 0, 0, 0),
-        axis_name="devices",
-    )
-    inputs = np.asarray(everything.inputs[:1])
-    rows = len(positions)
-    after, metrics = jax.eval_shape(
-        lifted,
-        state,
-        jax.ShapeDtypeStruct((1, rows, *inputs.shape[1:]), inputs.dtype),
-        jax.ShapeDtypeStruct((1, rows), np.int32),
-        jax.ShapeDtypeStruct((1, rows), np.int32),
-    )
+    """A step is traced whole."""
+    parts = refused_or_built(config)
+    if parts is None:
+        return
+    everything, encoder, augment, index = parts
+    state = jax.eval_shape(lambda: build.initial_state(config, encoder, everything.input_shape))
+    step = _on_one_device(build.step(config, encoder, augment))
+    after, metrics = jax.eval_shape(step, state, *_batch(config, everything, index, 0))
     assert metrics["loss"].shape == (1,)
     assert isinstance(after, train_step.TrainState)
-    return False
+
+
+def refused_or_trained(config, steps=3):
+    """The steps are taken, as a run takes them."""
+    parts = refused_or_built(config)
+    if parts is None:
+        return
+    everything, encoder, augment, index = parts
+    step = jax.jit(_on_one_device(build.step(config, encoder, augment)))
+
+    def take_step(state):
+        after = step(state, *_batch(config, everything, index, int(state.step)))
+        return jax.tree.map(lambda x: x[0], after)
+
+    after = loop.train(
+        build.initial_state(config, encoder, everything.input_shape),
+        take_step,
+        schedule=loop.Schedule(steps, log_every=1, telemetry_every=1, evaluate_every=steps),
+        score=lambda state: {},
+        score_name="map_at_r",
+        save=lambda *saved: None,
+        journal=None,
+        stop=stopping.Stop(),
+    )
+    assert after.step == steps
+
+
+def _on_one_device(step):
+    return jax.vmap(step, in_axes=(None, 0, 0, 0), axis_name="devices")
+
+
+def _batch(config, everything, index, step):
+    """What one device, which is all there is, is given of a step."""
+    examples, _ = build.training_split(config, everything)
+    positions = build.draw_on_host(config, index)(step)
+    assert positions.shape == (config.batch.classes * config.batch.per_class,)
+    batch = examples.inputs[positions], examples.labels[positions], positions
+    return jax.tree.map(lambda x: np.asarray(x)[None], batch)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,20 +151,39 @@ def one_device():
         yield
 
 
-@hypothesis.settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize="FUZZ" not in os.environ,  # new ones where somebody asks for them
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
-)
-@hypothesis.given(differences=differences, variant=st.sampled_from(VARIANTS))
-def test_a_config_is_refused_or_makes_a_step(differences, variant):
+def at_random(examples):
+    """A test of so many configs."""
+    settings = hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize="FUZZ" not in os.environ,  # new ones where somebody asks for them
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    given = hypothesis.given(differences=differences, variant=st.sampled_from(VARIANTS))
+    return lambda test: settings(given(test))
+
+
+def refused_by_command_line_or(take, differences, variant):
     config = digits.get_config(variant)
     try:
         base.with_differences(config, differences)
-    except (TypeError, ValueError):  # as the command line refuses it
+    except (TypeError, ValueError):
         return
-    refused_or_traced(ml_collections.FrozenConfigDict(config))
+    take(ml_collections.FrozenConfigDict(config))
+
+
+@at_random(EXAMPLES)
+def test_a_config_is_refused_or_makes_a_step(differences, variant):
+    refused_by_command_line_or(refused_or_traced, differences, variant)
+
+
+@at_random(EXAMPLES // 10)
+@hypothesis.example(differences={}, variant="semi_hard")
+def test_a_config_is_refused_or_trains(differences, variant):
+    try:
+        refused_by_command_line_or(refused_or_trained, differences, variant)
+    except health.NotFiniteError:
+        assert HUGE in differences.values(), "no number of it explains that"
 
 
 @pytest.mark.parametrize(
@@ -139,4 +198,4 @@ def test_what_was_found_at_random_stays_refused(differences, message):
     config = digits.get_config("anchor_swap")
     base.with_differences(config, differences)
     with pytest.raises(errors.InputError, match=message):
-        refused_or_built(ml_collections.FrozenConfigDict(config))
+        built(ml_collections.FrozenConfigDict(config))
