@@ -25,15 +25,16 @@ from triplet_jax import (
     schedules,
 )
 
-# field: lowest, highest, and whether the lowest itself is allowed
+MOST_COUNTED = 2**31 - 1  # by an integer of 32 bits
+# field: lowest, highest or None, and whether the lowest itself is allowed
 RANGES = {
-    "seed": (0, 2**31 - 1, True),
+    "seed": (0, None, True),
     "dataset.image_size": (2, 4096, True),
     "dataset.test_fraction": (0, 0.9, True),
     "dataset.validation_fraction": (0, 0.9, True),
-    "dataset.split_seed": (0, 2**31 - 1, True),
+    "dataset.split_seed": (0, None, True),
     "dataset.label_noise": (0, 0.99, True),
-    "dataset.noise_seed": (0, 2**31 - 1, True),
+    "dataset.noise_seed": (0, None, True),
     "dataset.workers": (0, 1024, True),
     "batch.classes": (2, None, True),
     "batch.per_class": (2, None, True),
@@ -48,11 +49,11 @@ RANGES = {
     "augment.scale": (0, 2, True),
     "augment.shear": (0, 60, True),
     "augment.noise": (0, None, True),
-    "model.width": (1, None, True),
-    "model.dim": (1, None, True),
+    "model.width": (1, 2**16, True),
+    "model.dim": (1, 2**16, True),
     "model.dropout": (0, 0.95, True),
-    "model.projection": (0, None, True),
-    "model.projection_dim": (1, None, True),
+    "model.projection": (0, 2**16, True),
+    "model.projection_dim": (1, 2**16, True),
     "model.towers": (1, 2, True),
     "memory.size": (0, 2**24, True),
     "memory.start": (0, None, True),
@@ -73,7 +74,7 @@ RANGES = {
     "loss.margin": (0, None, True),
     "loss.norm_weight": (0, None, True),
     "loss.spread_weight": (0, None, True),
-    "loss.num_classes": (0, None, True),
+    "loss.num_classes": (0, 2**24, True),
     "loss.p": (1, None, True),
     "optimizer.learning_rate": (0, None, False),
     "optimizer.proxies_rate": (0, None, False),
@@ -83,7 +84,7 @@ RANGES = {
     "optimizer.clip_norm": (0, None, True),
     "optimizer.average_decay": (0, 0.999999, True),
     "train.micro_batches": (1, None, True),
-    "train.steps": (1, 2**31 - 1, True),
+    "train.steps": (1, None, True),
     "evaluate.every": (1, None, True),
     "evaluate.ways": (2, None, True),
     "evaluate.episodes": (2, None, True),
@@ -302,8 +303,10 @@ def _check_memory(config):
 
 def _check_range(field, value, name=None):
     lowest, highest, closed = RANGES[field]
+    if highest is None and isinstance(value, int):
+        highest = MOST_COUNTED
     low = value >= lowest if closed else value > lowest
-    if not (low and math.isfinite(value) and (highest is None or value <= highest)):
+    if not (low and (highest is None or value <= highest) and math.isfinite(value)):
         above = f"at least {lowest}" if closed else f"more than {lowest}"
         below = "" if highest is None else f" and at most {highest}"
         raise errors.InputError(f"{name or field}={value} must be a finite number, {above}{below}.")

@@ -189,9 +189,11 @@ def test_a_config_is_refused_or_trains(differences, variant):
 @pytest.mark.parametrize(
     ("differences", "message"),
     [
-        ({"augment.crop": 2**31}, "augment.crop=2147483648 may leave nothing"),
+        ({"augment.crop": 2**31 - 1}, "augment.crop=2147483647 may leave nothing"),
         ({"augment.crop": 8}, "set it below 8"),
         ({"memory.size": 2**31}, "memory.size=2147483648 must be .* at most 16777216"),
+        ({"model.dim": 2**31}, "model.dim=2147483648 must be .* at most 65536"),
+        ({"log.every": 10**400}, "must be .* at most 2147483647"),
     ],
 )
 def test_what_was_found_at_random_stays_refused(differences, message):
