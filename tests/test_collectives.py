@@ -1,5 +1,7 @@
 """What crosses devices, and its gradient."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,3 +48,27 @@ def test_the_gradient_is_that_of_all_devices_and_needs_no_reduce_scatter():
     expected = np.cos(x) * np.asarray(weight).sum(0).reshape(x.shape)
     np.testing.assert_allclose(lifted(x), expected, rtol=1e-5, atol=1e-5)
     assert "reduce-scatter" not in lifted.lower(x).compile().as_text()
+
+
+def test_a_tree_of_arrays_is_added_up_in_one():
+    """On CPUs each array would be waited for on its own, in every step."""
+    random = np.random.default_rng(2)
+    tree = {
+        "kernel": random.normal(size=(DEVICES, ROWS, DIM)).astype(np.float32),
+        "bias": random.normal(size=(DEVICES, DIM)).astype(np.float32),
+        "scale": random.normal(size=DEVICES).astype(np.float32),
+    }
+    for reduce, expected in ((collectives.total, np.sum), (collectives.mean, np.mean)):
+        lifted = over_all(lambda x, reduce=reduce: reduce(x, "devices"), out_axes=None)
+        reduced = lifted(tree)
+        for name, x in tree.items():
+            np.testing.assert_allclose(reduced[name], expected(x, axis=0), rtol=1e-5, atol=1e-6)
+        compiled = lifted.lower(tree).compile().as_text()
+        assert re.findall(r"= (\S+) all-reduce\(", compiled) == ["f32[21]{0}"]
+
+
+def test_numbers_of_several_kinds_stay_what_they_are():
+    tree = {"loss": np.ones(DEVICES, np.float32), "count": np.full(DEVICES, 2**24 + 1, np.int32)}
+    total = over_all(lambda x: collectives.total(x, "devices"), out_axes=None)(tree)
+    assert total["count"].dtype == np.int32
+    assert int(total["count"]) == DEVICES * (2**24 + 1)

@@ -7,6 +7,7 @@ runs on one device without `pmap`.
 from collections.abc import Callable
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree, Shaped
@@ -85,12 +86,21 @@ def share(
 
 def total(x: PyTree, axis_name: str | None) -> PyTree:
     """The sum over devices."""
-    return x if axis_name is None else jax.lax.psum(x, axis_name)
+    return x if axis_name is None else _in_one(jax.lax.psum, x, axis_name)
 
 
 def mean(x: PyTree, axis_name: str | None) -> PyTree:
     """The mean over devices."""
-    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+    return x if axis_name is None else _in_one(jax.lax.pmean, x, axis_name)
+
+
+def _in_one(reduce, x, axis_name):
+    """`reduce` of a tree; on CPUs, where each array would be waited for apart, of one vector."""
+    kinds = {jnp.result_type(leaf) for leaf in jax.tree.leaves(x)}
+    if jax.default_backend() != "cpu" or len(kinds) != 1:
+        return reduce(x, axis_name)
+    vector, to_tree = jax.flatten_util.ravel_pytree(x)
+    return to_tree(reduce(vector, axis_name))
 
 
 def largest(x: PyTree, axis_name: str | None) -> PyTree:
