@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from triplet_jax import distances, errors
+from triplet_jax import convolution, distances, errors
 
 Norm = Callable[..., nn.Module]
 NORMS = ("batch", "group")
+Conv = functools.partial(nn.Conv, use_bias=False, conv_general_dilated=convolution.convolve)
 
 
 def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
@@ -100,7 +101,7 @@ class Conv4(nn.Module):
     ) -> Float[Array, "batch features"]:
         norm = make_norm(self.norm, train=train, axis_name=self.axis_name)
         for _ in range(self.depth):
-            x = nn.Conv(self.width, (3, 3), use_bias=False)(x)
+            x = Conv(self.width, (3, 3))(x)
             x = nn.relu(norm()(x))
             if min(x.shape[1:3]) >= 2:
                 x = max_pool_2x2(x)
@@ -126,11 +127,11 @@ class ResNet(nn.Module):
     ) -> Float[Array, "batch features"]:
         norm = make_norm(self.norm, train=train, axis_name=self.axis_name)
         if min(x.shape[1:3]) >= 64:
-            x = nn.Conv(self.width, (7, 7), strides=2, padding=3, use_bias=False)(x)
+            x = Conv(self.width, (7, 7), strides=2, padding=3)(x)
             x = nn.relu(norm()(x))
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         else:
-            x = nn.Conv(self.width, (3, 3), use_bias=False)(x)
+            x = Conv(self.width, (3, 3))(x)
             x = nn.relu(norm()(x))
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):
@@ -155,20 +156,19 @@ class ResidualBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch new_height new_width new_channels"]:
-        conv = functools.partial(nn.Conv, use_bias=False)
         stride = self.stride
         y = x
         if self.bottleneck:
-            y = nn.relu(self.norm()(conv(self.width, (1, 1))(y)))
-            y = nn.relu(self.norm()(conv(self.width, (3, 3), strides=stride, padding=1)(y)))
-            y = conv(4 * self.width, (1, 1))(y)
+            y = nn.relu(self.norm()(Conv(self.width, (1, 1))(y)))
+            y = nn.relu(self.norm()(Conv(self.width, (3, 3), strides=stride, padding=1)(y)))
+            y = Conv(4 * self.width, (1, 1))(y)
         else:
-            y = nn.relu(self.norm()(conv(self.width, (3, 3), strides=stride, padding=1)(y)))
-            y = conv(self.width, (3, 3))(y)
+            y = nn.relu(self.norm()(Conv(self.width, (3, 3), strides=stride, padding=1)(y)))
+            y = Conv(self.width, (3, 3))(y)
         # A zero scale makes the block the identity at first (Goyal et al. 2017).
         y = self.norm(scale_init=nn.initializers.zeros)(y)
         if x.shape != y.shape:
-            x = self.norm()(conv(y.shape[-1], (1, 1), strides=stride)(x))
+            x = self.norm()(Conv(y.shape[-1], (1, 1), strides=stride)(x))
         return nn.relu(x + y)
 
 

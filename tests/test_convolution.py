@@ -1,0 +1,58 @@
+"""The convolution beside that of XLA, which it is but for rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from triplet_jax import convolution
+
+FORM = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+
+def value_and_gradients(convolve, strides, padding):
+    def value(x, kernel):
+        y = convolve(x, kernel, strides, padding, **FORM)
+        return jnp.sum(jnp.sin(y)), y
+
+    return jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [(1, 1), (1, 1)], [(3, 0), (1, 2)]])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [((2, 2), 3), ((2, 5), 3), ((7, 2), 3), ((1, 2), 3), ((1, 1), 3), ((3, 4), 5), ((4, 4), 1)],
+)
+def test_value_and_gradients_are_those_of_lax(size, window, strides, padding):
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(3, *size, 2)), jnp.float32)
+    kernel = jnp.asarray(random.normal(size=(window, window, 2, 4)), jnp.float32)
+    if padding == "VALID" and min(size) < window:
+        padding = [(window, 0), (0, window)]
+    ours = value_and_gradients(convolution.convolve, strides, padding)(x, kernel)
+    theirs = value_and_gradients(jax.lax.conv_general_dilated, strides, padding)(x, kernel)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+def test_no_image_smaller_than_its_kernel_is_left_to_xla_on_a_cpu():
+    x, kernel = jnp.ones((3, 2, 2, 8)), jnp.ones((3, 3, 8, 8))
+    run = value_and_gradients(convolution.convolve, (1, 1), "SAME")
+    assert "rhs_reversal" not in run.lower(x, kernel).compile().as_text()
+    plain = value_and_gradients(jax.lax.conv_general_dilated, (1, 1), "SAME")
+    assert "rhs_reversal" in plain.lower(x, kernel).compile().as_text(), "is this still needed?"
+
+
+def test_runs_that_are_batched_have_a_kernel_each():
+    random = np.random.default_rng(1)
+    x = jnp.asarray(random.normal(size=(4, 3, 2, 2, 2)), jnp.float32)
+    kernels = jnp.asarray(random.normal(size=(4, 3, 3, 2, 5)), jnp.float32)
+    run = value_and_gradients(convolution.convolve, (1, 1), "SAME")
+    batched = jax.vmap(run)(x, kernels)
+    for k in range(4):
+        alone = run(x[k], kernels[k])
+        jax.tree.map(
+            lambda a, b, k=k: np.testing.assert_allclose(a[k], b, rtol=1e-4, atol=1e-5),
+            batched,
+            alone,
+        )
