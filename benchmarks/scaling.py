@@ -278,8 +278,10 @@ def tables(found: dict[str, Any]) -> str:
 def main() -> None:
     options = _options()
     if options.measure == "parts":
+        from experiments import command
         from triplet_jax import hosts
 
+        command.use_fast_convolutions()  # as a run does
         case = Case(*json.loads(options.case))
         if case.processes > 1:
             hosts.start(options.address, case.processes, options.process)

@@ -47,9 +47,10 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     import jax
 
     from configs import base
-    from experiments import build, objective, settings
+    from experiments import build, command, objective, settings
     from triplet_jax import collectives, train_step
 
+    command.use_fast_convolutions()  # as a run does
     setting = MODELS[model]
     config = base.get_config()
     config.batch.update(classes=setting.classes, per_class=setting.per_class)
