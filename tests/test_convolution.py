@@ -56,3 +56,10 @@ def test_runs_that_are_batched_have_a_kernel_each():
             batched,
             alone,
         )
+
+
+def test_numbers_of_half_the_length_stay_so():
+    x, kernel = jnp.ones((3, 2, 2, 2), jnp.bfloat16), jnp.ones((3, 3, 2, 4), jnp.bfloat16)
+    y = convolution.convolve(x, kernel, (1, 1), "SAME", **FORM)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, jnp.full((3, 2, 2, 4), 8))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -25,9 +26,9 @@ def convolve(
     missing = [w - s if 1 < s < w else 0 for s, w in zip(size, window, strict=True)]
     if not any(missing) or tuple(strides) != (1, 1) or jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **rest)
-    padded = [(low, high + more, 0) for (low, high), more in zip(padding, missing, strict=True)]
+    padded = [(low, high + more) for (low, high), more in zip(padding, missing, strict=True)]
     # Between barriers, or XLA would take the padding back into the convolution.
-    x = jax.lax.optimization_barrier(jax.lax.pad(x, 0.0, [(0, 0, 0), *padded, (0, 0, 0)]))
+    x = jax.lax.optimization_barrier(jnp.pad(x, [(0, 0), *padded, (0, 0)]))
     y = jax.lax.conv_general_dilated(x, kernel, strides, [(0, 0), (0, 0)], **rest)
     height, width = (n - more for n, more in zip(y.shape[1:3], missing, strict=True))
     return jax.lax.optimization_barrier(y)[:, :height, :width]
