@@ -53,6 +53,17 @@ def test_agrees_with_brute_force(miner):
     assert moved < 0.06
 
 
+def test_percentiles_are_exact_for_any_floats():
+    rng = np.random.default_rng(0)
+    values = np.float32(rng.normal(size=(40, 25)) * 10.0 ** rng.integers(-40, 38, size=(40, 25)))
+    values[:3] = [[-np.inf], [0.0], [np.inf]]
+    where = rng.random(values.shape) < 0.9
+    found = telemetry._percentiles(jnp.asarray(values), jnp.asarray(where))
+    np.testing.assert_array_equal(found, nearest_rank(values[where]))
+    only = telemetry._percentiles(jnp.float32([3.0, -2.5, 1.0]), jnp.array([False, True, False]))
+    np.testing.assert_array_equal(only, [-2.5] * len(telemetry.PERCENTILES))
+
+
 def test_the_census_counts_all_triplets():
     x, labels = batch()
     found = measure(x, labels, "batch_hard")
