@@ -323,9 +323,19 @@ def contrastive_loss(
         reference_mask=reference_mask,
         own_reference=own_reference,
     )
-    sums = engine.over_anchors_at_once(engine.OfAnchor(made, measure), *compared, knobs, tile_size)
-    sums, pairs = collectives.total((sums, compared.pairs), axis_name)
-    value = jnp.sum(sums.value / jnp.where(sums.weight > 0, sums.weight, 1.0))
+    shares = jnp.ones(_number_of_terms(measure, knobs), jnp.float32)
+
+    def sums_of(shares):
+        rule = engine.OfAnchor(made, measure, shares)
+        sums = engine.over_anchors_at_once(rule, *compared, knobs, tile_size)
+        return collectives.total((sums, compared.pairs), axis_name)
+
+    if len(shares) > 1:
+        # What each is divided by comes first, so that all of them have one gradient: to take the
+        # distances once more costs less, and nothing where all of them are one tile.
+        shares = _inverse(sums_of(shares)[0].weight)
+    sums, pairs = sums_of(shares)
+    value = sums.value * _inverse(sums.weight[0]) if len(shares) == 1 else sums.value
     stats = {
         "num_valid": sums.weight[0],
         "mean_d_ap": sums.d_ap / jnp.maximum(pairs["num_positive_pairs"], 1.0),
@@ -333,6 +343,15 @@ def contrastive_loss(
         **pairs,
     }
     return value, jax.lax.stop_gradient(stats)
+
+
+def _number_of_terms(measure, knobs):
+    row, mask = jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), bool)
+    return jax.eval_shape(measure, row, mask, row, mask, **knobs).value.shape[0]
+
+
+def _inverse(weight):
+    return 1.0 / jnp.where(weight > 0, weight, 1.0)
 
 
 def _one(value, weight):

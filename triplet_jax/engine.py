@@ -70,12 +70,15 @@ class OfAnchor(NamedTuple):
     metric: Metric
     measure: Callable
     """From what a miner is given, and knobs, to `contrastive.Terms`."""
+    shares: Float[Array, "terms"]
+    """What each term counts in the sum: the gradient of many costs what that of one does."""
 
 
 class TermSums(NamedTuple):
     """`contrastive.Terms`, added up over anchors, tiles and devices, with the distances."""
 
-    value: Float[Array, "terms"]
+    value: Float[Array, ""]
+    """Of all terms by their shares."""
     weight: Float[Array, "terms"]
     d_ap: Float[Array, ""]
     d_an: Float[Array, ""]
@@ -122,7 +125,7 @@ def over_anchors(
       The sums, of which `penalty` is differentiable in anchors, candidates and knobs.
     """
     inputs = (anchors, candidates, knobs)
-    sums, (gradient,) = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
+    sums, gradient = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
     return jax.lax.stop_gradient(sums)._replace(
         penalty=_with_gradient(sums.penalty, inputs, gradient)
     )
@@ -142,12 +145,8 @@ def over_anchors_at_once(
     Arguments are those of `over_anchors`.
     """
     inputs = (anchors, candidates, knobs)
-    sums, gradients = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
-    values = [
-        _with_gradient(value, inputs, gradient)
-        for value, gradient in zip(sums.value, gradients, strict=True)
-    ]
-    return jax.lax.stop_gradient(sums)._replace(value=jnp.stack(values))
+    sums, gradient = _sweep(rule, *jax.lax.stop_gradient(inputs), runs, index, tile_size)
+    return jax.lax.stop_gradient(sums)._replace(value=_with_gradient(sums.value, inputs, gradient))
 
 
 def mine(
@@ -226,20 +225,15 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     zero = jnp.zeros((), jnp.float32)
     no_gradient = jax.tree.map(jnp.zeros_like, (columns if all_pairs else candidates, knobs))
     if at_once:
-        terms = jnp.zeros(_number_of_terms(rule, candidates, knobs), jnp.float32)
-        sums = TermSums(terms, terms, zero, zero)
+        sums = TermSums(zero, jnp.zeros_like(rule.shares), zero, zero)
     else:
-        terms, sums = zero[None], Sums(*[zero] * len(Sums._fields))
-    # A gradient for each term.
-    carry = (sums, (no_gradient,) * len(terms))
-    (sums, gradients), of_anchors = _scan(
-        of_group, carry, tile, max(tile_size, -(-rows // _GROUPS))
+        sums = Sums(*[zero] * len(Sums._fields))
+    (sums, (of_candidates, of_knobs)), of_anchors = _scan(
+        of_group, (sums, no_gradient), tile, max(tile_size, -(-rows // _GROUPS))
     )
-    back = jnp.argsort(order)
-    return sums, [
-        (of_anchor[back], of_candidates.T if all_pairs else of_candidates, of_knobs)
-        for of_anchor, (of_candidates, of_knobs) in zip(of_anchors, gradients, strict=True)
-    ]
+    if all_pairs:
+        of_candidates = of_candidates.T
+    return sums, (of_anchors[jnp.argsort(order)], of_candidates, of_knobs)
 
 
 @jax.custom_batching.custom_vmap
@@ -280,7 +274,7 @@ def _scan(step, carry, tile, size, *more):
     carry, of_anchors = jax.lax.scan(
         lambda carry, x: step(carry, *x), carry, (tiles, *map(cut, more))
     )
-    return carry, jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:rows], of_anchors)
+    return carry, of_anchors.reshape(-1, of_anchors.shape[-1])[:rows]
 
 
 def _asked(function, offered):
@@ -309,12 +303,6 @@ def _answers_all_pairs(mine, width, shape):
         **_asked(mine, offered),
     )
     return max(x.ndim for x in answer) == 2
-
-
-def _number_of_terms(rule, candidates, knobs):
-    row = jax.ShapeDtypeStruct((len(candidates),), jnp.float32)
-    mask = jax.ShapeDtypeStruct((len(candidates),), bool)
-    return jax.eval_shape(rule.measure, row, mask, row, mask, **knobs).value.shape[0]
 
 
 class Seen(NamedTuple):
@@ -428,37 +416,29 @@ def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
         def value(to_positives, to_negatives, columns, knobs):
             seen_here = seen._replace(to_positives=to_positives, to_negatives=to_negatives)
             if isinstance(rule, OfAnchor):
-                sums = _add_up_terms(rule.measure, seen_here, knobs)
-                return tuple(sums.value), sums
+                sums = _add_up_terms(rule, seen_here, knobs)
+                return sums.value, sums
             mined = _mine(rule, seen_here, columns, tile.index)
 
             def d_pn():
                 return _positives_to_negatives(rule.metric, seen.places, columns)
 
             sums = _add_up(rule.penalize, mined, d_pn, knobs)
-            return (sums.penalty,), sums
+            return sums.penalty, sums
 
         inputs = (seen.to_positives, seen.to_negatives, columns, knobs)
-        terms, pull, sums = jax.vjp(value, *inputs, has_aux=True)
-        pulled = [pull(tuple(one)) for one in jnp.eye(len(terms))]
+        _, pull, sums = jax.vjp(value, *inputs, has_aux=True)
+        of_positives, of_negatives, *gradient = pull(jnp.float32(1))
         # Few numbers are added in place; a gradient of the cutting out would be a matrix.
         rows = jnp.arange(len(seen.places))[:, None]
-        slopes = [
-            of_negatives.at[rows, seen.places].add(of_positives, mode="drop")
-            for of_positives, of_negatives, _, _ in pulled
-        ]
-        gradients = tuple((of_columns, of_knobs) for _, _, of_columns, of_knobs in pulled)
-        carry = jax.tree.map(jnp.add, carry, (sums, gradients))
-        return carry, tuple(jax.lax.stop_gradient(pull_measured(x)[0]) for x in slopes)
+        slopes = of_negatives.at[rows, seen.places].add(of_positives, mode="drop")
+        carry = jax.tree.map(jnp.add, carry, (sums, tuple(gradient)))
+        return carry, jax.lax.stop_gradient(pull_measured(slopes)[0])
 
     matrix, pull = jax.vjp(measure, tile.anchors, columns)
-    (sums, gradients), slopes = _scan(of_part, carry, tile, most, matrix)
-    pulled = [pull(x) for x in slopes]
-    gradients = tuple(
-        (of_columns + more, of_knobs)
-        for (of_columns, of_knobs), (_, more) in zip(gradients, pulled, strict=True)
-    )
-    return (sums, gradients), tuple(jax.lax.stop_gradient(of_anchors) for of_anchors, _ in pulled)
+    (sums, (of_columns, of_knobs)), slopes = _scan(of_part, carry, tile, most, matrix)
+    of_anchors, more = pull(slopes)
+    return (sums, (of_columns + more, of_knobs)), jax.lax.stop_gradient(of_anchors)
 
 
 def _picks(rule, width, candidates, columns, knobs, carry, tile):
@@ -491,11 +471,11 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
     negatives = candidates.at[negative].get(mode="clip")
     _, pull, sums = jax.vjp(value, tile.anchors, positives, negatives, knobs, has_aux=True)
     of_anchors, of_positives, of_negatives, more_of_knobs = pull(jnp.float32(1))
-    total, ((of_candidates, of_knobs),) = carry
+    total, (of_candidates, of_knobs) = carry
     of_candidates = of_candidates.at[positive].add(of_positives, mode="drop")
     of_candidates = of_candidates.at[negative].add(of_negatives, mode="drop")
     total, of_knobs = jax.tree.map(jnp.add, (total, of_knobs), (sums, more_of_knobs))
-    return (total, ((of_candidates, of_knobs),)), (jax.lax.stop_gradient(of_anchors),)
+    return (total, (of_candidates, of_knobs)), jax.lax.stop_gradient(of_anchors)
 
 
 def _whose(picked, distances, allowed):
@@ -576,14 +556,14 @@ def _add_up(penalize, mined, d_pn, knobs) -> Sums:
     )
 
 
-def _add_up_terms(measure, seen, knobs) -> TermSums:
+def _add_up_terms(rule, seen, knobs) -> TermSums:
     """The sums over a tile's anchors."""
-    terms = jax.vmap(functools.partial(measure, **knobs))(*seen[:4])
+    terms = jax.vmap(functools.partial(rule.measure, **knobs))(*seen[:4])
     sees = jnp.any(seen.is_positive, axis=1) | jnp.any(seen.is_negative, axis=1)
     terms = jax.tree.map(lambda x: jnp.where(sees[:, None], x, 0.0), terms)
     far = jnp.where(seen.is_negative, jax.lax.stop_gradient(seen.to_negatives), 0.0)
     return TermSums(
-        value=jnp.sum(terms.value.astype(jnp.float32), axis=0),
+        value=jnp.sum(rule.shares * jnp.sum(terms.value.astype(jnp.float32), axis=0)),
         weight=jnp.sum(jax.lax.stop_gradient(terms.weight), axis=0),
         d_ap=jnp.sum(jnp.where(seen.is_positive, seen.to_positives, 0.0)),
         d_an=jnp.sum(jnp.sum(far, axis=1)),
