@@ -37,7 +37,7 @@ def ours(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
 
     loss = contrastive.LOSSES[name]
     if name == "pairs":
-        loss = functools.partial(loss, power=1.0)
+        loss = functools.partial(loss, power=1)
     metric = "euclidean" if name in ("pairs", "lifted") else "cosine"
     run = functools.partial(contrastive.contrastive_loss, loss=loss, metric=metric)
     step = jax.value_and_grad(run, has_aux=True)
