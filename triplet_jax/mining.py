@@ -284,7 +284,7 @@ def rank(
     No triplet for an anchor with fewer than n negatives, or for n below 1. NHardTripletsMiner
     of Open Metric Learning counts positives likewise; here all of them take part.
     """
-    d_an, found = _at_rank(to_negatives, is_negative, n)
+    d_an, found = at_rank(to_negatives, is_negative, n)
     return Triplets(to_positives, jnp.broadcast_to(d_an, to_positives.shape), is_positive & found)
 
 
@@ -303,8 +303,8 @@ def rank_range(
     the farthest negative ends there.
     """
     count = jnp.sum(is_negative)
-    nearest, found = _at_rank(to_negatives, is_negative, first)
-    farthest, _ = _at_rank(to_negatives, is_negative, jnp.clip(last, 1, count))
+    nearest, found = at_rank(to_negatives, is_negative, first)
+    farthest, _ = at_rank(to_negatives, is_negative, jnp.clip(last, 1, count))
     inside = found & (last >= first) & (to_negatives >= nearest) & (to_negatives <= farthest)
     return _all_where(to_positives, is_positive, to_negatives, is_negative, inside[None, :])
 
@@ -325,7 +325,7 @@ def quantile(
     count = jnp.sum(is_negative)
     share = jnp.clip(1.0 - jnp.asarray(hardness, jnp.float32), 0.0, 1.0)
     n = 1 + jnp.round(share * (count - 1)).astype(jnp.int32)
-    d_an, found = _at_rank(to_negatives, is_negative, n)
+    d_an, found = at_rank(to_negatives, is_negative, n)
     return Triplets(to_positives, jnp.broadcast_to(d_an, to_positives.shape), is_positive & found)
 
 
@@ -349,8 +349,8 @@ def batch_hard_skip(
         return jnp.floor(fraction * jnp.sum(where) + 1e-4).astype(jnp.int32)
 
     kept = jnp.sum(is_positive) - skipped(is_positive)
-    d_ap, any_positive = _at_rank(to_positives, is_positive, kept)
-    d_an, any_negative = _at_rank(to_negatives, is_negative, 1 + skipped(is_negative))
+    d_ap, any_positive = at_rank(to_positives, is_positive, kept)
+    d_an, any_negative = at_rank(to_negatives, is_negative, 1 + skipped(is_negative))
     return Triplets(d_ap, d_an, any_positive & any_negative)
 
 
@@ -481,7 +481,7 @@ def _farthest(distances, where):
     return -least, found
 
 
-def _at_rank(distances, where, n):
+def at_rank(distances, where, n):
     """The n-th least distance of a row, counted from 1, and whether there is one.
 
     Found bit by bit from the highest, by counting how many are less: 32 passes over the row,

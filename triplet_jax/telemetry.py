@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, engine, errors, logging, losses, masks
-from triplet_jax.mining import MANY
+from triplet_jax import collectives, distances, engine, errors, logging, losses, masks, mining
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -164,26 +163,10 @@ def _percentiles(x, where):
     # Integers, in parts that cannot overflow: halves round the same way everywhere.
     hundreds, rest = jnp.divmod(count - 1, 100)
     percent = jnp.asarray(PERCENTILES)
-    places = percent * hundreds + (percent * rest + 50) // 100
-    return jnp.where(count > 0, _in_order(x, where, places), 0.0)
-
-
-def _in_order(x, where, places):
-    """What stands at these places in ascending order, bit by bit: a CPU sorts far more slowly."""
-    sign = jnp.uint32(1 << 31)
-    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-    # Unsigned numbers that are ordered as the floats are.
-    ordered = jnp.where(bits & sign, ~bits, bits | sign)
-    ordered = jnp.where(where, ordered, ~jnp.uint32(0)).reshape(-1)
-
-    def halve(step, found):
-        larger = found | (sign >> step.astype(jnp.uint32))
-        below = jnp.sum(ordered < larger[:, None], axis=1)
-        return jnp.where(below <= places, larger, found)
-
-    found = jax.lax.fori_loop(0, 32, halve, jnp.zeros(len(places), jnp.uint32))
-    bits = jnp.where(found & sign, found ^ sign, ~found)
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    nth = percent * hundreds + (percent * rest + 50) // 100 + 1
+    row = x.reshape(-1).astype(jnp.float32)
+    found, _ = jax.vmap(mining.at_rank, in_axes=(None, None, 0))(row, where.reshape(-1), nth)
+    return found
 
 
 def _histogram(x, where, edges):
@@ -197,7 +180,7 @@ def _ranks(d_an, seen):
     """Each negative's place among its anchor's, from 0 to 1."""
     negatives = jnp.where(seen.is_negative, seen.to_negatives, jnp.inf)
     flat = d_an.reshape(len(d_an), -1)
-    if flat.shape[1] <= MANY:
+    if flat.shape[1] <= mining.MANY:
         nearer = jnp.sum(negatives[:, None] < flat[:, :, None], axis=2)
     else:
         negatives = jnp.sort(negatives, axis=1)
