@@ -327,14 +327,13 @@ def contrastive_loss(
 
     def sums_of(shares):
         rule = engine.OfAnchor(made, measure, shares)
-        sums = engine.over_anchors_at_once(rule, *compared, knobs, tile_size)
-        return collectives.total((sums, compared.pairs), axis_name)
+        return engine.over_anchors_at_once(rule, *compared, knobs, tile_size)
 
     if len(shares) > 1:
         # What each is divided by comes first, so that all of them have one gradient: to take the
         # distances once more costs less, and nothing where all of them are one tile.
-        shares = _inverse(sums_of(shares)[0].weight)
-    sums, pairs = sums_of(shares)
+        shares = _inverse(collectives.total(sums_of(shares).weight, axis_name))
+    sums, pairs = collectives.total((sums_of(shares), compared.pairs), axis_name)
     value = sums.value * _inverse(sums.weight[0]) if len(shares) == 1 else sums.value
     stats = {
         "num_valid": sums.weight[0],
