@@ -53,18 +53,21 @@ def brute_force(x, y):
 
 
 @functools.cache
-def program(miner, tile_size=None):
+def program(miner, platform, tile_size=None):
     run = functools.partial(losses.triplet_loss, miner=miner, average="valid", tile_size=tile_size)
     return jax.jit(jax.value_and_grad(run, has_aux=True))
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("miner", ["batch_hard", "semi_hard", "batch_all"])
-def test_classes_of_any_size_agree_with_brute_force(miner):
+def test_classes_of_any_size_agree_with_brute_force(miner, platform, monkeypatch):
+    # Whose widths and tiles are others; they compile here, too.
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
     x = np.random.default_rng(3).normal(size=(N, 5)).astype(np.float32)
     for labels in LABELLINGS.values():
         d_ap, d_an = map(np.asarray, brute_force(x, labels)[miner])
-        (loss, stats), gradient = program(miner)(x, labels)
-        (tiled, tiled_stats), tiled_gradient = program(miner, 7)(x, labels)
+        (loss, stats), gradient = program(miner, platform)(x, labels)
+        (tiled, tiled_stats), tiled_gradient = program(miner, platform, 7)(x, labels)
         values = np.maximum(d_ap - d_an + 0.2, 0)
         assert stats["num_valid"] == tiled_stats["num_valid"] == len(values)
         assert stats["num_active"] == tiled_stats["num_active"]

@@ -25,24 +25,28 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from triplet_jax import masks
 from triplet_jax.distances import Metric
-from triplet_jax.mining import MANY, Triplets
+from triplet_jax.mining import MANY, Triplets, written_once
 
 
 class _Sizes(NamedTuple):
-    """How many there are at a time: on a CPU what stays in its cache, elsewhere enough work."""
+    """How much there is at a time: on a CPU what its cache holds, elsewhere enough work."""
 
     distances: int
+    """Of a tile. Each adds its gradient to that of all candidates, which should be rare."""
+    part: int
+    """Of a tile that are mined at a time; where these are fewer, they are measured then, too."""
     triplets: int
+    growth: float
+    """Of the widths: each takes its time to compile, more of it where kernels are compiled."""
 
 
-_SIZES_OF_PICKS = {"cpu": _Sizes(2**19, 2**21)}
-# Each tile of distances adds its gradient to that of all candidates, which should be rare.
-_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 3 * 2**18)}
-_SIZES_ELSEWHERE = _Sizes(2**25, 2**26)
+_SIZES_OF_PICKS = {"cpu": _Sizes(2**24, 2**19, 2**21, 2.4)}
+_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 2**22, 3 * 2**18, 2.4)}
+_SIZES_ELSEWHERE = _Sizes(2**25, 2**25, 2**27, 5.0)
 # Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
-# Into how many groups anchors fall that share a width; each group copies the gradient once.
-_GROUPS = 8
+# Rows with near duplicates that are measured again at a time.
+_NEAR_ROWS, _NEAR_ROWS_ELSEWHERE = {"cpu": 16}, 256
 # Positives that are added up one by one: on a CPU, XLA's sum over an axis in the middle takes
 # several times as long.
 _FEW = 8
@@ -186,41 +190,54 @@ _with_gradient.defvjp(_keep_gradient, _scale_gradient)
 
 def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     rows = len(anchors)
-    widths = masks.widths(len(candidates))
     at_once = isinstance(rule, OfAnchor)
-    all_pairs = at_once or _answers_all_pairs(rule.mine, widths[-1], candidates.shape)
+    all_pairs = at_once or _answers_all_pairs(rule.mine, candidates.shape)
     sizes = _SIZES_OF_ALL_PAIRS if all_pairs else _SIZES_OF_PICKS
     sizes = sizes.get(jax.default_backend(), _SIZES_ELSEWHERE)
+    widths = masks.widths(len(candidates), sizes.growth)
+    # Without a matrix product there is a number for each coordinate of each pair, too.
+    coordinates = candidates.shape[1] if rule.metric.blur is None else 1
     if tile_size is None:
-        tile_size = max(64, sizes.distances // max(1, len(candidates)))
+        tile_size = max(64, sizes.distances // max(1, coordinates * len(candidates)))
     tile_size = min(tile_size, rows)
     if at_once and runs.shown is None:  # rows that only fill up a part should see nobody
         runs = runs._replace(shown=jnp.full(rows, len(candidates)))
     # Neighbours in label have classes of one size, and the tile the width that these need.
     order = jnp.argsort(runs.start)
     tile = jax.tree.map(lambda x: x[order], _Tile(anchors, runs, index))
-    # Without a matrix product there is a number for each coordinate of each pair, too.
-    coordinates = candidates.shape[1] if rule.metric.blur is None else 1
     columns = candidates.T
 
-    def of_group(carry, tile):
-        most = jnp.max(tile.runs.positives)
-        branch = jnp.searchsorted(jnp.asarray(widths), _largest_of_batch(most))
-        branches = [functools.partial(of_width, width) for width in widths]
-        return jax.lax.switch(branch, branches, carry, tile)
+    def of_tile(carry, tile):
+        """Measures a tile, and mines it by as many places for positives as it needs."""
 
-    def of_width(width, carry, tile):
+        def measure(anchors, columns):
+            return _measured(rule.metric, anchors, candidates, columns, tile.runs.itself)
+
+        most = _largest_of_batch(jnp.max(tile.runs.positives))
+        branch = jnp.sum(jnp.asarray(widths) < most)
+        branches = [functools.partial(of_width, width) for width in widths]
+        if not all_pairs:
+            in_parts = sizes.part < sizes.distances
+            matrix = () if in_parts else (measure(tile.anchors, columns),)
+            return jax.lax.switch(branch, branches, carry, tile, *matrix)
+        matrix, pull = jax.vjp(measure, tile.anchors, columns)
+        carry, slopes = jax.lax.switch(branch, branches, carry, tile, matrix)
+        sums, (of_columns, of_knobs) = carry
+        of_anchors, more = pull(slopes)
+        return (sums, (of_columns + more, of_knobs)), jax.lax.stop_gradient(of_anchors)
+
+    def of_width(width, carry, tile, *matrix):
         of_anchor = max(1 if at_once else width, coordinates) * len(candidates)
         most = max(1, sizes.triplets // of_anchor)
         if all_pairs:
-            step = functools.partial(_all_pairs, rule, width, candidates, columns, knobs, most)
-            most = max(1, sizes.distances // (coordinates * len(candidates)))
+            step = functools.partial(_all_pairs, rule, width, columns, knobs)
         else:
             step = functools.partial(_picks, rule, width, candidates, columns, knobs)
-            # A tile's work should exceed that of adding its gradient to that of all candidates.
+            # A part's work should exceed that of adding its gradient to that of all candidates.
             least = -(-2 * candidates.shape[1] // width)
             most = max(most, min(least, _MOST_TRIPLETS // of_anchor))
-        return _scan(step, carry, tile, min(tile_size, most))
+        most = min(most, max(64, sizes.part // (coordinates * len(candidates))))
+        return _scan(step, carry, tile, most, *matrix)
 
     zero = jnp.zeros((), jnp.float32)
     no_gradient = jax.tree.map(jnp.zeros_like, (columns if all_pairs else candidates, knobs))
@@ -229,11 +246,12 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     else:
         sums = Sums(*[zero] * len(Sums._fields))
     (sums, (of_candidates, of_knobs)), of_anchors = _scan(
-        of_group, (sums, no_gradient), tile, max(tile_size, -(-rows // _GROUPS))
+        of_tile, (sums, no_gradient), tile, tile_size
     )
     if all_pairs:
         of_candidates = of_candidates.T
-    return sums, (of_anchors[jnp.argsort(order)], of_candidates, of_knobs)
+    of_anchors = jnp.zeros_like(of_anchors).at[order].set(of_anchors, unique_indices=True)
+    return sums, (of_anchors, of_candidates, of_knobs)
 
 
 @jax.custom_batching.custom_vmap
@@ -283,9 +301,10 @@ def _asked(function, offered):
     return {name: value for name, value in offered.items() if name in named}
 
 
-def _answers_all_pairs(mine, width, shape):
+def _answers_all_pairs(mine, shape):
     """Whether the miner's answer is a matrix, found out without computing anything."""
     candidates, dim = shape
+    width = candidates
 
     def row(kind, *shape):
         return jax.ShapeDtypeStruct(shape, kind)
@@ -339,8 +358,7 @@ def _measured(metric, anchors, candidates, columns, itself):
 
 
 def _finished(metric, measured):
-    # The barrier keeps the compiler from measuring again wherever a distance is used.
-    return jax.lax.optimization_barrier(metric.finish(measured))
+    return written_once(metric.finish(measured))
 
 
 @jax.custom_jvp
@@ -360,20 +378,20 @@ def _exact_where_near(metric, anchors, candidates, columns, fast, itself):
     is_itself = jnp.arange(columns.shape[1]) == itself[:, None]
     nearest = jnp.min(jnp.where(is_itself, jnp.inf, fast), axis=1)
     near = nearest < metric.blur(anchors, columns)
+    at_a_time = _NEAR_ROWS.get(jax.default_backend(), _NEAR_ROWS_ELSEWHERE)
 
-    def of_row(row):
-        anchor, fast, near = row
-        return jax.lax.cond(
-            _largest_of_batch(near),
-            lambda: metric.between(anchor[None, :], candidates),
-            lambda: fast,
-        )
+    def more(state):
+        _, near = state
+        return _largest_of_batch(jnp.any(near))
 
-    return jax.lax.cond(
-        _largest_of_batch(jnp.any(near)),
-        lambda: jax.lax.map(of_row, (anchors, fast, near)),
-        lambda: fast,
-    )
+    def measure_some(state):
+        distances, near = state
+        rows = jnp.nonzero(near, size=min(at_a_time, len(near)), fill_value=len(near))[0]
+        exact = metric.between(anchors.at[rows].get(mode="clip")[:, None], candidates)
+        return distances.at[rows].set(exact, mode="drop"), near.at[rows].set(False, mode="drop")
+
+    # In place, and nothing to be done as a rule.
+    return jax.lax.while_loop(more, measure_some, (fast, near))[0]
 
 
 def _positives_to_negatives(metric, places, columns):
@@ -403,54 +421,49 @@ def _mine(rule, seen, columns, index):
     return jax.vmap(one)(seen, each)
 
 
-def _all_pairs(rule, width, candidates, columns, knobs, most, carry, tile):
-    """Adds a tile of a rule that looks at whole rows of distances, `most` anchors at a time."""
+def _all_pairs(rule, width, columns, knobs, carry, tile, measured):
+    """Adds a part of a tile of a rule that looks at whole rows of distances.
 
-    def measure(anchors, columns):
-        return _measured(rule.metric, anchors, candidates, columns, tile.runs.itself)
+    Returns the slopes of its sum in `measured`, too.
+    """
+    distances, pull_measured = jax.vjp(functools.partial(_finished, rule.metric), measured)
+    seen = _seen(distances, width, tile.runs)
 
-    def of_part(carry, tile, measured):
-        distances, pull_measured = jax.vjp(functools.partial(_finished, rule.metric), measured)
-        seen = _seen(distances, width, tile.runs)
+    def value(to_positives, to_negatives, columns, knobs):
+        seen_here = seen._replace(to_positives=to_positives, to_negatives=to_negatives)
+        if isinstance(rule, OfAnchor):
+            sums = _add_up_terms(rule, seen_here, knobs)
+            return sums.value, sums
+        mined = _mine(rule, seen_here, columns, tile.index)
 
-        def value(to_positives, to_negatives, columns, knobs):
-            seen_here = seen._replace(to_positives=to_positives, to_negatives=to_negatives)
-            if isinstance(rule, OfAnchor):
-                sums = _add_up_terms(rule, seen_here, knobs)
-                return sums.value, sums
-            mined = _mine(rule, seen_here, columns, tile.index)
+        def d_pn():
+            return _positives_to_negatives(rule.metric, seen.places, columns)
 
-            def d_pn():
-                return _positives_to_negatives(rule.metric, seen.places, columns)
+        sums = _add_up(rule.penalize, mined, d_pn, knobs)
+        return sums.penalty, sums
 
-            sums = _add_up(rule.penalize, mined, d_pn, knobs)
-            return sums.penalty, sums
-
-        inputs = (seen.to_positives, seen.to_negatives, columns, knobs)
-        _, pull, sums = jax.vjp(value, *inputs, has_aux=True)
-        of_positives, of_negatives, *gradient = pull(jnp.float32(1))
-        # Few numbers are added in place; a gradient of the cutting out would be a matrix.
-        rows = jnp.arange(len(seen.places))[:, None]
-        slopes = of_negatives.at[rows, seen.places].add(of_positives, mode="drop")
-        carry = jax.tree.map(jnp.add, carry, (sums, tuple(gradient)))
-        return carry, jax.lax.stop_gradient(pull_measured(slopes)[0])
-
-    matrix, pull = jax.vjp(measure, tile.anchors, columns)
-    (sums, (of_columns, of_knobs)), slopes = _scan(of_part, carry, tile, most, matrix)
-    of_anchors, more = pull(slopes)
-    return (sums, (of_columns + more, of_knobs)), jax.lax.stop_gradient(of_anchors)
+    inputs = (seen.to_positives, seen.to_negatives, columns, knobs)
+    _, pull, sums = jax.vjp(value, *inputs, has_aux=True)
+    of_positives, of_negatives, *gradient = pull(jnp.float32(1))
+    # Few numbers are added in place; a gradient of the cutting out would be a matrix.
+    rows = jnp.arange(len(seen.places))[:, None]
+    slopes = of_negatives.at[rows, seen.places].add(of_positives, mode="drop")
+    carry = jax.tree.map(jnp.add, carry, (sums, tuple(gradient)))
+    return carry, jax.lax.stop_gradient(pull_measured(slopes)[0])
 
 
-def _picks(rule, width, candidates, columns, knobs, carry, tile):
-    """Adds a tile of a miner that answers with picks."""
-    seen = _look(rule.metric, width, candidates, columns, tile)
+def _picks(rule, width, candidates, columns, knobs, carry, tile, measured=None):
+    """Adds a part of a tile of a miner that answers with picks."""
+    if measured is None:
+        measured = _measured(rule.metric, tile.anchors, candidates, columns, tile.runs.itself)
+    seen = _seen(_finished(rule.metric, measured), width, tile.runs)
     mined = _mine(rule, seen, columns, tile.index)
     d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
     flat = (len(tile.index), -1)
     d_ap, d_an, weight = d_ap.reshape(flat), d_an.reshape(flat), weight.reshape(flat)
     which, is_known = _whose(d_ap, seen.to_positives, seen.is_positive)
     which = _each_its_own(which, d_ap, seen.to_positives, seen.is_positive)
-    positive = jnp.take_along_axis(seen.places, which, axis=1)
+    positive = jnp.take_along_axis(seen.places, which, axis=1, mode="clip")
     negative, is_known_too = _whose(d_an, seen.to_negatives, seen.is_negative)
     is_known = (is_known & is_known_too) | (weight == 0)
 
@@ -479,12 +492,15 @@ def _picks(rule, width, candidates, columns, knobs, carry, tile):
 
 
 def _whose(picked, distances, allowed):
-    """Which candidate each picked distance belongs to, the first of equals, if to any."""
-    # Behind a barrier, or the mask is worked out again for every pick.
-    row = jax.lax.optimization_barrier(jnp.where(allowed, distances, jnp.inf))
+    """Which candidate each picked distance belongs to, the first of equals, if to any.
+
+    Where to none it is past the last, so that nothing is added for it: on a GPU, many additions to
+    one place wait for each other.
+    """
+    # Or the mask is worked out again for every pick.
+    row = written_once(jnp.where(allowed, distances, jnp.inf))
     first = jax.vmap(_first_equal)(picked, row)
-    found = first < distances.shape[1]
-    return jnp.where(found, first, 0), found
+    return first, first < distances.shape[1]
 
 
 def _each_its_own(which, picked, distances, allowed):
@@ -500,9 +516,9 @@ def _first_equal(picked, row):
     if len(picked) <= MANY:
         # A minimum of floats, which is faster than one of integers or than argmax. With what
         # stands before or after it in the same loop, a CPU would not take several at a time.
-        places = jax.lax.optimization_barrier(jnp.arange(n, dtype=jnp.float32))
+        places = written_once(jnp.arange(n, dtype=jnp.float32))
         first = jnp.min(jnp.where(picked[:, None] == row, places, jnp.inf), axis=1)
-        return jnp.minimum(jax.lax.optimization_barrier(first), n).astype(jnp.int32)
+        return jnp.minimum(written_once(first), n).astype(jnp.int32)
     ordered, places = jax.lax.sort((row, jnp.arange(n)), num_keys=2)
     at = jnp.minimum(jnp.searchsorted(ordered, picked, side="left"), n - 1)
     return jnp.where(ordered[at] == picked, places[at], n)

@@ -5,8 +5,10 @@ are then one contiguous run, so an anchor's positives can be cut out of its row 
 distances instead of being searched for: a row of n with K positives costs n + K.
 """
 
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
@@ -61,11 +63,10 @@ def label_runs(
     itself: Int[Array, "anchors"],
 ) -> Runs:
     """The run of every anchor's label; empty where no candidate has the label."""
-    return Runs(
-        jnp.searchsorted(sorted_labels, labels, side="left"),
-        jnp.searchsorted(sorted_labels, labels, side="right"),
-        itself,
-    )
+    # Of the steps of a loop a GPU would start one after the other.
+    method = "scan" if jax.default_backend() == "cpu" else "scan_unrolled"
+    find = functools.partial(jnp.searchsorted, sorted_labels, labels, method=method)
+    return Runs(find(side="left"), find(side="right"), itself)
 
 
 def positive_places(
@@ -92,11 +93,11 @@ def negatives(runs: Runs, candidates: int) -> Bool[Array, "anchors candidates"]:
     return others & (columns < runs.shown.astype(jnp.uint32)[:, None])
 
 
-def widths(candidates: int) -> list[int]:
+def widths(candidates: int, growth: float = 2.4) -> list[int]:
     """The static numbers of places for positives that a compiled program offers.
 
     Shapes are static in a compiled program, the number of positives is not, so there is a
-    branch for every width, and the least that suffices is run. They grow by 2.4: closer
+    branch for every width, and the least that suffices is run. They grow by `growth`: closer
     together would waste fewer places and take longer to compile, as would small widths
     where all is small.
     """
@@ -104,5 +105,5 @@ def widths(candidates: int) -> list[int]:
     width = max(3, 2**16 // max(1, candidates**2))
     while width < candidates:
         offered.append(width)
-        width = int(2.4 * width) + 1
+        width = int(growth * width) + 1
     return [*offered, candidates]

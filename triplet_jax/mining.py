@@ -461,12 +461,12 @@ def _nearest(distances, where):
 
 def _nearest_beyond(to_positives, to_negatives, is_negative):
     """For every positive the nearest negative farther than it, and whether there is one."""
-    # Behind a barrier, or the mask is worked out again for every positive.
-    negatives = jax.lax.optimization_barrier(jnp.where(is_negative, to_negatives, jnp.inf))
+    # Or the mask is worked out again for every positive.
+    negatives = written_once(jnp.where(is_negative, to_negatives, jnp.inf))
     if len(to_positives) <= MANY:
         beyond = negatives > to_positives[:, None]
         nearest = jnp.min(jnp.where(beyond, negatives, jnp.inf), axis=1)
-        nearest = jax.lax.optimization_barrier(nearest)
+        nearest = written_once(nearest)
     else:
         ordered = jnp.sort(negatives)
         nearest = ordered.at[jnp.searchsorted(ordered, to_positives, side="right")].get(
@@ -474,6 +474,14 @@ def _nearest_beyond(to_positives, to_negatives, is_negative):
         )
     found = nearest < jnp.inf
     return jnp.where(found, nearest, 0.0), found
+
+
+def written_once(x):
+    """`x`, which a CPU keeps instead of working it out wherever it is used.
+
+    Elsewhere memory is slower than arithmetic, and `x` is what the compiler makes of it.
+    """
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def _farthest(distances, where):
