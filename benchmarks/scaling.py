@@ -281,7 +281,7 @@ def main() -> None:
         from experiments import command
         from triplet_jax import hosts
 
-        command.use_fast_convolutions()  # as a run does
+        command.use_xla_flags()  # as a run does
         case = Case(*json.loads(options.case))
         if case.processes > 1:
             hosts.start(options.address, case.processes, options.process)

@@ -50,7 +50,7 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     from experiments import build, command, objective, settings
     from triplet_jax import collectives, train_step
 
-    command.use_fast_convolutions()  # as a run does
+    command.use_xla_flags()  # as a run does
     setting = MODELS[model]
     config = base.get_config()
     config.batch.update(classes=setting.classes, per_class=setting.per_class)

@@ -43,7 +43,7 @@ def run(main: Callable[[], None]) -> None:
         # a stream loaded ahead of a stop, and would say so as the last word.
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         use_compilation_cache()
-        use_fast_convolutions()
+        use_xla_flags()
         try:
             main()
         except errors.InputError as error:
@@ -98,15 +98,22 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", folder)
 
 
-def use_fast_convolutions() -> None:
-    """On a CPU, those of Eigen: the gradient of a kernel by YNNPACK took 2 to 9 times as long.
+def use_xla_flags() -> None:
+    """Of XLA, what suits training here; a flag that XLA_FLAGS has already counts more.
 
-    Of these versions of jax alone, since XLA ends a program that sets a flag it does not know. A
-    flag of the same name that XLA_FLAGS has already counts more.
+    Of these versions of jax alone, since XLA ends a program that sets a flag it does not know.
     """
     if (0, 10) <= jax.__version_info__ < (0, 12):
-        flag = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-        os.environ["XLA_FLAGS"] = f"{flag} {os.environ.get('XLA_FLAGS', '')}"
+        os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
+
+
+_FLAGS = (
+    # On a CPU, convolutions of Eigen: a kernel's gradient by YNNPACK took 2 to 9 times as long.
+    "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
+    # On a GPU, no search for the best kernel of each fusion: for a loss of all triplets of a large
+    # batch it took minutes.
+    "--xla_gpu_experimental_enable_fusion_autotuner=false",
+)
 
 
 def _parse(argv):
