@@ -71,22 +71,19 @@ def mahalanobis(*, precision: Float[Array, "dim dim"]) -> Metric:
 def cosine() -> Metric:
     """`1 - a.b / (|a| |b|)`, in [0, 2]. A zero vector is at distance 1 from everything."""
 
-    def pairwise(a, b):
-        return 1.0 - _product(a, b)
-
     def between(a, b):
         # For unit vectors 1 - a.b = |a - b|^2 / 2, without the loss of digits.
         both = jnp.any(a != 0, axis=-1) & jnp.any(b != 0, axis=-1)
         return jnp.where(both, 0.5 * _difference_form(a, b), 1.0)
 
-    return Metric(unit, pairwise, between, blur=lambda a, b: jnp.full(a.shape[0], _BLUR))
+    return Metric(unit, _one_minus_product, between, blur=lambda a, b: jnp.full(a.shape[0], _BLUR))
 
 
 def dot() -> Metric:
     """`1 - a.b`, of vectors whose length is free: no distance, but it orders by similarity."""
     return Metric(
         _as_is,
-        lambda a, b: 1.0 - _product(a, b),
+        _one_minus_product,
         lambda a, b: 1.0 - jnp.sum(a * b, axis=-1),
     )
 
@@ -216,6 +213,11 @@ def _as_is(x):
 
 def _product(a, b):
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _one_minus_product(a, b):
+    # Negated before the product, or its gradient is a matrix that is negated.
+    return 1.0 + _product(-a, b)
 
 
 def _product_form(a, b):
