@@ -36,17 +36,13 @@ class _Sizes(NamedTuple):
     part: int
     """Of a tile that are mined at a time; where these are fewer, they are measured then, too."""
     triplets: int
-    growth: float
-    """Of the widths: each takes its time to compile, more of it where kernels are compiled."""
 
 
-_SIZES_OF_PICKS = {"cpu": _Sizes(2**24, 2**19, 2**21, 2.4)}
-_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 2**22, 3 * 2**18, 2.4)}
-_SIZES_ELSEWHERE = _Sizes(2**25, 2**25, 2**27, 5.0)
+_SIZES_OF_PICKS = {"cpu": _Sizes(2**24, 2**19, 2**21)}
+_SIZES_OF_ALL_PAIRS = {"cpu": _Sizes(2**22, 2**22, 3 * 2**18)}
+_SIZES_ELSEWHERE = _Sizes(2**25, 2**25, 2**27)
 # Where classes are so large that memory is at stake.
 _MOST_TRIPLETS = 2**24
-# Rows with near duplicates that are measured again at a time.
-_NEAR_ROWS, _NEAR_ROWS_ELSEWHERE = {"cpu": 16}, 256
 # Positives that are added up one by one: on a CPU, XLA's sum over an axis in the middle takes
 # several times as long.
 _FEW = 8
@@ -163,7 +159,8 @@ def mine(
 ) -> tuple["Seen", Triplets]:
     """What the miner sees of all anchors at once, and its answer, for `width` positives each."""
     columns = candidates.T
-    seen = _look(rule.metric, width, candidates, columns, _Tile(anchors, runs, index))
+    measured = _measured(rule.metric, anchors, candidates, columns, runs.itself)
+    seen = _seen(_finished(rule.metric, measured), width, runs)
     return seen, _mine(rule, seen, columns, index)
 
 
@@ -194,7 +191,7 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     all_pairs = at_once or _answers_all_pairs(rule.mine, candidates.shape)
     sizes = _SIZES_OF_ALL_PAIRS if all_pairs else _SIZES_OF_PICKS
     sizes = sizes.get(jax.default_backend(), _SIZES_ELSEWHERE)
-    widths = masks.widths(len(candidates), sizes.growth)
+    widths = masks.widths(len(candidates))
     # Without a matrix product there is a number for each coordinate of each pair, too.
     coordinates = candidates.shape[1] if rule.metric.blur is None else 1
     if tile_size is None:
@@ -239,19 +236,22 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
         most = min(most, max(64, sizes.part // (coordinates * len(candidates))))
         return _scan(step, carry, tile, most, *matrix)
 
-    zero = jnp.zeros((), jnp.float32)
     no_gradient = jax.tree.map(jnp.zeros_like, (columns if all_pairs else candidates, knobs))
-    if at_once:
-        sums = TermSums(zero, jnp.zeros_like(rule.shares), zero, zero)
-    else:
-        sums = Sums(*[zero] * len(Sums._fields))
     (sums, (of_candidates, of_knobs)), of_anchors = _scan(
-        of_tile, (sums, no_gradient), tile, tile_size
+        of_tile, (_nothing_yet(rule), no_gradient), tile, tile_size
     )
     if all_pairs:
         of_candidates = of_candidates.T
     of_anchors = jnp.zeros_like(of_anchors).at[order].set(of_anchors, unique_indices=True)
     return sums, (of_anchors, of_candidates, of_knobs)
+
+
+def _nothing_yet(rule):
+    """The sums before the first tile."""
+    zero = jnp.zeros((), jnp.float32)
+    if isinstance(rule, OfAnchor):
+        return TermSums(zero, jnp.zeros_like(rule.shares), zero, zero)
+    return Sums(*[zero] * len(Sums._fields))
 
 
 @jax.custom_batching.custom_vmap
@@ -304,19 +304,18 @@ def _asked(function, offered):
 def _answers_all_pairs(mine, shape):
     """Whether the miner's answer is a matrix, found out without computing anything."""
     candidates, dim = shape
-    width = candidates
 
     def row(kind, *shape):
         return jax.ShapeDtypeStruct(shape, kind)
 
     offered = {
         "key": jax.random.key(0),
-        "positives_to_negatives": row(jnp.float32, width, candidates),
+        "positives_to_negatives": row(jnp.float32, candidates, candidates),
     }
     answer = jax.eval_shape(
         functools.partial(mine, **_asked(mine, {"dim": dim})),
-        row(jnp.float32, width),
-        row(bool, width),
+        row(jnp.float32, candidates),
+        row(bool, candidates),
         row(jnp.float32, candidates),
         row(bool, candidates),
         **_asked(mine, offered),
@@ -332,11 +331,6 @@ class Seen(NamedTuple):
     to_negatives: Float[Array, "anchors candidates"]
     is_negative: Bool[Array, "anchors candidates"]
     places: Int[Array, "anchors positives"]
-
-
-def _look(metric, width, candidates, columns, tile):
-    measured = _measured(metric, tile.anchors, candidates, columns, tile.runs.itself)
-    return _seen(_finished(metric, measured), width, tile.runs)
 
 
 def _seen(distances, width, runs):
@@ -378,7 +372,7 @@ def _exact_where_near(metric, anchors, candidates, columns, fast, itself):
     is_itself = jnp.arange(columns.shape[1]) == itself[:, None]
     nearest = jnp.min(jnp.where(is_itself, jnp.inf, fast), axis=1)
     near = nearest < metric.blur(anchors, columns)
-    at_a_time = _NEAR_ROWS.get(jax.default_backend(), _NEAR_ROWS_ELSEWHERE)
+    at_a_time = min(16 if jax.default_backend() == "cpu" else 256, len(near))
 
     def more(state):
         _, near = state
@@ -386,7 +380,7 @@ def _exact_where_near(metric, anchors, candidates, columns, fast, itself):
 
     def measure_some(state):
         distances, near = state
-        rows = jnp.nonzero(near, size=min(at_a_time, len(near)), fill_value=len(near))[0]
+        rows = jnp.nonzero(near, size=at_a_time, fill_value=len(near))[0]
         exact = metric.between(anchors.at[rows].get(mode="clip")[:, None], candidates)
         return distances.at[rows].set(exact, mode="drop"), near.at[rows].set(False, mode="drop")
 
