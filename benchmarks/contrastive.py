@@ -57,6 +57,10 @@ def theirs(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
 def measure(case: str, n: int) -> dict[str, Any]:
     """One case in this process: seconds of each repeat, MiB above the inputs, and the loss."""
     library, name = case.split()
+    if library == "ours":
+        from experiments import command
+
+        command.use_xla_flags()  # as a run does
     x, labels = mining.batch(n, PER_CLASS)
     step = (ours if library == "ours" else theirs)(name, x, labels)
     common.forget_peak_memory()

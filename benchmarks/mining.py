@@ -132,6 +132,10 @@ def torch_step(loss: Callable, x: np.ndarray, labels: np.ndarray) -> Callable[[]
 
 def measure(case: str, n: int, k: int) -> dict[str, Any]:
     """One case in this process: seconds of each repeat, MiB above the inputs, and the loss."""
+    if case not in PEERS:
+        from experiments import command
+
+        command.use_xla_flags()  # as a run does
     x, labels = batch(n, k)
     if case in PEERS:
         step = peer(case, x, labels)
