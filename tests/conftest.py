@@ -31,6 +31,13 @@ hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("default")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Linux lets a process map 65,530 pieces of memory, and every compiled program holds some."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

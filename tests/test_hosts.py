@@ -25,6 +25,8 @@ FIELDS = {
     "optimizer__name": "sgd",
     "optimizer__learning_rate": 1e-3,
     "optimizer__average_decay": 0.9,
+    # Over those that are active the average jumps where rounding takes one over the margin.
+    "loss__average": "valid",
     "memory__size": 80,
     "memory__start": 10,
     "dataset__placement": "stream",
@@ -81,7 +83,12 @@ def assert_alike(a, b):
     rows = [logging.read_rows(workdir / "metrics.jsonl") for workdir in (a, b)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for one, other in zip(*rows, strict=True):
-        assert one == pytest.approx(other, rel=2e-3, abs=2e-3)
+        counts = {name for name in one if "active" in name}
+        for names, within in ((counts, 0.03), (one.keys() - counts, 2e-3)):
+            expected = {name: other[name] for name in names}
+            assert {name: one[name] for name in names} == pytest.approx(
+                expected, rel=within, abs=within
+            )
     results = [json.loads((workdir / "result.json").read_text()) for workdir in (a, b)]
     scores = [result["embedding"]["retrieval"] for result in results]
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
