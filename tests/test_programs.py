@@ -233,6 +233,7 @@ def test_omniglot_trains_streamed_and_resident(omniglot_dir, tmp_path):
             config="configs/omniglot.py",
             dataset__data_dir=omniglot_dir,
             dataset__placement=placement,
+            model__width=8,
             train__steps=4,
             log__every=1,
         )
