@@ -79,21 +79,22 @@ def start(program, *flags, **fields):
     return process
 
 
-def start_together(processes, devices, arguments):
-    """Starts the processes of one run, each with so many devices, and leaves them running."""
+def start_together(devices, arguments):
+    """Starts the processes of one run, each with its number of devices, and leaves them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     started = []
-    for number in range(processes):
+    for number, own_devices in enumerate(devices):
         own = [*arguments]
-        if processes > 1:
-            own += [f"--coordinator={address}", f"--processes={processes}", f"--process={number}"]
+        if len(devices) > 1:
+            own += [f"--coordinator={address}", f"--processes={len(devices)}"]
+            own += [f"--process={number}"]
         started.append(
             subprocess.Popen(
                 [sys.executable, "-m", "experiments.train", *own],
                 cwd=ROOT,
-                env=environment(devices),
+                env=environment(own_devices),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -36,10 +36,10 @@ STARTED = []
 CONFIG = "configs/digits.py:self_paced"
 
 
-def launch(workdir, processes, devices, **different):
+def launch(workdir, devices, **different):
     fields = FIELDS | different
     arguments = programs.arguments("train", f"--workdir={workdir}", config=CONFIG, **fields)
-    run = programs.start_together(processes, devices, arguments)
+    run = programs.start_together(devices, arguments)
     STARTED.extend(run)
     return run
 
@@ -67,7 +67,7 @@ def ended(run):
 def alone(tmp_path_factory):
     """A run of one process with four devices."""
     workdir = tmp_path_factory.mktemp("alone")
-    ended(launch(workdir, 1, 4))
+    ended(launch(workdir, (4,)))
     return workdir
 
 
@@ -75,7 +75,7 @@ def alone(tmp_path_factory):
 def together(tmp_path_factory):
     """A run of two processes with two devices each."""
     workdir = tmp_path_factory.mktemp("together")
-    return workdir, ended(launch(workdir, 2, 2))
+    return workdir, ended(launch(workdir, (2, 2)))
 
 
 def assert_alike(a, b):
@@ -105,7 +105,7 @@ def test_two_processes_of_two_devices_train_as_one_of_four(alone, together):
 
 @pytest.mark.processes
 def test_four_processes_of_one_device_train_as_one_of_four(alone, tmp_path):
-    ended(launch(tmp_path, 4, 1))
+    ended(launch(tmp_path, (1, 1, 1, 1)))
     assert_alike(alone, tmp_path)
 
 
@@ -115,20 +115,20 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, together, tmp_pat
     shutil.copytree(together[0], workdir)
     (workdir / "result.json").unlink()
     shutil.rmtree(workdir / "checkpoints" / "40")
-    (said,) = ended(launch(workdir, 1, 4))
+    (said,) = ended(launch(workdir, (4,)))
     assert "continuing after step 20 of 40" in said
     assert_alike(alone, workdir)
 
 
 @pytest.mark.processes
 def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
-    run = launch(tmp_path, 2, 2)
+    run = launch(tmp_path, (2, 2))
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
     run[1].send_signal(signal.SIGUSR1)
     said, _ = ended(run)
     assert "and saved at step" in said
     assert "Run the same command again to go on." in said
-    (said, _) = ended(launch(tmp_path, 2, 2))
+    (said, _) = ended(launch(tmp_path, (2, 2)))
     assert "continuing after step" in said
     assert programs.outcome(tmp_path)[0] == programs.outcome(together[0])[0]
     last = [
@@ -144,7 +144,7 @@ def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
 @pytest.mark.processes
 @pytest.mark.parametrize("which", [0, 1])
 def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path):
-    run = launch(tmp_path, 2, 2)
+    run = launch(tmp_path, (2, 2))
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 20, run[0])
     run[which].send_signal(signal.SIGKILL)
     other = run[1 - which]
@@ -153,13 +153,13 @@ def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path
     assert "Traceback" not in complaint
     assert "another process of this run has ended" in complaint
     assert "Run the same command again" in complaint
-    ended(launch(tmp_path, 2, 2))
+    ended(launch(tmp_path, (2, 2)))
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 
 @pytest.mark.processes
 def test_a_process_that_is_late_is_waited_for(together, tmp_path):
-    run = launch(tmp_path, 2, 2)
+    run = launch(tmp_path, (2, 2))
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
     run[1].send_signal(signal.SIGSTOP)
     time.sleep(40)  # gloo gives some collectives up after thirty
@@ -170,10 +170,18 @@ def test_a_process_that_is_late_is_waited_for(together, tmp_path):
 
 @pytest.mark.processes
 def test_what_the_first_refuses_all_refuse(together):
-    run = launch(together[0], 2, 2, loss__margin=0.7)
+    run = launch(together[0], (2, 2), loss__margin=0.7)
     said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]
     assert [process.returncode for process in run] == [2, 2], said
     assert all("another config" in complaint for complaint in said)
+    assert not any("Traceback" in complaint for complaint in said)
+
+
+def test_processes_of_unlike_numbers_of_devices_are_refused(tmp_path):
+    run = launch(tmp_path, (2, 1))
+    said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]
+    assert [process.returncode for process in run] == [2, 2], said
+    assert all("have [2, 1] devices, and must have as many each" in complaint for complaint in said)
     assert not any("Traceback" in complaint for complaint in said)
 
 

@@ -145,7 +145,7 @@ def test_a_run_of_two_tasks_requeued_in_the_middle_ends_like_an_undisturbed_one(
     assert after["job"] == job["job"]  # the same job, which went back into the queue
 
     flags = [f"--config=configs/saved.py:{run / 'config.json'}", f"--workdir={tmp_path / 'alone'}"]
-    undisturbed = programs.start_together(2, 1, flags)
+    undisturbed = programs.start_together((1, 1), flags)
     for process in undisturbed:
         _, complaint = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, complaint

@@ -61,10 +61,11 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         return
     if not is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the first says is said once
-    counts = multihost_utils.process_allgather(np.int32(jax.local_device_count()))
-    if len(set(counts.tolist())) > 1:
+    # Each process knows all devices; arrays over them need as many in each.
+    counts = np.bincount([device.process_index for device in jax.devices()]).tolist()
+    if len(set(counts)) > 1:
         raise errors.InputError(
-            f"The processes have {counts.tolist()} devices, and must have as many each: they share"
+            f"The processes have {counts} devices, and must have as many each: they share"
             " a batch evenly."
         )
 

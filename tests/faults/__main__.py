@@ -127,12 +127,12 @@ def one_of_two_killed(bench: Bench) -> Iterator[str]:
     """SIGKILL of one process of a run of two"""
     arguments = programs.arguments("train", **FIELDS | {"offline__every": 0})
     alone = bench.fresh()
-    for process in programs.start_together(2, 1, [*arguments, f"--workdir={alone}"]):
+    for process in programs.start_together((1, 1), [*arguments, f"--workdir={alone}"]):
         process.communicate()
     for number in range(bench.few):
         workdir = bench.fresh()
         mine = [*arguments, f"--workdir={workdir}"]
-        run = programs.start_together(2, 1, mine)
+        run = programs.start_together((1, 1), mine)
         bench.wait(workdir, run[0])
         run[number % 2].kill()
         other = run[1 - number % 2]
@@ -141,7 +141,7 @@ def one_of_two_killed(bench: Bench) -> Iterator[str]:
         wrong = complaint(said, other.returncode, 3, "another process of this run has ended")
         if wrong:
             yield wrong
-        ends = [p.communicate() and p.returncode for p in programs.start_together(2, 1, mine)]
+        ends = [p.communicate() and p.returncode for p in programs.start_together((1, 1), mine)]
         same = ends == [0, 0] and programs.outcome(workdir) == programs.outcome(alone)
         yield "same" if same else "DIFFERENT"
 
