@@ -654,6 +654,7 @@ def test_semi_hard_decides_rightly_among_near_duplicates(metric):
         ),
         ({"metric": "minkowski", "metric_params": {"p": 0.5}}, "p=0.5 must be at least 1"),
         ({"miner": "angular", "metric": "cosine"}, "does not suit angular"),
+        ({"miner": "distance_weighted", "metric": "cosine"}, "does not suit distance_weighted"),
         ({"penalty": "selectively_contrastive"}, "does not suit selectively_contrastive"),
         ({"miner": functools.partial(mining.angular, degrees=9), "metric": "cosine"}, "angular"),
     ],

@@ -54,7 +54,7 @@ def compared(
     if (references is None) != (reference_labels is None):
         raise errors.InputError("references and reference_labels are given together or not at all.")
     if tile_size is not None and tile_size < 1:
-        raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None for one tile.")
+        raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None to choose.")
     labels = _as_labels("labels", labels)
     rows = embeddings.shape[0]
     index = collectives.own_rows(rows, axis_name)

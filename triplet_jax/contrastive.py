@@ -128,7 +128,7 @@ def lifted(
     """`max(0, log sum_p exp(d_ap) + log sum_n exp(margin - d_an))`, mean over anchors with both.
 
     The generalised lifted structure loss of Hermans et al. 2017, equation 10, after Oh Song et
-    al. 2016; in Euclidean distances.
+    al. 2016, who take Euclidean distances: `metric="euclidean"`.
     """
     far = _log_sum_exp(to_positives, is_positive)
     near = _log_sum_exp(margin - to_negatives, is_negative)
@@ -246,8 +246,11 @@ LOSSES: dict[str, Callable[..., Terms]] = {
 }
 
 
-# Those whose formulas have similarities, and not distances.
-_IN_SIMILARITIES = [loss for loss in LOSSES.values() if loss not in (lifted, pairs)]
+# The metrics of those whose formulas have similarities, and not distances.
+_SUITED = {
+    **{loss: ("cosine", "dot") for loss in LOSSES.values() if loss not in (lifted, pairs)},
+    arcface: ("cosine",),
+}
 
 
 def contrastive_loss(
@@ -278,7 +281,8 @@ def contrastive_loss(
       labels: their classes.
       loss: a name in `LOSSES`, or a function with their signature; floats set by
         `functools.partial` may be traced, and learned.
-      metric: a name in `distances.METRICS`. Losses in similarities need "cosine" or "dot".
+      metric: a name in `distances.METRICS`. Losses in similarities need "cosine" or "dot",
+        `arcface` "cosine".
       metric_params: as in `losses.triplet_loss`.
       references: candidates other than the batch: proxies, class weights, a queue, the other
         modality.
@@ -299,15 +303,16 @@ def contrastive_loss(
 
     Raises:
       InputError: a name is not known, labels are not integers below 2^31, references come
-        without labels, a tile size is below 1, or a loss in similarities with another metric
-        than "cosine" or "dot".
+        without labels, a tile size is below 1, or a loss in similarities with a metric that
+        has none.
     """
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
     function = measure.func if isinstance(measure, functools.partial) else measure
-    if function in _IN_SIMILARITIES and metric not in ("cosine", "dot"):
+    suited = _SUITED.get(function, (metric,))
+    if metric not in suited:
         raise errors.InputError(
             f"metric={metric!r} does not suit {function.__name__}, which is defined for"
-            " similarities: choose 'cosine' or 'dot'."
+            f" similarities: choose {' or '.join(map(repr, suited))}."
         )
     made = distances.make(metric, **(metric_params or {}))
     compared = candidates.compared(

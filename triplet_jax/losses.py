@@ -143,12 +143,14 @@ def triplet_loss(
 
     Both sums run over the triplets of every anchor on every device, so that the loss is
     one mean over the global batch and never a mean of means. The result does not depend
-    on the order of the batch, on `tile_size`, or on the number of devices.
+    on `tile_size` or on the number of devices, nor, but for miners that draw at random, on the
+    order of the batch.
 
     Labels may be any integers up to 2^31 - 1, in any order and any imbalance.
 
     Args:
-      embeddings: this device's rows; every row is an anchor.
+      embeddings: this device's rows; every row is an anchor. They are not normalised here, as
+        PyTorch Metric Learning does by default.
       labels: their classes.
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
       metric: a name in `distances.METRICS`.
@@ -264,7 +266,11 @@ def _mean(sums: engine.Sums, pairs, average: str):
 
 
 def _check_metric_suits(mine, penalize, metric):
-    needs = {mining.angular: "euclidean", selectively_contrastive: "cosine"}
+    needs = {
+        mining.angular: "euclidean",
+        mining.distance_weighted: "euclidean",
+        selectively_contrastive: "cosine",
+    }
     for function in (mine, penalize):
         function = function.func if isinstance(function, functools.partial) else function
         if metric != needs.get(function, metric):
