@@ -111,8 +111,8 @@ def best_of_n(
         best = max of `groups` draws of  mu + sigma N(0, 1) / sqrt(size)
 
     Args:
-      values: one number a run of the arm, at least two.
-      groups: n, how many settings the best was chosen from.
+      values: one number for each of the arm's n runs, at least two.
+      groups: how many settings the best was chosen from.
       size: how many runs each setting's mean was taken over.
       draws: how often the choice is simulated.
       seed: of the simulation.

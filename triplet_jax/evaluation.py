@@ -37,7 +37,7 @@ def nearest(
         neighbour.
       neighbours: how many, at most the number of references (less one if they are the
         queries).
-      metric: a name in `distances.METRICS`.
+      metric: a name in `distances.METRICS`, of one that has no parameters.
 
     Returns:
       Distances, and positions among the references. Of equally near references the one
@@ -171,7 +171,7 @@ def retrieval(
       references: where to look; None looks among the queries, of which none is its own
         neighbour.
       reference_labels: their classes.
-      metric: a name in `distances.METRICS`.
+      metric: a name in `distances.METRICS`, of one that has no parameters.
       ks: the k of Recall at k; one larger than the number of references is cut to it.
 
     Returns:
@@ -228,7 +228,7 @@ def retrieval_of_pairs(
     Args:
       first: embeddings, of which row i belongs to row i of `second`.
       second: the partners.
-      metric: a name in `distances.METRICS`.
+      metric: a name in `distances.METRICS`, of one that has no parameters.
       ks: the k of Recall at k.
 
     Returns:

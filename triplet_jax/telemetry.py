@@ -66,8 +66,8 @@ def of_batch(
       * `spectrum`: the shares of the embeddings' variance by principal axis, falling, and
         `effective_rank`, the exponential of its entropy (Roy and Vetterli 2007).
 
-      Shares of nothing are 0. In a large batch, all but the first two are taken over anchors at
-      even spaces, so that no more than 2^21 triplets are looked at.
+      Shares of nothing are 0. In a large batch, all but `norms`, `spectrum` and `effective_rank`
+      are taken over anchors at even spaces, so that no more than 2^21 triplets are looked at.
     """
     embeddings = collectives.gather(jax.lax.stop_gradient(embeddings), axis_name)
     labels = collectives.gather(labels, axis_name)
