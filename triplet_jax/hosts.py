@@ -19,8 +19,9 @@ from triplet_jax import errors
 # The number of tasks that a launcher started, where it says so.
 LAUNCHERS = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE"}
 AUTO = "auto"
-# After so long without a word of one process the others end too.
-HEARTBEAT_SECONDS = 60
+# After so long without a word of one process the others end too. Each says one every half of it, so
+# that one that stands still is waited for half of it at least.
+HEARTBEAT_SECONDS = 100
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
