@@ -96,7 +96,10 @@ def test_a_metric_has_its_parameter():
         ({"train__micro_batches": 7}, "train.micro_batches=7 does not divide the 15 examples"),
         ({"loss__name": "infonce"}, "loss.name='infonce'"),
         ({"loss__name": "info_nce"}, "metric='euclidean' does not suit info_nce"),
-        ({"loss__name": "arcface", "loss__metric": "dot"}, "choose 'cosine'"),
+        (
+            {"loss__name": "arcface", "loss__metric": "dot"},
+            "does not suit arcface, which is defined for metric='cosine'",
+        ),
         ({"loss__name": "pairs", "loss__knobs__beta": 1.0}, "loss.name='pairs' has no knob 'beta'"),
         ({"loss__name": "pairs", "loss__penalty": "ratio"}, "has no effect with loss.name='pairs'"),
         ({"loss__proxies": "references"}, "goes with no triplet loss"),

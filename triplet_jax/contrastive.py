@@ -10,7 +10,6 @@ similarities take them as `s = 1 - d`, so that `metric="cosine"` gives the cosin
 `metric="dot"` the inner product.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from triplet_jax import candidates, collectives, distances, engine, errors, losses
+from triplet_jax import candidates, collectives, distances, engine, losses
 
 Number = Float[Array, ""] | float
 
@@ -307,13 +306,7 @@ def contrastive_loss(
         has none.
     """
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
-    function = measure.func if isinstance(measure, functools.partial) else measure
-    suited = _SUITED.get(function, (metric,))
-    if metric not in suited:
-        raise errors.InputError(
-            f"metric={metric!r} does not suit {function.__name__}, which is defined for"
-            f" similarities: choose {' or '.join(map(repr, suited))}."
-        )
+    losses.check_metric_suits(measure, metric, _SUITED)
     made = distances.make(metric, **(metric_params or {}))
     compared = candidates.compared(
         made,

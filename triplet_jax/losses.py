@@ -197,7 +197,8 @@ def triplet_loss(
     mine = miner_of(miner)
     penalize = lookup("penalty", penalty, PENALTIES)
     errors.check_known("average", average, AVERAGES)
-    _check_metric_suits(mine, penalize, metric)
+    for function in (mine, penalize):
+        check_metric_suits(function, metric, _SUITED)
     takes_key = "key" in inspect.signature(mine).parameters
     if takes_key and key is None:
         raise errors.InputError("key=None, but this miner draws at random: pass a jax.random.key.")
@@ -265,19 +266,33 @@ def _mean(sums: engine.Sums, pairs, average: str):
     return loss, jax.lax.stop_gradient(stats)
 
 
-def _check_metric_suits(mine, penalize, metric):
-    needs = {
-        mining.angular: "euclidean",
-        mining.distance_weighted: "euclidean",
-        selectively_contrastive: "cosine",
-    }
-    for function in (mine, penalize):
-        function = function.func if isinstance(function, functools.partial) else function
-        if metric != needs.get(function, metric):
-            raise errors.InputError(
-                f"metric={metric!r} does not suit {function.__name__}, which is defined for"
-                f" metric={needs[function]!r}."
-            )
+_SUITED = {
+    mining.angular: ("euclidean",),
+    mining.distance_weighted: ("euclidean",),
+    selectively_contrastive: ("cosine",),
+}
+
+
+def check_metric_suits(
+    function: Callable, metric: str, suited: Mapping[Callable, tuple[str, ...]]
+) -> None:
+    """Refuses a metric for which a miner, a penalty or a loss is not defined.
+
+    Args:
+      function: itself, or a `functools.partial` of it.
+      metric: its name.
+      suited: the metrics of functions that are not defined for all.
+
+    Raises:
+      InputError: naming those that suit.
+    """
+    function = function.func if isinstance(function, functools.partial) else function
+    allowed = suited.get(function, (metric,))
+    if metric not in allowed:
+        raise errors.InputError(
+            f"metric={metric!r} does not suit {function.__name__}, which is defined for"
+            f" metric={' or '.join(map(repr, allowed))}."
+        )
 
 
 def lookup(field: str, name_or_function: str | Callable, table: Mapping[str, Callable]) -> Callable:
