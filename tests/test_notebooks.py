@@ -16,6 +16,8 @@ FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 SMALL_SWEEP = """
 from configs.sweeps import schedules
 
+NEEDED = ("batch_hard", "semi_hard", "curriculum", "anti_curriculum")
+
 
 def get_config():
     sweep = schedules.get_config()
@@ -24,7 +26,8 @@ def get_config():
     sweep.run.evaluate.episodes = 10
     sweep.run.log.telemetry_every = 20
     sweep.run.model.width = 32
-    sweep.arms = [arm for arm in sweep.arms if arm[0].endswith(("semi_hard", "curriculum"))]
+    sweep.best_of = NEEDED[2:]
+    sweep.arms = [arm for arm in sweep.arms if arm[0] in NEEDED]
     sweep.seeds = (0, 1)
     return sweep
 """
@@ -84,7 +87,7 @@ def test_mining_dynamics(sweep):
 
 def test_ablation(sweep):
     said = execute("ablation", WORKDIR=sweep)
-    assert "12 runs" in said
+    assert "16 runs" in said
     assert "CKA of semi_hard and anti_curriculum" in said
 
 
