@@ -1,6 +1,8 @@
 import functools
 import multiprocessing
 import os
+import subprocess
+import threading
 
 import hypothesis
 import hypothesis.strategies as st
@@ -145,6 +147,23 @@ def test_what_loads_a_stream_goes_on_when_all_processes_are_asked_to_stop():
     assert len(list(stream)) == 39
     stream.close()
     assert not [p for p in multiprocessing.active_children() if p not in before]
+
+
+def test_a_stream_whose_worker_is_killed_as_it_starts_ends_rather_than_waits():
+    examples = dataset(np.repeat(np.arange(100), 1_000))  # more than a pipe holds
+    draw = drawing(sampling.class_index(examples.labels))
+    kill = ["pkill", "-KILL", "-P", str(os.getpid()), "-f", "spawn_main"]
+
+    def kill_the_first():
+        while subprocess.run(kill, check=False).returncode:
+            pass
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    stream = sampling.stream(examples, draw, first_step=0, steps=9, workers=1)
+    with pytest.raises(RuntimeError, match="terminated unexpectedly"):
+        next(stream)
+    killer.join()
 
 
 def test_hosts_share_a_batch():

@@ -6,9 +6,14 @@ a batch) and in jax (inside a compiled step, for data that live on the device), 
 result: its random numbers come from a counter-based generator written for either.
 """
 
+import functools
 import multiprocessing.connection
 import os
+import pathlib
+import pickle
+import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -266,6 +271,35 @@ class _Batches(grain.sources.RandomAccessDataSource):
         return inputs, self._dataset.labels[picked], picked
 
 
+class _InFile(grain.sources.RandomAccessDataSource):
+    """A source that other processes read from a file, for as long as it is kept here.
+
+    All that a worker is given to start with goes through a pipe, and who fills a pipe waits for
+    ever where the worker is killed before it has read it. So it is given the name of a file.
+    """
+
+    def __init__(self, source):
+        self._source = source
+        handle, self.path = tempfile.mkstemp(prefix="triplet_jax-batches-")
+        weakref.finalize(self, pathlib.Path(self.path).unlink, missing_ok=True)
+        with os.fdopen(handle, "wb") as file:
+            pickle.dump(source, file)
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, step):
+        return self._source[step]
+
+    def __reduce__(self):
+        return _read_source, (self.path,)
+
+
+def _read_source(path):
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
 def stream(
     dataset: data.Dataset,
     draw: Callable[[int], Int[np.ndarray, "batch"]],
@@ -292,6 +326,8 @@ def stream(
       order of the steps. Its `close()` ends the workers.
     """
     source = _Batches(dataset, draw, steps, shard, shards)
+    if workers > 0:
+        source = _InFile(source)
     batches = grain.MapDataset.source(source)[first_step:].to_iter_dataset(
         grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     )
@@ -299,7 +335,8 @@ def stream(
         if not flags.FLAGS.is_parsed():  # grain reads flags, which a notebook does not parse
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker
+            grain.MultiprocessingOptions(num_workers=workers),
+            worker_init_fn=functools.partial(_start_worker, source.path),
         )
     iterator = iter(batches)
     with stopping.held():
@@ -308,11 +345,12 @@ def stream(
     return iterator
 
 
-def _start_worker(worker: int, workers: int) -> None:
-    """Ties a worker's life to that of the run's own process."""
+def _start_worker(source: str, worker: int, workers: int) -> None:
+    """Ties the lives of a worker and of the file of its source to that of the run's own process."""
 
     def leave_with_the_run():
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        pathlib.Path(source).unlink(missing_ok=True)
         os._exit(1)
 
     # A run that is killed cannot end its workers; they would wait for it for ever.
