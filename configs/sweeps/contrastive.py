@@ -7,7 +7,7 @@ Each loss has the defaults of its paper, and nothing is tuned for any: three lea
 for the tuning that all have in common.
 """
 
-from configs.base import CONTRASTIVE
+from configs.base import CONTRASTIVE, hardness
 from configs.sweeps import base
 from configs.sweeps.schedules import small_digits, small_omniglot
 
@@ -15,12 +15,14 @@ TRIPLET = {
     "semi_hard": {"mining.miner": "semi_hard"},
     "batch_hard": {"mining.miner": "batch_hard"},
     "batch_all": {"mining.miner": "batch_all"},
+    "curriculum": hardness("curriculum"),
     "xbm": {"memory.size": 600, "memory.start": 100},
 }
 RATES = (3e-4, 1e-3, 3e-3)
 
 
 def get_config(data: str = "digits"):
+    base.check_data(data)
     run = small_omniglot() if data == "omniglot" else small_digits()
     run.train.steps = 400 if data == "omniglot" else 300
     sweep = base.get_config(run)
