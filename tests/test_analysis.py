@@ -160,7 +160,7 @@ def test_clusters_and_their_agreement(blobs, method):
     x, labels = blobs
     found = classes.clusters(x, 5, method=method)
     assert set(found) == set(range(5))
-    agreement = classes.agreement(labels, found)
+    agreement = evaluation.agreement(labels, found)
     assert agreement["nmi"] == sklearn.metrics.normalized_mutual_info_score(labels, found) > 0.7
     assert agreement["ami"] == sklearn.metrics.adjusted_mutual_info_score(labels, found)
     with pytest.raises(errors.InputError, match=r"in \[1, 60\]"):

@@ -85,6 +85,23 @@ def test_retrieval_agrees_with_a_naive_version_over_several_tiles():
         assert found[name] == pytest.approx(value, abs=1e-4), name
 
 
+def test_retrieval_does_not_depend_on_where_the_origin_is():
+    random = np.random.default_rng(0)
+    x = (random.normal(size=(200, 16)) + 1e4).astype(np.float32)
+    labels = random.integers(0, 20, 200)
+    expected, _ = oracles.retrieval(x, labels, KS)
+    for name, value in expected.items():
+        assert evaluation.retrieval(x, labels)[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_every_k_is_at_least_1():
+    x, labels = clusters()
+    with pytest.raises(errors.InputError, match=r"ks=\(1, 0\) must be at least 1"):
+        evaluation.retrieval(x, labels, ks=(1, 0))
+    found = evaluation.retrieval(x, labels, ks=())
+    assert found["map_at_r"] == evaluation.retrieval(x, labels)["map_at_r"]
+
+
 def test_retrieval_by_hand():
     # On a line, the first query sees a positive, a negative, a positive.
     x = np.array([[0.0], [1.0], [2.0], [3.0]], np.float32)
@@ -152,6 +169,12 @@ def test_few_shot_within_groups_draws_classes_of_one_group():
     assert across["accuracy"] > 0.3
 
 
+def test_few_shot_of_nothing_is_refused():
+    x, labels = clusters()
+    with pytest.raises(errors.InputError, match="shots=0, .* must be at least 1"):
+        evaluation.few_shot(x, labels, ways=2, shots=0, episodes=5, seed=0)
+
+
 def test_few_shot_without_enough_classes_is_refused():
     x, labels = clusters()
     with pytest.raises(errors.InputError, match="ways=9 with 6 examples each: there are only 8"):
@@ -198,9 +221,19 @@ def test_sampled_pairs_are_distinct_and_of_their_kind():
         assert len({tuple(sorted(pair)) for pair in pairs}) == 500
         assert (pairs[:, 0] != pairs[:, 1]).all()
         assert ((labels[pairs[:, 0]] == labels[pairs[:, 1]]) == expected).all()
-    every = evaluation._same_pairs(labels, 10**9, random)
-    assert len({tuple(sorted(p)) for p in every}) == len(every)
-    assert len(every) == sum(c * (c - 1) // 2 for c in np.bincount(labels))
+    same = sum(c * (c - 1) // 2 for c in np.bincount(labels))
+    for draw, count in (
+        (evaluation._same_pairs, same),
+        (evaluation._different_pairs, 300 * 299 // 2 - same),
+    ):
+        every = draw(labels, 10**9, random)
+        assert len({tuple(sorted(p)) for p in every}) == len(every) == count
+
+
+def test_a_class_that_is_nearly_all_leaves_few_pairs_of_two():
+    labels = np.repeat([0, 1], [290, 10])
+    x = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    assert evaluation.verification(x, labels, max_pairs=3000)["different_pairs"] == 2900
 
 
 @pytest.mark.parametrize("labels", [np.zeros(5, int), np.arange(5)])

@@ -123,21 +123,33 @@ def by_tiles(
 def make_rank(references: Float[Array, "references dim"], metric: str) -> Callable:
     """A function of queries whose values are larger the nearer a reference is.
 
-    For the Euclidean distance `q.r - |r|^2 / 2`, and `q.r / |r|` for the cosine: one matrix
-    product, with the bias as one more dimension, is half the work of the distances.
+    For the Euclidean distance `q.r - |r|^2 / 2` from the references' centre, and `q.r / |r|` for
+    the cosine: one matrix product, with the bias as one more dimension, is half the work of the
+    distances.
     """
     if metric in ("euclidean", "squared_euclidean"):
+        centre = _centre(references)
+        references = references - centre
         bias = -0.5 * jnp.sum(references**2, axis=1, keepdims=True)
         columns = jnp.concatenate([references, bias], axis=1).T
-        return lambda q: _product(jnp.pad(q, ((0, 0), (0, 1)), constant_values=1.0), columns)
+
+        def rank(q):
+            q = jnp.pad(q - centre, ((0, 0), (0, 1)), constant_values=1.0)
+            return distances.product(q, columns)
+
+        return rank
     if metric == "cosine":
         columns = distances.unit(references).T
-        return lambda q: _product(q, columns)
+        return lambda q: distances.product(q, columns)
     return lambda q: -distances.pairwise(q, references, metric)
 
 
-def _product(a, b):
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+def _centre(x):
+    """The mean, as a multiple of a power of two near the spread: less it, whole numbers stay whole,
+    and ties stay ties."""
+    spread = jnp.std(x)
+    step = jnp.exp2(jnp.floor(jnp.log2(jnp.where(spread > 0, spread, 1.0))))
+    return jnp.round(jnp.mean(x, axis=0) / step) * step
 
 
 def retrieval(
@@ -179,7 +191,7 @@ def retrieval(
       that counted, and `queries_without_positives`. NaN where no query counts.
 
     Raises:
-      InputError: the metric is not known, or references come without labels.
+      InputError: the metric is not known, references come without labels, or a k is below 1.
     """
     of_query, positives = _of_queries(
         embeddings, labels, references, reference_labels, metric, tuple(ks)
@@ -254,6 +266,8 @@ def retrieval_of_pairs(
 def _of_queries(embeddings, labels, references, reference_labels, metric, ks):
     """The metrics of every query, and how many positives it has."""
     errors.check_known("metric", metric, distances.METRICS)
+    if min(ks, default=1) < 1:
+        raise errors.InputError(f"ks={ks} must be at least 1 each.")
     if (references is None) != (reference_labels is None):
         raise errors.InputError("references and reference_labels are given together or not at all.")
     labels = np.asarray(labels)
@@ -275,7 +289,7 @@ def _of_queries(embeddings, labels, references, reference_labels, metric, ks):
         jnp.asarray(query_codes, jnp.int32),
         jnp.asarray(reference_codes, jnp.int32),
         jnp.asarray(positives, jnp.int32),
-        neighbours=int(min(max(positives.max(), *ks), available)),
+        neighbours=int(min(max(positives.max(), 1, *ks), available)),
         metric=metric,
         exclude_self=references is None,
         ks=ks,
@@ -357,8 +371,13 @@ def few_shot(
       standard errors; and `episodes`, `ways`, `shots`, `queries`.
 
     Raises:
-      InputError: there are too few classes with `shots + queries` examples.
+      InputError: there are too few classes with `shots + queries` examples, or `shots`, `queries`
+        or `episodes` is below 1.
     """
+    if min(shots, queries, episodes) < 1:
+        raise errors.InputError(
+            f"shots={shots}, queries={queries} and episodes={episodes} must be at least 1 each."
+        )
     labels = np.asarray(labels)
     pools = _episode_pools(labels, groups, ways, shots + queries)
     random = np.random.default_rng(seed)
@@ -548,20 +567,15 @@ def _same_pairs(labels, most, random):
 
 
 def _different_pairs(labels, most, random):
-    n = len(labels)
-    if n * (n - 1) // 2 <= 4 * most:
-        i, j = np.triu_indices(n, 1)
-        kept = np.flatnonzero(labels[i] != labels[j])
-        kept = kept[_draw(len(kept), most, random)]
-        return np.stack([i[kept], j[kept]], axis=1)
-    drawn = np.zeros((0, 2), np.int64)
-    while len(drawn) < most:
-        pairs = random.integers(n, size=(2 * most, 2))
-        pairs = np.sort(pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]], axis=1)
-        if not len(pairs):  # one class only, most likely
-            break
-        drawn = np.unique(np.concatenate([drawn, pairs]), axis=0)
-    return drawn[np.sort(random.permutation(len(drawn))[:most])]
+    """Pairs of two classes, numbered likewise: each example with all of the classes before its."""
+    order = np.argsort(labels, kind="stable")
+    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    before = np.repeat(start, count)
+    ends = np.cumsum(before)
+    number = _draw(ends[-1] if len(ends) else 0, most, random)
+    j = np.searchsorted(ends, number, side="right")
+    i = number - (ends[j] - before[j])
+    return np.stack([order[i], order[j]], axis=1)
 
 
 def _draw(population, most, random):
@@ -596,7 +610,6 @@ def clustering(
       entropies; `ami`, the same adjusted for chance; `clusters`.
     """
     import sklearn.cluster
-    import sklearn.metrics
 
     clusters = len(np.unique(labels))
     x = np.asarray(embeddings, np.float64)
@@ -605,8 +618,16 @@ def clustering(
     centres, _ = sklearn.cluster.kmeans_plusplus(x, clusters, random_state=seed, n_local_trials=3)
     means = sklearn.cluster.KMeans(clusters, init=centres.astype(np.float32), n_init=1)
     found = means.fit_predict(x.astype(np.float32))
+    return agreement(labels, found) | {"clusters": clusters}
+
+
+def agreement(
+    labels: Int[np.ndarray, "examples"], found: Int[np.ndarray, "examples"]
+) -> dict[str, float]:
+    """`nmi` and `ami`, as in `clustering`, of classes and clusters."""
+    import sklearn.metrics
+
     return {
         "nmi": float(sklearn.metrics.normalized_mutual_info_score(labels, found)),
         "ami": float(sklearn.metrics.adjusted_mutual_info_score(labels, found)),
-        "clusters": clusters,
     }

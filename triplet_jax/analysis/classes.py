@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy.spatial.distance
 from jaxtyping import Float, Int
 
 from triplet_jax import errors, evaluation
@@ -41,7 +42,7 @@ def statistics(
     _need_two(present)
     x = np.asarray(embeddings, np.float64)
     centres, spread = _centres(x, labels, present)
-    between = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    between = scipy.spatial.distance.cdist(centres, centres)
     np.fill_diagonal(between, np.inf)
     nearest = between.argmin(axis=1)
     to_nearest = between[np.arange(len(present)), nearest]
@@ -120,18 +121,6 @@ def clusters(
     else:
         found = sklearn.cluster.AgglomerativeClustering(number)
     return found.fit_predict(np.asarray(embeddings, np.float64))
-
-
-def agreement(
-    labels: Int[np.ndarray, "examples"], found: Int[np.ndarray, "examples"]
-) -> dict[str, float]:
-    """`nmi` and `ami` of classes and clusters, as in `evaluation.clustering`."""
-    import sklearn.metrics
-
-    return {
-        "nmi": float(sklearn.metrics.normalized_mutual_info_score(labels, found)),
-        "ami": float(sklearn.metrics.adjusted_mutual_info_score(labels, found)),
-    }
 
 
 def tree(
