@@ -122,6 +122,15 @@ def test_special_cases_of_a_family_are_what_they_are_called():
     close(distances.pairwise(sets, sets, "jaccard"), [[0, 2 / 3, 1], [2 / 3, 0, 1], [1, 1, 0]])
 
 
+@each_metric
+def test_what_is_not_a_number_is_at_no_distance(metric, params):
+    x = jnp.ones((3, 3)).at[1, 2].set(jnp.nan)
+    made = distances.make(metric, **params)
+    alone = made.finish(made.between(*(made.prepare(x[i : i + 1]) for i in (0, 1))))
+    assert np.isnan(alone).all()
+    assert np.isnan(distances.pairwise(x, x, metric, **params)[0, 1])
+
+
 def test_unknown_metric_suggests_the_nearest():
     with pytest.raises(
         errors.InputError, match="'euclidian' is not known.*Did you mean 'euclidean'"

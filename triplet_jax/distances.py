@@ -31,6 +31,8 @@ class Metric(NamedTuple):
     None where it is not."""
     centred: bool = False
     """Whether a common shift of all vectors leaves it as it is."""
+    by_product: bool = True
+    """Whether `pairwise` is a matrix product, and not a number for each coordinate of each pair."""
 
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -40,8 +42,8 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     gradient; a `where` around it does not help, because the gradient of the branch that
     was not taken is still computed. So the argument is replaced as well.
     """
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    zero = x <= 0  # which NaN is not
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
@@ -107,13 +109,14 @@ def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
 
     def between(a, b):
         gap = jnp.abs(a - b)
-        differs = gap > 0
+        differs = gap != 0
         # Shares of the largest gap, so that no power overflows.
         largest = jax.lax.stop_gradient(jnp.max(gap, axis=-1))
-        scale = jnp.where(largest > 0, largest, 1.0)
+        scale = jnp.where(largest == 0, 1.0, largest)
         powers = jnp.where(differs, jnp.where(differs, gap / scale[..., None], 1.0) ** p, 0.0)
         total = jnp.sum(powers, axis=-1)
-        return jnp.where(total > 0, scale * jnp.where(total > 0, total, 1.0) ** (1.0 / p), 0.0)
+        none = total == 0
+        return jnp.where(none, 0.0, scale * jnp.where(none, 1.0, total) ** (1.0 / p))
 
     return _without_product(between)
 
@@ -128,9 +131,9 @@ def jaccard() -> Metric:
 
     def between(a, b):
         most = jnp.sum(jnp.maximum(a, b), axis=-1)
-        counts = most > 1e-15  # the gradient divides by its square
-        share = jnp.sum(jnp.minimum(a, b), axis=-1) / jnp.where(counts, most, 1.0)
-        return jnp.where(counts, 1.0 - share, 0.0)
+        nothing = most <= 1e-15  # the gradient divides by its square
+        share = jnp.sum(jnp.minimum(a, b), axis=-1) / jnp.where(nothing, 1.0, most)
+        return jnp.where(nothing, 0.0, 1.0 - share)
 
     return _without_product(between)
 
@@ -211,13 +214,14 @@ def _as_is(x):
     return x
 
 
-def _product(a, b):
+def product(a: Float[Array, "m dim"], b: Float[Array, "dim n"]) -> Float[Array, "m n"]:
+    """The matrix product, in full float32 on every accelerator."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _one_minus_product(a, b):
     # Negated before the product, or its gradient is a matrix that is negated.
-    return 1.0 + _product(-a, b)
+    return 1.0 + product(-a, b)
 
 
 def _product_form(a, b):
@@ -225,8 +229,8 @@ def _product_form(a, b):
     # Products with ones, and not broadcasts, for the sake of their gradient: sums over a whole
     # matrix, which take several times as long on a CPU. Doubled before the product, so that no
     # other matrix is needed.
-    squares = _product(of_a, jnp.ones_like(of_b)) + _product(jnp.ones_like(of_a), of_b)
-    return squares + _product(-2.0 * a, b)
+    squares = product(of_a, jnp.ones_like(of_b)) + product(jnp.ones_like(of_a), of_b)
+    return squares + product(-2.0 * a, b)
 
 
 def _difference_form(a, b):
@@ -238,7 +242,10 @@ def _blur(a, b):
 
 
 def _without_product(between):
-    return Metric(_as_is, lambda a, b: between(a[:, None, :], b.T[None, :, :]), between)
+    def pairwise(a, b):
+        return between(a[:, None, :], b.T[None, :, :])
+
+    return Metric(_as_is, pairwise, between, by_product=False)
 
 
 def _listed(names):

@@ -193,7 +193,7 @@ def _sweep(rule, anchors, candidates, knobs, runs, index, tile_size):
     sizes = sizes.get(jax.default_backend(), _SIZES_ELSEWHERE)
     widths = masks.widths(len(candidates))
     # Without a matrix product there is a number for each coordinate of each pair, too.
-    coordinates = candidates.shape[1] if rule.metric.blur is None else 1
+    coordinates = 1 if rule.metric.by_product else candidates.shape[1]
     if tile_size is None:
         tile_size = max(64, sizes.distances // max(1, coordinates * len(candidates)))
     tile_size = min(tile_size, rows)
