@@ -12,12 +12,13 @@ import jax
 from absl import app, flags, logging
 
 from configs import base
+from configs.sweeps import base as sweeps
 from experiments import settings
 from triplet_jax import errors, health, hosts
 
 REFUSED = 2
 FAILED = 1
-LOST = 3  # without a process that has gone: the same command goes on
+LOST = 3  # a process, or room on a disk: the same command goes on
 
 # Flags of several programs: two modules that define one cannot both be imported.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -33,7 +34,7 @@ def run(main: Callable[[], None]) -> None:
     """Runs a program: parses flags, calls `main`, and turns errors into a message.
 
     The exit status is 0 when it is done or was asked to stop, 2 when it refused its
-    input, 1 when a run failed, and 3 when one of its processes has gone.
+    input, 1 when a run failed, and 3 when it lacks one of its processes or room on a disk.
     """
 
     def guarded(_):
@@ -60,11 +61,8 @@ def run(main: Callable[[], None]) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 raise
-            _leave(
-                f"{error.filename or 'a file of the run'} cannot be used: {error.strerror}."
-                " Mend that, and run the same command again to go on.",
-                REFUSED,
-            )
+            name = error.filename or "a file of the run"
+            _leave(f"{name} cannot be used: {error.strerror}. Mend that. {_GO_ON}", LOST)
         except KeyboardInterrupt:
             _leave("interrupted", FAILED)
 
@@ -124,20 +122,22 @@ def _parse(argv):
         return rest
     except (KeyError, AttributeError) as error:
         # An override of a field that the config does not have.
-        _leave(_unknown_field(argv) or str(error), REFUSED)
+        _leave(_unknown_field(argv, str(error)) or str(error), REFUSED)
     except (flags.Error, OSError) as error:
         # A config file that raises is reported with its traceback; its last line says why.
         _leave(str(error).strip().splitlines()[-1], REFUSED)
 
 
-def _unknown_field(argv):
-    """What to say of the first --config.FIELD that is none."""
+def _unknown_field(argv, said):
+    """What to say of the --config.FIELD that is none, and that an error complains of."""
+    run = base.get_config()
+    known = {*settings.flat(run), *sweeps.get_config(run)}
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
-        if name.startswith("config."):
+        if name.startswith("config.") and name.rpartition(".")[2] in said:
             field = name.removeprefix("config.").removeprefix("run.")  # of a sweep
             try:
-                errors.check_known("config field", field, settings.flat(base.get_config()))
+                errors.check_known("config field", field, known)
             except errors.InputError as unknown:
                 return str(unknown)
     return None
@@ -161,6 +161,20 @@ def required(flag: flags.FlagHolder, meaning: str) -> str:
     if not flag.value:
         raise errors.InputError(f"--{flag.name} is missing: {meaning}.")
     return flag.value
+
+
+def file_to_write(flag: flags.FlagHolder, suffix: str) -> pathlib.Path:
+    """The path in a flag that must be given, before anything is computed for it.
+
+    Raises:
+      InputError: it was not given, has another suffix, or its folder does not exist.
+    """
+    path = pathlib.Path(required(flag, f"the {suffix} file to write"))
+    if path.suffix != suffix or not path.absolute().parent.is_dir():
+        raise errors.InputError(
+            f"--{flag.name}={path} must be a file named *{suffix}, in a folder that exists."
+        )
+    return path
 
 
 def make_workdir(path: str) -> pathlib.Path:

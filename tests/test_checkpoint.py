@@ -46,6 +46,20 @@ def test_a_state_without_a_score_is_never_the_best(tmp_path):
     assert step == 1
 
 
+def test_a_score_that_is_not_a_number_is_none(tmp_path):
+    step, _ = save(tmp_path, [1, 2, 3], {1: 0.1, 2: float("nan"), 3: -0.5}).restore_best(state(0))
+    assert step == 1
+
+
+def test_a_damaged_best_is_said_with_the_way_out(tmp_path):
+    save(tmp_path, [1, 2, 3], {1: 0.9, 2: 0.2, 3: 0.3})
+    truncate(largest(tmp_path, 1))
+    with pytest.raises(DamagedError, match=rf"best of .*move {tmp_path / '1'} elsewhere"):
+        Checkpoints(tmp_path).restore_best(state(0))
+    (tmp_path / "1").rename(tmp_path.parent / "1")
+    assert Checkpoints(tmp_path).restore_best(state(0))[0] == 3
+
+
 def test_the_latest_is_restored_as_it_was(tmp_path):
     save(tmp_path, [1, 2])
     same(Checkpoints(tmp_path).restore_latest(state(0)), state(2))

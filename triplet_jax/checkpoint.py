@@ -87,14 +87,14 @@ class Checkpoints:
         Args:
           step: of the state.
           state: the state.
-          score: by which the best is kept, larger is better; None where there is none.
+          score: by which the best is kept, larger is better; None or NaN where there is none.
 
         Raises:
           SaveError: an earlier save, or the start of this one, failed, as on a full disk.
         """
         # numpy, because orbax refuses arrays that pmap left on one host of many.
         arrays = jax.device_get(state)
-        score = -math.inf if score is None else float(score)
+        score = -math.inf if score is None or math.isnan(score) else float(score)
         with self._naming_failures():
             self._manager.wait_until_finished()
             # Looked up first, since a write that fails halfway leaves background threads
@@ -125,13 +125,13 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # of whatever library found out
-            why = f"{error}. Mend that"
+            why = f"{error}. Mend that."
             if "No space left" in why:
-                why = f"the disk is full ({error}). Free some space"
+                why = f"the disk is full ({error}). Free some space."
             whole = _whole_steps(self._folder)
             raise SaveError(
-                f"A checkpoint could not be saved in {self._folder}: {why} and run the same command"
-                f" again; it goes on from step {whole[-1] if whole else 0}."
+                f"A checkpoint could not be saved in {self._folder}, whose last is of step"
+                f" {whole[-1] if whole else 0}: {why}"
             ) from error
 
     def restore_latest(self, like: PyTree) -> PyTree | None:
@@ -167,7 +167,13 @@ class Checkpoints:
         """
         scored = [(_read_score(self._folder / str(step)), step) for step in self._some_steps()]
         step = max(scored)[1]
-        return step, self.restore(step, like)
+        try:
+            return step, self.restore(step, like)
+        except DamagedError as error:
+            raise DamagedError(
+                f"{error} It is the best of {sorted(self.steps)}. Put it back as it was; or move"
+                f" {self._folder / str(step)} elsewhere, and the best of the others counts."
+            ) from error
 
     def restore_last(self, like: PyTree) -> tuple[int, PyTree]:
         """The last step and its state; raises as `restore_best` does."""
@@ -232,7 +238,7 @@ class DamagedError(errors.InputError):
     """A checkpoint that is not what was saved."""
 
 
-class SaveError(errors.InputError):
+class SaveError(errors.LostError):
     """A checkpoint that could not be saved."""
 
 

@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 class LostError(RuntimeError):
-    """A process that this one cannot do without has gone; the same command goes on.
+    """A run lacks what it cannot do without, a process or room on a disk; the same command goes on.
 
     Programs under `experiments` print the message without a traceback and exit with 3.
     """

@@ -103,25 +103,27 @@ def from_first(tree: PyTree) -> PyTree:
 def first_does(task: Callable[[], Any]) -> Any:
     """What `task()` returns in the first process, and None in the others.
 
-    All wait for it, and where it refuses its input, all do.
+    All wait for it, and where it fails, all do.
 
     Raises:
       InputError: what `task` raised.
+      LostError: what `task` raised; in the others for an OSError of the first, too.
       OSError: what `task` raised, in the first process.
     """
     result = error = None
     if is_first():
         try:
             result = task()
-        except (errors.InputError, OSError) as raised:
+        except (errors.InputError, errors.LostError, OSError) as raised:
             if jax.process_count() == 1:
                 raise
             error = raised
-    message = _text_of_first("" if error is None else f"{error}")
+    refused = isinstance(error, errors.InputError)
+    said = _text_of_first("" if error is None else f"{refused:d}process 0 says: {error}")
     if error is not None:
         raise error
-    if message:
-        raise errors.InputError(f"process 0 says: {message}")
+    if said:
+        raise (errors.InputError if said[0] == "1" else errors.LostError)(said[1:])
     return result
 
 

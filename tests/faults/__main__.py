@@ -247,7 +247,7 @@ def disk_full(bench: Bench) -> Iterator[str]:
     """a disk that fills up while a checkpoint is saved"""
     with _disk(bench, "size=500k") as disk:
         done = bench.run(disk / "run")
-        wrong = complaint(done.stderr, done.returncode, 2, "same command again")
+        wrong = complaint(done.stderr, done.returncode, 3, "the disk is full", "same command again")
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         yield wrong or bench.finish(disk / "run")
 
@@ -439,7 +439,7 @@ def jumping_clock(bench: Bench) -> Iterator[str]:
             yield bench.compared(programs.outcome(workdir))
             continue
         # Orbax measures how long it waits for a write by this clock.
-        wrong = complaint(done.stderr, done.returncode, 2, "same command again")
+        wrong = complaint(done.stderr, done.returncode, 3, "the disk is full", "same command again")
         yield wrong or f"{bench.finish(workdir)} after a save that was refused"
 
 
