@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import pickle
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -45,6 +46,12 @@ def test_hold_out_takes_whole_units(by):
         assert not set(labels[held]) & set(labels[~held])
     if by == "group":
         assert len(set(groups[labels[held]])) == 2
+
+
+def test_hold_out_by_image_leaves_one_of_every_class():
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    held = data.hold_out(labels, 0.9, by="image", seed=0)
+    assert np.bincount(labels[held], minlength=3).tolist() == [0, 1, 2]
 
 
 def test_hold_out_depends_on_the_seed_alone():
@@ -139,6 +146,9 @@ def test_files_that_are_no_images_are_listed_and_refused(class_folders):
 def test_hidden_files_are_passed_over(class_folders):
     (class_folders / "cat" / ".DS_Store").write_text("")
     (class_folders / ".git").mkdir()
+    copies = class_folders / "cat" / ".ipynb_checkpoints"
+    copies.mkdir()
+    shutil.copy(class_folders / "cat" / "0.jpg", copies / "0-checkpoint.jpg")
     assert len(fold(class_folders)) == 12
 
 
@@ -177,6 +187,7 @@ def test_arrays_hold_features_or_images(tmp_path):
         ({"x": np.ones((4, 2, 2)), "y": np.zeros(4, int)}, "x has shape .4, 2, 2."),
         ({"x": np.ones((4, 2, 2, 2), np.uint8), "y": np.zeros(4, int)}, "x has shape"),
         ({"x": np.array([[1.0], [np.nan]]), "y": np.zeros(2, int)}, "first is row 1"),
+        ({"x": np.array([[1e39], [1.0]]), "y": np.zeros(2, int)}, "first is row 0"),
         ({"x": np.array([{}, {}]), "y": np.zeros(2, int)}, "cannot be read"),
     ],
 )

@@ -159,6 +159,21 @@ def test_no_row_is_compared_with_its_own_reference(tile_size):
     assert stats["num_valid"] == sum(count)
 
 
+def test_an_own_reference_that_is_hidden_takes_no_positive_away():
+    random = np.random.default_rng(0)
+    x, refs = (jnp.asarray(random.normal(size=(n, DIM)), jnp.float32) for n in (1, 30))
+    labels = np.arange(30) % 6
+    run = functools.partial(
+        losses.triplet_loss, x, labels[:1], references=refs, reference_labels=labels
+    )
+    hidden, stats = run(
+        own_reference=jnp.array([0]), reference_mask=jnp.arange(30) > 0, miner="batch_all"
+    )
+    alone, expected = run(own_reference=jnp.array([0]), miner="batch_all")
+    assert stats["num_positive_pairs"] == expected["num_positive_pairs"] == 4
+    assert float(hidden) == pytest.approx(float(alone), rel=1e-6)
+
+
 def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
     made = config("moco", memory__size=130, loss__knobs__temperature=0.2)
     loss = objective.loss(made)

@@ -53,6 +53,11 @@ def compared(
     """
     if (references is None) != (reference_labels is None):
         raise errors.InputError("references and reference_labels are given together or not at all.")
+    if not len(embeddings) or (references is not None and not len(references)):
+        raise errors.InputError(
+            f"embeddings have {len(embeddings)} rows and references"
+            f" {'none were given' if references is None else len(references)}: at least one each."
+        )
     if tile_size is not None and tile_size < 1:
         raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None to choose.")
     labels = _as_labels("labels", labels)

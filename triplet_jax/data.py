@@ -88,8 +88,8 @@ def hold_out(
     Args:
       labels: the class of every example.
       fraction: how much to hold out, in [0, 1).
-      by: "image" holds out this fraction of every class's images (none of a class with one
-        image), "class" whole classes, "group" whole groups of classes.
+      by: "image" holds out this fraction of every class's images, but never all, "class" whole
+        classes, "group" whole groups of classes.
       seed: of the choice.
       groups: of every class, for `by="group"`.
 
@@ -101,7 +101,7 @@ def hold_out(
         held = np.zeros(len(labels), bool)
         for c in np.unique(labels):
             members = random.permutation(np.flatnonzero(labels == c))
-            held[members[: round(fraction * len(members))]] = True
+            held[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
         return held
     unit = labels if by == "class" else groups[labels]
     units = random.permutation(np.unique(unit))
@@ -427,13 +427,15 @@ def _images_or_features(path, name, x):
             " be uint8 images [examples, height, width, 1 or 3] or float features"
             " [examples, features]."
         )
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and said to be
+        x = x.astype(np.float32)
     if not np.isfinite(x).all():
         rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
         raise errors.InputError(
             f"dataset.path={path!r}: {len(rows)} rows of {name} have NaN or infinite values, the"
             f" first is row {rows[0]}. Remove or fill them."
         )
-    return x.astype(np.float32)
+    return x
 
 
 def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarray]:

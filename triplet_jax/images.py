@@ -95,8 +95,12 @@ def load(inputs: np.ndarray | Images) -> np.ndarray:
 
 
 def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """All files in a folder and the folders below it, in order, but for hidden ones."""
-    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] != "."]
+    """All files in a folder and the folders below it, in order, but for what is hidden."""
+
+    def is_hidden(file):
+        return any(part[0] == "." for part in file.relative_to(folder).parts)
+
+    return [f for f in sorted(folder.rglob("*")) if f.is_file() and not is_hidden(f)]
 
 
 def keep_images(files: list[pathlib.Path], bad_images: str) -> list[pathlib.Path]:

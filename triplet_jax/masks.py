@@ -26,7 +26,8 @@ class Runs(NamedTuple):
     @property
     def positives(self) -> Int[Array, "anchors"]:
         """How many positives each anchor has; it is none itself."""
-        return jnp.maximum(self.stop - self.start - (self.itself >= 0), 0)
+        is_seen = (self.start <= self.itself) & (self.itself < self.stop)
+        return self.stop - self.start - is_seen
 
     def negatives(self, candidates: int) -> Int[Array, "anchors"]:
         """How many negatives each anchor has among so many candidates."""

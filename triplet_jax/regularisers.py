@@ -67,7 +67,7 @@ def spread(
     (a, of_a, counts_a), (b, of_b, counts_b) = mine, collectives.gather(mine, axis_name)
     differ = (of_a[:, None] != of_b) & counts_a[:, None] & counts_b
     cosine = jnp.where(differ, jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST), 0.0)
-    sums = jnp.sum(cosine), jnp.sum(cosine**2), jnp.sum(differ)
+    sums = jnp.sum(cosine), jnp.sum(cosine**2), jnp.sum(differ, dtype=jnp.float32)
     first, second, pairs = collectives.total(sums, axis_name)
     pairs = jnp.maximum(pairs, 1)
     return (first / pairs) ** 2 + jax.nn.relu(second / pairs - 1.0 / embeddings.shape[1])
