@@ -26,6 +26,18 @@ def get_config(run: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return sweep
 
 
+def check_data(data: str, allowed: tuple[str, ...] = ("digits", "omniglot")) -> None:
+    """Refuses what no data set of a sweep is called.
+
+    Raises:
+      ValueError: saying what may stand after the colon.
+    """
+    if data not in allowed:
+        raise ValueError(
+            f"{data!r} is not known; after the colon may stand one of {', '.join(allowed)}"
+        )
+
+
 def slurm() -> ml_collections.ConfigDict:
     """What a job asks of a cluster; a run of several tasks is one of several processes."""
     slurm = ml_collections.ConfigDict()

@@ -13,6 +13,7 @@ from configs.sweeps.schedules import small_digits, small_omniglot
 
 
 def get_config(data: str = "digits"):
+    base.check_data(data)
     run = small_omniglot() if data == "omniglot" else small_digits()
     if data == "digits":
         run.batch.update(classes=5, per_class=4)

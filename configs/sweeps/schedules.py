@@ -40,6 +40,7 @@ def small_omniglot():
 
 
 def get_config(data: str = "digits"):
+    base.check_data(data)
     if data == "omniglot":
         sweep = base.get_config(omniglot.get_config())
         sweep.seeds = (0, 1, 2)
