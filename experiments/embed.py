@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from experiments import build, command, evaluate
-from triplet_jax import embedding, errors, images, train_step
+from triplet_jax import embedding, errors, images, logging, train_step
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
 BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no images: refuse, skip.")
@@ -22,16 +22,14 @@ BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no imag
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = pathlib.Path(command.required(IMAGES, "a folder of images"))
-    output = pathlib.Path(command.required(command.OUTPUT, "the .npz file to write"))
+    output = command.file_to_write(command.OUTPUT, ".npz")
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
-    if output.suffix != ".npz" or not output.absolute().parent.is_dir():
-        raise errors.InputError(f"--output={output} must be an .npz file in a folder that exists.")
     files = images.keep_images(images.files_in(folder), BAD_IMAGES.value)
     if not files:
         raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
     embeddings = load_embedder(workdir.absolute())(files)
-    np.savez_compressed(
+    logging.write_arrays(
         output,
         embeddings=embeddings,
         paths=np.array([str(file) for file in files]),

@@ -135,11 +135,6 @@ def evaluate(
     step = int(step)
     everything_embedded = embed(train_step.replicate(best.variables), everything.inputs)
     test = everything.split == "test"
-    if not test.any():
-        raise errors.InputError(
-            "The test split is empty, so there is nothing to evaluate on. Set"
-            " dataset.test_fraction above 0."
-        )
     tested, ours = everything.only("test"), everything_embedded[test]
     judged = judge_pairs if everything.pair_shapes else judge
     result = {
@@ -147,6 +142,7 @@ def evaluate(
         "protocol": protocol(config, everything, step),
         "seed": config.seed,
         "checkpoint_step": step,
+        "trained_steps": hosts.first_does(lambda: checkpoints.steps[-1]),
         "device": devices(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
@@ -161,11 +157,12 @@ def evaluate(
 def write(workdir: pathlib.Path, everything, embeddings: np.ndarray, result: dict) -> None:
     """The files of an evaluation, and a table on the screen."""
     # The result last, since it says that the run is done; each file whole or not at all.
-    fresh = workdir / "embeddings.new.npz"
-    np.savez_compressed(
-        fresh, embeddings=embeddings, labels=everything.labels, split=everything.split
+    logging.write_arrays(
+        workdir / "embeddings.npz",
+        embeddings=embeddings,
+        labels=everything.labels,
+        split=everything.split,
     )
-    fresh.replace(workdir / "embeddings.npz")
     logging.write_json(workdir / "result.json", result)
     show(result, workdir)
 

@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 from absl import flags
 
-from experiments import build, command, evaluate
+from experiments import build, command, evaluate, settings
 from triplet_jax import embedding, errors, evaluation, images, logging, train_step
 from triplet_jax.analysis import classes, projection
 
@@ -31,7 +31,9 @@ _LARGEST_THUMBNAIL = 32
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = pathlib.Path(command.OUTPUT.value or workdir / "explore.html")
+    output = workdir / "explore.html"
+    if command.OUTPUT.value:
+        output = command.file_to_write(command.OUTPUT, ".html")
     errors.check_known("--projection", PROJECTION.value, projection.PROJECTIONS)
     errors.check_known("--split", SPLIT.value, ("train", "validation", "test"))
     if MOST.value <= NEIGHBOURS:
@@ -57,7 +59,7 @@ def main() -> None:
     if PROJECTOR.value:
         write_projector(pathlib.Path(PROJECTOR.value), embedded, shown, pixels)
         print(f"for TensorBoard: tensorboard --logdir={PROJECTOR.value}")
-    title = f"{config.dataset.name}, {config.mining.miner}: {SPLIT.value} split of {workdir.name}"
+    title = f"{config.dataset.name}, {settings.rule(config)}: {SPLIT.value} split of {workdir.name}"
     logging.write_text(output, render(title, shown, pixels, views))
     print(f"written to {output}: {output.stat().st_size / 2**20:.1f} MiB")
 

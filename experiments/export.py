@@ -9,14 +9,12 @@ import jax
 import numpy as np
 
 from experiments import build, command, evaluate
-from triplet_jax import errors, exported
+from triplet_jax import exported
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = pathlib.Path(command.required(command.OUTPUT, "the file to write"))
-    if not output.absolute().parent.is_dir():
-        raise errors.InputError(f"--output={output} must be a file in a folder that exists.")
+    output = command.file_to_write(command.OUTPUT, ".jaxexport")
     config = evaluate.read_config(workdir)
     everything = build.dataset(config)
     shape = everything.input_shape

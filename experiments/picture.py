@@ -11,14 +11,14 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from experiments import build, command, evaluate
+from experiments import build, command, evaluate, settings
 from triplet_jax import errors, logging
 from triplet_jax.analysis import plots, projection, run
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = pathlib.Path(command.required(command.OUTPUT, "the .png file to write"))
+    output = command.file_to_write(command.OUTPUT, ".png")
     config = evaluate.read_config(workdir)
     result_file, embeddings_file = workdir / "result.json", workdir / "embeddings.npz"
     if not (result_file.exists() and embeddings_file.exists()):
@@ -38,7 +38,7 @@ def main() -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
     sides = (
         ("raw pixels", "raw_pixels", evaluate.raw_inputs(test)),
-        (f"embedding, {config.mining.miner}", "embedding", embedded),
+        (f"embedding, {settings.rule(config)}", "embedding", embedded),
     )
     for side, (title, key, vectors) in zip(axes, sides, strict=True):
         plots.embedding_map(side, projection.tsne(vectors), test.labels, test.class_names)

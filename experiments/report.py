@@ -10,6 +10,7 @@ import rich.table
 
 from experiments import command, page
 from experiments.findings import Findings, best_of_in_words, p_in_words, plus_minus, read
+from triplet_jax import logging
 
 
 def main() -> None:
@@ -24,9 +25,9 @@ def write(workdir: pathlib.Path) -> None:
       InputError: there is no sweep in this folder, or no run of it is finished.
     """
     findings = read(workdir)
-    findings.summary.to_csv(workdir / "summary.csv", index=False)
-    (workdir / "summary.md").write_text(markdown(findings))
-    (workdir / "report.html").write_text(page.render(findings))
+    logging.write_text(workdir / "summary.csv", findings.summary.to_csv(index=False))
+    logging.write_text(workdir / "summary.md", markdown(findings))
+    logging.write_text(workdir / "report.html", page.render(findings))
     show(findings)
     for name in ("summary.csv", "summary.md", "report.html"):
         print(f"written to {workdir / name}")

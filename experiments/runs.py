@@ -44,11 +44,17 @@ class Run:
     @property
     def state(self) -> str:
         """One of done, failed, started, waiting."""
-        if (self.folder / "result.json").exists():
+        if (self.folder / "result.json").exists() and self._was_trained:
             return "done"
         if self.error_file.exists():
             return "failed"
         return "started" if (self.folder / "metrics.jsonl").exists() else "waiting"
+
+    @property
+    def _was_trained(self):
+        # A run that has only begun may have been evaluated, too.
+        steps = self.config.train.steps
+        return self.result().get("trained_steps", steps) >= steps
 
     @property
     def has_ended(self) -> bool:
@@ -66,7 +72,7 @@ class Run:
         return logging.read_rows(self.folder / "metrics.jsonl")
 
     def result(self) -> dict:
-        """Of a finished run."""
+        """Of a run that was evaluated."""
         return logging.read_json(self.folder / "result.json")
 
     def score(self, metric: str) -> float:

@@ -19,7 +19,7 @@ GROUPS = flags.DEFINE_integer("groups", 10, "Groups that confusable classes are 
 
 
 def main() -> None:
-    output = pathlib.Path(command.required(command.OUTPUT, "the file to write"))
+    output = command.file_to_write(command.OUTPUT, ".npz")
     if not RUNS.value:
         raise errors.InputError("--runs is missing: the folders of finished runs.")
     if GROUPS.value < 1:

@@ -21,6 +21,11 @@ def knobs(fields) -> dict:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def rule(config: ml_collections.ConfigDict) -> str:
+    """What a run is called by: its loss, or the miner of a triplet loss."""
+    return config.mining.miner if config.loss.name == "triplet" else config.loss.name
+
+
 def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
     """The key of the initial weights, and that of everything drawn while training."""
     init_key, run_key = jax.random.split(jax.random.key(config.seed))

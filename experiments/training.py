@@ -268,7 +268,7 @@ def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDi
 def remember_noise(workdir: pathlib.Path, config, everything: data.Dataset, wrong) -> None:
     """Writes which labels are wrong on purpose, and what training is given."""
     train = everything.only("train")
-    np.savez_compressed(
+    logging.write_arrays(
         workdir / "label_noise.npz",
         positions=np.flatnonzero(everything.split == "train"),
         true=train.labels,

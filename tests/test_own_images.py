@@ -251,7 +251,8 @@ def test_the_exported_encoder_runs_with_jax_alone(trained, own_images, tmp_path)
 
 
 def test_an_export_into_no_folder_is_refused(trained, tmp_path):
-    done = programs.run("export", f"--workdir={trained}", f"--output={tmp_path / 'no' / 'x'}")
+    file = tmp_path / "no" / "x.jaxexport"
+    done = programs.run("export", f"--workdir={trained}", f"--output={file}")
     programs.refused(done, "folder that exists")
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from triplet_jax import data, errors, evaluation
+from triplet_jax import data, errors, evaluation, logging
 
 
 class Scores(NamedTuple):
@@ -26,14 +26,7 @@ def r_precision(
 
     0 for an example that is alone in its class.
     """
-    _, code, count = np.unique(labels, return_inverse=True, return_counts=True)
-    others = count[code] - 1
-    if not others.any():
-        return np.zeros(len(labels))
-    _, neighbours = evaluation.nearest(embeddings, None, neighbours=int(others.max()))
-    within = np.arange(neighbours.shape[1]) < others[:, None]
-    hits = (labels[neighbours] == labels[:, None]) & within
-    return hits.sum(axis=1) / np.maximum(others, 1)
+    return np.nan_to_num(evaluation.retrieval_of_queries(embeddings, labels)["r_precision"])
 
 
 def confusable(
@@ -64,7 +57,7 @@ def confusable(
 
 def write(path: pathlib.Path, scores: Scores, everything: data.Dataset) -> None:
     """Saves scores with the mark of the data set that they are of."""
-    np.savez_compressed(path, **scores._asdict(), data=data.fingerprint(everything))
+    logging.write_arrays(path, **scores._asdict(), data=data.fingerprint(everything))
 
 
 def read(path: str, everything: data.Dataset) -> Scores:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
+import numpy as np
 import rich.console
 import rich.progress
 
@@ -121,7 +122,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
     os.replace(fresh, path)
 
 
-def write_json(path: pathlib.Path, content: dict) -> None:
+def write_arrays(path: pathlib.Path, **arrays) -> None:
+    """Writes a whole .npz file or none."""
+    fresh = path.with_name(f"{path.stem}.new.npz")
+    np.savez_compressed(fresh, **arrays)
+    fresh.replace(path)
+
+
+def write_json(path: pathlib.Path, content: dict | list) -> None:
     """Writes a whole file or none."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 

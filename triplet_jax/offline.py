@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from triplet_jax import data, errors, evaluation
+from triplet_jax import data, errors, evaluation, logging
 
 
 def nearest_of_other_classes(
@@ -73,11 +73,8 @@ def write(
       model: the fields of the model that embedded them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.stem}.new.npz")
-    np.savez_compressed(
-        fresh, near=near, data=data.fingerprint(examples), model=json.dumps(model, sort_keys=True)
-    )
-    fresh.replace(path)
+    mark = data.fingerprint(examples)
+    logging.write_arrays(path, near=near, data=mark, model=json.dumps(model, sort_keys=True))
 
 
 def read(
