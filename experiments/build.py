@@ -28,8 +28,19 @@ from triplet_jax import (
 
 
 def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
-    """All examples, every one with its split; decoded already if they are to fit on the device."""
+    """All examples, every one with its split; decoded already if they are to fit on the device.
+
+    Raises:
+      InputError: they cannot be read, or none of them is to be tested on.
+    """
     everything = _open_dataset(config.dataset)
+    if not (everything.split == "test").any():
+        c = config.dataset
+        raise errors.InputError(
+            f"dataset.test_fraction={c.test_fraction} with dataset.split_by={c.split_by!r} leaves"
+            f" none of {len(everything)} examples of {len(np.unique(everything.labels))} classes to"
+            " test on: raise it, or split by the other of 'image' and 'class'."
+        )
     if config.dataset.placement == "device":
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything

@@ -112,6 +112,14 @@ NAMES = {
 }
 
 
+# Fields of a data set that has its images, or its features, as they are.
+_OF_FILES = ("image_size", "channels", "invert", "bad_images")
+UNUSED = {
+    "digits": ("path", "split_by", *_OF_FILES),
+    "arrays": _OF_FILES,
+    "pairs": ("split_by", *_OF_FILES),
+}
+
 # Numbers outside of the knobs that a schedule may move, and schedules beside Wu's pacings.
 MOVABLE = ("loss.margin", "loss.norm_weight", "loss.spread_weight", "memory.weight", "mining.mix")
 MOVABLE += ("batch.pool", "batch.same_group")
@@ -133,6 +141,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         errors.check_known("memory.miner", config.memory.miner, mining.MINERS)
     if config.model.second:
         errors.check_known("model.second", config.model.second, models.BACKBONES)
+    _check_unused(config)
     _check_memory(config)
     _check_views(config)
     _check_offline(config)
@@ -181,6 +190,23 @@ def check(config: ml_collections.ConfigDict) -> None:
             f" {batch // devices} examples that each device has of a batch: choose a divisor of it."
         )
     _check_towers(config)
+
+
+def _check_unused(config):
+    """Refuses fields that the data set does not read."""
+    name = config.dataset.name
+    fields = [f"dataset.{field}" for field in UNUSED.get(name, ())]
+    _check_usual(config, fields, f"dataset.name={name!r}")
+
+
+def _check_usual(config, names, by):
+    """Refuses fields that have no effect, unless they are at their defaults."""
+    fields, usual = settings.flat(config), settings.flat(base.get_config())
+    for name in names:
+        if fields[name] != usual[name]:
+            raise errors.InputError(
+                f"{name}={fields[name]!r} has no effect with {by}: leave it out."
+            )
 
 
 def _check_offline(config):
@@ -283,7 +309,15 @@ def _check_memory(config):
             f"memory.of_average=True with memory.size={c.size} and optimizer.average_decay="
             f"{config.optimizer.average_decay}: it needs both, such as 4096 and 0.999."
         )
-    weighs = c.weight != 1 or "memory.weight" in [s.field for s in config.schedules.values()]
+    moves = "memory.weight" in [s.field for s in config.schedules.values()]
+    weighs = c.weight != 1 or moves
+    if not c.size:
+        _check_usual(config, ("memory.start", "memory.weight", "memory.miner"), "memory.size=0")
+    if moves and not c.size:
+        raise errors.InputError(
+            "A schedule of memory.weight has no effect with memory.size=0: set that, or leave the"
+            " schedule out."
+        )
     if c.of_average and (weighs or c.miner or config.mining.second):
         raise errors.InputError(
             "memory.weight, memory.miner and mining.second have no effect with memory.of_average="
@@ -450,13 +484,8 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
         )
     if c.name == "triplet":
         return
-    defaults = base.get_config()
-    for field in ("penalty", "average"):
-        if c[field] != defaults.loss[field]:
-            raise errors.InputError(
-                f"loss.{field}={c[field]!r} has no effect with loss.name={c.name!r}: leave it out,"
-                " or set loss.name='triplet'."
-            )
+    unused = ("loss.penalty", "loss.average", "mining.second", "memory.miner")
+    _check_usual(config, unused, f"loss.name={c.name!r}, which has no triplets")
     for schedule in config.schedules.values():
         if schedule.kind == "self_paced" or schedule.field in ("loss.margin", "mining.mix"):
             raise errors.InputError(

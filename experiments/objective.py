@@ -188,6 +188,7 @@ def _contrastive_loss(config):
                 classes,
                 references=embeddings,
                 reference_labels=labels,
+                reference_mask=shown,
                 mask=classes < config.loss.num_classes,
                 **arguments,
             )

@@ -123,6 +123,38 @@ def test_what_does_not_fit_together_is_refused(fields, message):
         check.check(config(**fields))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset__split_by": "class"}, "split_by='class' has no effect with dataset.name='dig"),
+        ({"dataset__image_size": 28}, "image_size=28 has no effect"),
+        ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' has no effect with memory.s"),
+        ({"memory__start": 5}, "memory.start=5 has no effect"),
+        (
+            {"loss__name": "info_nce", "loss__metric": "cosine", "mining__second": "batch_hard"},
+            "mining.second='batch_hard' has no effect with loss.name='info_nce'",
+        ),
+        (
+            {
+                "loss__name": "info_nce",
+                "loss__metric": "cosine",
+                "memory__size": 1024,
+                "memory__miner": "batch_hard",
+            },
+            "memory.miner='batch_hard' has no effect with loss.name='info_nce'",
+        ),
+    ],
+)
+def test_a_field_that_nothing_reads_is_refused(fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(config(**fields))
+
+
+def test_a_data_set_of_which_nothing_is_left_to_test_on_is_refused():
+    with pytest.raises(errors.InputError, match="test_fraction=0.0 with .* leaves none of 1797"):
+        build.dataset(config(dataset__test_fraction=0.0))
+
+
 def test_a_new_miner_is_named_in_a_config_like_any_other(monkeypatch):
     def farthest(to_positives, is_positive, to_negatives, is_negative, *, scale=1.0):
         d_an = jnp.max(to_negatives, where=is_negative, initial=-jnp.inf)
