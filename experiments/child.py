@@ -1,6 +1,7 @@
 """A run of a sweep as a process of its own."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 from typing import IO
@@ -25,7 +26,9 @@ def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
     )
 
 
-def last_word(log: pathlib.Path, status: int) -> str:
-    """Why a process ended, by the last line of its log."""
-    lines = log.read_text().strip().splitlines()
+def last_word(folder: pathlib.Path, status: int) -> str:
+    """Why a process ended, by its exit status and the last line of its log."""
+    if status < 0:
+        return f"ended by {signal.Signals(-status).name}"
+    lines = (folder / "log.txt").read_text().strip().splitlines()
     return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import child, claim, command, runs, slurm, training, vectorised
-from triplet_jax import checkpoint, errors, health, stopping
+from triplet_jax import errors, health, stopping
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
 
@@ -22,11 +22,13 @@ def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
         if run.has_ended:
             continue
         run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+        with (
+            claim.claimed(run.folder),
+            (run.folder / "log.txt").open("a") as log,
+            contextlib.redirect_stdout(log),
+        ):
             try:
                 training.train(run.config, run.folder)
-            except checkpoint.SaveError:  # nothing that is wrong with this run
-                raise
             except (errors.InputError, health.NotFiniteError) as error:
                 run.fail(str(error))
         if not run.has_ended:
@@ -50,11 +52,12 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
                 if process.poll() is None:
                     continue
                 del running[folder]
-                # Killed by somebody, or without a process that was, to go on later.
+                # Killed by somebody, or without what it needs, to go on later.
                 if process.returncode < 0 or process.returncode == command.LOST:
+                    print(f"{run.name}: {child.last_word(folder, process.returncode)}")
                     return
                 if process.returncode:
-                    run.fail(child.last_word(folder / "log.txt", process.returncode))
+                    run.fail(child.last_word(folder, process.returncode))
                 elif not run.has_ended:
                     return
                 show()
@@ -75,7 +78,8 @@ def _ending(running):
 def _start(run):
     run.folder.mkdir(parents=True, exist_ok=True)
     training.remember_config(run.folder, run.config)
-    return child.start(run.folder, (run.folder / "log.txt").open("a"))
+    with (run.folder / "log.txt").open("a") as log:
+        return child.start(run.folder, log)
 
 
 ENGINES: dict[str, Engine] = {

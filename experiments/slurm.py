@@ -88,6 +88,13 @@ class Book:
         """Whether it ever had a job."""
         return run.name in self._jobs
 
+    def forget(self, some: Sequence[runs.Run]) -> None:
+        """Runs that are to be tried as if for the first time."""
+        forgotten = {run.name for run in some} & self._jobs.keys()
+        if forgotten:
+            self._jobs = {name: job for name, job in self._jobs.items() if name not in forgotten}
+            logging.write_json(self._path, self._jobs)
+
     def without_job(self, some: Sequence[runs.Run]) -> list[runs.Run]:
         """Those that have no job in the queue; where SLURM is silent, those that never had one."""
         try:
@@ -108,15 +115,27 @@ class Book:
         return False
 
     def submit(self, some: Sequence[runs.Run], c) -> None:
-        """Submits one array of jobs."""
+        """Submits one array of jobs.
+
+        Raises:
+          InputError: SLURM does not take it.
+        """
+        from submitit.core.utils import FailedJobError
+
         if not some:
             return
         for run in some:
             run.folder.mkdir(parents=True, exist_ok=True)
             training.remember_config(run.folder, run.config)
         executor = _executor(self._folder, c)
-        with executor.batch():
-            submitted = [executor.submit(Job(run.folder)) for run in some]
+        try:
+            with executor.batch():
+                submitted = [executor.submit(Job(run.folder)) for run in some]
+        except FailedJobError as error:
+            raise errors.InputError(
+                f"SLURM does not take the jobs: {str(error).strip()}. Mend slurm.partition or what"
+                " else it names, and run the same command again; jobs that it has go on."
+            ) from error
         for run, job in zip(some, submitted, strict=True):
             before = self._jobs.get(run.name, {"step": -1, "tries": 0})
             at = run.last_step
@@ -177,7 +196,7 @@ class Job:
             self._child = process.pid
             status = process.wait()
         if is_first and status in (command.REFUSED, command.FAILED):
-            message = child.last_word(folder / "log.txt", status)
+            message = child.last_word(folder, status)
             logging.write_text(folder / "error.txt", message + "\n")
 
     def checkpoint(self):

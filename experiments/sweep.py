@@ -50,15 +50,17 @@ def main() -> None:
     check_data(planned)
     command.make_workdir(str(workdir))
     with claim.claimed(workdir):
+        if CANCEL.value or sweep.engine == "slurm":
+            slurm.check()
         if CANCEL.value:
             print(f"cancelled {slurm.cancel(workdir)} jobs")
             return
-        if sweep.engine == "slurm":
-            slurm.check()
         remember(sweep, workdir)
         if RETRY.value:
-            for run in planned:
-                run.error_file.unlink(missing_ok=True)
+            failed = [run for run in planned if run.state == "failed"]
+            slurm.Book(workdir).forget(failed)
+            for run in failed:
+                run.error_file.unlink()
         carry_out(sweep, planned, workdir)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import build, evaluate, runs, settings, training
+from experiments import build, claim, evaluate, runs, settings, training
 from triplet_jax import (
     collectives,
     data,
@@ -45,8 +45,12 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
     with stop.listening():
         for members in _groups(planned):
             group = _Group(members)
-            if group.pending:
-                group.train(stop, show)
+            with contextlib.ExitStack() as claims:
+                for run in group.pending:
+                    run.folder.mkdir(parents=True, exist_ok=True)
+                    claims.enter_context(claim.claimed(run.folder))
+                if group.pending:
+                    group.train(stop, show)
             if stop.signal is not None:
                 return
 
@@ -187,6 +191,15 @@ class _Group:
         config = self._members[0].config
         validation = everything.only("validation")
         step, waiting = kept.step, []
+
+        def write_down(*, write):
+            """Checks what the last steps said, which comes before anything is saved."""
+            numbers = jax.device_get(waiting)
+            waiting.clear()
+            for i, logger in enumerate(loggers):
+                rows = [(at, {n: x[i] for n, x in row.items()}) for at, row in numbers]
+                logger.metrics(rows, write=write)
+
         while step < config.train.steps and stop.signal is None:
             metrics = together.take_step()
             step += 1
@@ -201,12 +214,7 @@ class _Group:
                 for i, logger in enumerate(loggers):
                     logger.telemetry(step, {name: x[i] for name, x in telemetry.items()})
             if logs or evaluates:
-                # Checked before anything is saved.
-                numbers = jax.device_get(waiting)
-                waiting = []
-                for i, logger in enumerate(loggers):
-                    rows = [(at, {n: x[i] for n, x in row.items()}) for at, row in numbers]
-                    logger.metrics(rows, write=logs)
+                write_down(write=logs)
             if evaluates:
                 scores = []
                 for i, logger in enumerate(loggers):
@@ -215,6 +223,9 @@ class _Group:
                     logger.validation(step, found)
                 kept.update(step, together.state, np.asarray(scores))
                 saved.save(step, kept.tree)
+        if step > kept.step:  # somebody asked to stop
+            write_down(write=False)
+            saved.save(step, kept.tree | {"state": jax.device_get(together.state)})
 
     def _finish(self, run, kept, i, everything, embed, seconds):
         checkpoints = Checkpoints(run.folder / "checkpoints")

@@ -176,6 +176,15 @@ def test_a_sweep_whose_launcher_and_one_of_its_tasks_are_killed_ends_complete(cl
     assert (tmp_path / "sweep" / "report.html").exists()
 
 
+def test_jobs_that_slurm_does_not_take_are_said(cluster, tmp_path):
+    config = write_sweep(tmp_path / "one.py", arms=(("only", {}),), seeds=(0,))
+    launcher = sweep(cluster, config, tmp_path / "sweep", "--config.slurm.partition=nowhere")
+    said, _ = launcher.communicate(timeout=TIMEOUT)
+    assert launcher.returncode == 2, said
+    assert "SLURM does not take the jobs" in said
+    assert "Traceback" not in said
+
+
 def test_jobs_are_cancelled(cluster, tmp_path):
     config = write_sweep(tmp_path / "one.py", arms=(("only", {}),), seeds=(0, 1))
     launcher = sweep(cluster, config, tmp_path / "sweep")

@@ -3,8 +3,10 @@
 import json
 import re
 import signal
+import subprocess
 
 import browser
+import ml_collections
 import numpy as np
 import pandas as pd
 import programs
@@ -12,7 +14,8 @@ import pytest
 
 from configs import base, digits
 from configs.sweeps import base as sweeps
-from experiments import findings, page, sweep
+from configs.sweeps import contrastive, offline, schedules
+from experiments import claim, engines, findings, page, slurm, sweep
 from triplet_jax import errors
 
 SMALL = {
@@ -191,6 +194,14 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     process.communicate()
     finished = {p: p.stat().st_mtime_ns for p in out.glob("runs/**/result.json")}
     assert 0 < len(finished) < 12
+    # Then asked to stop, between two evaluations.
+    process = programs.start("sweep", f"--config={path}", f"--workdir={out}")
+    unfinished = out / "runs" / "clean" / "curriculum" / "seed1"
+    programs.wait_until(lambda: programs.last_step(unfinished) % 20 == 10, process)
+    process.send_signal(signal.SIGTERM)
+    assert "runs to do. Run the same command again" in process.communicate()[0]
+    saved = {int(path.name) for path in out.glob("groups/*/checkpoints/[0-9]*")}
+    assert saved - {20, 40, 60}
     done = run(path, out)
     assert done.returncode == 0, done.stderr
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
@@ -224,6 +235,65 @@ def test_a_run_that_breaks_is_kept_and_stops_no_other(tmp_path):
     assert "2 to do" in retried.stdout
     summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("arm")
     assert summary.failed["broken"] == 2
+
+
+def a_run(tmp_path):
+    """One of a sweep, that is not done."""
+    run = planned(tmp_path)[0]
+    run.folder.mkdir(parents=True)
+    return run
+
+
+def test_a_run_that_was_evaluated_before_its_end_is_not_done(tmp_path):
+    run = a_run(tmp_path)
+    (run.folder / "metrics.jsonl").write_text('{"step": 20}\n')
+    for trained, state in ((20, "started"), (60, "done")):
+        (run.folder / "result.json").write_text(json.dumps({"trained_steps": trained}))
+        assert run.state == state
+    (run.folder / "result.json").write_text("{}")  # of an earlier version
+    assert run.state == "done"
+
+
+@pytest.mark.parametrize("engine", ["here", "vectorised"])
+def test_a_run_that_another_process_trains_is_left_to_it(engine, tmp_path):
+    run = a_run(tmp_path)
+    with (
+        claim.claimed(run.folder),
+        pytest.raises(errors.InputError, match=r"is working in .*seed0"),
+    ):
+        engines.ENGINES[engine]([run], None, lambda: None)
+    assert run.state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [("echo error: the disk is full; exit 3", "the disk is full"), ("kill -9 $$", "SIGKILL")],
+)
+def test_a_process_that_lacks_something_has_not_failed(
+    ending, words, tmp_path, monkeypatch, capsys
+):
+    run = a_run(tmp_path)
+
+    def start(run):
+        with (run.folder / "log.txt").open("w") as log:
+            return subprocess.Popen(["sh", "-c", ending], stdout=log)
+
+    monkeypatch.setattr(engines, "_start", start)
+    engines.processes([run], ml_collections.ConfigDict({"processes": 1}), lambda: None)
+    assert words in capsys.readouterr().out
+    assert run.state == "waiting"
+
+
+def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
+    run = a_run(tmp_path)
+    (tmp_path / "slurm").mkdir()
+    jobs = {run.name: {"job": "7_0", "step": 0, "tries": 3}, "another": {"job": "7_1"}}
+    (tmp_path / "slurm" / "jobs.json").write_text(json.dumps(jobs))
+    assert not slurm.Book(tmp_path).may_try(run)
+    assert run.state == "failed"
+    slurm.Book(tmp_path).forget([run])
+    assert slurm.Book(tmp_path).may_try(run)
+    assert slurm.Book(tmp_path).numbers() == ["7_1"]
 
 
 # -- what is refused ---------------------------------------------------------------------
@@ -262,6 +332,22 @@ def planned(tmp_path, **fields):
 def test_sweeps_that_make_no_sense_are_refused(tmp_path, fields, message):
     with pytest.raises(errors.InputError, match=message):
         planned(tmp_path, **fields)
+
+
+@pytest.mark.parametrize("config", [contrastive, offline, schedules])
+def test_a_misspelt_data_set_of_a_sweep_is_refused(config):
+    with pytest.raises(ValueError, match="'omniglt' is not known; .* digits, omniglot"):
+        config.get_config("omniglt")
+
+
+def test_of_several_fields_the_unknown_one_is_named(tmp_path):
+    path = config_file(tmp_path)
+    for fields, name in (
+        (("engine=here", "run.train.stepz=5"), "train.stepz"),
+        (("run.train.steps=60", "enginee=here"), "enginee"),
+    ):
+        done = run(path, tmp_path / "out", *(f"--config.{field}" for field in fields))
+        programs.refused(done, f"config field='{name}' is not known", "Did you mean")
 
 
 def test_arms_do_not_leak_into_each_other(tmp_path):
