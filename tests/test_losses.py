@@ -43,25 +43,14 @@ def suited(miner="batch_hard", penalty="hinge", metric=None):
     return metric or ("cosine" if penalty == "selectively_contrastive" else "euclidean")
 
 
-def both_averages(x, y, *, refs=None, ref_labels=None, axis_name=None, **settings):
-    """By either average: the loss and its gradient in embeddings and references; and the stats."""
-    result = {}
-    for average in losses.AVERAGES:
+def with_gradients(x, y, *, refs=None, ref_labels=None, **settings):
+    """The loss, its gradients in embeddings and references, and the stats."""
 
-        def value(x, refs, average=average):
-            return losses.triplet_loss(
-                x,
-                y,
-                references=refs,
-                reference_labels=ref_labels,
-                average=average,
-                axis_name=axis_name,
-                **settings,
-            )
+    def value(x, refs):
+        return losses.triplet_loss(x, y, references=refs, reference_labels=ref_labels, **settings)
 
-        (loss, stats), gradient = jax.value_and_grad(value, (0, 1), has_aux=True)(x, refs)
-        result[average] = loss, gradient
-    return result, stats
+    (loss, stats), gradients = jax.value_and_grad(value, (0, 1), has_aux=True)(x, refs)
+    return loss, gradients, stats
 
 
 def jitted(x, y, **settings):
@@ -71,16 +60,25 @@ def jitted(x, y, **settings):
 
 @functools.cache
 def program(**settings):
-    """A compiled `both_averages`, kept for the next example."""
+    """A compiled `with_gradients`, kept for the next example."""
     settings["metric_params"] = PARAMS.get(settings.get("metric"))
-    return jax.jit(functools.partial(both_averages, margin=MARGIN, **settings))
+    return jax.jit(functools.partial(with_gradients, margin=MARGIN, **settings))
 
 
-def check(x, y, miner, penalty="hinge", metric="euclidean", refs=None, ref_labels=None, **settings):
+def check(
+    x,
+    y,
+    miner,
+    penalty="hinge",
+    metric="euclidean",
+    average="active",
+    refs=None,
+    ref_labels=None,
+    **settings,
+):
     """Against brute force: value, counts, mean distances and gradient."""
-    found, stats = program(miner=miner, penalty=penalty, metric=metric, **settings)(
-        x, y, refs=refs, ref_labels=ref_labels
-    )
+    run = program(miner=miner, penalty=penalty, metric=metric, average=average, **settings)
+    loss, (of_x, of_refs), stats = run(x, y, refs=refs, ref_labels=ref_labels)
     params = PARAMS.get(metric)
     chosen = oracles.mine(x, y, miner, metric, refs, ref_labels, params)
     brute = functools.partial(
@@ -92,13 +90,12 @@ def check(x, y, miner, penalty="hinge", metric="euclidean", refs=None, ref_label
     for name, column in (("mean_d_ap", 1), ("mean_d_an", 2)):
         expected = np.mean([d[row[0], row[column]] for row in chosen]) if chosen else 0.0
         assert float(stats[name]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
-    of_x = oracles.slope(lambda x: brute(x, refs=refs)[0], x)
-    of_refs = oracles.slope(lambda r: brute(x, refs=r)[0], refs) if refs is not None else {}
-    for average, (loss, gradients) in found.items():
-        assert float(loss) == pytest.approx(means[average], rel=1e-5, abs=1e-6)
-        np.testing.assert_allclose(gradients[0], of_x[average], rtol=1e-3, atol=2e-4)
-        if refs is not None:
-            np.testing.assert_allclose(gradients[1], of_refs[average], rtol=1e-3, atol=2e-4)
+    assert float(loss) == pytest.approx(means[average], rel=1e-5, abs=1e-6)
+    slope = oracles.slope(lambda x: brute(x, refs=refs)[0], x)[average]
+    np.testing.assert_allclose(of_x, slope, rtol=1e-3, atol=2e-4)
+    if refs is not None:
+        slope = oracles.slope(lambda r: brute(x, refs=r)[0], refs)[average]
+        np.testing.assert_allclose(of_refs, slope, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("miner", DETERMINISTIC)
@@ -107,7 +104,7 @@ def check(x, y, miner, penalty="hinge", metric="euclidean", refs=None, ref_label
 )
 def test_every_miner_agrees_with_brute_force(miner, x, y, rows, seed):
     if rows == 16:
-        check(x, y, miner, tile_size=5)
+        check(x, y, miner, average="valid", tile_size=5)
     else:
         # References, among which are rows of the batch, and labels of no anchor.
         labels = np.random.default_rng(seed).permutation([*y[:12], 99, 99, 5, 5])
@@ -128,7 +125,7 @@ def test_every_metric_agrees_with_brute_force(miner, metric, y, seed):
     x = spread(seed, 16)
     if metric == "jaccard":
         x = np.abs(x)
-    check(x, y, miner, metric=metric, tile_size=7)
+    check(x, y, miner, metric=metric, average="valid", tile_size=7)
 
 
 @pytest.mark.parametrize("penalty", ["anchor_swap", "hinge"])
@@ -166,7 +163,7 @@ def test_a_negative_equal_to_a_positive_is_not_beyond_it(dim, n):
 def test_random_miners_draw_a_triplet_wherever_one_is_allowed(miner, x, y, n, seed):
     x, y = x[:n] / 4, y[:n]
     run = program(miner=miner, tile_size=None if n == 4 else 5)
-    _, stats = run(x, y, key=jax.random.key(seed))
+    *_, stats = run(x, y, key=jax.random.key(seed))
     d = oracles.pairwise(x, x, "euclidean")
     drawn = [
         (a, one)
@@ -243,17 +240,19 @@ UNEVEN = np.array(spread(7, 16))
 UNEVEN[:8] = UNEVEN[:8] * 0.01 + np.repeat([[9.0], [-9.0]], 4, axis=0)
 ON_DEVICES = [(miner, (2, 4, 8)[i % 3]) for i, miner in enumerate(MINERS)]
 ON_DEVICES += [(miner, n) for miner in ("semi_hard", "batch_all", "boltzmann") for n in (1, 2, 4)]
+ON_DEVICES = [(*case, losses.AVERAGES[i % 2]) for i, case in enumerate(sorted(set(ON_DEVICES)))]
 # Too far apart for these to find a triplet.
 NEAR = ("band", "semi_hard_band", "semi_hard_facenet", "multi_similarity", "distance_weighted")
 
 
-@pytest.mark.parametrize(("miner", "devices"), sorted(set(ON_DEVICES)))
-def test_devices_change_nothing(miner, devices, key):
+@pytest.mark.parametrize(("miner", "devices", "average"), ON_DEVICES)
+def test_devices_change_nothing(miner, devices, average, key):
     x, y = (spread(9, 16) / 3 if miner in NEAR else UNEVEN), UNEVEN_LABELS
-    settings = {"miner": miner, "margin": MARGIN}
+    settings = {"miner": miner, "margin": MARGIN, "average": average}
     draws = {"key": key} if miner in oracles.RANDOM else {}
     if draws:
-        whole, stats = jax.jit(functools.partial(both_averages, **settings))(x, y, **draws)
+        whole = jax.jit(functools.partial(with_gradients, **settings))
+        expected, (slope, _), stats = whole(x, y, **draws)
     else:
         chosen = oracles.mine(x, y, miner)
 
@@ -261,7 +260,7 @@ def test_devices_change_nothing(miner, devices, key):
             return oracles.loss_of(x, chosen, margin=MARGIN)[0]
 
         means, *counts = oracles.loss_of(x, chosen, margin=MARGIN)
-        whole = {name: (means[name], (slope,)) for name, slope in oracles.slope(brute, x).items()}
+        expected, slope = means[average], oracles.slope(brute, x)[average]
         stats = dict(zip(COUNTS, counts, strict=False))
 
     def on_device(x, y):
@@ -269,20 +268,10 @@ def test_devices_change_nothing(miner, devices, key):
         def of_shift(shift):
             mine = jax.lax.axis_index(collectives.DEVICES) * len(x)
             rows = x + jax.lax.dynamic_slice_in_dim(shift, mine, len(x))
-            return {
-                average: losses.triplet_loss(
-                    rows, y, average=average, axis_name=collectives.DEVICES, **settings, **draws
-                )
-                for average in losses.AVERAGES
-            }
+            return losses.triplet_loss(rows, y, axis_name=collectives.DEVICES, **settings, **draws)
 
-        found, pull = jax.vjp(of_shift, jnp.zeros((16, 3)))
-        gradients = {}
-        for average in found:
-            one = jax.tree.map(jnp.zeros_like, found)
-            one[average] = (jnp.float32(1), one[average][1])
-            gradients[average] = collectives.mean(pull(one)[0], collectives.DEVICES)
-        return found, gradients
+        found, gradient = jax.value_and_grad(of_shift, has_aux=True)(jnp.zeros((16, 3)))
+        return found, collectives.mean(gradient, collectives.DEVICES)
 
     lifted = jax.pmap(
         on_device,
@@ -291,14 +280,12 @@ def test_devices_change_nothing(miner, devices, key):
         devices=jax.devices()[:devices],
     )
     shard = (devices, 16 // devices)
-    found, gradients = lifted(x.reshape(*shard, 3), y.reshape(shard))
+    (loss, found_stats), gradient = lifted(x.reshape(*shard, 3), y.reshape(shard))
     assert stats["num_valid"] > 0
-    for average, (loss, gradient) in whole.items():
-        found_loss, found_stats = found[average]
-        assert float(found_loss) == pytest.approx(float(loss), rel=1e-5, abs=1e-6)
-        for name, number in stats.items():
-            assert float(found_stats[name]) == pytest.approx(float(number), rel=1e-5)
-        np.testing.assert_allclose(gradients[average], gradient[0], rtol=1e-3, atol=2e-4)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
+    for name, number in stats.items():
+        assert float(found_stats[name]) == pytest.approx(float(number), rel=1e-5)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=2e-4)
 
 
 def test_uneven_active_counts_tell_a_global_mean_from_a_mean_of_means():
@@ -351,24 +338,22 @@ def test_batches_at_the_edge(miner, key):
         ([0, 1, 2, 3], (0, 12)),
         ([0, 0, 0, 1], (6, 6)),  # the last is a negative of others and no anchor
     ):
-        found, stats = run(x, np.array(labels), **draws)
+        loss, (gradient, _), stats = run(x, np.array(labels), **draws)
         assert (stats["num_positive_pairs"], stats["num_negative_pairs"]) == counts
-        for loss, gradients in found.values():
-            assert np.isfinite(loss)
-            assert np.isfinite(gradients[0]).all()
-            if 0 in counts:
-                assert loss == 0
-                assert not np.any(gradients[0])
+        assert np.isfinite(loss)
+        assert np.isfinite(gradient).all()
         if 0 in counts:
+            assert loss == 0
+            assert not np.any(gradient)
             assert stats["num_valid"] == stats["num_active"] == 0
     # All in one place: nothing is farther than anything else, nor seen under an angle.
-    found, stats = run(np.full((4, 3), 0.1, np.float32), np.array([0, 0, 1, 1]), **draws)
+    equal = np.full((4, 3), 0.1, np.float32)
+    loss, (gradient, _), stats = run(equal, np.array([0, 0, 1, 1]), **draws)
     nothing = {"angular", "easy", "semi_hard", "semi_hard_band", "semi_hard_facenet"}
     finds = miner not in nothing | {"easy_positive_semi_hard"}
     assert (stats["num_valid"] > 0) == finds
-    for loss, gradients in found.values():
-        assert float(loss) == pytest.approx(MARGIN if finds else 0.0)
-        assert not np.any(gradients[0])
+    assert float(loss) == pytest.approx(MARGIN if finds else 0.0)
+    assert not np.any(gradient)
 
 
 @pytest.mark.parametrize("metric", sorted(distances.METRICS))
@@ -376,10 +361,10 @@ def test_batches_at_the_edge(miner, key):
 def test_gradient_is_finite_where_all_are_equal(metric, miner):
     for value in (0.0, 0.1, 1e4):
         x, y = np.full((16, 3), value, np.float32), np.arange(16) // 4
-        found, _ = program(miner=miner, penalty="hinge", metric=metric, tile_size=7)(x, y)
-        for loss, gradients in found.values():
-            assert float(loss) == pytest.approx(MARGIN, rel=1e-5)
-            assert np.isfinite(gradients[0]).all()
+        run = program(miner=miner, penalty="hinge", metric=metric, average="valid", tile_size=7)
+        loss, (gradient, _), _ = run(x, y)
+        assert float(loss) == pytest.approx(MARGIN, rel=1e-5)
+        assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("miner", ["semi_hard", "batch_all", "boltzmann"])

@@ -12,9 +12,15 @@ PATHS = {
         "dataset__workers": 1,
         "memory__size": 200,
         "memory__start": 50,
-        "offline__every": 70,
+        "offline__every": 120,
     },
 }
+
+
+# What does not depend on where the batches come from is tested with one of them.
+resident, streamed = (
+    pytest.mark.parametrize("undisturbed", [path], indirect=True) for path in sorted(PATHS)
+)
 
 
 @pytest.fixture(scope="module", params=sorted(PATHS))
@@ -54,7 +60,11 @@ def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, 
     assert programs.outcome(tmp_path) == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("undisturbed", "number"),
+    [("resident", signal.SIGINT), ("streamed", signal.SIGTERM)],
+    indirect=["undisturbed"],
+)
 def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tmp_path):
     fields, expected = undisturbed
     process = programs.start("train", f"--workdir={tmp_path}", **fields)
@@ -74,10 +84,9 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tm
     assert (steps[-1], digests[-1]) == (expected[1][-1], expected[2][-1])
 
 
+@streamed
 def test_a_run_whose_loader_is_killed_says_so_and_goes_on(undisturbed, tmp_path):
     fields, expected = undisturbed
-    if "dataset__workers" not in fields:
-        pytest.skip("nothing is loaded by processes of its own")
     process = programs.start("train", f"--workdir={tmp_path}", **fields)
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 90, process)
     programs.kill_loaders(process)
@@ -90,6 +99,7 @@ def test_a_run_whose_loader_is_killed_says_so_and_goes_on(undisturbed, tmp_path)
     assert programs.outcome(tmp_path) == expected
 
 
+@resident
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, tmp_path):
     fields, expected = undisturbed
     process = programs.start("train", f"--workdir={tmp_path}", **fields)
