@@ -202,6 +202,22 @@ def test_proxies_are_of_the_classes_of_training():
     assert not np.array_equal(proxies, objective.learned(made)["proxies"])
 
 
+@pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor"])
+def test_proxies_see_the_rows_of_a_batch_that_count(variant):
+    made = digits.get_config(variant)
+    made.batch.update({"classes": 4, "per_class": 3})
+    made.model.dim = 6
+    x, labels = jax.random.normal(jax.random.key(0), (12, 6)), jnp.arange(12) // 3
+    loss = functools.partial(
+        objective.loss(made), axis_name=None, key=None, **objective.learned(made)
+    )
+    counts = jnp.arange(12) % 3 < 2
+    fewer, _ = loss(x, labels, numbers={"batch.per_class": jnp.int32(2)})
+    made.batch.per_class = 2
+    expected, _ = loss(x[counts], labels[counts])
+    np.testing.assert_allclose(fewer, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "arcface"])
 def test_proxies_over_devices_are_those_of_one(variant):
     made = digits.get_config(variant)
