@@ -132,9 +132,10 @@ def _unknown_field(argv, said):
     """What to say of the --config.FIELD that is none, and that an error complains of."""
     run = base.get_config()
     known = {*settings.flat(run), *sweeps.get_config(run)}
+    said = said.replace("\\", "")  # of a quote in quotes
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
-        if name.startswith("config.") and name.rpartition(".")[2] in said:
+        if name.startswith("config.") and any(f"'{part}'" in said for part in name.split(".")):
             field = name.removeprefix("config.").removeprefix("run.")  # of a sweep
             try:
                 errors.check_known("config field", field, known)
