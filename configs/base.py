@@ -290,7 +290,8 @@ def schedule(field: str, **differences) -> ml_collections.ConfigDict:
 
     Args:
       field: any number of the miner or the loss, such as "mining.knobs.hardness" or
-        "loss.margin"; or mining.mix, batch.pool, batch.same_group.
+        "loss.margin"; or mining.mix, memory.weight, batch.pool, batch.same_group, batch.classes,
+        batch.per_class.
       differences: from what is below.
     """
     record = ml_collections.ConfigDict()

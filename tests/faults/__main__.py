@@ -3,8 +3,8 @@
     python -m tests.faults --kills=50 --write
 
 Every fault is done to a small run of every part (memory, average, offline mining, streamed data),
-which then goes on by the same command until it is through. `same` is written where metrics, every
-kept parameter and the scores are, bit for bit, those of a run that was left alone. Nothing here is
+which then goes on by the same command until it is through. `same` is written where metrics, the
+last parameters and the scores are, bit for bit, those of a run that was left alone. Nothing here is
 hidden from the table: a fault that ends otherwise has a row that says so.
 """
 
@@ -510,7 +510,7 @@ def _write(rows):
     RESULTS.write_text(
         "# Faults\n\n"
         "Made by `python -m tests.faults --write`; `--kills` says how often. Each run goes on by\n"
-        "the same command. *same* is bit for bit: its metrics, the parameters that it keeps and\n"
+        "the same command. *same* is bit for bit: its metrics, its last parameters and\n"
         "its scores are those of a run that was left alone. In the first row several kills fall\n"
         "on one run, whose end is counted once.\n\n"
         "| fault | times | ends |\n| --- | --- | --- |\n" + "\n".join(ordered) + "\n"
