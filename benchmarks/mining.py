@@ -260,8 +260,9 @@ def _with_best_floor(records):
     floors = [r for r in records if r["case"].startswith(FLOOR)]
     floors = floors or [r for r in records if r["case"] == FLOOR_PLAIN]
     rest = {r["case"]: r for r in records if r not in floors}
-    best = sorted(floors, key=lambda r: r.get("median", np.inf))[:1]  # none of --cases without one
-    return {FLOOR: floor for floor in best} | rest
+    if not floors:  # as with --cases that name none
+        return rest
+    return {FLOOR: min(floors, key=lambda r: r.get("median", np.inf))} | rest
 
 
 def _table(by_case):

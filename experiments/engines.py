@@ -2,8 +2,8 @@
 
 An engine takes all runs, of which it passes over those that have ended, the sweep, and a
 function to call when something may have ended. It leaves each run's folder as `experiments.train`
-does (`vectorised` without `timing.jsonl`), or an error in it, and returns early where somebody asked
-to stop.
+does (`vectorised` without `timing.jsonl`), or an error in it, and returns early where somebody
+asked to stop.
 """
 
 import contextlib
