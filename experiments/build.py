@@ -28,22 +28,28 @@ from triplet_jax import (
 
 
 def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
-    """All examples, every one with its split; decoded already if they are to fit on the device.
-
-    Raises:
-      InputError: they cannot be read, or none of them is to be tested on.
-    """
+    """All examples, every one with its split; decoded already if they are to fit on the device."""
     everything = _open_dataset(config.dataset)
-    if not (everything.split == "test").any():
-        c = config.dataset
-        raise errors.InputError(
-            f"dataset.test_fraction={c.test_fraction} with dataset.split_by={c.split_by!r} leaves"
-            f" none of {len(everything)} examples of {len(np.unique(everything.labels))} classes to"
-            " test on: raise it, or split by the other of 'image' and 'class'."
-        )
     if config.dataset.placement == "device":
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything
+
+
+def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:
+    """Refuses a data set of which nothing is left to test on.
+
+    Raises:
+      InputError: saying how many examples of how many classes there are.
+    """
+    if (everything.split == "test").any():
+        return
+    c = config.dataset
+    by = f" with dataset.split_by={c.split_by!r}" if c.name in ("folder", "arrays") else ""
+    raise errors.InputError(
+        f"dataset.test_fraction={c.test_fraction}{by} leaves none of {len(everything)} examples of"
+        f" {len(np.unique(everything.labels))} classes to test on: raise it"
+        f"{', or split by the other of image and class' if by else ''}."
+    )
 
 
 def _open_dataset(c):

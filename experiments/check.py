@@ -283,7 +283,7 @@ def _check_towers(config):
                 " leave it out."
             )
         return
-    needed = {"batch.per_class": 2, "memory.size": 0, "memory.miner": "", "loss.proxies": ""}
+    needed = {"batch.per_class": 2, "memory.size": 0, "loss.proxies": ""}
     needed |= {"offline.every": 0, "offline.table": ""}  # which would change the order of pairs
     _check_needed(config, needed, "model.towers=2, which compares the rows of two encoders")
     for schedule in config.schedules.values():

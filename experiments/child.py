@@ -30,5 +30,6 @@ def last_word(folder: pathlib.Path, status: int) -> str:
     """Why a process ended, by its exit status and the last line of its log."""
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
-    lines = (folder / "log.txt").read_text().strip().splitlines()
+    log = folder / "log.txt"
+    lines = log.read_text().strip().splitlines() if log.exists() else []
     return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"

@@ -141,6 +141,7 @@ def _unknown_field(argv, said):
                 errors.check_known("config field", field, known)
             except errors.InputError as unknown:
                 return str(unknown)
+            return f"config field={name.removeprefix('config.')!r} is not known here."
     return None
 
 

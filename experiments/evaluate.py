@@ -59,6 +59,7 @@ def main() -> None:
     ).absolute()
     config = read_config(workdir)
     everything = build.dataset(config)
+    build.check_test(config, everything)
     encoder, state, checkpoints = load_run(
         config, workdir, everything.input_shape, everything.pair_shapes
     )

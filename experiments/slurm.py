@@ -110,7 +110,8 @@ class Book:
             return True
         run.fail(
             f"{TRIES} jobs of it have ended without getting beyond step {entry['step']}; the last"
-            f" was {entry['job']}, and wrote {self._folder}/{entry['job']}_0_log.err"
+            f" was {entry['job']}, and wrote {self._folder}/{entry['job']}_0_log.err; the run said:"
+            f" {child.last_word(run.folder, command.LOST)}"
         )
         return False
 

@@ -187,6 +187,7 @@ def check_data(planned: list[runs.Run]) -> None:
     for run in different.values():
         with _naming(run):
             everything = vectorised.dataset(run.config)
+            build.check_test(run.config, everything)
             build.training_split(run.config, everything)
             build.encoder(run.config, everything.input_shape, everything.pair_shapes)
             build.augmentation(run.config, everything.input_shape)

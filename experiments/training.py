@@ -40,6 +40,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     check.check(config)
     started = time.perf_counter()
     everything = build.dataset(config)
+    build.check_test(config, everything)
     examples, wrong = build.training_split(config, everything)
     shape = everything.input_shape
     encoder = build.encoder(config, shape, everything.pair_shapes)

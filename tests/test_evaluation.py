@@ -87,11 +87,20 @@ def test_retrieval_agrees_with_a_naive_version_over_several_tiles():
 
 def test_retrieval_does_not_depend_on_where_the_origin_is():
     random = np.random.default_rng(0)
-    x = (random.normal(size=(200, 16)) + 1e4).astype(np.float32)
+    x = (random.normal(size=(200, 16)) + 1e4 * random.normal(size=16)).astype(np.float32)
     labels = random.integers(0, 20, 200)
     expected, _ = oracles.retrieval(x, labels, KS)
     for name, value in expected.items():
         assert evaluation.retrieval(x, labels)[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_huge_row_is_far_from_all_others_and_spoils_no_rank():
+    x, labels = clusters()
+    others = labels > 0
+    expected = evaluation.retrieval_of_queries(x[others], labels[others])["map_at_r"]
+    x[labels == 0] = 1e30
+    found = evaluation.retrieval_of_queries(x, labels)["map_at_r"][others]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_every_k_is_at_least_1():

@@ -323,7 +323,7 @@ def test_any_loss_compares_the_two(variant):
         ({"model__second": "conv5"}, "model.second='conv5'"),
         ({"batch__per_class": 4}, "batch.per_class=4 does not go with model.towers=2.*to 2"),
         ({"memory__size": 1024}, "memory.size=1024 does not go with model.towers=2.*to 0"),
-        ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' does not go"),
+        ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' has no effect"),
         ({"dataset__label_noise": 0.2}, "dataset.label_noise=0.2 does not go"),
         ({"dataset__turns_as_classes": True}, "turns_as_classes=True does not go.*to False"),
         ({"batch__order": "random"}, "batch.order='random' does not go.*to 'easy'"),

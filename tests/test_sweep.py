@@ -194,14 +194,6 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     process.communicate()
     finished = {p: p.stat().st_mtime_ns for p in out.glob("runs/**/result.json")}
     assert 0 < len(finished) < 12
-    # Then asked to stop, between two evaluations.
-    process = programs.start("sweep", f"--config={path}", f"--workdir={out}")
-    unfinished = out / "runs" / "clean" / "curriculum" / "seed1"
-    programs.wait_until(lambda: programs.last_step(unfinished) % 20 == 10, process)
-    process.send_signal(signal.SIGTERM)
-    assert "runs to do. Run the same command again" in process.communicate()[0]
-    saved = {int(path.name) for path in out.glob("groups/*/checkpoints/[0-9]*")}
-    assert saved - {20, 40, 60}
     done = run(path, out)
     assert done.returncode == 0, done.stderr
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
@@ -209,6 +201,29 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     pd.testing.assert_frame_equal(
         ours.drop(columns="seconds"), theirs.drop(columns="seconds"), check_exact=True
     )
+
+
+def test_a_sweep_that_is_asked_to_stop_saves_between_evaluations(tmp_path):
+    arms = """
+    sweep.arms = (("semi_hard", {}),)
+    run.train.steps = 400
+    run.evaluate.every = 400
+"""
+    path = config_file(tmp_path, arms=arms)
+    undisturbed = run(path, tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    out = tmp_path / "stopped"
+    process = programs.start("sweep", f"--config={path}", f"--workdir={out}")
+    one = out / "runs" / "semi_hard" / "seed0"
+    programs.wait_until(lambda: programs.last_step(one) >= 20, process)
+    process.send_signal(signal.SIGTERM)
+    assert "2 runs to do. Run the same command again" in process.communicate()[0]
+    saved = [int(path.name) for path in out.glob("groups/*/checkpoints/[0-9]*")]
+    assert len(saved) == 1
+    assert 20 <= saved[0] < 400
+    done = run(path, out)
+    assert done.returncode == 0, done.stderr
+    assert_same_runs(scores(out), scores(tmp_path / "undisturbed"), tolerance=0)
 
 
 def test_a_run_that_breaks_is_kept_and_stops_no_other(tmp_path):

@@ -147,9 +147,11 @@ def make_rank(references: Float[Array, "references dim"], metric: str) -> Callab
 def _centre(x):
     """The mean, as a multiple of a power of two near the spread: less it, whole numbers stay whole,
     and ties stay ties."""
-    spread = jnp.std(x)
+    mean = jnp.mean(x, axis=0)
+    spread = jnp.std(x - mean)
     step = jnp.exp2(jnp.floor(jnp.log2(jnp.where(spread > 0, spread, 1.0))))
-    return jnp.round(jnp.mean(x, axis=0) / step) * step
+    centre = jnp.round(mean / step) * step
+    return jnp.where(jnp.isfinite(centre), centre, 0.0)  # one bad row spoils its own rank alone
 
 
 def retrieval(

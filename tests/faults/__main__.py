@@ -439,7 +439,9 @@ def jumping_clock(bench: Bench) -> Iterator[str]:
             yield bench.compared(programs.outcome(workdir))
             continue
         # Orbax measures how long it waits for a write by this clock.
-        wrong = complaint(done.stderr, done.returncode, 3, "the disk is full", "same command again")
+        wrong = complaint(
+            done.stderr, done.returncode, 3, "could not be saved", "same command again"
+        )
         yield wrong or f"{bench.finish(workdir)} after a save that was refused"
 
 
