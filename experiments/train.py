@@ -25,6 +25,7 @@ def main() -> None:
     flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
     hosts.start(*(flag.value for flag in flags))
     command.say_when_others_are_lost()
+    hosts.check_devices()
     workdir = pathlib.Path(path).absolute()
     with contextlib.ExitStack() as resources:
         hosts.first_does(lambda: command.make_workdir(path))

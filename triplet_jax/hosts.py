@@ -35,8 +35,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
       process: the number of this one, from 0.
 
     Raises:
-      InputError: only some of the three are given, or the processes have different numbers of
-        devices.
+      InputError: only some of the three are given, or `process` is too large.
     """
     timeouts = {
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
@@ -58,11 +57,17 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         jax.distributed.initialize(**timeouts)
     elif coordinator:
         jax.distributed.initialize(coordinator, processes, process, **timeouts)
-    if not several():
-        return
-    if not is_first():
+    if several() and not is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the first says is said once
-    # Each process knows all devices; arrays over them need as many in each.
+
+
+def check_devices() -> None:
+    """Refuses processes of unlike numbers of devices, over which no array can be.
+
+    Raises:
+      InputError: saying how many each has.
+    """
+    # Each process knows all devices, so that none has to ask another.
     counts = np.bincount([device.process_index for device in jax.devices()]).tolist()
     if len(set(counts)) > 1:
         raise errors.InputError(
