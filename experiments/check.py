@@ -313,11 +313,11 @@ def _check_memory(config):
     weighs = c.weight != 1 or moves
     if not c.size:
         _check_usual(config, ("memory.start", "memory.weight", "memory.miner"), "memory.size=0")
-    if moves and not c.size:
-        raise errors.InputError(
-            "A schedule of memory.weight has no effect with memory.size=0: set that, or leave the"
-            " schedule out."
-        )
+        if moves:
+            raise errors.InputError(
+                "A schedule of memory.weight has no effect with memory.size=0: set that, or leave"
+                " the schedule out."
+            )
     if c.of_average and (weighs or c.miner or config.mining.second):
         raise errors.InputError(
             "memory.weight, memory.miner and mining.second have no effect with memory.of_average="

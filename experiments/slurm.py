@@ -121,10 +121,10 @@ class Book:
         Raises:
           InputError: SLURM does not take it.
         """
-        from submitit.core.utils import FailedJobError
-
         if not some:
             return
+        from submitit.core.utils import FailedJobError
+
         for run in some:
             run.folder.mkdir(parents=True, exist_ok=True)
             training.remember_config(run.folder, run.config)

@@ -134,10 +134,9 @@ class _Group:
         return all(run.has_ended for run in self._members) or stop.signal is not None
 
     def _prepare(self, everything):
-        """Folders, and the data on the devices: inputs once, labels for every run."""
+        """Writes what each run is; the data on the devices: inputs once, labels for every run."""
         examples, indices = [], []
         for run in self._members:
-            run.folder.mkdir(parents=True, exist_ok=True)
             training.remember_config(run.folder, run.config)
             mine, wrong = build.training_split(run.config, everything)
             if wrong.any():

@@ -157,9 +157,12 @@ def _server():
     return server
 
 
-def refused(done, *words):
-    """Asserts that a program refused its input in one message, with these words in it."""
-    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+def refused(done, *words, status=2):
+    """Asserts that a program refused its input in one message, with these words in it.
+
+    Or with another status ended for another reason, likewise.
+    """
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ")
     for word in words:

@@ -553,10 +553,16 @@ def _equal_error(curve):
     return float(false_accept[before] + part * (false_accept[after] - false_accept[before]))
 
 
-def _same_pairs(labels, most, random):
-    """Pairs of one class: numbered class after class, so that a draw needs no list of them."""
+def _by_class(labels):
+    """The order that sorts by class; in it, where each class starts, and its size."""
     order = np.argsort(labels, kind="stable")
     _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    return order, start, count
+
+
+def _same_pairs(labels, most, random):
+    """Pairs of one class: numbered class after class, so that a draw needs no list of them."""
+    order, start, count = _by_class(labels)
     ends = np.cumsum(count * (count - 1) // 2)
     number = _draw(ends[-1] if len(ends) else 0, most, random)
     c = np.searchsorted(ends, number, side="right")
@@ -570,8 +576,7 @@ def _same_pairs(labels, most, random):
 
 def _different_pairs(labels, most, random):
     """Pairs of two classes, numbered likewise: each example with all of the classes before its."""
-    order = np.argsort(labels, kind="stable")
-    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    order, start, count = _by_class(labels)
     before = np.repeat(start, count)
     ends = np.cumsum(before)
     number = _draw(ends[-1] if len(ends) else 0, most, random)

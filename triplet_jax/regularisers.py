@@ -66,7 +66,7 @@ def spread(
     mine = distances.unit(embeddings), jnp.asarray(labels), _counts(labels, mask)
     (a, of_a, counts_a), (b, of_b, counts_b) = mine, collectives.gather(mine, axis_name)
     differ = (of_a[:, None] != of_b) & counts_a[:, None] & counts_b
-    cosine = jnp.where(differ, jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST), 0.0)
+    cosine = jnp.where(differ, distances.product(a, b.T), 0.0)
     sums = jnp.sum(cosine), jnp.sum(cosine**2), jnp.sum(differ, dtype=jnp.float32)
     first, second, pairs = collectives.total(sums, axis_name)
     pairs = jnp.maximum(pairs, 1)

@@ -192,6 +192,6 @@ def _ranks(d_an, seen):
 def _spectrum(embeddings, shown):
     centre = jnp.mean(embeddings, axis=0, where=shown[:, None])
     centred = jnp.where(shown[:, None], embeddings - centre, 0.0)
-    covariance = jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST)
+    covariance = distances.product(centred.T, centred)
     variance = jnp.maximum(jnp.linalg.eigvalsh(covariance)[::-1], 0.0)
     return variance / jnp.maximum(jnp.sum(variance), jnp.finfo(jnp.float32).tiny)
