@@ -7,16 +7,14 @@ Each loss has the defaults of its paper, and nothing is tuned for any: three lea
 for the tuning that all have in common.
 """
 
-from configs.base import CONTRASTIVE, hardness
+from configs.base import CONTRASTIVE, VARIANTS
 from configs.sweeps import base
 from configs.sweeps.schedules import small_digits, small_omniglot
 
-TRIPLET = {
-    "semi_hard": {"mining.miner": "semi_hard"},
-    "batch_hard": {"mining.miner": "batch_hard"},
-    "batch_all": {"mining.miner": "batch_all"},
-    "curriculum": hardness("curriculum"),
-    "xbm": {"memory.size": 600, "memory.start": 100},
+MINERS = ("semi_hard", "batch_hard", "batch_all")
+SCHEDULES = ("curriculum", "anti_curriculum", "random_pacing", "self_paced")
+TRIPLET = {name: VARIANTS[name] for name in (*MINERS, *SCHEDULES)} | {
+    "xbm": {"memory.size": 600, "memory.start": 100}
 }
 RATES = (3e-4, 1e-3, 3e-3)
 
