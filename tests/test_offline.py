@@ -12,6 +12,7 @@ from hypothesis import given
 
 from configs import digits
 from experiments import check, training
+from experiments.offline import OfflineMining
 from triplet_jax import data, errors, offline, sampling
 
 
@@ -80,7 +81,8 @@ def test_a_table_without_neighbours_draws_all_classes_alike():
 def examples(n=20, classes=4):
     labels = (np.arange(n) % classes).astype(np.int32)
     names = tuple(f"class {c}" for c in range(classes))
-    return data.Dataset(np.zeros((n, 3), np.float32), labels, np.full(n, "train"), names)
+    inputs = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
+    return data.Dataset(inputs, labels, np.full(n, "train"), names)
 
 
 def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
@@ -94,9 +96,10 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
         )
 
     np.testing.assert_array_equal(read(2), near[:, :2])
-    other = dataclasses.replace(examples(), labels=np.roll(examples().labels, 1))
-    with pytest.raises(errors.InputError, match="is of other training examples"):
-        read(examples=other)
+    for field in ("labels", "inputs"):
+        other = dataclasses.replace(examples(), **{field: getattr(examples(), field)[::-1]})
+        with pytest.raises(errors.InputError, match="is of other training examples"):
+            read(examples=other)
     with pytest.raises(errors.InputError, match='by another model, {"dim": 4'):
         read(model={"name": "mlp", "dim": 8})
     with pytest.raises(errors.InputError, match=r"has 3 neighbours.*set offline.neighbours=3"):
@@ -109,6 +112,16 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
         read()
     with pytest.raises(errors.InputError, match="is not a file"):
         read(path=tmp_path / "none.npz")
+
+
+def test_a_run_starts_from_the_table_of_another(tmp_path):
+    config, near = digits.get_config("semi_hard"), np.arange(60).reshape(20, 3) % 20
+    config.offline.update({"table": str(tmp_path / "table.npz"), "neighbours": 3})
+    offline.write(tmp_path / "table.npz", near, examples=examples(), model=config.model.to_dict())
+    mining = OfflineMining(config, tmp_path / "run", examples(), embed=None)
+    np.testing.assert_array_equal(mining.at_start(0), near)
+    np.testing.assert_array_equal(mining.at_start(77), near)
+    assert not mining.is_due(77)
 
 
 def test_a_run_that_is_refused_its_table_leaves_nothing_behind(tmp_path):
@@ -125,6 +138,7 @@ def test_a_run_that_is_refused_its_table_leaves_nothing_behind(tmp_path):
     [
         ({"offline.near": 11}, "offline.near=11 are drawn from offline.neighbours=10"),
         ({"offline.every": -1}, "offline.every=-1 must be"),
+        ({"offline.every": 1000, "train.steps": 1000}, "is not reached within train.steps=1000"),
         ({"batch.pool": 0.5, "batch.order": "random"}, "batch.pool leaves examples out"),
     ],
 )
