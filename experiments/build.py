@@ -343,6 +343,7 @@ def step(
         telemetry=objective.telemetry(config),
         memory_start=config.memory.start,
         memory_of_average=config.memory.of_average,
+        shown=functools.partial(objective.shown, config),
         micro_batches=config.train.micro_batches,
         positive=objective.POSITIVE,
         key=settings.keys(config)[1],

@@ -21,6 +21,16 @@ def loss(config: ml_collections.ConfigDict) -> Callable:
     return _regularised(config, _nested(config, _compared(config)))
 
 
+def shown(config: ml_collections.ConfigDict, numbers: dict | None, rows: int, axis_name):
+    """Which rows of a batch count while its numbers of classes or images move; None for all."""
+    c, moved = config.batch, numbers or {}
+    if not {"batch.classes", "batch.per_class"} & set(moved):
+        return None
+    place = collectives.own_rows(rows, axis_name)
+    in_classes = place // c.per_class < moved.get("batch.classes", c.classes)
+    return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
+
+
 def _regularised(config, compared):
     """The loss and its regularisers."""
     names = regularised_by(config)
@@ -29,7 +39,7 @@ def _regularised(config, compared):
 
     def regularised(embeddings, labels, *, axis_name, numbers=None, **context):
         c = settings.with_numbers(config, numbers).loss
-        where = {"mask": _shown(config, numbers, len(labels), axis_name), "axis_name": axis_name}
+        where = {"mask": shown(config, numbers, len(labels), axis_name), "axis_name": axis_name}
         value, stats = compared(embeddings, labels, axis_name=axis_name, numbers=numbers, **context)
         terms = {
             name: regularisers.REGULARISERS[name](embeddings, labels, **where) for name in names
@@ -147,9 +157,9 @@ def _beside_average(config, of_batch):
         past, counts = remembered
         rows = len(labels)
         index = collectives.own_rows(rows, axis_name)
-        shown = _shown(config, numbers, rows, axis_name)
-        shown = jnp.ones(rows, bool) if shown is None else shown
-        batch = collectives.gather((by_average, labels, shown), axis_name)
+        mask = shown(config, numbers, rows, axis_name)
+        mask = jnp.ones(rows, bool) if mask is None else mask
+        batch = collectives.gather((by_average, labels, mask), axis_name)
         references = jax.tree.map(
             lambda now, before: jnp.concatenate([now, before]),
             batch,
@@ -178,7 +188,7 @@ def _contrastive_loss(config):
             "tile_size": config.mining.tile_size or None,
             "axis_name": axis_name,
         }
-        shown = _shown(config, numbers, len(labels), axis_name)
+        mask = shown(config, numbers, len(labels), axis_name)
         if against:
             arguments |= against
         elif config.loss.proxies == "anchors":
@@ -188,7 +198,7 @@ def _contrastive_loss(config):
                 classes,
                 references=embeddings,
                 reference_labels=labels,
-                reference_mask=shown,
+                reference_mask=mask,
                 mask=classes < config.loss.num_classes,
                 **arguments,
             )
@@ -198,7 +208,7 @@ def _contrastive_loss(config):
                 "reference_labels": jnp.arange(len(proxies)),
                 "shared_references": True,
             }
-        return contrastive.contrastive_loss(embeddings, labels, mask=shown, **arguments)
+        return contrastive.contrastive_loss(embeddings, labels, mask=mask, **arguments)
 
     return contrastive_loss
 
@@ -222,7 +232,7 @@ def _triplet_loss(config):
                 penalty=penalty,
                 margin=c.margin,
                 average=c.average,
-                mask=_shown(config, numbers, len(labels), axis_name),
+                mask=shown(config, numbers, len(labels), axis_name),
                 key=key,
                 axis_name=axis_name,
                 **(against or {}),
@@ -237,16 +247,6 @@ def _triplet_loss(config):
         return jax.tree.map(lambda a, b: (1.0 - mix) * a + mix * b, first, second)
 
     return triplet_loss
-
-
-def _shown(config, numbers, rows, axis_name):
-    """Which rows of a batch count while its numbers of classes or images move."""
-    c, moved = config.batch, numbers or {}
-    if not {"batch.classes", "batch.per_class"} & set(moved):
-        return None
-    place = collectives.own_rows(rows, axis_name)
-    in_classes = place // c.per_class < moved.get("batch.classes", c.classes)
-    return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
 
 
 def of_loss(config: ml_collections.ConfigDict) -> tuple[str, Callable]:
@@ -311,7 +311,7 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
             metric=config.loss.metric,
             metric_params=_metric_params(config.loss),
             per_anchor=config.log.telemetry_per_anchor,
-            mask=_shown(config, numbers, len(labels), axis_name),
+            mask=shown(config, numbers, len(labels), axis_name),
             key=key,
             axis_name=axis_name,
         )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from configs import digits
+import oracles
+from configs import base, digits
 from experiments import build, check, objective
 from triplet_jax import collectives, contrastive, errors, losses, memory
 
@@ -39,15 +40,28 @@ def test_the_ring_keeps_the_latest_and_hides_the_examples_of_a_batch(seed, size,
         kept = [*kept, *zip(x, labels, places, strict=True)][-size:]
 
 
+def test_the_ring_keeps_no_rows_that_do_not_count():
+    ring, kept = memory.empty(7, DIM), []
+    hidden = np.array([True, False, True, False])
+    for x, labels, places in batches(0, 9, 4, 15):
+        places = np.where(hidden, -1, places)
+        ring = memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
+        kept = [*kept, *places[~hidden]][-7:]
+    assert sorted(np.asarray(ring.places).tolist()) == sorted(kept)
+    assert not memory.useful(ring, jnp.asarray(kept)).any()
+    # Rows that do not count hide nobody.
+    assert memory.useful(ring, jnp.full(4, -1)).all()
+
+
 def config(variant="xbm", **fields):
     made = digits.get_config(variant)
     made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
     return made
 
 
-@pytest.mark.parametrize("name", ["triplet", "info_nce"])
+@pytest.mark.parametrize("name", ["triplet", "info_nce", "pairs", "supervised_contrastive"])
 def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
-    metric = "euclidean" if name == "triplet" else "cosine"
+    metric = "euclidean" if name in ("triplet", "pairs") else "cosine"
     made = config(memory__size=20, memory__weight=0.7, loss__name=name, loss__metric=metric)
     loss = objective.loss(made)
     run = jax.jit(
@@ -56,28 +70,30 @@ def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
         )(x)
     )
 
-    def of(x, y, **references):
+    def by_definition(x, labels, refs=None, ref_labels=None):
+        """A function of the batch, in float64; its triplets are those of `x`."""
         if name == "triplet":
-            return losses.triplet_loss(x, y, margin=made.loss.margin, **references)[0]
-        return contrastive.contrastive_loss(x, y, loss=name, **references)[0]
-
-    @jax.jit
-    @jax.value_and_grad
-    def expected(x, labels, past, past_labels, counts):
-        beside = {"references": past, "reference_labels": past_labels, "reference_mask": counts}
-        return of(x, labels) + 0.7 * of(x, labels, **beside)
+            found = oracles.mine(x, labels, "semi_hard", refs=refs, ref_labels=ref_labels)
+            margin = made.loss.margin
+            return lambda x: oracles.loss_of(x, found, margin=margin, refs=refs)[0]["active"]
+        return lambda x: oracles.contrastive(x, labels, name, metric, refs, ref_labels)
 
     ring, kept = memory.empty(20, DIM), []
-    for x, labels, places in batches(0, 9, 8, 30):
+    for x, labels, places in batches(0, 9, 8, 30):  # through three wrap-arounds
         counts = memory.useful(ring, jnp.asarray(places))
         (found, stats), gradient = run(x, jnp.asarray(labels), (ring, counts))
-        # Filled up to one shape, which is compiled once.
-        past = [(e, y, p not in places) for e, y, p in kept]
-        past += [(np.zeros(DIM, np.float32), 0, False)] * (20 - len(past))
-        past = [jnp.asarray(np.stack(part)) for part in zip(*past, strict=True)]
-        value, slope = expected(jnp.asarray(x), jnp.asarray(labels), *past)
-        np.testing.assert_allclose(found, value, rtol=1e-5)
-        np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-5)
+        terms = [(1.0, by_definition(x, labels))]
+        beside = [(e, y) for e, y, p in kept if p not in places]
+        if beside:
+            refs, ref_labels = (np.array(part) for part in zip(*beside, strict=True))
+            terms.append((0.7, by_definition(x, labels, refs.astype(np.float64), ref_labels)))
+
+        def expected(x, terms=terms):
+            return {"loss": sum(weight * term(x) for weight, term in terms)}
+
+        np.testing.assert_allclose(found, expected(x.astype(np.float64))["loss"], rtol=1e-4)
+        slope = oracles.slope(expected, x)["loss"]
+        np.testing.assert_allclose(gradient, slope, rtol=5e-3, atol=1e-4)
         assert np.isfinite(stats["memory/loss"])
         ring = memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
         kept = [*kept, *zip(x, labels, places, strict=True)][-20:]
@@ -89,11 +105,25 @@ def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
         ({"memory__size": 100}, "memory.size=100 is smaller than a batch of 120"),
         ({"memory__miner": "hardest"}, "memory.miner='hardest'"),
         ({"memory__weight": -1.0}, "memory.weight=-1.0 must be"),
+        ({"memory__start": 5000}, "memory.start=5000 is not reached within train.steps"),
     ],
 )
 def test_what_makes_no_sense_is_refused(fields, words):
     with pytest.raises(errors.InputError, match=words):
         check.check(config(**fields))
+
+
+def test_a_memory_has_its_own_miner():
+    made = config(memory__size=20, memory__miner="batch_hard", mining__miner="batch_all")
+    [(x, y, _), (past, labels, _)] = batches(0, 2, 12, 30)
+    ring = memory.remember(memory.empty(20, DIM), *map(jnp.asarray, (past, labels, labels)))
+    counts = ring.places >= 0
+    _, stats = objective.loss(made)(
+        jnp.asarray(x), y, key=None, axis_name=None, remembered=(ring, counts)
+    )
+    found = [len(oracles.mine(x, y, "batch_all"))]
+    found += [len(oracles.mine(x, y, "batch_hard", refs=past, ref_labels=labels))]
+    assert [stats["num_valid"], stats["memory/num_valid"]] == found
 
 
 def test_a_memory_goes_with_no_proxies():
@@ -174,6 +204,33 @@ def test_an_own_reference_that_is_hidden_takes_no_positive_away():
     assert float(hidden) == pytest.approx(float(alone), rel=1e-6)
 
 
+def step_of(made):
+    """The step of one device on small images, and the state before the first."""
+    check.check(made)
+    encoder = build.encoder(made, (8, 8, 1))
+    step = jax.pmap(
+        build.step(made, encoder, None),
+        axis_name=collectives.DEVICES,
+        in_axes=(None, 0, 0, 0),
+        out_axes=(None, None),
+        devices=jax.devices()[:1],
+    )
+    return step, build.initial_state(made, encoder, (8, 8, 1))
+
+
+def test_rows_that_a_schedule_leaves_out_are_not_remembered():
+    small = {"model__name": "mlp", "model__width": 16, "batch__classes": 10, "batch__per_class": 4}
+    made = config(**small, memory__size=64, memory__start=0)
+    made.schedules.images = base.schedule("batch.per_class", start=2.0, end=2.0)
+    step, state = step_of(made)
+    images = np.random.default_rng(0).integers(0, 256, (1, 40, 8, 8, 1)).astype(np.uint8)
+    places = np.arange(40)[None]
+    state, _ = step(state, images, places // 4, places)
+    shown = np.flatnonzero(np.arange(40) % 4 < 2)
+    assert state.memory.next == len(shown)
+    np.testing.assert_array_equal(state.memory.places[: len(shown)], shown)
+
+
 def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
     made = config("moco", memory__size=130, loss__knobs__temperature=0.2)
     loss = objective.loss(made)
@@ -226,17 +283,7 @@ def test_views_and_averages_that_make_no_sense_are_refused(fields, words):
     ],
 )
 def test_the_average_sees_what_the_loss_sees(fields, dim):
-    made = config("moco", model__name="mlp", model__width=16, **fields)
-    check.check(made)
-    encoder = build.encoder(made, (8, 8, 1))
-    state = build.initial_state(made, encoder, (8, 8, 1))
-    step = jax.pmap(
-        build.step(made, encoder, None),
-        axis_name=collectives.DEVICES,
-        in_axes=(None, 0, 0, 0),
-        out_axes=(None, None),
-        devices=jax.devices()[:1],
-    )
+    step, state = step_of(config("moco", model__name="mlp", model__width=16, **fields))
     images = np.random.default_rng(0).integers(0, 256, (1, 128, 8, 8, 1)).astype(np.uint8)
     places = np.repeat(np.arange(64), 2)[None]
     state, metrics = step(state, images, places, places)

@@ -46,15 +46,16 @@ def remember(
       memory: with room for a batch at least.
       embeddings: of the global batch.
       labels: their classes.
-      places: which training examples they are of.
+      places: which training examples they are of; -1 for rows that do not count and are not kept.
     """
     size = memory.labels.shape[0]
-    at = (memory.next + jnp.arange(labels.shape[0])) % size
+    counts = places >= 0
+    at = jnp.where(counts, (memory.next + jnp.cumsum(counts) - 1) % size, size)
     return Memory(
-        memory.embeddings.at[at].set(jax.lax.stop_gradient(embeddings)),
-        memory.labels.at[at].set(labels),
-        memory.places.at[at].set(places),
-        (memory.next + labels.shape[0]) % size,
+        memory.embeddings.at[at].set(jax.lax.stop_gradient(embeddings), mode="drop"),
+        memory.labels.at[at].set(labels, mode="drop"),
+        memory.places.at[at].set(places, mode="drop"),
+        (memory.next + jnp.sum(counts, dtype=jnp.int32)) % size,
     )
 
 

@@ -121,6 +121,7 @@ def train_step(
     telemetry: Callable | None = None,
     memory_start: int = 0,
     memory_of_average: bool = False,
+    shown: Callable | None = None,
     micro_batches: int = 1,
     positive: Collection[str] = (),
     key: PRNGKeyArray,
@@ -152,6 +153,8 @@ def train_step(
       memory_start: the first step that compares with the memory, which is filled before.
       memory_of_average: whether it keeps what the moving average of the parameters makes of the
         batch, with the running statistics of batch normalisation.
+      shown: `(numbers, rows, axis_name) -> mask`, which of this device's rows count while the
+        batch's numbers move, or None for all; the memory keeps no others.
       micro_batches: parts that a device embeds one after the other, so that the activations of
         one are in memory; with more than one, everything is embedded twice.
       positive: names of learned numbers that must stay above 0, of which the optimizer sees the
@@ -175,6 +178,8 @@ def train_step(
         context["numbers"] = numbers = moving(state.step, state.pace)
     extra = {}
     if state.memory is not None:
+        mask = shown(numbers, len(labels), axis_name) if shown else None
+        places = places if mask is None else jnp.where(mask, places, -1)
         everywhere = collectives.gather(places, axis_name)
         counts = memory.useful(state.memory, everywhere) & (state.step >= memory_start)
         extra["remembered"] = state.memory, counts
