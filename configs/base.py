@@ -216,7 +216,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.metric = "euclidean"  # a name in distances.METRICS
     config.loss.p = config_dict.placeholder(float)  # of minkowski
     config.loss.penalty = "hinge"  # a name in losses.PENALTIES
-    config.loss.margin = 0.1
+    config.loss.margin = 0.1  # of triplets; that of other losses is a knob
     config.loss.average = "active"  # or valid
     config.loss.knobs = ml_collections.ConfigDict()  # likewise of the penalty
     config.loss.knobs.beta = config_dict.placeholder(float)  # margin_based

@@ -70,7 +70,11 @@ RANGES = {
     "mining.knobs.last": (1, None, True),
     "mining.knobs.n": (1, None, True),
     "mining.knobs.width": (0, None, False),
-    **{f"loss.knobs.{name}": (0, None, False) for name in objective.POSITIVE},
+    **{f"loss.knobs.{name}": (0, None, False) for name in (*objective.POSITIVE, "alpha", "beta")},
+    "loss.knobs.margin": (0, None, True),
+    "loss.knobs.positive_margin": (0, None, True),
+    # Of a lower power the slope at the margin is infinite.
+    "loss.knobs.power": (1, None, True),
     "loss.margin": (0, None, True),
     "loss.norm_weight": (0, None, True),
     "loss.spread_weight": (0, None, True),
@@ -148,9 +152,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_pairs(config)
     if config.mining.second:
         errors.check_known("mining.second", config.mining.second, mining.MINERS)
-    for field in RANGES:
-        if fields[field] is not None:
-            _check_range(field, fields[field])
+    for field, value in fields.items():
+        if value is not None and field in RANGES:
+            _check_range(field, value)
+        elif value is not None and _is_knob_field(field) and not math.isfinite(value):
+            raise errors.InputError(f"{field}={value} must be a finite number.")
+    _check_idle(config)
     _check_schedules(config)
     _check_pool(config)
     _check_mix(config)
@@ -197,6 +204,33 @@ def _check_unused(config):
     name = config.dataset.name
     fields = [f"dataset.{field}" for field in UNUSED.get(name, ())]
     _check_usual(config, fields, f"dataset.name={name!r}")
+
+
+def _check_idle(config):
+    """Refuses fields of what is not switched on, and what begins after the last step."""
+    c = config
+    idle = {
+        "model.projection=0": (not c.model.projection, ("model.projection_dim",)),
+        "loss.proxies=''": (not c.loss.proxies, ("optimizer.proxies_rate",)),
+        "optimizer.name other than 'sgd'": (c.optimizer.name != "sgd", ("optimizer.momentum",)),
+        "offline.every=0 and offline.table=''": (
+            not (c.offline.every or c.offline.table),
+            ("offline.near", "offline.neighbours"),
+        ),
+        "dataset.images_as_classes=True, which uses no labels": (
+            c.dataset.images_as_classes,
+            ("dataset.label_noise",),
+        ),
+    }
+    for by, (is_idle, fields) in idle.items():
+        if is_idle:
+            _check_usual(config, fields, by)
+    for field, first in (("memory.start", c.memory.start), ("offline.every", c.offline.every)):
+        if first >= c.train.steps and first:
+            raise errors.InputError(
+                f"{field}={first} is not reached within train.steps={c.train.steps}: make it"
+                " smaller, or train for longer."
+            )
 
 
 def _check_usual(config, names, by):
@@ -361,7 +395,7 @@ def _check_schedules(config):
             )
         errors.check_known(f"{own}.field", c.field, fields)
         owner, _, leaf = c.field.rpartition(".")
-        movable = c.field in MOVABLE or owner in ("mining.knobs", "loss.knobs")
+        movable = c.field in MOVABLE or _is_knob_field(c.field)
         if not movable or defaults[owner].get_type(leaf) not in (int, float):
             raise errors.InputError(
                 f"{own}.field={c.field!r} cannot move while training. What can:"
@@ -454,6 +488,10 @@ def _check_knobs(field, knobs, owner, function, given) -> None:
         if knob not in takes:
             has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has none"
             raise errors.InputError(f"{field}: {owner} has no knob {knob!r}; {has}.")
+
+
+def _is_knob_field(field):
+    return field.startswith(("mining.knobs.", "loss.knobs."))
 
 
 def _leaves(fields, owner):

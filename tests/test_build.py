@@ -105,6 +105,23 @@ def test_a_metric_has_its_parameter():
         ({"loss__proxies": "references"}, "goes with no triplet loss"),
         ({"loss__name": "proxy_anchor"}, "'anchors' goes with 'proxy_anchor'"),
         (
+            {"loss__name": "multi_similarity", "loss__metric": "cosine", "loss__knobs__beta": 0.0},
+            "loss.knobs.beta=0.0 must be",
+        ),
+        ({"loss__name": "pairs", "loss__knobs__power": 0.5}, "loss.knobs.power=0.5 must be"),
+        (
+            {"loss__name": "pairs", "loss__knobs__margin": float("nan")},
+            "loss.knobs.margin=nan must be a finite number",
+        ),
+        (
+            {"mining__miner": "band", "mining__knobs__low": float("-inf")},
+            "mining.knobs.low=-inf must be a finite number",
+        ),
+        ({"offline__near": 2}, "offline.near=2 has no effect with offline.every=0"),
+        ({"model__projection_dim": 5}, "has no effect with model.projection=0"),
+        ({"optimizer__proxies_rate": 2.0}, "has no effect with loss.proxies=''"),
+        ({"optimizer__momentum": 0.5}, "has no effect with optimizer.name other than 'sgd'"),
+        (
             {"loss__name": "arcface", "loss__metric": "cosine", "loss__knobs__scale": 0.0},
             "loss.knobs.scale=0.0 must be",
         ),
