@@ -3,66 +3,134 @@
     make oracle                      # installs the peers
     .venv/bin/python -m benchmarks.contrastive
 
-Unit vectors of 128 values in random directions, 4 of each class.
-Each case runs in a process of its own, in rounds.
+Unit vectors of 128 values in random directions. Losses with a proxy for each class have the
+gradient of the proxies, too. Each case runs in a process of its own, in rounds.
 """
 
 import functools
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import common, mining
 
 SIZES = (1024, 8192)
-PER_CLASS = 4
-# Of ours: how PML makes the same, and the most rows that its memory allows here.
+
+
+class Case(NamedTuple):
+    """A loss of ours and how PML makes the same."""
+
+    ours: str
+    theirs: str
+    options: dict[str, Any] = {}
+    """Of theirs."""
+    knobs: dict[str, Any] = {}
+    """Of ours, where they are not the defaults."""
+    metric: str = "cosine"
+    beside: str = "batch"
+    """What rows are compared with: the batch, `partners` (the other one of a class), or `proxies`;
+    `anchors` are proxies that are compared with the batch."""
+    per_class: int = 4
+    most: int = 8192
+    """The most rows that their memory allows here."""
+
+
 CASES = {
-    "pairs": ("ContrastiveLoss", {}, 8192),
-    "info_nce": ("NTXentLoss", {"temperature": 0.1}, 1024),
-    "supervised_contrastive": ("SupConLoss", {"temperature": 0.1}, 8192),
-    "lifted": ("GeneralizedLiftedStructureLoss", {}, 8192),
-    "multi_similarity": ("MultiSimilarityLoss", {"alpha": 2, "beta": 50, "base": 0.5}, 8192),
-    "circle": ("CircleLoss", {"m": 0.25, "gamma": 256}, 8192),
+    "pairs": Case("pairs", "ContrastiveLoss", knobs={"power": 1}, metric="euclidean"),
+    # Two of a class, as views of an image are.
+    "nt_xent": Case("info_nce", "NTXentLoss", {"temperature": 0.1}, per_class=2, most=1024),
+    "supervised_contrastive": Case("supervised_contrastive", "SupConLoss", {"temperature": 0.1}),
+    "lifted": Case("lifted", "GeneralizedLiftedStructureLoss", metric="euclidean"),
+    "multi_similarity": Case(
+        "multi_similarity", "MultiSimilarityLoss", {"alpha": 2, "beta": 50, "base": 0.5}
+    ),
+    "circle": Case("circle", "CircleLoss", {"m": 0.25, "gamma": 256}),
+    "n_pairs": Case("n_pairs", "NPairsLoss", metric="dot", beside="partners", per_class=2),
+    "proxy_nca": Case(
+        "info_nce",
+        "ProxyNCALoss",
+        {"softmax_scale": 9},
+        knobs={"temperature": 1 / 18},  # for unit vectors 9 d^2 = 18 - 18 cos
+        beside="proxies",
+    ),
+    "proxy_anchor": Case(
+        "proxy_anchor", "ProxyAnchorLoss", {"margin": 0.1, "alpha": 32}, beside="anchors"
+    ),
+    "softmax": Case(
+        "info_nce",
+        "NormalizedSoftmaxLoss",
+        {"temperature": 0.05},
+        knobs={"temperature": 0.05},
+        beside="proxies",
+    ),
+    "arcface": Case(
+        "arcface", "ArcFaceLoss", {"margin": np.degrees(0.5), "scale": 64}, beside="proxies"
+    ),
 }
 
 
-def ours(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+def of_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A random proxy for each class, and the classes."""
+    classes = np.arange(labels[-1] + 1)
+    drawn = np.random.default_rng(1).normal(size=(len(classes), mining.DIM))
+    return drawn.astype(np.float32), classes
+
+
+def ours(case: Case, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """The loss and its gradient, compiled."""
     import jax
 
     from triplet_jax import contrastive
 
-    loss = contrastive.LOSSES[name]
-    if name == "pairs":
-        loss = functools.partial(loss, power=1)
-    metric = "euclidean" if name in ("pairs", "lifted") else "cosine"
-    run = functools.partial(contrastive.contrastive_loss, loss=loss, metric=metric)
-    step = jax.value_and_grad(run, has_aux=True)
-    return mining.compiled(step, lambda found: found[0][0], x, labels)
+    loss = functools.partial(contrastive.LOSSES[case.ours], **case.knobs)
+    run = functools.partial(contrastive.contrastive_loss, loss=loss, metric=case.metric)
+    proxies, classes = of_classes(labels)
+
+    def value(x, proxies, labels, classes):
+        if case.beside == "anchors":
+            return run(proxies, classes, references=x, reference_labels=labels)
+        if case.beside == "proxies":
+            return run(x, labels, references=proxies, reference_labels=classes)
+        if case.beside == "partners":
+            beside = {"references": x[1::2], "reference_labels": labels[1::2]}
+            return run(x[0::2], labels[0::2], **beside)
+        return run(x, labels)
+
+    step = jax.value_and_grad(value, (0, 1), has_aux=True)
+    return mining.compiled(step, lambda found: found[0][0], x, proxies, labels, classes)
 
 
-def theirs(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+def theirs(case: Case, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """The same in PML."""
+    import torch
     from pytorch_metric_learning import distances, losses
 
-    made, options, _ = CASES[name]
-    if name in ("pairs", "lifted"):
-        options = options | {"distance": distances.LpDistance(normalize_embeddings=False)}
-    return mining.torch_step(getattr(losses, made)(**options), x, labels)
+    options = dict(case.options)
+    if case.metric == "euclidean":
+        options["distance"] = distances.LpDistance(normalize_embeddings=False)
+    if case.metric == "dot":
+        options["distance"] = distances.DotProductSimilarity(normalize_embeddings=False)
+    if case.beside in ("proxies", "anchors"):
+        proxies, classes = of_classes(labels)
+        options |= {"num_classes": len(classes), "embedding_size": mining.DIM}
+    loss = getattr(losses, case.theirs)(**options)
+    for parameter in loss.parameters():  # a column for each class where it is a weight
+        parameter.data = torch.tensor(proxies if len(parameter) == len(classes) else proxies.T)
+    return mining.torch_step(loss, x, labels)
 
 
 def measure(case: str, n: int) -> dict[str, Any]:
     """One case in this process: seconds of each repeat, MiB above the inputs, and the loss."""
     library, name = case.split()
+    of_case = CASES[name]
     if library == "ours":
         from experiments import command
 
         command.use_xla_flags()  # as a run does
-    x, labels = mining.batch(n, PER_CLASS)
-    step = (ours if library == "ours" else theirs)(name, x, labels)
+    x, labels = mining.batch(n, of_case.per_class)
+    step = (ours if library == "ours" else theirs)(of_case, x, labels)
     common.forget_peak_memory()
     before = common.peak_memory()
     loss = step()
@@ -74,10 +142,10 @@ def measure_all(options) -> dict[str, Any]:
     """Every loss of both libraries."""
     found = {"machine": common.machine("jax", "torch", "pytorch-metric-learning"), "records": []}
     for n in options.sizes:
-        for name, (_, _, most) in CASES.items():
+        for name, of_case in CASES.items():
             for library in ("ours", "PML"):
                 case, so_far = f"{library} {name}", []
-                if library == "PML" and n > most:
+                if library == "PML" and n > of_case.most:
                     so_far = [{"note": "not run: all pairs of pairs, more memory than there is"}]
                 for _ in range(0 if so_far else options.rounds):
                     so_far.append(

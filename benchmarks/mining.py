@@ -112,16 +112,18 @@ def peer(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
 
 
 def torch_step(loss: Callable, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """A loss of torch and its gradient."""
+    """A loss of torch and its gradient, that of its own parameters too."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.tensor(x, device=device, requires_grad=True)
     labels = torch.tensor(labels, device=device)
 
+    parameters = list(loss.parameters()) if isinstance(loss, torch.nn.Module) else []
+
     def step(x=x, labels=labels):
         value = loss(x, labels)
-        torch.autograd.grad(value, x)
+        torch.autograd.grad(value, [x, *parameters])
         return value.item()
 
     # Torch sets itself up at the first use, which is none of the step's memory.
