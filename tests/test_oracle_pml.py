@@ -293,7 +293,29 @@ def test_contrastive_losses_are_theirs(torch, name):
         np.testing.assert_allclose(slope, gradient, atol=2e-4 * max(1, np.abs(gradient).max()))
 
 
-@pytest.mark.parametrize("name", ["proxy_nca", "proxy_anchor", "arcface"])
+def test_n_pairs_is_theirs(torch):
+    from pytorch_metric_learning import distances
+    from pytorch_metric_learning import losses as pml
+
+    x, _ = batch(0)
+    labels = np.arange(len(x)) // 2
+    theirs_loss = pml.NPairsLoss(
+        distance=distances.DotProductSimilarity(normalize_embeddings=False)
+    )
+    value, gradient, _ = theirs(torch, theirs_loss, None, x, labels)
+
+    def ours_loss(x):
+        beside = {"references": x[1::2], "reference_labels": labels[1::2]}
+        return contrastive.contrastive_loss(
+            x[0::2], labels[0::2], loss="n_pairs", metric="dot", **beside
+        )
+
+    (found, _), slope = jax.value_and_grad(ours_loss, has_aux=True)(jnp.asarray(x, jnp.float32))
+    assert float(found) == pytest.approx(value, rel=1e-5)
+    np.testing.assert_allclose(slope, gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["proxy_nca", "proxy_anchor", "softmax", "arcface"])
 def test_losses_with_proxies_are_theirs(torch, name):
     from pytorch_metric_learning import losses as pml
 
@@ -302,11 +324,13 @@ def test_losses_with_proxies_are_theirs(torch, name):
     theirs_loss = {
         "proxy_nca": lambda: pml.ProxyNCALoss(classes, dim, softmax_scale=9),
         "proxy_anchor": lambda: pml.ProxyAnchorLoss(classes, dim, margin=0.1, alpha=32),
+        "softmax": lambda: pml.NormalizedSoftmaxLoss(classes, dim, temperature=0.3),
         "arcface": lambda: pml.ArcFaceLoss(classes, dim, margin=np.degrees(0.5), scale=64),
     }[name]().double()
     proxies = np.random.default_rng(1).normal(size=(classes, dim))
-    weights = theirs_loss.W if name == "arcface" else theirs_loss.proxies
-    weights.data = torch.tensor(proxies.T if name == "arcface" else proxies)
+    columns = name in ("softmax", "arcface")
+    weights = theirs_loss.W if columns else theirs_loss.proxies
+    weights.data = torch.tensor(proxies.T if columns else proxies)
     value, gradient, _ = theirs(torch, theirs_loss, None, x, labels)
 
     def ours_loss(x, proxies):
@@ -316,8 +340,9 @@ def test_losses_with_proxies_are_theirs(torch, name):
                 proxies, own, loss=name, references=x, reference_labels=labels
             )
         # For unit vectors 9 d^2 = 18 - 18 cos.
-        nce = functools.partial(contrastive.info_nce, temperature=1 / 18)
-        loss = nce if name == "proxy_nca" else name
+        temperature = {"proxy_nca": 1 / 18, "softmax": 0.3}.get(name)
+        nce = functools.partial(contrastive.info_nce, temperature=temperature)
+        loss = nce if temperature else name
         return contrastive.contrastive_loss(
             x, labels, loss=loss, references=proxies, reference_labels=own
         )
@@ -328,5 +353,5 @@ def test_losses_with_proxies_are_theirs(torch, name):
     scale = max(1, np.abs(gradient).max())
     np.testing.assert_allclose(slopes[0], gradient, atol=3e-4 * scale)
     of_weights = weights.grad.numpy()
-    of_weights = of_weights.T if name == "arcface" else of_weights
+    of_weights = of_weights.T if columns else of_weights
     np.testing.assert_allclose(slopes[1], of_weights, atol=3e-4 * scale)

@@ -47,7 +47,8 @@ def pairs(
 
     each over the pairs where it is not zero. The contrastive loss of Hadsell et al. 2006,
     "Dimensionality Reduction by Learning an Invariant Mapping", with power 2; PyTorch Metric
-    Learning has power 1.
+    Learning has power 1. It takes any batch, and learns of negatives even where no class has two
+    examples; distances are Euclidean: `metric="euclidean"`.
     """
     near = jax.nn.relu(to_positives - positive_margin) ** power
     far = jax.nn.relu(margin - to_negatives) ** power
@@ -107,7 +108,8 @@ def supervised_contrastive(
 
         -1/|P| sum_p log(exp(s_ap / t) / sum_c exp(s_ac / t)),  mean over anchors with positives
 
-    c running over positives and negatives. SupCon, L_out of Khosla et al. 2020, equation 2.
+    c running over positives and negatives. SupCon, L_out of Khosla et al. 2020, equation 2. It
+    takes batches with two examples or more of a class; the more, the more positives an average has.
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
     everything = jnp.logaddexp(_log_sum_exp(s_ap, is_positive), _log_sum_exp(s_an, is_negative))
@@ -127,7 +129,8 @@ def lifted(
     """`max(0, log sum_p exp(d_ap) + log sum_n exp(margin - d_an))`, mean over anchors with both.
 
     The generalised lifted structure loss of Hermans et al. 2017, equation 10, after Oh Song et
-    al. 2016, who take Euclidean distances: `metric="euclidean"`.
+    al. 2016, who take Euclidean distances: `metric="euclidean"`. It takes batches of P classes with
+    K examples each, K at least 2, as a triplet loss does.
     """
     far = _log_sum_exp(to_positives, is_positive)
     near = _log_sum_exp(margin - to_negatives, is_negative)
@@ -150,7 +153,8 @@ def multi_similarity(
         + log(1 + sum_n exp(beta (s_an - base))) / beta
 
     mean over anchors with positives. Wang et al. 2019, equation 9; the pairs that its miner keeps
-    are not chosen here: all count.
+    are not chosen here: all count. It takes batches of P classes with K examples each; the paper's
+    have K = 5.
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     near = _log_one_more(-alpha * (s_ap - base), is_positive) / alpha
@@ -174,7 +178,8 @@ def circle(
         a_p = max(0, 1 + margin - s_ap),  a_n = max(0, s_an + margin), constants to the gradient
 
     mean over anchors with both. Sun et al. 2020, equation 6; margin and scale are those of
-    its face recognition, 0.4 and 80 those of its retrieval.
+    its face recognition, 0.4 and 80 those of its retrieval. It takes batches of P classes with
+    K examples each, K at least 2.
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     a_p = jax.lax.stop_gradient(jax.nn.relu(1.0 + margin - s_ap))
@@ -372,7 +377,9 @@ def _log_sum_exp(x, where):
     """`log(sum(exp(x)))`, stable; of nothing it is -1e30, with no gradient."""
     most = jax.lax.stop_gradient(jnp.max(jnp.where(where, x, -_HUGE)))
     most = jnp.where(jnp.any(where), most, 0.0)
-    total = jnp.sum(jnp.where(where, jnp.exp(jnp.where(where, x - most, 0.0)), 0.0))
+    # Never above 0, even where rounding gave the compiler's two copies of x other last digits.
+    below = x - jax.lax.stop_gradient(jnp.maximum(x, most))
+    total = jnp.sum(jnp.where(where, jnp.exp(jnp.where(where, below, 0.0)), 0.0))
     found = total > 0
     return jnp.where(found, jnp.log(jnp.where(found, total, 1.0)) + most, -_HUGE)
 
