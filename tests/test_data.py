@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import os
 import pickle
 import shutil
 
@@ -141,6 +142,20 @@ def test_files_that_are_no_images_are_listed_and_refused(class_folders):
     assert all(name in message for name in ("notes.txt", "broken.png", "cut.jpg"))
     assert "bad_images='skip'" in message
     assert len(fold(class_folders, bad_images="skip")) == 12
+
+
+def test_an_image_of_another_kind_is_given_to_no_program(tmp_path, monkeypatch):
+    """Pillow has PostScript drawn by Ghostscript, whatever the file is named."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/was_run\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    file = tmp_path / "images" / "cat" / "x.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    for read in (lambda: fold(tmp_path / "images"), lambda: FORM.read(str(file))):
+        with pytest.raises(errors.InputError, match="neither a JPEG nor a PNG"):
+            read()
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_hidden_files_are_passed_over(class_folders):

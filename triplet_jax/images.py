@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import pathlib
-import struct
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,10 +13,9 @@ from jaxtyping import Int, UInt8
 from triplet_jax import errors
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+# Whatever a file is named: of other kinds some are given to programs, as PostScript is.
+FORMATS = ("JPEG", "PNG")
 BAD_IMAGES = ("refuse", "skip")
-# What Pillow raises, besides errors of the system, where a file is damaged.
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error)
-_UNREADABLE += (PIL.Image.DecompressionBombError,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +40,13 @@ class ImageForm:
         """
         file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
         try:
-            with PIL.Image.open(file) as image:
+            with PIL.Image.open(file, formats=FORMATS) as image:
                 # A JPEG is decoded at the nearest larger size that is cheap.
                 image.draft(None, (self.size, self.size))
                 image = image.convert("L" if self.channels == 1 else "RGB")
-        except _UNREADABLE as error:
+        except Exception as error:  # whatever damage makes Pillow and zlib raise
             name = "an image of the data set" if isinstance(encoded, bytes) else encoded
-            raise errors.InputError(f"{name} cannot be read as an image: {error}") from error
+            raise errors.InputError(f"{name} cannot be read as an image: {_why(error)}") from error
         side = min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
         square = (left, top, left + side, top + side)
@@ -131,9 +128,15 @@ def _image_fault(file: pathlib.Path) -> str:
     if file.suffix.lower() not in SUFFIXES:
         return f"is no {', '.join(SUFFIXES)} file"
     try:
-        with PIL.Image.open(file) as image:
+        with PIL.Image.open(file, formats=FORMATS) as image:
             image.draft(None, (1, 1))
             image.load()
-    except _UNREADABLE as error:
-        return str(error)
+    except Exception as error:
+        return _why(error)
     return ""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "it is neither a JPEG nor a PNG"
+    return str(error) or repr(error)
