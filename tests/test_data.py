@@ -1,11 +1,14 @@
+import contextlib
 import dataclasses
 import io
+import json
 import os
 import pickle
 import shutil
 
 import numpy as np
 import PIL.Image
+import prepared
 import pytest
 
 from triplet_jax import data, errors, images
@@ -274,6 +277,58 @@ def test_data_that_were_not_prepared_come_with_the_command(tmp_path):
     with pytest.raises(errors.InputError, match="download_and_prepare") as refused:
         data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
     assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize("how", ["half", "short", "flipped", "empty", "gone"])
+@pytest.mark.parametrize("name", ["omniglot-test.array_record-00000-of-00001", "dataset_info.json"])
+def test_damaged_files_of_a_prepared_data_set_are_refused(name, how, tmp_path):
+    file = prepared.omniglot(tmp_path) / name
+    whole = file.read_bytes()
+    half = len(whole) // 2
+    if how == "gone":
+        file.unlink()
+    else:
+        flipped = whole[:half] + bytes([whole[half] ^ 4]) + whole[half + 1 :]
+        damaged = {"half": whole[:half], "short": whole[:-9], "flipped": flipped, "empty": b""}
+        file.write_bytes(damaged[how])
+    with pytest.raises(errors.InputError, match="download_and_prepare"):
+        data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
+
+
+def test_too_few_names_of_classes_are_refused(tmp_path):
+    (prepared.omniglot(tmp_path) / "label.labels.txt").write_text("one\ntwo")
+    with pytest.raises(errors.InputError, match="download_and_prepare"):
+        data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
+
+
+def test_a_small_omniglot_is_read_as_the_whole_one_is(tmp_path):
+    prepared.omniglot(tmp_path)
+    found = data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
+    assert found.class_names[:2] == ("label 0", "label 1")
+    np.testing.assert_array_equal(images.load(found.inputs)[:, 0, 0, 0], 40 * found.labels)
+    np.testing.assert_array_equal(found.split == "test", found.labels >= 3)
+
+
+def test_a_module_that_a_data_set_names_is_not_imported(tmp_path, monkeypatch):
+    folder = prepared.omniglot(tmp_path)
+    features = {"pythonClassName": "harmful.Feature", "featuresDict": {"features": {}}}
+    (folder / "features.json").write_text(json.dumps(features))
+    shutil.copytree(tmp_path / "omniglot", tmp_path / "shared")
+    (tmp_path / "harmful.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("shared", "omniglot:3.0.0", "omniglot:*.*.*"):
+        with contextlib.suppress(errors.InputError):
+            data.from_tfds(name, data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "../x", "omniglot[", "omniglot/evil", "omniglot:99.0.0", "huggingface:evil/x"],
+)
+def test_names_of_no_data_set_are_refused(name, tmp_path):
+    with pytest.raises(errors.InputError, match="^dataset.name="):
+        data.from_tfds(name, data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
 
 
 def test_unknown_data_sets_suggest_the_nearest(tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -197,12 +198,30 @@ def from_tfds(
       seed: of the choice.
 
     Raises:
-      InputError: there is no such data set, or it was not prepared.
+      InputError: there is no such data set, or it was not prepared, or its files are damaged.
     """
     errors.check_known("dataset.split_by", split_by, ("official", "class", "image"))
+    try:
+        encoded, labels, official, class_names, groups = _read_tfds(name, data_dir)
+    except errors.InputError:
+        raise
+    except Exception as error:  # whatever tensorflow-datasets and its readers raise
+        raise errors.InputError(
+            f"dataset.name={name!r} cannot be read: {str(error).strip() or repr(error)}\nGive a"
+            " config and a version that it has, or, if its files are damaged, remove them and"
+            f" prepare it again on a machine with internet:\n{_preparing(name, data_dir)}"
+        ) from error
+    split = _tfds_split(
+        labels, official, groups, split_by, test_fraction, validation_fraction, seed
+    )
+    return Dataset(Images(encoded, form), labels, split, class_names, groups)
+
+
+def _read_tfds(name, data_dir):
+    """Encoded images, and the label and the official split of each; names and groups of classes."""
     builder = _tfds_builder(name, data_dir)
     image_field, label_field = builder.info.supervised_keys or ("image", "label")
-    sources, splits = _tfds_records(builder, data_dir, image_field)
+    sources, splits = _tfds_records(builder, name, data_dir, image_field)
     labels, alphabets = [], []
     for source in sources:
         for record in source:
@@ -220,36 +239,29 @@ def from_tfds(
     if min(alphabets) >= 0:
         groups = np.zeros(len(class_names), np.int32)
         groups[labels] = alphabets
-    split = _tfds_split(
-        labels, official, groups, split_by, test_fraction, validation_fraction, seed
-    )
-    return Dataset(
-        Images(_EncodedColumn(sources, image_field), form), labels, split, class_names, groups
-    )
+    return _EncodedColumn(sources, image_field), labels, official, class_names, groups
 
 
 def _tfds_builder(name, data_dir):
+    """By the code of tensorflow-datasets alone: a file may name any module for it to import."""
     import tensorflow_datasets as tfds
 
-    try:
-        return tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
-    except tfds.core.DatasetNotFoundError:
-        known = tfds.list_builders(with_community_datasets=False)
+    parts = re.fullmatch(r"(\w+)(?:/([\w.+-]+))?(?::([\d.*]+))?", name, re.ASCII)
+    known = tfds.list_builders(with_community_datasets=False)
+    if not parts or parts[1] not in known:
         errors.check_known("dataset.name", name, ["digits", "folder", "arrays", "pairs", *known])
-        raise
+    return tfds.builder_cls(parts[1])(
+        data_dir=data_dir or None, config=parts[2], version=parts[3], file_format="array_record"
+    )
 
 
-def _tfds_records(builder, data_dir, image_field):
+def _tfds_records(builder, name, data_dir, image_field):
     import tensorflow_datasets as tfds
 
-    where = f", data_dir={data_dir!r}" if data_dir else ""
     unprepared = errors.InputError(
-        f"dataset.name={builder.name!r} is not prepared in {builder.data_path.parent}. Prepare it"
-        " once on a machine with internet (this needs TensorFlow, which training does not):\n"
-        "  pip install 'tensorflow>=2.20'\n"
-        '  python -c "import tensorflow_datasets as tfds;'
-        f" tfds.builder('{builder.name}', file_format='array_record'{where}).download_and_prepare()"
-        '"\nor set dataset.data_dir, or the environment variable TFDS_DATA_DIR, to where it is.'
+        f"dataset.name={name!r} is not prepared in {builder.data_path.parent}. Prepare it once on a"
+        f" machine with internet:\n{_preparing(name, data_dir)}\nor set dataset.data_dir, or the"
+        " environment variable TFDS_DATA_DIR, to where it is."
     )
     if not pathlib.Path(builder.data_path, "dataset_info.json").exists():
         raise unprepared
@@ -262,6 +274,16 @@ def _tfds_records(builder, data_dir, image_field):
     except NotImplementedError as error:
         raise unprepared from error
     return sources, splits
+
+
+def _preparing(name, data_dir):
+    """The commands; they need TensorFlow, which training does not."""
+    where = f", data_dir={data_dir!r}" if data_dir else ""
+    return (
+        "  pip install 'tensorflow>=2.20'\n"
+        '  python -c "import tensorflow_datasets as tfds;'
+        f" tfds.builder('{name}', file_format='array_record'{where}).download_and_prepare()\""
+    )
 
 
 def _tfds_split(labels, official, groups, split_by, test_fraction, validation_fraction, seed):
