@@ -6,6 +6,8 @@
 
 The file holds StableHLO with the weights in it; neither this library nor flax is needed. (To read
 any such file jax imports the package flatbuffers.)
+
+It is a program, which XLA compiles and runs unchecked: call none from a source you do not trust.
 """
 
 import pathlib
