@@ -496,6 +496,16 @@ def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
     other = build.dataset(config(dataset__split_seed=1))
     with pytest.raises(errors.InputError, match="another data set"):
         build.training_split(made, other)
+    for damaged in (
+        found._replace(difficulty=found.difficulty[:3]),
+        found._replace(difficulty=np.array(["hard"] * len(truth))),
+        found._replace(difficulty=np.full(len(truth), np.nan)),
+        found._replace(groups=found.groups[:2]),
+        found._replace(groups=np.array(0.5)),
+    ):
+        difficulty.write(path, damaged, clean)
+        with pytest.raises(errors.InputError, match="damaged"):
+            build.training_split(made, clean)
 
 
 def test_r_precision_of_each_example():

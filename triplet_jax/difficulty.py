@@ -64,7 +64,7 @@ def read(path: str, everything: data.Dataset) -> Scores:
     """What `write` saved.
 
     Raises:
-      InputError: the file cannot be read, or is of another data set.
+      InputError: the file cannot be read, or is of another data set, or its arrays are no scores.
     """
     *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"], field="batch.scores")
     if str(mark) != data.fingerprint(everything):
@@ -72,7 +72,26 @@ def read(path: str, everything: data.Dataset) -> Scores:
             f"batch.scores={path!r} is of another data set, or of another split of it. Make one"
             " with python -m experiments.score from runs on this data set."
         )
-    return Scores(*arrays)
+    labels = everything.labels[everything.split == "train"]
+    scores = Scores(*arrays)
+    if not _are_scores(scores, labels):
+        raise errors.InputError(
+            f"batch.scores={path!r} is damaged: it has no score of each of {len(labels)} training"
+            " examples, or no group of each class. Make one with python -m experiments.score."
+        )
+    return scores
+
+
+def _are_scores(scores, labels):
+    difficulty, groups = scores
+    return (
+        np.issubdtype(difficulty.dtype, np.floating)
+        and difficulty.shape == labels.shape
+        and np.isfinite(difficulty).all()
+        and np.issubdtype(groups.dtype, np.integer)
+        and groups.ndim == 1
+        and len(groups) > labels.max(initial=-1)
+    )
 
 
 def attach(train: data.Dataset, scores: Scores) -> data.Dataset:
