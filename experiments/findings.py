@@ -48,10 +48,16 @@ def read(workdir: pathlib.Path) -> Findings:
     sweep = logging.read_json(path, "arms", "settings", "seeds", "reference", "metric", "best_of")
     found, curves = [], []
     for run in _runs(path, sweep):
-        rows = run.rows()
-        found.append(_of_run(run, rows, sweep["metric"]))
         labels = {"setting": run.setting, "arm": run.arm, "seed": run.seed}
-        curves += [labels | _with_hardness(row) for row in logging.merged(rows)]
+        try:
+            rows = run.rows()
+            found.append(_of_run(run, rows, sweep["metric"]))
+            curves += [labels | _with_hardness(row) for row in logging.merged(rows)]
+        except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
+            raise errors.InputError(
+                f"{run.folder} is damaged: config.json or metrics.jsonl is none of a run"
+                f" ({error!r}). Put back the files as they were."
+            ) from error
     table = pd.DataFrame(found)
     if not (table.state == "done").any():
         raise errors.InputError(
@@ -63,16 +69,28 @@ def read(workdir: pathlib.Path) -> Findings:
 
 
 def _runs(path, sweep):
-    try:
-        names = [
-            (str(setting), str(arm), int(seed))
-            for setting, _ in sweep["settings"]
-            for arm, _ in sweep["arms"]
-            for seed in sweep["seeds"]
-        ]
-        return [_open(path.parent, *name) for name in names]
-    except (TypeError, ValueError) as error:
-        raise errors.InputError(f"{path} is damaged: it is no sweep ({error}).") from error
+    if not _is_sweep(sweep):
+        raise errors.InputError(
+            f"{path} is damaged: it is no sweep. Remove it, and run the same sweep again: runs that"
+            " are finished stay."
+        )
+    return [
+        _open(path.parent, setting, arm, seed)
+        for setting, _ in sweep["settings"]
+        for arm, _ in sweep["arms"]
+        for seed in sweep["seeds"]
+    ]
+
+
+def _is_sweep(sweep):
+    lists = [sweep[name] for name in ("arms", "settings", "seeds", "best_of")]
+    if not all(isinstance(x, list) for x in lists):
+        return False
+    arms, settings, seeds, best_of = lists
+    pairs = [isinstance(x, list) and list(map(type, x)) == [str, dict] for x in arms + settings]
+    names = [sweep["reference"], sweep["metric"], *best_of]
+    whole = all(pairs) and {*map(type, seeds)} <= {int} and {*map(type, names)} == {str}
+    return whole and all((arms, settings, seeds))
 
 
 def _open(workdir, setting, arm, seed):
@@ -104,12 +122,11 @@ def _of_run(run, rows, metric):
         "error": run.error_file.read_text().strip() if run.state == "failed" else "",
     }
     if run.state == "done":
-        result = run.result()
-        found["score"] = result["embedding"]["retrieval"][metric]
-        if "raw_pixels" in result:  # not so of pairs
-            found["raw_pixels"] = result["raw_pixels"]["retrieval"][metric]
-        seconds = result.get("wall_seconds_of_this_process", np.nan)
-        found["seconds"] = seconds / result.get("runs_trained_together", 1)
+        found["score"] = run.score(metric)
+        # Pairs have none.
+        found["raw_pixels"] = run.number("raw_pixels", "retrieval", metric, default=np.nan)
+        seconds = run.number("wall_seconds_of_this_process", default=np.nan)
+        found["seconds"] = seconds / max(run.number("runs_trained_together", default=1), 1)
     return found
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 import ml_collections
 
-from triplet_jax import logging
+from triplet_jax import errors, logging
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Run:
     def _was_trained(self):
         # A run that has only begun may have been evaluated, too.
         steps = self.config.train.steps
-        return self.result().get("trained_steps", steps) >= steps
+        return self.number("trained_steps", default=steps) >= steps
 
     @property
     def has_ended(self) -> bool:
@@ -71,13 +71,33 @@ class Run:
         """Its metrics."""
         return logging.read_rows(self.folder / "metrics.jsonl")
 
-    def result(self) -> dict:
-        """Of a run that was evaluated."""
-        return logging.read_json(self.folder / "result.json")
+    def number(self, *names: str, default: float | None = None) -> float:
+        """A number of `result.json`, of a run that was evaluated.
+
+        Args:
+          names: that lead to it.
+          default: what it is where it is missing; None where it must be there.
+
+        Raises:
+          InputError: it is missing, or no number.
+        """
+        path = self.folder / "result.json"
+        found = logging.read_json(path)
+        try:
+            for name in names:
+                found = found[name]
+            return float(found)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, KeyError) and default is not None:
+                return default
+            raise errors.InputError(
+                f"{path} is damaged: it has no number {'.'.join(map(str, names))}. To write it"
+                f" anew: python -m experiments.evaluate --workdir={self.folder}"
+            ) from error
 
     def score(self, metric: str) -> float:
         """A number of `evaluation.retrieval` on the test split, of a finished run."""
-        return float(self.result()["embedding"]["retrieval"][metric])
+        return self.number("embedding", "retrieval", metric)
 
     def fail(self, message: str) -> None:
         """Keeps the run with its error."""

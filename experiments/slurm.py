@@ -79,7 +79,7 @@ class Book:
     def __init__(self, workdir: pathlib.Path):
         self._folder = workdir / "slurm"
         self._path = self._folder / "jobs.json"
-        self._jobs = logging.read_json(self._path) if self._path.exists() else {}
+        self._jobs = _read(self._path) if self._path.exists() else {}
 
     def numbers(self) -> list[str]:
         return [entry["job"] for entry in self._jobs.values()]
@@ -143,6 +143,19 @@ class Book:
             tries = 1 if at > before["step"] else before["tries"] + 1
             self._jobs[run.name] = {"job": job.job_id, "step": at, "tries": tries}
         logging.write_json(self._path, self._jobs)
+
+
+def _read(path):
+    jobs = logging.read_json(path)
+    for run, entry in jobs.items():
+        values = map(entry.get, ("job", "step", "tries")) if isinstance(entry, dict) else ()
+        if [type(value) for value in values] != [str, int, int]:
+            raise errors.InputError(
+                f"{path} is damaged: {run!r} has no job, step and tries. Put it back as it was;"
+                " or remove it, end the jobs of the sweep with scancel, and run the same command"
+                " again."
+            )
+    return jobs
 
 
 def _executor(folder, c):

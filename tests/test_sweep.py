@@ -302,7 +302,8 @@ def test_a_process_that_lacks_something_has_not_failed(
 def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
     run = a_run(tmp_path)
     (tmp_path / "slurm").mkdir()
-    jobs = {run.name: {"job": "7_0", "step": 0, "tries": 3}, "another": {"job": "7_1"}}
+    of_another = {"job": "7_1", "step": 0, "tries": 1}
+    jobs = {run.name: {"job": "7_0", "step": 0, "tries": 3}, "another": of_another}
     (tmp_path / "slurm" / "jobs.json").write_text(json.dumps(jobs))
     assert not slurm.Book(tmp_path).may_try(run)
     assert run.state == "failed"
