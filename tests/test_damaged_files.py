@@ -1,5 +1,7 @@
 """Files that were cut, changed or made by somebody else are read, or refused; they run nothing.
 
+What has a checksum is refused, or read as it was.
+
 FUZZ=1000 looks at so many of each kind.
 """
 
@@ -12,13 +14,15 @@ import zipfile
 
 import hypothesis
 import hypothesis.strategies as st
+import limits
 import numpy as np
 import PIL.Image
+import prepared
 import pytest
 
 from configs import digits
-from experiments import evaluate, report
-from triplet_jax import data, errors, images, logging, telemetry
+from experiments import evaluate, findings, report, slurm
+from triplet_jax import data, difficulty, errors, images, logging, offline, telemetry
 from triplet_jax.analysis import run
 
 EXAMPLES = int(os.environ.get("FUZZ", 40))
@@ -29,16 +33,20 @@ fuzzed = hypothesis.settings(
     derandomize="FUZZ" not in os.environ,
     suppress_health_check=SUPPRESSED,
 )
+SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.0, "seed": 0}
+MODEL = {"dim": 8}
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """The files of a small run."""
+    """The files of a small run, and of what it may be given."""
     folder = tmp_path_factory.mktemp("run")
     random = np.random.default_rng(0)
     config = digits.get_config("semi_hard")
     logging.write_json(folder / "config.json", json.loads(config.to_json()))
-    rows = [{"step": 10 * i, "loss": 0.5 / i, "validation/map_at_r": 0.1} for i in range(1, 9)]
+    names = ("loss", "mean_d_ap", "mean_d_an", "embedding_norm", "embedding_spread")
+    rows = [{"step": 10 * i} | dict.fromkeys(names, 0.5 / i) for i in range(1, 9)]
+    rows[-1]["validation/map_at_r"] = 0.1
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "metrics.jsonl").write_text(text)
     arrays = [{"step": 10 * i, "hardness": [0.1, 0.9]} for i in range(1, 9)]
@@ -53,7 +61,31 @@ def workdir(tmp_path_factory):
             split=split,
         )
     np.savez(folder / "label_noise.npz", positions=np.arange(3), given=np.zeros(3, int))
-    (folder / "result.json").write_text(json.dumps({"embedding": {"retrieval": {}}}))
+    retrieval = {"retrieval": {"map_at_r": 0.5}}
+    result = {"embedding": retrieval, "raw_pixels": retrieval, "trained_steps": 1000}
+    logging.write_json(folder / "result.json", result)
+
+    x = random.integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
+    np.savez_compressed(folder / "data.npz", x=x, y=labels)
+    everything = data.arrays(str(folder / "data.npz"), **SPLIT)
+    hard = random.random((everything.split == "train").sum()).astype(np.float32)
+    scores = difficulty.Scores(hard, np.arange(5))
+    difficulty.write(folder / "scores.npz", scores, everything)
+    table = random.integers(0, len(labels), (len(labels), 2), np.int32)
+    offline.write(folder / "near.npz", table, examples=everything, model=MODEL)
+    (folder / "slurm").mkdir()
+    jobs = {f"a seed {i}": {"job": f"7_{i}", "step": 10, "tries": 1} for i in range(2)}
+    logging.write_json(folder / "slurm" / "jobs.json", jobs)
+    prepared.omniglot(folder)
+
+    of_sweep = folder / "sweep" / "runs" / "a" / "seed0"
+    of_sweep.mkdir(parents=True)
+    logging.write_json(of_sweep / "result.json", result)
+    logging.write_json(of_sweep / "config.json", json.loads(config.to_json()))
+    (of_sweep / "metrics.jsonl").write_text(text)
+    sweep = {"arms": [["a", {}]], "settings": [["", {}]], "seeds": [0], "best_of": [], "run": {}}
+    sweep |= {"reference": "a", "metric": "map_at_r", "claim": "", "source": ""}
+    logging.write_json(folder / "sweep" / "sweep.json", sweep)
     return folder
 
 
@@ -82,29 +114,78 @@ def damages(draw):
     return damage
 
 
-def names(file):
-    return data.read_arrays(str(file), ("embeddings", "labels", "split"), field="workdir")
+def names(workdir):
+    path = str(workdir / "plain.npz")
+    return data.read_arrays(path, ("embeddings", "labels", "split"), field="workdir")
 
 
-READERS = {
+def arrays(workdir):
+    found = data.arrays(str(workdir / "data.npz"), **SPLIT)
+    return found.inputs, found.labels, found.split, found.class_names
+
+
+def scores(workdir):
+    everything = data.arrays(str(workdir / "data.npz"), **SPLIT)
+    return difficulty.read(str(workdir / "scores.npz"), everything)
+
+
+def near(workdir):
+    everything = data.arrays(str(workdir / "data.npz"), **SPLIT)
+    path = str(workdir / "near.npz")
+    return offline.read(path, field="near", examples=everything, model=MODEL, neighbours=2)
+
+
+def records(workdir):
+    form, split = images.ImageForm(size=8, channels=3), SPLIT | {"split_by": "official"}
+    found = data.from_tfds("omniglot", data_dir=str(workdir), form=form, **split)
+    return images.load(found.inputs), found.labels, found.split, found.class_names
+
+
+def jobs(workdir):
+    return sorted(slurm.Book(workdir).numbers())
+
+
+def table(workdir):
+    return report.markdown(findings.read(workdir / "sweep"))
+
+
+CHECKED = {
     "plain.npz": names,
-    "embeddings.npz": lambda file: run.load(file.parent),
-    "label_noise.npz": lambda file: run.load(file.parent),
-    "config.json": lambda file: evaluate.read_config(file.parent),
-    "result.json": lambda file: run.load(file.parent),
-    "metrics.jsonl": lambda file: run.load(file.parent),
-    "telemetry.jsonl": lambda file: telemetry.read(file.parent),
+    "embeddings.npz": run.embeddings_of,
+    "label_noise.npz": lambda workdir: run.load(workdir).given,
+    "data.npz": arrays,
+    "scores.npz": scores,
+    "near.npz": near,
+    "omniglot/3.0.0/omniglot-test.array_record-00000-of-00001": records,
 }
+UNCHECKED = {
+    "config.json": evaluate.read_config,
+    "result.json": run.load,
+    "metrics.jsonl": run.load,
+    "telemetry.jsonl": telemetry.read,
+    "omniglot/3.0.0/dataset_info.json": records,
+    "slurm/jobs.json": jobs,
+    "sweep/sweep.json": table,
+    "sweep/runs/a/seed0/config.json": table,
+    "sweep/runs/a/seed0/metrics.jsonl": table,
+    "sweep/runs/a/seed0/result.json": table,
+}
+READERS = CHECKED | UNCHECKED
 
 
-def read_or_refused(file, change):
+def read_or_refused(workdir, name, change):
     """Reads a file whose bytes were changed, and puts it back."""
-    whole = file.read_bytes()
+    file = workdir / name
+    whole, right = file.read_bytes(), READERS[name](workdir)
     file.write_bytes(change(whole))
     try:
-        READERS[file.name](file)
+        with limits.fails_after(60):
+            found = READERS[name](workdir)
     except errors.InputError as error:
         assert str(error)
+    else:
+        if name in CHECKED:
+            np.testing.assert_equal(found, right)
     finally:
         file.write_bytes(whole)
 
@@ -113,15 +194,36 @@ def test_what_is_no_array_in_an_npz_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "plain.npz", "w") as file:
         for name in ("embeddings", "labels", "split"):
             file.writestr(f"{name}.npy", b"not an array")
-    with pytest.raises(errors.InputError, match="no array"):
-        names(tmp_path / "plain.npz")
+    with pytest.raises(errors.InputError, match="cannot be read as an .npz"):
+        names(tmp_path)
+
+
+def test_an_array_of_an_npz_that_says_it_is_smaller_is_refused(tmp_path):
+    ones = np.ones((2000, 3), np.float32)
+    np.savez(tmp_path / "plain.npz", embeddings=ones, labels=ones, split=ones)
+    whole = (tmp_path / "plain.npz").read_bytes()
+    assert whole.count(b"(2000, 3)") == 3
+    (tmp_path / "plain.npz").write_bytes(whole.replace(b"(2000, 3)", b"(1000, 3)", 1))
+    with pytest.raises(errors.InputError, match="cannot be read as an .npz"):
+        names(tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(READERS))
 @fuzzed
 @hypothesis.given(damage=damages())
 def test_a_damaged_file_is_read_or_refused(name, damage, workdir):
-    read_or_refused(workdir / name, damage)
+    read_or_refused(workdir, name, damage)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in READERS if not n.endswith(".jsonl")))
+def test_half_a_file_is_refused(name, workdir):
+    whole = (workdir / name).read_bytes()
+    (workdir / name).write_bytes(whole[: len(whole) // 2])
+    try:
+        with pytest.raises(errors.InputError):
+            READERS[name](workdir)
+    finally:
+        (workdir / name).write_bytes(whole)
 
 
 class Harmful:
@@ -135,14 +237,15 @@ class Harmful:
 
 
 @pytest.mark.parametrize("how", ["npz", "npy", "pickle"])
-@pytest.mark.parametrize("name", ["embeddings.npz", "label_noise.npz", "plain.npz"])
+@pytest.mark.parametrize("name", sorted(name for name in READERS if name.endswith(".npz")))
 def test_nothing_in_a_file_is_run(how, name, workdir, tmp_path):
     mark, file = tmp_path / "mark", workdir / name
     whole = file.read_bytes()
     harm = np.array([Harmful(mark)] * 20, dtype=object)
     try:
         if how == "npz":
-            keys = ("embeddings", "labels", "split", "positions", "given")
+            with np.load(file) as saved:
+                keys = list(saved)
             np.savez(file, **dict.fromkeys(keys, harm))
         elif how == "npy":
             with file.open("wb") as opened:
@@ -150,7 +253,7 @@ def test_nothing_in_a_file_is_run(how, name, workdir, tmp_path):
         else:
             file.write_bytes(pickle.dumps(Harmful(mark)))
         with pytest.raises(errors.InputError):
-            READERS[name](file)
+            READERS[name](workdir)
     finally:
         file.write_bytes(whole)
     assert not mark.exists()
@@ -163,20 +266,28 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", "telemetry.jsonl"])
-@fuzzed
-@hypothesis.given(content=json_values)
-def test_json_of_another_shape_is_read_or_refused(name, content, workdir):
-    read_or_refused(workdir / name, lambda _: json.dumps(content).encode())
+def another(draw, value):
+    """What was in a JSON file, with one part of it replaced by whatever JSON can hold."""
+    parts = dict(enumerate(value)) if isinstance(value, list) else value
+    if not isinstance(parts, dict) or not parts or draw(st.integers(0, 3)) == 0:
+        return draw(json_values)
+    key = draw(st.sampled_from(list(parts)))
+    changed = parts | {key: another(draw, parts[key])}
+    return list(changed.values()) if isinstance(value, list) else changed
 
 
+@pytest.mark.parametrize("name", sorted(UNCHECKED))
 @fuzzed
-@hypothesis.given(damage=damages())
-def test_a_damaged_sweep_is_reported_or_refused(damage, tmp_path):
-    content = json.dumps({"arms": [["a", {}]], "settings": [["", {}]], "seeds": [0], "run": {}})
-    (tmp_path / "sweep.json").write_bytes(damage(content.encode()))
-    with pytest.raises(errors.InputError):
-        report.write(tmp_path)
+@hypothesis.given(drawn=st.data())
+def test_json_of_another_shape_is_read_or_refused(name, drawn, workdir):
+    def change(whole):
+        lines = whole.splitlines() if name.endswith(".jsonl") else [whole]
+        content = [json.loads(line) for line in lines]
+        which = drawn.draw(st.integers(0, len(content) - 1))
+        content[which] = another(drawn.draw, content[which])
+        return "".join(json.dumps(line) + "\n" for line in content).encode()
+
+    read_or_refused(workdir, name, change)
 
 
 def encoded(form):
@@ -192,7 +303,8 @@ def encoded(form):
 @hypothesis.given(damage=damages())
 def test_a_damaged_image_is_decoded_or_refused(form, damage):
     try:
-        pixels = images.ImageForm(size=16, channels=1).read(damage(encoded(form)))
+        with limits.fails_after(60):
+            pixels = images.ImageForm(size=16, channels=1).read(damage(encoded(form)))
     except errors.InputError as error:
         assert "cannot be read as an image" in str(error)
     else:
