@@ -3,6 +3,7 @@
 # make test    lint and tests
 # make oracle  tests against PyTorch Metric Learning (installs PyTorch)
 # make processes  tests of runs in several processes, and on a SLURM of this machine
+# make fuzz    configs, damaged files and images at random, for hours (installs atheris)
 # make lock    resolves requirements.lock anew from setup.cfg
 #
 # Each installs what it needs into .venv, once.
@@ -14,10 +15,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help install compare train test lint oracle processes lock clean
+.PHONY: help install compare train test lint oracle processes fuzz lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 
 install: $(VENV)/installed
 
@@ -33,6 +34,11 @@ $(VENV)/installed: requirements.lock setup.cfg
 $(VENV)/oracle: requirements-oracle.in $(VENV)/installed
 	@echo "== Installing PyTorch and pytorch-metric-learning into $(VENV) (once)"
 	@$(PIP) -r requirements-oracle.in
+	@touch $@
+
+$(VENV)/fuzz: requirements-fuzz.in $(VENV)/installed
+	@echo "== Installing atheris into $(VENV) (once)"
+	@$(PIP) -r requirements-fuzz.in
 	@touch $@
 
 compare: $(VENV)/installed
@@ -59,6 +65,12 @@ oracle: $(VENV)/oracle
 processes: $(VENV)/installed
 	@echo "== Testing several processes and a cluster"
 	@$(RUN) -m pytest -m processes
+
+fuzz: $(VENV)/fuzz
+	@echo "== Decoding images at random for ten minutes"
+	@$(RUN) -m tests.fuzz_images -max_total_time=600
+	@echo "== Configs and damaged files at random"
+	@FUZZ=1000 $(RUN) -m pytest -n 2 --dist worksteal tests/test_damaged_files.py tests/test_fuzzed_configs.py
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \
