@@ -68,8 +68,21 @@ class Run:
         return int(rows[-1]["step"]) if rows else 0
 
     def rows(self) -> list[logging.Row]:
-        """Its metrics."""
-        return logging.read_rows(self.folder / "metrics.jsonl")
+        """Its metrics.
+
+        Raises:
+          InputError: what is in the file are no rows of numbers.
+        """
+        path = self.folder / "metrics.jsonl"
+        rows = logging.read_rows(path)
+        for row in rows:
+            for name, value in row.items():
+                if not isinstance(value, int | float):
+                    raise errors.InputError(
+                        f"{path} is damaged: {name} of step {row['step']} is no number. Put back"
+                        " the file as it was."
+                    )
+        return rows
 
     def number(self, *names: str, default: float | None = None) -> float:
         """A number of `result.json`, of a run that was evaluated.
