@@ -1,78 +1,143 @@
 """Configs at random: each is refused at launch, in words, or makes steps that can be taken.
 
-FUZZ=1000 traces so many, and trains as many others for three steps.
+FUZZ=1000 traces so many, trains as many others for three steps, and gives a tenth of as many to the
+program, which has to refuse them, too.
 """
 
+import inspect
+import operator
 import os
+import pathlib
 
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import limits
 import ml_collections
 import numpy as np
+import PIL.Image
+import prepared
+import programs
 import pytest
+import sklearn.datasets
 
 from configs import base, digits
 from experiments import build, check, settings
+from experiments.offline import OfflineMining
 from triplet_jax import (
     contrastive,
-    distances,
     errors,
     health,
     loop,
     losses,
     mining,
     models,
+    schedules,
     stopping,
     train_step,
 )
 
 TRACED = int(os.environ.get("FUZZ", 25))
 TRAINED = int(os.environ.get("FUZZ", 2))
+STARTED = int(os.environ.get("FUZZ", 20)) // 10
 HUGE = 1e30
-FIELDS = sorted(
-    name
-    for name in settings.flat(base.get_config())
-    # What is on disk, and what is only looked at while a run goes on.
-    if not name.startswith(
-        ("dataset.path", "dataset.data_dir", "log.", "evaluate.", "offline.table")
-    )
-    and name not in ("dataset.name", "batch.scores", "dataset.placement")
-)
-NAMES = {
-    "mining.miner": sorted(mining.MINERS),
-    "mining.second": ["", *sorted(mining.MINERS)],
-    "memory.miner": ["", *sorted(mining.MINERS)],
-    "loss.name": ["triplet", *sorted(contrastive.LOSSES)],
-    "loss.penalty": sorted(losses.PENALTIES),
-    "loss.metric": sorted(distances.METRICS),
-    "loss.average": ["active", "valid"],
-    "model.name": sorted(models.BACKBONES),
-    "model.second": ["", *sorted(models.BACKBONES)],
+DEFAULTS = base.get_config()
+FIELDS = sorted(settings.flat(DEFAULTS))
+FILES = ["", "nowhere"]
+NAMES = check.NAMES | {
+    "mining.second": ["", *mining.MINERS],
+    "memory.miner": ["", *mining.MINERS],
+    "model.second": ["", *models.BACKBONES],
+    "dataset.split_by": ["image", "class", "official"],
+    "dataset.name": ["digits", "arrays", "folder", "pairs", "omniglot/evil", "omniglot:9.9.9"]
+    + ["", "a b", "../x", "omniglot[", "huggingface:evil/x"],
+    **dict.fromkeys(["dataset.path", "dataset.data_dir", "batch.scores", "offline.table"], FILES),
 }
 VARIANTS = sorted(base.VARIANTS)
+TEXT = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), max_size=5)
+WHOLE = st.sampled_from([-1, 0, 1, 2, 3, 8, 10, 64, 2**31 - 1, 2**31])
+NUMBERS = st.sampled_from(
+    [0.0, 1e-6, 0.1, 0.5, 1.0, 2.0, 8.0, -1.0, HUGE, float("nan"), float("inf")]
+)
 
 
 def values(name):
     """Some that make sense, and some that do not."""
-    now = settings.flat(base.get_config())[name]
+    owner, _, leaf = name.rpartition(".")
+    kind = (DEFAULTS[owner] if owner else DEFAULTS).get_type(leaf)
     if name in NAMES:
-        return st.sampled_from(NAMES[name]) | st.just("no_such_name")
-    if isinstance(now, bool):
-        return st.booleans()
-    if isinstance(now, int):
-        return st.sampled_from([-1, 0, 1, 2, 3, 8, 10, 64, 2**31 - 1, 2**31])
-    if isinstance(now, float):
-        inside = [0.0, 1e-6, 0.1, 0.5, 1.0, 2.0]
-        return st.sampled_from([*inside, -1.0, HUGE, float("nan"), float("inf")])
-    if isinstance(now, tuple):
-        return st.sampled_from([(), (8,), (2, 4), (0,), (-1, 3)])
-    return st.just(now) | st.text(max_size=5)
+        return st.sampled_from([*NAMES[name], "no_such_name"])
+    if kind is tuple:
+        return st.sampled_from([(), (8,), (2, 4), (0,), (-1, 3), ("beta",), ("temperature",)])
+    return {bool: st.booleans(), int: WHOLE, float: NUMBERS}.get(kind, TEXT)
 
 
-differences = st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3, unique=True).flatmap(
+def with_knobs():
+    """The name of each miner, penalty and loss that has knobs, with one of them."""
+    for owner, knobs, table in (
+        ("mining.miner", "mining.knobs", mining.MINERS),
+        ("loss.penalty", "loss.knobs", losses.PENALTIES),
+        ("loss.name", "loss.knobs", contrastive.LOSSES),
+    ):
+        for name, function in table.items():
+            for knob in inspect.signature(function).parameters:
+                if f"{knobs}.{knob}" in FIELDS:
+                    yield {owner: name}, f"{knobs}.{knob}"
+
+
+KNOBS = list(with_knobs())
+SHARES = st.sampled_from([(), (0.5,), (0.2, 0.8), (0.8, 0.2), (-1.0,), (2.0,)])
+ENDS = st.sampled_from([0.0, 0.1, 0.5, 1.0]) | NUMBERS
+RECORD = {"start": ENDS, "end": ENDS, "order": st.sampled_from([*schedules.ORDERS, "none"])}
+RECORD["kind"] = st.sampled_from([*schedules.PACINGS, *check.OTHER_KINDS, "none"])
+RARE = {"boundaries": SHARES, "levels": SHARES, **dict.fromkeys(("a", "b", "rate"), NUMBERS)}
+RARE |= dict.fromkeys(("target", "decay"), NUMBERS)
+
+
+@st.composite
+def tuned(draw):
+    """A knob, with its owner: a number of it, or a schedule."""
+    owner, knob = draw(st.sampled_from(KNOBS))
+    return owner | draw(scheduled(st.just(knob)) | values(knob).map(lambda x: {knob: x}))
+
+
+def scheduled(fields):
+    record = st.fixed_dictionaries({"field": fields} | RECORD, optional=RARE)
+    return record.map(lambda drawn: {"schedules.own": drawn})
+
+
+anything = st.lists(st.sampled_from(FIELDS), max_size=3, unique=True).flatmap(
     lambda names: st.fixed_dictionaries({name: values(name) for name in names})
 )
+differences = st.builds(
+    operator.or_,
+    anything,
+    st.just({}) | tuned() | scheduled(st.sampled_from([*check.MOVABLE, "seed", "no_such_field"])),
+)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Fields of data sets: of each kind a small one."""
+    folder = tmp_path_factory.mktemp("data")
+    bunch = sklearn.datasets.load_digits()
+    x, y = (15 * bunch.images[:300, ..., None]).astype(np.uint8), bunch.target[:300]
+    np.savez(folder / "arrays.npz", x=x, y=y)
+    np.savez(folder / "pairs.npz", x=x, pair=x[:, :, ::-1])
+    for i, (pixels, label) in enumerate(zip(x, y, strict=True)):
+        (folder / "images" / str(label)).mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(pixels[..., 0]).save(folder / "images" / str(label) / f"{i}.png")
+    prepared.omniglot(folder, classes=24, images=14)
+    small = {"dataset.image_size": 8, "dataset.channels": 1}
+    two = {"model.name": "mlp", "model.towers": 2, "batch.per_class": 2}
+    of_omniglot = {"dataset.data_dir": str(folder), "dataset.split_by": "official"}
+    return {
+        "digits": {},
+        "arrays": {"dataset.name": "arrays", "dataset.path": str(folder / "arrays.npz")},
+        "pairs": {"dataset.name": "pairs", "dataset.path": str(folder / "pairs.npz")} | two,
+        "folder": {"dataset.name": "folder", "dataset.path": str(folder / "images")} | small,
+        "omniglot": {"dataset.name": "omniglot"} | of_omniglot | small,
+    }
 
 
 def refused_or_built(config):
@@ -87,9 +152,12 @@ def refused_or_built(config):
 def built(config):
     check.check(config)
     everything = build.dataset(config)
+    build.check_test(config, everything)
     examples, _ = build.training_split(config, everything)
     encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
     augment = build.augmentation(config, everything.input_shape)
+    if build.mines_offline(config):
+        OfflineMining(config, pathlib.Path("nowhere"), examples, embed=None)
     return everything, encoder, augment, build.class_index(config, examples)
 
 
@@ -138,9 +206,13 @@ def _on_one_device(step):
 def _batch(config, everything, index, step):
     """What one device, which is all there is, is given of a step."""
     examples, _ = build.training_split(config, everything)
-    positions = build.draw_on_host(config, index)(step)
+    # What moves is computed of all steps, and the most that a config may have take too long.
+    steps = {"train.steps": min(config.train.steps, 1000)}
+    positions = build.draw_on_host(settings.with_numbers(config, steps), index)(step)
     assert positions.shape == (config.batch.classes * config.batch.per_class,)
     batch = examples.inputs[positions], examples.labels[positions], positions
+    if not isinstance(examples.inputs, np.ndarray):
+        batch = np.stack(list(batch[0])), *batch[1:]
     return jax.tree.map(lambda x: np.asarray(x)[None], batch)
 
 
@@ -161,9 +233,14 @@ def at_random(examples):
         suppress_health_check=[
             hypothesis.HealthCheck.too_slow,
             hypothesis.HealthCheck.filter_too_much,
+            hypothesis.HealthCheck.function_scoped_fixture,
         ],
     )
-    given = hypothesis.given(differences=differences, variant=st.sampled_from(VARIANTS))
+    # Digits as often as all others together.
+    source = st.just("digits") | st.sampled_from(["arrays", "pairs", "folder", "omniglot"])
+    given = hypothesis.given(
+        differences=differences, variant=st.sampled_from(VARIANTS), source=source
+    )
     return lambda test: settings(given(test))
 
 
@@ -172,22 +249,36 @@ def refused_by_command_line_or(take, differences, variant):
     try:
         base.with_differences(config, differences)
     except (TypeError, ValueError):  # as the command line refuses it
-        return
-    take(ml_collections.FrozenConfigDict(config))
+        return None
+    with limits.fails_after(600):
+        return take(ml_collections.FrozenConfigDict(config))
 
 
 @at_random(TRACED)
-def test_a_config_is_refused_or_makes_a_step(differences, variant):
-    refused_by_command_line_or(refused_or_traced, differences, variant)
+def test_a_config_is_refused_or_makes_a_step(differences, variant, source, sources):
+    refused_by_command_line_or(refused_or_traced, sources[source] | differences, variant)
 
 
 @at_random(TRAINED)
-@hypothesis.example(differences={}, variant="semi_hard")
-def test_a_config_is_refused_or_trains(differences, variant):
+@hypothesis.example(differences={}, variant="semi_hard", source="digits")
+def test_a_config_is_refused_or_trains(differences, variant, source, sources):
     try:
-        refused_by_command_line_or(refused_or_trained, differences, variant)
+        refused_by_command_line_or(refused_or_trained, sources[source] | differences, variant)
     except health.NotFiniteError:
-        assert HUGE in differences.values(), "no number of it explains that"
+        drawn = [*differences.values(), *differences.get("schedules.own", {}).values()]
+        assert HUGE in drawn, "no number of it explains that"
+
+
+@at_random(STARTED)
+@hypothesis.example(differences={"dataset.name": "a b"}, variant="semi_hard", source="digits")
+def test_what_is_refused_is_refused_by_the_program(differences, variant, source, sources, tmp_path):
+    fields = programs.TINY | sources[source] | differences
+    # No flag makes a schedule.
+    fields = {name: value for name, value in fields.items() if name != "schedules.own"}
+    if refused_by_command_line_or(refused_or_built, fields, variant) is None:
+        config = f"configs/digits.py:{variant}"
+        done = programs.run("train", f"--workdir={tmp_path / 'run'}", config=config, **fields)
+        programs.refused(done)
 
 
 @pytest.mark.parametrize(
