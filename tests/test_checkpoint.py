@@ -1,5 +1,7 @@
 """Checkpoints are kept, restored as they were, and found out when they are damaged."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,13 +53,44 @@ def test_a_score_that_is_not_a_number_is_none(tmp_path):
     assert step == 1
 
 
-def test_a_damaged_best_is_said_with_the_way_out(tmp_path):
+def damage_score(folder, step):
+    """Another number, and still one."""
+    path = folder / str(step) / "metrics" / "metrics"
+    path.write_text(path.read_text().replace("0.9", "0.1"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_score, lambda folder, step: flip_a_bit(largest(folder, step))],
+    ids=["score", "data"],
+)
+@pytest.mark.parametrize("way", ["restore_latest", "restore_best"])
+def test_a_damaged_older_best_is_noticed_and_kept(way, damage, tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [1, 2, 3], {1: 0.9, 2: 0.3, 3: 0.2})
+    damage(folder, 1)
+    said = []
+    checkpoints = Checkpoints(folder, report=said.append)
+    getattr(checkpoints, way)(state(0))
+    (warning,) = said
+    assert "The checkpoint of step 1" in warning
+    assert "the best of the others counts" in warning
+    assert (tmp_path / "damaged_checkpoints" / "1").is_dir()
+    checkpoints.save(4, state(4), 0.25)
+    checkpoints.save(5, state(5), 0.25)
+    checkpoints.wait()
+    assert checkpoints.steps == [2, 4, 5]  # the best of those that are whole is not removed
+    assert checkpoints.restore_best(state(0))[0] == 2
+
+
+@pytest.mark.parametrize("damage", [damage_score, lambda *at: truncate(largest(*at))])
+def test_where_nothing_is_written_a_damaged_one_is_said_with_the_way_out(damage, tmp_path):
     save(tmp_path, [1, 2, 3], {1: 0.9, 2: 0.2, 3: 0.3})
-    truncate(largest(tmp_path, 1))
-    with pytest.raises(DamagedError, match=rf"best of .*move {tmp_path / '1'} elsewhere"):
-        Checkpoints(tmp_path).restore_best(state(0))
-    (tmp_path / "1").rename(tmp_path.parent / "1")
-    assert Checkpoints(tmp_path).restore_best(state(0))[0] == 3
+    damage(tmp_path, 1)
+    with pytest.raises(DamagedError, match=rf"step 1 .*move {tmp_path / '1'} elsewhere"):
+        Checkpoints(tmp_path, read_only=True).restore_best(state(0))
+    shutil.rmtree(tmp_path / "1")
+    assert Checkpoints(tmp_path, read_only=True).restore_best(state(0))[0] == 3
 
 
 def test_the_latest_is_restored_as_it_was(tmp_path):

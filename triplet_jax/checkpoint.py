@@ -137,48 +137,49 @@ class Checkpoints:
     def restore_latest(self, like: PyTree) -> PyTree | None:
         """The newest state that is whole; None where there is no checkpoint.
 
-        A damaged newer one is reported and set aside (renamed), never removed.
+        All are looked at, since by their scores it is decided which are removed later. A damaged
+        one is reported and set aside (renamed), never removed.
 
         Raises:
           InputError: there are checkpoints, and all of them are damaged.
         """
         steps = self.steps
+        newest = None
         for step in reversed(steps):
-            try:
-                return self.restore(step, like)
-            except DamagedError as error:
-                self._manager.close()
-                self._move_aside(step, error)
-                self._manager = self._open()
-        if steps:
+            state = self._restore_or_move_aside(step, like)
+            newest = state if newest is None else newest
+        if steps and newest is None:
             raise errors.InputError(
                 f"Every checkpoint in {self._folder} is damaged (steps {steps}). They were moved to"
                 f" {self._folder.parent / 'damaged_checkpoints'}; train into another --workdir, or"
                 " run the same command again to start this one from its first step."
             )
-        return None
+        return newest
 
     def restore_best(self, like: PyTree) -> tuple[int, PyTree]:
         """The step and the state with the best score, or the latest where none has a score.
 
+        All are looked at: the score of a damaged one may be what is damaged. It is set aside as
+        `restore_latest` does, or, where nothing is to be written, refused.
+
         Raises:
-          InputError: there is no checkpoint.
-          DamagedError: it is damaged.
+          InputError: there is no checkpoint, or none that is whole.
+          DamagedError: one is damaged, and nothing is to be written.
         """
-        scored = [(_read_score(self._folder / str(step)), step) for step in self._some_steps()]
-        step = max(scored)[1]
-        try:
-            return step, self.restore(step, like)
-        except DamagedError as error:
-            raise DamagedError(
-                f"{error} It is the best of {sorted(self.steps)}. Put it back as it was; or move"
-                f" {self._folder / str(step)} elsewhere, and the best of the others counts."
-            ) from error
+        best = None
+        for step in self._some_steps():
+            state = self._restore_or_move_aside(step, like)
+            if state is not None:
+                score = _read_score(self._folder / str(step))
+                if best is None or score >= best[0]:
+                    best = score, step, state
+        return best[1:] if best else self.restore_last(like)
 
     def restore_last(self, like: PyTree) -> tuple[int, PyTree]:
-        """The last step and its state; raises as `restore_best` does."""
+        """The last step that is whole, and its state; raises as `restore_best` does."""
         step = self._some_steps()[-1]
-        return step, self.restore(step, like)
+        state = self._restore_or_move_aside(step, like)
+        return self.restore_last(like) if state is None else (step, state)
 
     def _some_steps(self):
         steps = self.steps
@@ -222,8 +223,25 @@ class Checkpoints:
             )
         return state
 
+    def _restore_or_move_aside(self, step, like):
+        """None where it is damaged."""
+        try:
+            return self.restore(step, like)
+        except DamagedError as error:
+            if self._read_only:
+                raise DamagedError(
+                    f"{error} Put it back as it was; or move {self._folder / str(step)} elsewhere,"
+                    " and the others count."
+                ) from error
+            self._manager.close()
+            self._move_aside(step, error)
+            self._manager = self._open()
+        return None
+
     def _move_aside(self, step, error):
         """Renamed, not removed: nothing is ever lost."""
+        newest = step == _whole_steps(self._folder)[-1]
+        then = "going back to the one before" if newest else "the best of the others counts"
         aside = self._folder.parent / "damaged_checkpoints" / str(step)
         aside.parent.mkdir(exist_ok=True)
         number = 0
@@ -231,7 +249,7 @@ class Checkpoints:
             number += 1
             aside = aside.with_name(f"{step}_{number}")
         (self._folder / str(step)).rename(aside)
-        self._report(f"warning: {error} It was moved to {aside}; going back to the one before.")
+        self._report(f"warning: {error} It was moved to {aside}; {then}.")
 
 
 class DamagedError(errors.InputError):
