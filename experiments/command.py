@@ -1,12 +1,13 @@
 """What all programs share: flags, errors without a traceback, and a cache for compilation."""
 
+import contextlib
 import ctypes
 import errno
 import os
 import pathlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags, logging
@@ -14,11 +15,11 @@ from absl import app, flags, logging
 from configs import base
 from configs.sweeps import base as sweeps
 from experiments import settings
-from triplet_jax import errors, health, hosts
+from triplet_jax import errors, health, hosts, stopping
 
 REFUSED = 2
 FAILED = 1
-LOST = 3  # a process, or room on a disk: the same command goes on
+LOST = 3  # a process, room on a disk, or time, as it was stopped: the same command goes on
 
 # Flags of several programs: two modules that define one cannot both be imported.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -34,7 +35,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a program: parses flags, calls `main`, and turns errors into a message.
 
     The exit status is 0 when it is done or was asked to stop, 2 when it refused its
-    input, 1 when a run failed, and 3 when it lacks one of its processes or room on a disk.
+    input, 1 when a run failed, and 3 when it lacks one of its processes or room on a disk, or was
+    asked to stop where it has nothing to save.
     """
 
     def guarded(_):
@@ -45,6 +47,7 @@ def run(main: Callable[[], None]) -> None:
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         use_compilation_cache()
         use_xla_flags()
+        stopping.interrupt_on_signals()
         try:
             main()
         except errors.InputError as error:
@@ -63,8 +66,8 @@ def run(main: Callable[[], None]) -> None:
                 raise
             name = error.filename or "a file of the run"
             _leave(f"{name} cannot be used: {error.strerror}. Mend that. {_GO_ON}", LOST)
-        except KeyboardInterrupt:
-            _leave("interrupted", FAILED)
+        except KeyboardInterrupt as stopped:
+            _leave(f"stopped by {stopped}. {_GO_ON}", LOST)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -73,19 +76,37 @@ _ALONE = "another process of this run has ended, or cannot be reached"
 _GO_ON = "Run the same command again to go on from the last checkpoint."
 
 
-def say_when_others_are_lost() -> None:
-    """Ends this process of several in words where jax would abort it.
+@contextlib.contextmanager
+def saying_when_others_are_lost() -> Iterator[None]:
+    """Ends this process in words where jax would abort it: while it joins others, and from then on.
 
-    That is what jax does in a thread of its own once it knows that a process has gone, if the
-    collective that waits for it has not failed before.
+    That is what jax does, with a dump, when others do not come, and in a thread of its own once it
+    knows that a process has gone, if the collective that waits for it has not failed before. While
+    it joins, which is in C, no handler of Python hears a signal to stop either.
     """
-    if hosts.several():
-        ctypes.CDLL(None).signal(signal.SIGABRT, _lost)
+    global _complain_to
+    _complain_to = os.dup(2)
+    on_signal = ctypes.CDLL(None).signal
+    on_signal.restype = ctypes.c_void_p
+    of_abort, *_ = [on_signal(n, _end) for n in (signal.SIGABRT, *stopping.SIGNALS)]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        yield
+    finally:
+        os.dup2(_complain_to, 2)
+        of_python = set(stopping.SIGNALS)
+        if hosts.several():
+            of_python.remove(signal.SIGTERM)  # jax takes it
+        else:
+            on_signal(signal.SIGABRT, ctypes.c_void_p(of_abort))
+        for number in of_python:
+            signal.signal(number, signal.getsignal(number))
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _lost(_):
-    os.write(2, f"error: {_ALONE}. {_GO_ON}\n".encode())
+def _end(number):
+    why = _ALONE if number == signal.SIGABRT else f"stopped by {signal.Signals(number).name}"
+    os.write(_complain_to, f"error: {why}. {_GO_ON}\n".encode())
     os._exit(LOST)
 
 

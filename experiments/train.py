@@ -23,8 +23,8 @@ def main() -> None:
     command.required(CONFIG, "a config file, such as --config=configs/digits.py:semi_hard")
     path = command.required(command.WORKDIR, "the folder of the run")
     flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
-    hosts.start(*(flag.value for flag in flags))
-    command.say_when_others_are_lost()
+    with command.saying_when_others_are_lost():
+        hosts.start(*(flag.value for flag in flags))
     hosts.check_devices()
     workdir = pathlib.Path(path).absolute()
     with contextlib.ExitStack() as resources:

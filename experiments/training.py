@@ -86,7 +86,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
             advice = hosts.first_does(lambda: way_back(checkpoints, workdir)) or ""
             raise health.NotFiniteError(f"{error} {advice}") from error
         hosts.first_does(lambda: checkpoints.wait())
-    if int(state.step) < config.train.steps:
+        stopped = int(state.step) < config.train.steps or stop.before(int(state.step))
+    if stopped:
         print(
             f"stopped by {stop.signal.name} and saved at step {int(state.step)} of"
             f" {config.train.steps}. Run the same command again to go on."

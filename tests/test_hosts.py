@@ -3,6 +3,9 @@
 import json
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -200,6 +203,59 @@ def test_processes_of_unlike_numbers_of_devices_are_refused(tmp_path):
 )
 def test_flags_that_make_no_sense_are_refused(flags, words, tmp_path):
     programs.refused(programs.run("train", f"--workdir={tmp_path}", *flags), *words)
+
+
+ALONE = """
+from experiments import command, train
+from triplet_jax import hosts
+hosts.JOIN_SECONDS = {seconds}
+command.run(train.main)
+"""
+
+
+def alone_of_two(which, seconds, workdir):
+    """One process of a run whose other never comes, and the port of the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    of_two = (f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={which}")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", ALONE.format(seconds=seconds)),
+            *programs.arguments("train", f"--workdir={workdir}", *of_two),
+        ],
+        cwd=programs.ROOT,
+        env=programs.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    STARTED.append(process)
+    return process, port
+
+
+def ended_in_words(process, words):
+    out, complaint = process.communicate(timeout=programs.TIMEOUT)
+    ending = subprocess.CompletedProcess("train", process.returncode, out, complaint)
+    programs.refused(ending, words, "Run the same command again", status=3)
+
+
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.processes)])
+def test_where_another_process_never_comes_it_is_said(which, tmp_path):
+    process, _ = alone_of_two(which, 1, tmp_path)
+    ended_in_words(process, "another process of this run has ended, or cannot be reached")
+
+
+def test_a_process_that_waits_for_others_can_be_stopped(tmp_path):
+    process, port = alone_of_two(0, 300, tmp_path)
+
+    def waits():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    programs.wait_until(waits, process)
+    process.send_signal(signal.SIGTERM)
+    ended_in_words(process, "stopped by SIGTERM")
 
 
 def test_one_process_has_all_and_hears_itself():

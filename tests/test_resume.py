@@ -1,9 +1,16 @@
 """A run that is killed, stopped or damaged ends like one that was left alone."""
 
+import os
 import signal
+import subprocess
+import sys
 
+import ml_collections
 import programs
 import pytest
+
+from configs import digits
+from experiments import training
 
 PATHS = {
     "resident": {},
@@ -82,6 +89,47 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tm
     metrics, steps, digests, scores = programs.outcome(tmp_path)
     assert (metrics, scores) == (expected[0], expected[3])
     assert (steps[-1], digests[-1]) == (expected[1][-1], expected[2][-1])
+
+
+OUTSIDE = """
+import time
+from experiments import command
+def main():
+    print("at it", flush=True)
+    time.sleep(600)
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_program_that_is_stopped_outside_of_the_loop_says_so(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", OUTSIDE],
+        cwd=programs.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.send_signal(number)
+    out, complaint = process.communicate(timeout=60)
+    done = subprocess.CompletedProcess("outside", process.returncode, out, complaint)
+    programs.refused(done, f"stopped by {number.name}", "Run the same command again", status=3)
+
+
+def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monkeypatch, capsys):
+    config = digits.get_config("semi_hard")
+    config.update_from_flattened_dict(programs.TINY | {"model.name": "mlp"})
+
+    def to_the_end(state, *_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return state.replace(step=config.train.steps)
+
+    monkeypatch.setattr(training.loop, "train", to_the_end)
+    training.train(ml_collections.FrozenConfigDict(config), tmp_path)
+    said = capsys.readouterr().out
+    assert "stopped by SIGTERM and saved at step 240 of 240. Run the same command again" in said
+    assert not (tmp_path / "result.json").exists()
 
 
 @streamed

@@ -22,6 +22,8 @@ AUTO = "auto"
 # After so long without a word of one process the others end too. Each says one every half of it, so
 # that one that stands still is waited for half of it at least.
 HEARTBEAT_SECONDS = 100
+# So long the processes of a run wait for one that has not come yet.
+JOIN_SECONDS = 300
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -38,6 +40,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
       InputError: only some of the three are given, or `process` is too large.
     """
     timeouts = {
+        "initialization_timeout": JOIN_SECONDS,
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
         "shutdown_timeout_seconds": HEARTBEAT_SECONDS,
     }

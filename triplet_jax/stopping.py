@@ -11,6 +11,17 @@ from jax.experimental import multihost_utils
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
 
+def interrupt_on_signals() -> None:
+    """Lets all of them do what Ctrl-C does, where no `Stop` listens: a KeyboardInterrupt with the
+    name of the signal."""
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number, frame):
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 class Stop:
     """Whether somebody asked the run to stop: by Ctrl-C, by SIGTERM, or by the SIGUSR1 or SIGUSR2
     that SLURM sends before it takes a machine away.
@@ -27,7 +38,7 @@ class Stop:
 
         def ask(number, frame):
             if self.signal is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
+                _interrupt(number, frame)
             self.signal = signal.Signals(number)
             if jax.process_count() > 1:
                 os.kill(os.getpid(), signal.SIGTERM)
