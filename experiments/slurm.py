@@ -4,6 +4,7 @@ What is known of a job is its number, in a file; what is known of a run is in it
 sweep that is killed loses nothing: its jobs go on, and the same command finds them again.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -198,17 +199,18 @@ class Job:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = str(folder)
-        self._child = 0
+        self._process: subprocess.Popen | None = None
 
     def __call__(self) -> None:
         folder = pathlib.Path(self._folder)
         is_first = os.environ.get("SLURM_PROCID", "0") == "0"
-        while is_first and claim.is_claimed(folder):  # by what a job before this one left behind
+        # By what a job before this one left behind. Every task waits: the run takes its folder once
+        # all are there, and those that came early would give up those that came late.
+        while claim.is_claimed(folder):
             time.sleep(1)
         with (folder / "log.txt").open("a") if is_first else open(os.devnull, "w") as log:
-            process = child.start(folder, log)
-            self._child = process.pid
-            status = process.wait()
+            self._process = child.start(folder, log)
+            status = self._process.wait()
         if is_first and status in (command.REFUSED, command.FAILED):
             message = child.last_word(folder, status)
             logging.write_text(folder / "error.txt", message + "\n")
@@ -217,6 +219,8 @@ class Job:
         """What submitit calls when SLURM is about to take the machine: saves, and goes on later."""
         from submitit.helpers import DelayedSubmission
 
-        os.kill(self._child, signal.SIGTERM)
-        os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT)
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)  # if it has not ended
+            with contextlib.suppress(ChildProcessError):  # it had
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Job(pathlib.Path(self._folder)))

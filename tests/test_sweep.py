@@ -1,6 +1,8 @@
 """Sweeps as a person runs them: engines agree, nothing is lost, and the report opens."""
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -310,6 +312,43 @@ def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
     slurm.Book(tmp_path).forget([run])
     assert slurm.Book(tmp_path).may_try(run)
     assert slurm.Book(tmp_path).numbers() == ["7_1"]
+
+
+@pytest.mark.parametrize("task", ["0", "1"])
+def test_every_task_of_a_job_waits_for_what_an_earlier_one_left(task, tmp_path, monkeypatch):
+    holder, started_while_held = contextlib.ExitStack(), []
+    holder.enter_context(claim.claimed(tmp_path))
+
+    def start(folder, log):
+        started_while_held.append(claim.is_claimed(folder))
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setenv("SLURM_PROCID", task)
+    monkeypatch.setattr(slurm.child, "start", start)
+    monkeypatch.setattr(slurm.time, "sleep", lambda _: holder.close())
+    with holder:
+        slurm.Job(tmp_path)()
+    assert started_while_held == [False]
+
+
+def test_a_job_is_preempted_at_any_moment(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="pip install submitit to run this test")
+    job, sent, kill = slurm.Job(tmp_path), [], os.kill
+
+    def record(pid, number):
+        sent.append((pid, number))
+        if pid:  # 0 is all of this test
+            kill(pid, number)
+
+    monkeypatch.setattr(slurm.os, "kill", record)
+    assert job.checkpoint()  # while it waits for the folder
+    assert not sent
+    job._process = subprocess.Popen(["sleep", "600"])
+    assert job.checkpoint()
+    assert sent == [(job._process.pid, signal.SIGTERM)]
+    assert job._process.wait() == -signal.SIGTERM
+    assert job.checkpoint()  # once it has ended
+    assert len(sent) == 1
 
 
 # -- what is refused ---------------------------------------------------------------------
