@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -57,21 +58,32 @@ def run(main: Callable[[], None]) -> None:
         except errors.LostError as error:
             _leave(f"{error} {_GO_ON}", LOST)
         except jax.errors.JaxRuntimeError as error:
+            why = str(error).strip().splitlines()[0]
+            if "Out of memory" in why:
+                _leave(f"{_NO_MEMORY} ({why}).", FAILED)
             if not hosts.several():
                 raise
-            why = str(error).strip().splitlines()[0]
             _leave(f"{_ALONE} ({why}). {_GO_ON}", LOST)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            name, why = error.filename or "a file of the run", error.strerror
+            if error.errno in _PASSES:
+                _leave(f"{name} cannot be used: {why}. Mend that. {_GO_ON}", LOST)
+            if error.filename is None:
                 raise
-            name = error.filename or "a file of the run"
-            _leave(f"{name} cannot be used: {error.strerror}. Mend that. {_GO_ON}", LOST)
+            _leave(f"{name} cannot be used: {why}.", FAILED)
         except KeyboardInterrupt as stopped:
             _leave(f"stopped by {stopped}. {_GO_ON}", LOST)
 
     app.run(guarded, flags_parser=_parse)
 
 
+# What a file system says of a file that a later try may read or write.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_PASSES = errors.NOT_ANSWERING | _FULL | {errno.EROFS, errno.EACCES, errno.EPERM}
+
+_NO_MEMORY = (
+    "a device has too little memory: set train.micro_batches higher, or batch.* or model.* lower"
+)
 _ALONE = "another process of this run has ended, or cannot be reached"
 _GO_ON = "Run the same command again to go on from the last checkpoint."
 
@@ -205,14 +217,16 @@ def make_workdir(path: str) -> pathlib.Path:
 
     Raises:
       InputError: it cannot be written.
+      OSError: it cannot be written now, and may be later.
     """
     workdir = pathlib.Path(path).absolute()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".writable"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
     except OSError as error:
+        if error.errno in errors.NOT_ANSWERING | _FULL:
+            raise
         raise errors.InputError(
             f"--workdir={path} cannot be written: {error.strerror}. Give a folder that can."
         ) from error

@@ -1,5 +1,6 @@
 """Checkpoints are kept, restored as they were, and found out when they are damaged."""
 
+import errno
 import shutil
 
 import jax
@@ -169,6 +170,21 @@ def test_when_all_are_damaged_the_run_is_refused(tmp_path):
         truncate(largest(folder, step))
     with pytest.raises(errors.InputError, match="Every checkpoint in .* is damaged"):
         Checkpoints(folder, report=lambda _: None).restore_latest(state(0))
+
+
+def test_where_the_file_system_does_not_answer_nothing_is_called_damaged(tmp_path, monkeypatch):
+    checkpoints = save(tmp_path / "checkpoints", [1, 2])
+
+    def stale(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(checkpoints._manager, "restore", stale)
+    with pytest.raises(OSError, match="Stale"):
+        checkpoints.restore_latest(state(0))
+    monkeypatch.setattr("pathlib.Path.read_text", stale)
+    with pytest.raises(OSError, match="Stale"):
+        Checkpoints(tmp_path / "checkpoints")
+    assert not (tmp_path / "damaged_checkpoints").exists()
 
 
 def test_a_half_written_checkpoint_is_none(tmp_path):

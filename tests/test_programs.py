@@ -1,7 +1,11 @@
 """The programs, as a person uses them: results, refusals, and one's own images."""
 
+import concurrent.futures
+import errno
 import json
+import pathlib
 import subprocess
+import sys
 
 import numpy as np
 import PIL.Image
@@ -9,7 +13,7 @@ import programs
 import pytest
 import sklearn.datasets
 
-from experiments import evaluate, training
+from experiments import command, evaluate, training
 from triplet_jax import logging, telemetry
 
 
@@ -195,6 +199,53 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(tmp_path):
         assert again.returncode == 0, again.stderr
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+ENDING = """
+import errno, jax
+from experiments import command
+from triplet_jax import hosts
+hosts.several = lambda: True
+def main():
+    {fault}
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        ("raise OSError(errno.ESTALE, 'Stale')", 3, ["a file of the run", "Stale", "same command"]),
+        ("open('x' * 300)", 1, ["File name too long", "xxx"]),
+        (
+            "raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9.')",
+            1,
+            ["too little memory", "train.micro_batches", "allocating 9"],
+        ),
+    ],
+)
+def test_what_a_machine_lacks_is_said(fault, status, words):
+    program = ENDING.format(fault=fault)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=programs.ROOT, capture_output=True, text=True
+    )
+    programs.refused(done, *words, status=status)
+    assert "another process" not in done.stderr
+
+
+def test_a_workdir_may_be_made_by_several_at_once(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(command.make_workdir, [str(tmp_path)] * 400)) == {tmp_path}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_that_may_be_made_later_is_not_refused(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space"):
+        command.make_workdir(str(tmp_path))
 
 
 # -- other data

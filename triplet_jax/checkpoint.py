@@ -199,6 +199,7 @@ class Checkpoints:
 
         Raises:
           DamagedError: it cannot be read, or is not what was saved.
+          OSError: the file system does not answer.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(like))
         try:
@@ -212,6 +213,7 @@ class Checkpoints:
             score = _read_score(self._folder / str(step))
             whole = _digest(state, score) == loaded["digest"]["sha256"]
         except Exception as error:  # whatever damage makes orbax raise
+            _check_answers(error)
             raise DamagedError(
                 f"The checkpoint of step {step} in {self._folder} cannot be read"
                 f" ({type(error).__name__})."
@@ -273,8 +275,15 @@ def _read_score(folder: pathlib.Path) -> float | None:
     """The score of a checkpoint, as orbax wrote it; None where it is damaged."""
     try:
         return float(json.loads((folder / "metrics" / "metrics").read_text())["score"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_answers(error)
         return None
+
+
+def _check_answers(error: Exception) -> None:
+    """Of a file system that does not answer, no checkpoint is called damaged."""
+    if isinstance(error, OSError) and error.errno in errors.NOT_ANSWERING:
+        raise error
 
 
 def _digest(arrays: PyTree, score: float) -> str:

@@ -1,9 +1,14 @@
 """Errors whose message is for a person, who needs no traceback."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 MOST_LISTED = 20
+
+# What a file system says that does not answer, such as one over a network: no word on its files.
+NOT_ANSWERING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN}
+NOT_ANSWERING |= {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOLCK, errno.ENXIO, errno.ENODEV}
 
 
 class InputError(ValueError):
