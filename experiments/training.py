@@ -78,7 +78,9 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 score_name="map_at_r",
                 save=lambda *saved: hosts.first_does(lambda: checkpoints.save(*saved)),
                 journal=hosts.first_does(
-                    lambda: open_journal(config, workdir, first_step, resources)
+                    lambda: open_journal(
+                        config, workdir, first_step, len(validation) > 1, resources
+                    )
                 ),
                 stop=stop,
             )
@@ -97,11 +99,24 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
 
 
-def open_journal(config, workdir: pathlib.Path, first_step: int, resources) -> Journal:
+def logged(config, *, validates: bool) -> dict[str, dict[str, int]]:
+    """Of each file of rows, what is in a row of every so many steps."""
+    metrics = {"loss": config.log.every}
+    if validates:
+        metrics["validation/map_at_r"] = config.evaluate.every
+    measured = config.log.telemetry_every
+    return {"metrics": metrics, "timing": {}, "telemetry": {"step": measured} if measured else {}}
+
+
+def open_journal(
+    config, workdir: pathlib.Path, first_step: int, validates: bool, resources
+) -> Journal:
     """What is written down of the run; `resources` closes it."""
+    every = logged(config, validates=validates)
 
     def rows(name):
-        return logging.RowFile(workdir / f"{name}.jsonl", last_step=first_step)
+        path = workdir / f"{name}.jsonl"
+        return logging.RowFile(path, last_step=first_step, every=every[name])
 
     tensorboard = None
     if config.log.tensorboard:

@@ -112,7 +112,8 @@ class _Group:
             return
         best = _Kept(state, config, kept)
         with contextlib.ExitStack() as resources:
-            loggers = [_Logger(run, int(best.step), resources) for run in self._members]
+            validates = len(everything.only("validation")) > 1
+            loggers = [_Logger(run, int(best.step), validates, resources) for run in self._members]
             self._loop(best, start(best.state), embed, everything, saved, loggers, stop)
         saved.wait()
         if best.step < config.train.steps:
@@ -291,11 +292,15 @@ class _Kept:
 class _Logger:
     """The files of one run, until it fails; nothing of a run that has ended."""
 
-    def __init__(self, run: runs.Run, first_step: int, resources: contextlib.ExitStack):
+    def __init__(
+        self, run: runs.Run, first_step: int, validates: bool, resources: contextlib.ExitStack
+    ):
         self._run, self._files = run, {}
         self._over = run.has_ended
+        every = training.logged(run.config, validates=validates)
         for name in () if self._over else ("metrics", "telemetry"):
-            file = logging.RowFile(run.folder / f"{name}.jsonl", last_step=first_step)
+            path = run.folder / f"{name}.jsonl"
+            file = logging.RowFile(path, last_step=first_step, every=every[name])
             resources.callback(file.close)
             self._files[name] = file
 

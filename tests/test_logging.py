@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from triplet_jax import logging
 
 
@@ -14,6 +16,41 @@ def test_rows_after_the_checkpoint_are_cut_off(tmp_path):
     again.close()
     assert [row["step"] for row in logging.read_rows(path)] == [10, 20, 30]
     assert again.rows == logging.read_rows(path)
+
+
+EVERY = {"loss": 10, "validation/score": 30}
+
+
+def whole_file(path):
+    rows = [{"step": step, "loss": 0.1} for step in range(10, 71, 10)]
+    rows += [{"step": step, "validation/score": 0.5} for step in (30, 60)]
+    rows.sort(key=lambda row: row["step"])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_of_a_whole_file_nothing_is_said(tmp_path, capsys):
+    path = whole_file(tmp_path / "metrics.jsonl")
+    for last_step in (65, 30, 0):
+        logging.RowFile(path, last_step=last_step, every=EVERY).close()
+        assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text[: text.index("30")], "has lost 4 rows with 'loss', of steps 30 to 60"),
+        (lambda text: text.replace("validation", "valid", 1), "of steps 30 to 30"),
+        (lambda text: "", "has lost 6 rows with 'loss', of steps 10 to 60"),
+    ],
+)
+def test_rows_that_a_damaged_file_has_lost_are_said(change, words, tmp_path, capsys):
+    path = whole_file(tmp_path / "metrics.jsonl")
+    path.write_text(change(path.read_text()))
+    logging.RowFile(path, last_step=60, every=EVERY).close()
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {path} is damaged: ")
+    assert words in said
 
 
 def test_a_half_written_last_line_is_passed_over(tmp_path):

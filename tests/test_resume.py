@@ -64,6 +64,7 @@ def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, 
     done = programs.run("train", f"--workdir={tmp_path}", **fields)
     assert done.returncode == 0, done.stderr
     assert "continuing after step" in done.stdout
+    assert "damaged" not in done.stdout
     assert programs.outcome(tmp_path) == expected
 
 

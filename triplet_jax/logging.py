@@ -5,6 +5,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import numpy as np
@@ -22,14 +23,27 @@ class RowFile:
 
     Rows after `last_step` are cut off when it is opened: a run that goes on from a
     checkpoint writes them again. A last line that a killed run left half-written goes too.
+    Rows up to `last_step` that a damaged file has lost are not written again, and it is said.
 
     Args:
       path: of the file.
       last_step: of the rows to keep.
+      every: names that a row of every so many steps has.
     """
 
-    def __init__(self, path: pathlib.Path, *, last_step: int):
+    def __init__(
+        self, path: pathlib.Path, *, last_step: int, every: Mapping[str, int] = MappingProxyType({})
+    ):
         self.rows = [row for row in read_rows(path) if row["step"] <= last_step]
+        for name, steps in every.items():
+            there = {row["step"] for row in self.rows if name in row}
+            lost = [step for step in range(steps, last_step + 1, steps) if step not in there]
+            if lost:
+                print(
+                    f"warning: {path} is damaged: it has lost {len(lost)} rows with {name!r}, of"
+                    f" steps {lost[0]} to {lost[-1]}. The run goes on without them; to have them,"
+                    " stop it, put the file back as it was, and start again."
+                )
         # Through a second file, so that no moment loses the rows.
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file: TextIO = path.open("a")
@@ -61,7 +75,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
         elif number < len(lines):
             raise errors.InputError(
                 f"{path} is damaged: line {number} of {len(lines)} is no row of numbers. Put back"
-                " the file as it was."
+                " the file as it was, or remove that line."
             )
     return rows
 
