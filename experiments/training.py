@@ -50,6 +50,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     if build.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)
     hosts.first_does(lambda: remember_config(workdir, config))
+    hosts.first_does(lambda: remember_data(workdir, everything))
     if wrong.any():
         hosts.first_does(lambda: remember_noise(workdir, config, everything, wrong))
 
@@ -279,6 +280,23 @@ def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDi
         raise errors.InputError(
             f"--workdir={workdir} holds a run with another config:\n{lines}\nGive another"
             " --workdir, or the same fields to continue that run."
+        )
+
+
+def remember_data(workdir: pathlib.Path, everything: data.Dataset) -> None:
+    """Writes a mark of the training data, or refuses to continue a run on others.
+
+    Raises:
+      InputError: they are not what the run began with.
+    """
+    path, mark = workdir / "data.json", data.fingerprint(everything)
+    if not path.exists():
+        logging.write_json(path, {"fingerprint": mark})
+    elif logging.read_json(path, "fingerprint")["fingerprint"] != mark:
+        raise errors.InputError(
+            f"--workdir={workdir} holds a run on other training data: since it began, examples were"
+            " added, removed, relabelled or became unreadable. Put the data back as they were, or"
+            f" train in another --workdir. If {path} alone is damaged, remove it."
         )
 
 

@@ -139,6 +139,7 @@ class _Group:
         examples, indices = [], []
         for run in self._members:
             training.remember_config(run.folder, run.config)
+            training.remember_data(run.folder, everything)
             mine, wrong = build.training_split(run.config, everything)
             if wrong.any():
                 training.remember_noise(run.folder, run.config, everything, wrong)

@@ -41,6 +41,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
         ".lock",
         "checkpoints",
         "config.json",
+        "data.json",
         "embeddings.npz",
         "metrics.jsonl",
         "result.json",

@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import ml_collections
+import numpy as np
 import programs
 import pytest
 
 from configs import digits
 from experiments import training
+from triplet_jax import data, errors
 
 PATHS = {
     "resident": {},
@@ -131,6 +133,16 @@ def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monke
     said = capsys.readouterr().out
     assert "stopped by SIGTERM and saved at step 240 of 240. Run the same command again" in said
     assert not (tmp_path / "result.json").exists()
+    assert (tmp_path / "data.json").exists()
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
+    everything = data.digits(test_fraction=0.4, validation_fraction=0.0, seed=0)
+    training.remember_data(tmp_path, everything)
+    training.remember_data(tmp_path, everything)
+    others = everything.take(np.delete(np.arange(len(everything)), 7))
+    with pytest.raises(errors.InputError, match="a run on other training data"):
+        training.remember_data(tmp_path, others)
 
 
 @streamed
