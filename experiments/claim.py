@@ -6,6 +6,7 @@ import fcntl
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Iterator
 
 from triplet_jax import errors
@@ -16,17 +17,24 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def claimed(workdir: pathlib.Path) -> Iterator[None]:
+def claimed(workdir: pathlib.Path, *, patience: float = 0.0) -> Iterator[None]:
     """Holds a folder, for as long as this process lives or the context lasts.
 
     The system lets go of the lock of a process that is killed. The file stays: to remove it would
     let a third process lock a new one while a second holds the old.
 
+    Args:
+      workdir: the folder.
+      patience: for how many seconds to wait for another process to let go.
+
     Raises:
       InputError: another process holds it.
     """
     with (workdir / LOCK).open("a+") as file:
-        if not _lock(file):
+        end = time.monotonic() + patience
+        while not (locked := _lock(file)) and time.monotonic() < end:
+            time.sleep(0.5)
+        if not locked:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise errors.InputError(

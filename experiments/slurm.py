@@ -18,6 +18,8 @@ from triplet_jax import errors, logging, stopping
 # A run whose job has gone without getting any further is given up after so many jobs.
 TRIES = 3
 POLL_SECONDS = 2.0
+# So long --cancel waits for a launcher that looks on, which may be submitting jobs.
+PATIENCE_SECONDS = 60.0
 
 
 def check() -> None:
@@ -48,11 +50,16 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
     A job that SLURM preempts goes back into the queue by itself, after it saved. A run whose job
     was killed gets another.
     """
-    book = Book(planned[0].workdir)
+    workdir = planned[0].workdir
+    book = Book(workdir)
     absent: set[str] = set()
     stop = stopping.Stop()
+    _leave_file(workdir).unlink(missing_ok=True)  # of a --cancel that was killed
     with stop.listening():
         while stop.signal is None:
+            if _leave_file(workdir).exists():
+                print("The jobs are being cancelled.")
+                return
             waiting = [run for run in planned if not run.has_ended]
             if not waiting:
                 return
@@ -67,11 +74,29 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
 
 
 def cancel(workdir: pathlib.Path) -> int:
-    """Ends all jobs of a sweep; how many there were."""
-    alive = sorted(set(Book(workdir).numbers()) & _queue())
-    if alive:
-        subprocess.run(["scancel", *alive], check=True)
+    """Ends all jobs of a sweep; how many there were.
+
+    A launcher that looks on leaves first, or it would give the runs other jobs.
+
+    Raises:
+      InputError: another process works in the folder, and does not leave.
+    """
+    leave = _leave_file(workdir)
+    leave.parent.mkdir(exist_ok=True)
+    leave.touch()
+    try:
+        with claim.claimed(workdir, patience=PATIENCE_SECONDS):
+            alive = sorted(set(Book(workdir).numbers()) & _queue())
+            if alive:
+                subprocess.run(["scancel", *alive], check=True)
+    finally:
+        leave.unlink(missing_ok=True)
     return len(alive)
+
+
+def _leave_file(workdir):
+    """It exists while a launcher is asked to leave."""
+    return workdir / "slurm" / "leave"
 
 
 class Book:

@@ -49,12 +49,12 @@ def main() -> None:
     planned = plan(sweep, workdir)
     check_data(planned)
     command.make_workdir(str(workdir))
+    if CANCEL.value or sweep.engine == "slurm":
+        slurm.check()
+    if CANCEL.value:
+        print(f"cancelled {slurm.cancel(workdir)} jobs")
+        return
     with claim.claimed(workdir):
-        if CANCEL.value or sweep.engine == "slurm":
-            slurm.check()
-        if CANCEL.value:
-            print(f"cancelled {slurm.cancel(workdir)} jobs")
-            return
         remember(sweep, workdir)
         if RETRY.value:
             failed = [run for run in planned if run.state == "failed"]

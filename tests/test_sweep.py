@@ -1,11 +1,13 @@
 """Sweeps as a person runs them: engines agree, nothing is lost, and the report opens."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
+import threading
 
 import browser
 import ml_collections
@@ -312,6 +314,30 @@ def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
     slurm.Book(tmp_path).forget([run])
     assert slurm.Book(tmp_path).may_try(run)
     assert slurm.Book(tmp_path).numbers() == ["7_1"]
+
+
+def test_a_launcher_that_looks_on_leaves_when_its_jobs_are_cancelled(tmp_path, monkeypatch):
+    run, ended = a_run(tmp_path), []
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "jobs.json").write_text(json.dumps({run.name: {"job": "7_0", "step": 0}}))
+    monkeypatch.setattr(slurm, "_queue", lambda: {"7_0"} - set(ended))
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(slurm.subprocess, "run", lambda command, **_: ended.extend(command[1:]))
+    looks = threading.Event()
+
+    def look_on():
+        with claim.claimed(tmp_path):
+            slurm.jobs([run], ml_collections.ConfigDict({"slurm": {}}), looks.set)
+            assert not ended  # so that it cannot give the run another job
+
+    monkeypatch.setattr(slurm.stopping.Stop, "listening", contextlib.nullcontext)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        launcher = pool.submit(look_on)
+        assert looks.wait(60)
+        assert slurm.cancel(tmp_path) == 1
+        launcher.result(60)
+    assert ended == ["7_0"]
+    assert sorted(path.name for path in (tmp_path / "slurm").iterdir()) == ["jobs.json"]
 
 
 @pytest.mark.parametrize("task", ["0", "1"])
