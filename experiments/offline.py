@@ -74,9 +74,11 @@ class OfflineMining:
 
     def _read_own(self, made_at, step):
         path = self._path(made_at)
-        if not path.exists():
+        try:
+            return self._read(str(path), "the table")
+        except errors.InputError as error:
             raise errors.InputError(
-                f"{path} is missing, and the run goes on with it after step {step}. Put it back, or"
-                " train in a new --workdir."
-            )
-        return self._read(str(path), "the table of this run,")
+                f"{path} is {'damaged' if path.exists() else 'missing'}, and the run goes on with"
+                f" it after step {step}. Put it back as it was; or move the checkpoints after step"
+                f" {made_at} elsewhere, and the run goes back and makes it anew."
+            ) from error

@@ -124,6 +124,22 @@ def test_a_run_starts_from_the_table_of_another(tmp_path):
     assert not mining.is_due(77)
 
 
+def test_a_table_of_the_run_that_is_damaged_or_missing_is_said_with_the_way_out(tmp_path):
+    config = digits.get_config("offline")
+    config.update_from_flattened_dict({"offline.every": 50, "offline.neighbours": 3})
+    mining = OfflineMining(config, tmp_path, examples(), embed=None)
+    path = tmp_path / "offline" / "step_00000050.npz"
+    near = np.zeros((20, 3), np.int32)
+    offline.write(path, near, examples=examples(), model=config.model.to_dict())
+    np.testing.assert_array_equal(mining.at_start(60), near)
+    path.write_bytes(path.read_bytes()[:100])
+    for how in ("damaged", "missing"):
+        with pytest.raises(errors.InputError, match=f"{path} is {how}.*checkpoints after step 50"):
+            mining.at_start(60)
+        path.unlink(missing_ok=True)
+    assert mining.at_start(50) is None  # as from such a checkpoint, where it is made anew
+
+
 def test_a_run_that_is_refused_its_table_leaves_nothing_behind(tmp_path):
     path, config = tmp_path / "table.npz", digits.get_config("semi_hard")
     offline.write(path, np.zeros((20, 10), np.int32), examples=examples(), model={})
