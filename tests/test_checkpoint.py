@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from triplet_jax import errors
-from triplet_jax.checkpoint import Checkpoints, DamagedError
+from triplet_jax.checkpoint import Checkpoints, DamagedError, SaveError
 
 # Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -185,6 +185,17 @@ def test_where_the_file_system_does_not_answer_nothing_is_called_damaged(tmp_pat
     with pytest.raises(OSError, match="Stale"):
         Checkpoints(tmp_path / "checkpoints")
     assert not (tmp_path / "damaged_checkpoints").exists()
+
+
+def test_where_the_clock_may_have_jumped_it_is_named(tmp_path, monkeypatch):
+    checkpoints = save(tmp_path / "checkpoints", [1])
+
+    def late():
+        raise TimeoutError("Timed out after 1000000.0 seconds.")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", late)
+    with pytest.raises(SaveError, match="is of step 1: .*or the clock jumped .*after 1000000.0"):
+        checkpoints.wait()
 
 
 def test_a_half_written_checkpoint_is_none(tmp_path):

@@ -126,6 +126,8 @@ class Checkpoints:
             yield
         except Exception as error:  # of whatever library found out
             why = f"{error}. Mend that."
+            if isinstance(error, TimeoutError):  # which orbax measures by the time of day
+                why = f"the disk took too long, or the clock jumped ({error}). Look at both."
             if "No space left" in why:
                 why = f"the disk is full ({error}). Free some space."
             whole = _whole_steps(self._folder)
