@@ -1,6 +1,8 @@
 """Embeds a folder of images with a trained run.
 
-python -m experiments.embed --workdir=runs/mine --images=FOLDER --output=mine.npz
+    python -m experiments.embed --workdir=runs/mine --images=FOLDER --output=mine.npz
+
+Several processes share the work, started as those of `experiments.train` are.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from experiments import build, command, evaluate
-from triplet_jax import embedding, errors, images, logging, train_step
+from triplet_jax import embedding, errors, hosts, images, logging, train_step
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
 BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no images: refuse, skip.")
@@ -23,12 +25,19 @@ def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = pathlib.Path(command.required(IMAGES, "a folder of images"))
     output = command.file_to_write(command.OUTPUT, ".npz")
+    evaluate.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
     files = images.keep_images(images.files_in(folder), BAD_IMAGES.value)
     if not files:
         raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
     embeddings = load_embedder(workdir.absolute())(files)
+    hosts.first_does(lambda: write(output, files, embeddings))
+    print(f"{len(files)} embeddings of {embeddings.shape[1]} values written to {output}")
+
+
+def write(output: pathlib.Path, files: Sequence[pathlib.Path], embeddings: np.ndarray) -> None:
+    """The embeddings with the files that they are of."""
     logging.write_arrays(
         output,
         embeddings=embeddings,
@@ -36,7 +45,6 @@ def main() -> None:
         # The folder that an image lies in, which for class folders is its class.
         labels=np.array([file.parent.name for file in files]),
     )
-    print(f"{len(files)} embeddings of {embeddings.shape[1]} values written to {output}")
 
 
 @dataclasses.dataclass(frozen=True)

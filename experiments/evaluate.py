@@ -1,6 +1,9 @@
 """Evaluates the best checkpoint of a run on its test split.
 
-python -m experiments.evaluate --workdir=runs/digits
+    python -m experiments.evaluate --workdir=runs/digits
+
+Several processes share the work, started as those of `experiments.train` are, where each can read
+the folder.
 """
 
 import hashlib
@@ -57,6 +60,7 @@ def main() -> None:
     workdir = pathlib.Path(
         command.required(command.WORKDIR, "the folder of a trained run")
     ).absolute()
+    start_processes()
     config = read_config(workdir)
     everything = build.dataset(config)
     build.check_test(config, everything)
@@ -65,6 +69,14 @@ def main() -> None:
     )
     embed = embedding.make_embed(encoder)
     evaluate(config, workdir, everything, embed, state, checkpoints)
+
+
+def start_processes() -> None:
+    """Joins the processes of this program, if there are several: see `hosts`."""
+    flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
+    hosts.start(*(flag.value for flag in flags))
+    command.say_when_others_are_lost()
+    hosts.check_devices()
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
@@ -94,16 +106,22 @@ def load_run(
     """The encoder of a run, a state of its structure, and its checkpoints."""
     encoder = build.encoder(config, input_shape, pair_shapes)
     state = build.initial_state(config, encoder, input_shape)
-    return encoder, state, Checkpoints(workdir / "checkpoints", read_only=True)
+    checkpoints = hosts.first_does(lambda: Checkpoints(workdir / "checkpoints", read_only=True))
+    return encoder, state, checkpoints
 
 
 def restore(
     config: ml_collections.FrozenConfigDict, checkpoints: Checkpoints, state: train_step.TrainState
 ) -> tuple[int, train_step.TrainState]:
     """The step and the state that a run is judged by, as `evaluate.checkpoint` says."""
-    if config.evaluate.checkpoint == "best":
-        return checkpoints.restore_best(state)
-    return checkpoints.restore_last(state)
+
+    def read():
+        if config.evaluate.checkpoint == "best":
+            return checkpoints.restore_best(state)
+        return checkpoints.restore_last(state)
+
+    step, judged = hosts.first_reads(read, like=(np.int64(0), state))
+    return int(step), judged
 
 
 def evaluate(
@@ -130,10 +148,7 @@ def evaluate(
       What result.json holds.
     """
     started = time.perf_counter()
-    step, best = hosts.first_reads(
-        lambda: restore(config, checkpoints, state), like=(np.int64(0), state)
-    )
-    step = int(step)
+    step, best = restore(config, checkpoints, state)
     everything_embedded = embed(train_step.replicate(best.variables), everything.inputs)
     test = everything.split == "test"
     tested, ours = everything.only("test"), everything_embedded[test]

@@ -79,8 +79,8 @@ def start(program, *flags, **fields):
     return process
 
 
-def start_together(devices, arguments):
-    """Starts the processes of one run, each with its number of devices, and leaves them."""
+def start_together(devices, arguments, program="train"):
+    """Starts the processes of one program, each with its number of devices, and leaves them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -92,7 +92,7 @@ def start_together(devices, arguments):
             own += [f"--process={number}"]
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "experiments.train", *own],
+                [sys.executable, "-m", f"experiments.{program}", *own],
                 cwd=ROOT,
                 env=environment(own_devices),
                 stdout=subprocess.PIPE,

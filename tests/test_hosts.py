@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import PIL.Image
 import programs
 import pytest
 
@@ -42,7 +43,11 @@ CONFIG = "configs/digits.py:self_paced"
 def launch(workdir, devices, **different):
     fields = FIELDS | different
     arguments = programs.arguments("train", f"--workdir={workdir}", config=CONFIG, **fields)
-    run = programs.start_together(devices, arguments)
+    return start(devices, arguments)
+
+
+def start(devices, arguments, program="train"):
+    run = programs.start_together(devices, arguments, program)
     STARTED.extend(run)
     return run
 
@@ -121,6 +126,34 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, together, tmp_pat
     (said,) = ended(launch(workdir, (4,)))
     assert "continuing after step 20 of 40" in said
     assert_alike(alone, workdir)
+
+
+@pytest.mark.processes
+def test_two_processes_evaluate_and_embed_together(together, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(together[0], workdir)
+    before = json.loads((workdir / "result.json").read_text())
+    (workdir / "result.json").unlink()
+    first, second = ended(start((2, 2), [f"--workdir={workdir}"], "evaluate"))
+    assert "written to" in first
+    assert not second
+    result = json.loads((workdir / "result.json").read_text())
+    for name in ("embedding", "raw_pixels", "protocol", "device"):
+        assert result[name] == before[name]
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(70):  # more than are embedded at a time
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    flags = [f"--workdir={workdir}", f"--images={folder}"]
+    outputs = [tmp_path / name for name in ("alone.npz", "together.npz")]
+    for devices, output in zip(((4,), (2, 2)), outputs, strict=True):
+        _, *others = ended(start(devices, [*flags, f"--output={output}"], "embed"))
+        assert not any(others)
+    alone, both = (np.load(output) for output in outputs)
+    np.testing.assert_allclose(alone["embeddings"], both["embeddings"], atol=1e-6)
+    np.testing.assert_array_equal(alone["paths"], both["paths"])
 
 
 @pytest.mark.processes
