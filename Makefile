@@ -3,6 +3,7 @@
 # make test    lint and tests
 # make oracle  tests against PyTorch Metric Learning (installs PyTorch)
 # make processes  tests of runs in several processes, and on a SLURM of this machine
+# make faults  faults done to real processes, and tests/faults/RESULTS.md (about two hours)
 # make fuzz    configs, damaged files and images at random, for hours (installs atheris)
 # make lock    resolves requirements.lock anew from setup.cfg
 #
@@ -15,10 +16,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help install compare train test lint oracle processes fuzz lock clean
+.PHONY: help install compare train test lint oracle processes faults fuzz lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
 
 install: $(VENV)/installed
 
@@ -65,6 +66,10 @@ oracle: $(VENV)/oracle
 processes: $(VENV)/installed
 	@echo "== Testing several processes and a cluster"
 	@$(RUN) -m pytest -m processes
+
+faults: $(VENV)/installed
+	@echo "== Doing faults to real processes; the table is tests/faults/RESULTS.md"
+	@$(RUN) -m tests.faults --write
 
 fuzz: $(VENV)/fuzz
 	@echo "== Decoding images at random for ten minutes"
