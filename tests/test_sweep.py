@@ -2,11 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import io
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 
 import browser
@@ -271,6 +273,28 @@ def test_a_run_that_was_evaluated_before_its_end_is_not_done(tmp_path):
         assert run.state == state
     (run.folder / "result.json").write_text("{}")  # of an earlier version
     assert run.state == "done"
+
+
+def test_a_terminal_shows_all_runs_in_one_table(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    done, failed, started, *waiting = planned(tmp_path)
+    with sweep.Board([done, failed, started, *waiting], "map_at_r") as board:
+        for run in (done, started):
+            run.folder.mkdir(parents=True)
+            (run.folder / "metrics.jsonl").write_text('{"step": 20}\n')
+        result = {"trained_steps": 60, "embedding": {"retrieval": {"map_at_r": 0.123456}}}
+        (done.folder / "result.json").write_text(json.dumps(result))
+        failed.fail("the loss is not finite")
+        board.show()
+    last = terminal.getvalue().rpartition("setting")[2]  # drawn anew, over the one before
+    for cell in ("0.1235", "failed: the loss", "20/60", done.arm, f"2/{len(waiting) + 3} runs"):
+        assert cell in last
+    assert last.count("waiting") == len(waiting)
+    assert "ETA" in last
 
 
 @pytest.mark.parametrize("engine", ["here", "vectorised"])
