@@ -88,8 +88,15 @@ _ALONE = "another process of this run has ended, or cannot be reached"
 _GO_ON = "Run the same command again to go on from the last checkpoint."
 
 
+def start_processes() -> None:
+    """Joins the processes of this program, if there are several: see `hosts`."""
+    with _saying_when_others_are_lost():
+        hosts.start(*(flag.value for flag in (COORDINATOR, PROCESSES, PROCESS)))
+    hosts.check_devices()
+
+
 @contextlib.contextmanager
-def saying_when_others_are_lost() -> Iterator[None]:
+def _saying_when_others_are_lost() -> Iterator[None]:
     """Ends this process in words where jax would abort it: while it joins others, and from then on.
 
     That is what jax does, with a dump, when others do not come, and in a thread of its own once it
@@ -101,7 +108,8 @@ def saying_when_others_are_lost() -> Iterator[None]:
     on_signal = ctypes.CDLL(None).signal
     on_signal.restype = ctypes.c_void_p
     of_abort, *_ = [on_signal(n, _end) for n in (signal.SIGABRT, *stopping.SIGNALS)]
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = pathlib.Path(command.required(IMAGES, "a folder of images"))
     output = command.file_to_write(command.OUTPUT, ".npz")
-    evaluate.start_processes()
+    command.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
     files = images.keep_images(images.files_in(folder), BAD_IMAGES.value)

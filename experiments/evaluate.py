@@ -60,7 +60,7 @@ def main() -> None:
     workdir = pathlib.Path(
         command.required(command.WORKDIR, "the folder of a trained run")
     ).absolute()
-    start_processes()
+    command.start_processes()
     config = read_config(workdir)
     everything = build.dataset(config)
     build.check_test(config, everything)
@@ -69,14 +69,6 @@ def main() -> None:
     )
     embed = embedding.make_embed(encoder)
     evaluate(config, workdir, everything, embed, state, checkpoints)
-
-
-def start_processes() -> None:
-    """Joins the processes of this program, if there are several: see `hosts`."""
-    flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
-    hosts.start(*(flag.value for flag in flags))
-    command.say_when_others_are_lost()
-    hosts.check_devices()
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:

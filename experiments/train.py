@@ -22,10 +22,7 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="File, with :vari
 def main() -> None:
     command.required(CONFIG, "a config file, such as --config=configs/digits.py:semi_hard")
     path = command.required(command.WORKDIR, "the folder of the run")
-    flags = (command.COORDINATOR, command.PROCESSES, command.PROCESS)
-    with command.saying_when_others_are_lost():
-        hosts.start(*(flag.value for flag in flags))
-    hosts.check_devices()
+    command.start_processes()
     workdir = pathlib.Path(path).absolute()
     with contextlib.ExitStack() as resources:
         hosts.first_does(lambda: command.make_workdir(path))
