@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import PIL.Image
 import programs
 import pytest
 
+from experiments import build, evaluate
 from triplet_jax import hosts, logging
 from triplet_jax.checkpoint import Checkpoints
 
@@ -86,8 +88,21 @@ def together(tmp_path_factory):
     return workdir, ended(launch(workdir, (2, 2)))
 
 
+def last_state(workdir):
+    """What the last checkpoint holds."""
+    config = evaluate.read_config(workdir)
+    _, state, checkpoints = evaluate.load_run(config, workdir, build.dataset(config).input_shape)
+    return checkpoints.restore_last(state)
+
+
 def assert_alike(a, b):
     """Two runs have the same metrics and the same last state but for rounding."""
+    steps, states = zip(*[last_state(workdir) for workdir in (a, b)], strict=True)
+    assert steps[0] == steps[1]
+    for one, other in zip(*(jax.tree.leaves(state.params) for state in states), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-4 * np.abs(other).max())
     rows = [logging.read_rows(workdir / "metrics.jsonl") for workdir in (a, b)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for one, other in zip(*rows, strict=True):
@@ -118,12 +133,13 @@ def test_four_processes_of_one_device_train_as_one_of_four(alone, tmp_path):
 
 
 @pytest.mark.processes
-def test_a_run_goes_on_with_another_number_of_processes(alone, together, tmp_path):
+@pytest.mark.parametrize("devices", [(4,), (1, 1, 1, 1)])
+def test_a_run_goes_on_with_another_number_of_processes(devices, alone, together, tmp_path):
     workdir = tmp_path / "run"
-    shutil.copytree(together[0], workdir)
+    shutil.copytree(together[0] if devices == (4,) else alone, workdir)
     (workdir / "result.json").unlink()
     shutil.rmtree(workdir / "checkpoints" / "40")
-    (said,) = ended(launch(workdir, (4,)))
+    said, *_ = ended(launch(workdir, devices))
     assert "continuing after step 20 of 40" in said
     assert_alike(alone, workdir)
 
