@@ -49,6 +49,7 @@ def run(main: Callable[[], None]) -> None:
         use_compilation_cache()
         use_xla_flags()
         stopping.interrupt_on_signals()
+        sys.unraisablehook = _leave_out_late_reads
         try:
             main()
         except errors.InputError as error:
@@ -75,6 +76,13 @@ def run(main: Callable[[], None]) -> None:
             _leave(f"stopped by {stopped}. {_GO_ON}", LOST)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _leave_out_late_reads(unraisable):
+    """Prints errors that nobody can catch, but for those of reads of a damaged checkpoint that end
+    when orbax has given it up: what is wrong with it is said once."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 # What a file system says of a file that a later try may read or write.
