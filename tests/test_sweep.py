@@ -343,7 +343,9 @@ def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
 def test_a_launcher_that_looks_on_leaves_when_its_jobs_are_cancelled(tmp_path, monkeypatch):
     run, ended = a_run(tmp_path), []
     (tmp_path / "slurm").mkdir()
-    (tmp_path / "slurm" / "jobs.json").write_text(json.dumps({run.name: {"job": "7_0", "step": 0}}))
+    (tmp_path / "slurm" / "jobs.json").write_text(
+        json.dumps({run.name: {"job": "7_0", "step": 0, "tries": 1}})
+    )
     monkeypatch.setattr(slurm, "_queue", lambda: {"7_0"} - set(ended))
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(slurm.subprocess, "run", lambda command, **_: ended.extend(command[1:]))
