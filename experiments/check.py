@@ -145,7 +145,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         errors.check_known("memory.miner", config.memory.miner, mining.MINERS)
     if config.model.second:
         errors.check_known("model.second", config.model.second, models.BACKBONES)
-    _check_unused(config)
     _check_memory(config)
     _check_views(config)
     _check_offline(config)
@@ -199,17 +198,23 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_towers(config)
 
 
-def _check_unused(config):
-    """Refuses fields that the data set does not read."""
-    name = config.dataset.name
-    fields = [f"dataset.{field}" for field in UNUSED.get(name, ())]
-    _check_usual(config, fields, f"dataset.name={name!r}")
-
-
 def _check_idle(config):
-    """Refuses fields of what is not switched on, and what begins after the last step."""
+    """Refuses fields that nothing reads, and what begins after the last step."""
     c = config
+    # By what, whether it is so, and the fields that then have no effect.
     idle = {
+        f"dataset.name={c.dataset.name!r}": (
+            c.dataset.name in UNUSED,
+            [f"dataset.{field}" for field in UNUSED.get(c.dataset.name, ())],
+        ),
+        "memory.size=0": (
+            not c.memory.size,
+            ("memory.start", "memory.weight", "memory.miner"),
+        ),
+        f"loss.name={c.loss.name!r}, which has no triplets": (
+            c.loss.name != "triplet",
+            ("loss.penalty", "loss.average", "mining.second", "memory.miner"),
+        ),
         "model.projection=0": (not c.model.projection, ("model.projection_dim",)),
         "loss.proxies=''": (not c.loss.proxies, ("optimizer.proxies_rate",)),
         "optimizer.name other than 'sgd'": (c.optimizer.name != "sgd", ("optimizer.momentum",)),
@@ -222,24 +227,18 @@ def _check_idle(config):
             ("dataset.label_noise",),
         ),
     }
-    for by, (is_idle, fields) in idle.items():
-        if is_idle:
-            _check_usual(config, fields, by)
-    for field, first in (("memory.start", c.memory.start), ("offline.every", c.offline.every)):
-        if first >= c.train.steps and first:
-            raise errors.InputError(
-                f"{field}={first} is not reached within train.steps={c.train.steps}: make it"
-                " smaller, or train for longer."
-            )
-
-
-def _check_usual(config, names, by):
-    """Refuses fields that have no effect, unless they are at their defaults."""
     fields, usual = settings.flat(config), settings.flat(base.get_config())
-    for name in names:
-        if fields[name] != usual[name]:
+    for by, (is_idle, names) in idle.items():
+        for name in names if is_idle else ():
+            if fields[name] != usual[name]:
+                raise errors.InputError(
+                    f"{name}={fields[name]!r} has no effect with {by}: leave it out."
+                )
+    for field in ("memory.start", "offline.every"):
+        if fields[field] >= c.train.steps:
             raise errors.InputError(
-                f"{name}={fields[name]!r} has no effect with {by}: leave it out."
+                f"{field}={fields[field]} is not reached within train.steps={c.train.steps}: make"
+                " it smaller, or train for longer."
             )
 
 
@@ -345,13 +344,11 @@ def _check_memory(config):
         )
     moves = "memory.weight" in [s.field for s in config.schedules.values()]
     weighs = c.weight != 1 or moves
-    if not c.size:
-        _check_usual(config, ("memory.start", "memory.weight", "memory.miner"), "memory.size=0")
-        if moves:
-            raise errors.InputError(
-                "A schedule of memory.weight has no effect with memory.size=0: set that, or leave"
-                " the schedule out."
-            )
+    if moves and not c.size:
+        raise errors.InputError(
+            "A schedule of memory.weight has no effect with memory.size=0: set that, or leave the"
+            " schedule out."
+        )
     if c.of_average and (weighs or c.miner or config.mining.second):
         raise errors.InputError(
             "memory.weight, memory.miner and mining.second have no effect with memory.of_average="
@@ -522,8 +519,6 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
         )
     if c.name == "triplet":
         return
-    unused = ("loss.penalty", "loss.average", "mining.second", "memory.miner")
-    _check_usual(config, unused, f"loss.name={c.name!r}, which has no triplets")
     for schedule in config.schedules.values():
         if schedule.kind == "self_paced" or schedule.field in ("loss.margin", "mining.mix"):
             raise errors.InputError(

@@ -50,7 +50,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     if build.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)
     hosts.first_does(lambda: remember_config(workdir, config))
-    hosts.first_does(lambda: remember_data(workdir, everything))
+    hosts.first_does(lambda: remember_data(workdir, data.fingerprint(everything)))
     if wrong.any():
         hosts.first_does(lambda: remember_noise(workdir, config, everything, wrong))
 
@@ -100,24 +100,27 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
 
 
-def logged(config, *, validates: bool) -> dict[str, dict[str, int]]:
-    """Of each file of rows, what is in a row of every so many steps."""
-    metrics = {"loss": config.log.every}
-    if validates:
-        metrics["validation/map_at_r"] = config.evaluate.every
-    measured = config.log.telemetry_every
-    return {"metrics": metrics, "timing": {}, "telemetry": {"step": measured} if measured else {}}
+def open_rows(
+    config, workdir: pathlib.Path, name: str, *, first_step: int, validates: bool
+) -> logging.RowFile:
+    """The file of rows of this name, of a run that goes on from this step."""
+    every = {}  # what is in a row of every so many steps
+    if name == "metrics":
+        every["loss"] = config.log.every
+        if validates:
+            every["validation/map_at_r"] = config.evaluate.every
+    elif name == "telemetry" and config.log.telemetry_every:
+        every["step"] = config.log.telemetry_every
+    return logging.RowFile(workdir / f"{name}.jsonl", last_step=first_step, every=every)
 
 
 def open_journal(
     config, workdir: pathlib.Path, first_step: int, validates: bool, resources
 ) -> Journal:
     """What is written down of the run; `resources` closes it."""
-    every = logged(config, validates=validates)
 
     def rows(name):
-        path = workdir / f"{name}.jsonl"
-        return logging.RowFile(path, last_step=first_step, every=every[name])
+        return open_rows(config, workdir, name, first_step=first_step, validates=validates)
 
     tensorboard = None
     if config.log.tensorboard:
@@ -283,13 +286,17 @@ def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDi
         )
 
 
-def remember_data(workdir: pathlib.Path, everything: data.Dataset) -> None:
+def remember_data(workdir: pathlib.Path, mark: str) -> None:
     """Writes a mark of the training data, or refuses to continue a run on others.
+
+    Args:
+      workdir: of the run.
+      mark: from `data.fingerprint`.
 
     Raises:
       InputError: they are not what the run began with.
     """
-    path, mark = workdir / "data.json", data.fingerprint(everything)
+    path = workdir / "data.json"
     if not path.exists():
         logging.write_json(path, {"fingerprint": mark})
     elif logging.read_json(path, "fingerprint")["fingerprint"] != mark:

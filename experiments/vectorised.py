@@ -136,10 +136,10 @@ class _Group:
 
     def _prepare(self, everything):
         """Writes what each run is; the data on the devices: inputs once, labels for every run."""
-        examples, indices = [], []
+        examples, indices, mark = [], [], data.fingerprint(everything)
         for run in self._members:
             training.remember_config(run.folder, run.config)
-            training.remember_data(run.folder, everything)
+            training.remember_data(run.folder, mark)
             mine, wrong = build.training_split(run.config, everything)
             if wrong.any():
                 training.remember_noise(run.folder, run.config, everything, wrong)
@@ -298,10 +298,9 @@ class _Logger:
     ):
         self._run, self._files = run, {}
         self._over = run.has_ended
-        every = training.logged(run.config, validates=validates)
+        opened = {"first_step": first_step, "validates": validates}
         for name in () if self._over else ("metrics", "telemetry"):
-            path = run.folder / f"{name}.jsonl"
-            file = logging.RowFile(path, last_step=first_step, every=every[name])
+            file = training.open_rows(run.config, run.folder, name, **opened)
             resources.callback(file.close)
             self._files[name] = file
 
