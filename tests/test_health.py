@@ -45,6 +45,13 @@ def test_one_odd_row_is_no_collapse():
     assert health.collapse(rows[-1:], level=0.2) is None
 
 
+def test_rows_that_a_damaged_file_left_without_a_number_say_nothing():
+    rows = [row(embedding_spread=0.0) for _ in range(5)]
+    for name in ("embedding_spread", "embedding_norm", "loss", "mean_d_an"):
+        damaged = [{k: v for k, v in r.items() if k != name} for r in rows[:1]] + rows[1:]
+        assert health.collapse(damaged, level=0.2) is None
+
+
 def test_an_unnormalised_embedding_collapses_relative_to_its_length():
     rows = [row(i, embedding_norm=100.0, embedding_spread=1.0) for i in range(health.ROWS)]
     assert health.collapse(rows, level=0.2) is not None

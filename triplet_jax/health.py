@@ -47,7 +47,9 @@ def collapse(rows: Sequence[Row], *, level: float) -> str | None:
       What was seen and what helps, or None.
     """
     recent = rows[-ROWS:]
-    if len(recent) < ROWS:
+    read = {"embedding_spread", "embedding_norm"} | ({"loss", "mean_d_an"} if level > 0 else set())
+    # A damaged file may have lost the name of a number.
+    if len(recent) < ROWS or any(read - row.keys() for row in recent):
         return None
     relative = [row["embedding_spread"] / max(row["embedding_norm"], 1e-12) for row in recent]
     if max(relative) < COLLAPSED_SPREAD:
