@@ -32,8 +32,12 @@ PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes this run ha
 PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0.")
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, of_several: bool = False) -> None:
     """Runs a program: parses flags, calls `main`, and turns errors into a message.
+
+    Args:
+      main: the program.
+      of_several: whether it may have several processes, which it joins by `start_processes`.
 
     The exit status is 0 when it is done or was asked to stop, 2 when it refused its
     input, 1 when a run failed, and 3 when it lacks one of its processes or room on a disk, or was
@@ -51,6 +55,11 @@ def run(main: Callable[[], None]) -> None:
         stopping.interrupt_on_signals()
         sys.unraisablehook = _leave_out_late_reads
         try:
+            if not of_several and (COORDINATOR.value or PROCESSES.value or PROCESS.value >= 0):
+                raise errors.InputError(
+                    "--coordinator, --processes and --process are of train, evaluate and embed:"
+                    " this program is one process. Leave them out."
+                )
             main()
         except errors.InputError as error:
             _leave(str(error), REFUSED)
@@ -101,6 +110,7 @@ def start_processes() -> None:
     with _saying_when_others_are_lost():
         hosts.start(*(flag.value for flag in (COORDINATOR, PROCESSES, PROCESS)))
     hosts.check_devices()
+    hosts.meet()
 
 
 @contextlib.contextmanager
@@ -122,12 +132,11 @@ def _saying_when_others_are_lost() -> Iterator[None]:
         yield
     finally:
         os.dup2(_complain_to, 2)
-        of_python = set(stopping.SIGNALS)
         if hosts.several():
-            of_python.remove(signal.SIGTERM)  # jax takes it
+            stopping.share_sigterm()
         else:
             on_signal(signal.SIGABRT, ctypes.c_void_p(of_abort))
-        for number in of_python:
+        for number in stopping.SIGNALS:
             signal.signal(number, signal.getsignal(number))
 
 

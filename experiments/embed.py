@@ -116,4 +116,4 @@ def image_form(config) -> images.ImageForm:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, of_several=True)

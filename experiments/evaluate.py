@@ -342,4 +342,4 @@ def _number(part, metric):
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, of_several=True)

@@ -79,11 +79,13 @@ def start(program, *flags, **fields):
     return process
 
 
-def start_together(devices, arguments, program="train"):
-    """Starts the processes of one program, each with its number of devices, and leaves them."""
+def start_together(devices, arguments, program="train", code=None):
+    """Starts the processes of one program, or of other code, each with its number of devices, and
+    leaves them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
+    what = ("-c", code) if code else ("-m", f"experiments.{program}")
     started = []
     for number, own_devices in enumerate(devices):
         own = [*arguments]
@@ -92,7 +94,7 @@ def start_together(devices, arguments, program="train"):
             own += [f"--process={number}"]
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", f"experiments.{program}", *own],
+                [sys.executable, *what, *own],
                 cwd=ROOT,
                 env=environment(own_devices),
                 stdout=subprocess.PIPE,

@@ -42,14 +42,14 @@ STARTED = []
 CONFIG = "configs/digits.py:self_paced"
 
 
-def launch(workdir, devices, **different):
+def launch(workdir, devices, code=None, **different):
     fields = FIELDS | different
     arguments = programs.arguments("train", f"--workdir={workdir}", config=CONFIG, **fields)
-    return start(devices, arguments)
+    return start(devices, arguments, code=code)
 
 
-def start(devices, arguments, program="train"):
-    run = programs.start_together(devices, arguments, program)
+def start(devices, arguments, program="train", code=None):
+    run = programs.start_together(devices, arguments, program, code)
     STARTED.extend(run)
     return run
 
@@ -220,6 +220,37 @@ def test_a_process_that_is_late_is_waited_for(together, tmp_path):
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 
+LATE = """
+import pathlib, time
+from experiments import command, train
+join = command.start_processes
+
+def join_late():
+    join()
+    if command.PROCESS.value:
+        pathlib.Path(command.WORKDIR.value, "joined").touch()
+        time.sleep(40)
+
+command.start_processes = join_late
+command.run(train.main, of_several=True)
+"""
+
+
+@pytest.mark.processes
+def test_a_process_that_is_late_from_the_start_is_waited_for(together, tmp_path):
+    ended(launch(tmp_path, (2, 2), code=LATE))
+    assert programs.outcome(tmp_path) == programs.outcome(together[0])
+
+
+@pytest.mark.processes
+def test_one_of_several_that_is_stopped_before_the_first_step_says_so(tmp_path):
+    run = launch(tmp_path, (2, 2), code=LATE)
+    programs.wait_until((tmp_path / "joined").exists, run[1])
+    run[1].send_signal(signal.SIGTERM)
+    ended_in_words(run[1], "stopped by SIGTERM")
+    ended_in_words(run[0], "another process of this run has ended, or cannot be reached")
+
+
 @pytest.mark.processes
 def test_what_the_first_refuses_all_refuse(together):
     run = launch(together[0], (2, 2), loss__margin=0.7)
@@ -258,7 +289,7 @@ ALONE = """
 from experiments import command, train
 from triplet_jax import hosts
 hosts.JOIN_SECONDS = {seconds}
-command.run(train.main)
+command.run(train.main, of_several=True)
 """
 
 

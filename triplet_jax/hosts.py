@@ -79,6 +79,18 @@ def check_devices() -> None:
         )
 
 
+def meet() -> None:
+    """Connects every process with all others, while none has anything to do yet.
+
+    On CPUs gloo does it for each set of devices when it is first used, and gives up after 30
+    seconds: one that compiled or read its data for longer than the others would end the run.
+    """
+    if several():
+        from_first(np.zeros(1))
+        ones = np.ones(jax.local_device_count())
+        jax.block_until_ready(jax.pmap(lambda x: jax.lax.psum(x, "all"), "all")(ones))
+
+
 def several() -> bool:
     """Whether the run has more than one process."""
     return jax.distributed.is_initialized() and jax.process_count() > 1

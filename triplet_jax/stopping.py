@@ -1,6 +1,7 @@
 """Signals that ask a run to stop, and when it does."""
 
 import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,19 @@ def interrupt_on_signals() -> None:
     name of the signal."""
     for number in SIGNALS:
         signal.signal(number, _interrupt)
+
+
+def share_sigterm() -> None:
+    """Once jax has joined several processes, and taken SIGTERM: jax has it while a `Stop` listens,
+    and tells the other processes; else it does what all of them do."""
+    global _handler_of_jax
+    _handler_of_jax = _on_signal(signal.SIGTERM, None)
+
+
+# In C, where jax sets its own, and Python neither sees nor can set it.
+_on_signal = ctypes.CDLL(None).signal
+_on_signal.restype, _on_signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+_handler_of_jax = None
 
 
 def _interrupt(number, frame):
@@ -43,10 +57,9 @@ class Stop:
             if jax.process_count() > 1:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        asking = set(SIGNALS)
+        before = {s: signal.signal(s, ask) for s in SIGNALS}
         if jax.process_count() > 1:
-            asking.remove(signal.SIGTERM)  # jax takes it, and tells the other processes
-        before = {s: signal.signal(s, ask) for s in asking}
+            _on_signal(signal.SIGTERM, _handler_of_jax)
         try:
             yield self
         finally:
