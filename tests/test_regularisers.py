@@ -53,6 +53,16 @@ def test_value_and_gradient_are_those_of_the_definition(name, labelling):
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("anchors", [1, 5, 8])
+def test_spread_is_the_same_a_few_anchors_at_a_time(anchors, monkeypatch):
+    x, y = rows(2), LABELLINGS["imbalanced"]
+    value, gradient = program("spread")(x, y)
+    monkeypatch.setattr(regularisers, "ANCHORS", anchors)
+    in_parts = jax.jit(jax.value_and_grad(lambda x: regularisers.spread(x, y)))(x)
+    np.testing.assert_allclose(in_parts[0], value, rtol=1e-6)
+    np.testing.assert_allclose(in_parts[1], gradient, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_eight_devices_have_the_value_and_the_gradient_of_one(name):
     x, y = rows(1), LABELLINGS["imbalanced"]

@@ -13,6 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax import collectives, distances
 
+ANCHORS = 1024
+"""That `spread` compares with all others at a time."""
+
 
 def norm(
     embeddings: Float[Array, "batch dim"],
@@ -52,7 +55,8 @@ def spread(
     M1 and M2 are the mean cosine and the mean squared cosine over all pairs of different classes;
     of random directions they are 0 and 1 / dim. Global orthogonal regularisation of Zhang et al.
     2017, "Learning Spread-out Local Feature Descriptors"; there pairs are drawn, here all of the
-    global batch count. Memory is `batch * global batch`.
+    global batch count, a part of the anchors at a time: memory is about `ANCHORS * global
+    batch`.
 
     Args:
       embeddings: this device's rows, of any length.
@@ -64,10 +68,20 @@ def spread(
       The value; 0 where there is no such pair.
     """
     mine = distances.unit(embeddings), jnp.asarray(labels), _counts(labels, mask)
-    (a, of_a, counts_a), (b, of_b, counts_b) = mine, collectives.gather(mine, axis_name)
-    differ = (of_a[:, None] != of_b) & counts_a[:, None] & counts_b
-    cosine = jnp.where(differ, distances.product(a, b.T), 0.0)
-    sums = jnp.sum(cosine), jnp.sum(cosine**2), jnp.sum(differ, dtype=jnp.float32)
+    b, of_b, counts_b = collectives.gather(mine, axis_name)
+
+    def of_anchor(anchor):
+        row, label, counts = anchor
+        differ = (label != of_b) & counts & counts_b
+        cosine = jnp.where(differ, distances.product(b, row[:, None])[:, 0], 0.0)
+        return jnp.sum(cosine), jnp.sum(cosine**2), jnp.sum(differ, dtype=jnp.float32)
+
+    if len(labels) <= ANCHORS:
+        of_anchors = jax.vmap(of_anchor)(mine)
+    else:
+        # The gradient computes the cosines once more, which else would all be kept for it.
+        of_anchors = jax.lax.map(jax.checkpoint(of_anchor), mine, batch_size=ANCHORS)
+    sums = jax.tree.map(jnp.sum, of_anchors)
     first, second, pairs = collectives.total(sums, axis_name)
     pairs = jnp.maximum(pairs, 1)
     return (first / pairs) ** 2 + jax.nn.relu(second / pairs - 1.0 / embeddings.shape[1])
