@@ -8,6 +8,7 @@ work there is, and what devices and processes add to it. A gallery of a million 
 100,000 classes are measured too.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -49,7 +50,8 @@ CASES = (
     Case(512, 64, 4, 4),
     Case(2048, 256, 8, 1),
 )
-GALLERY = (1_000_000, 10_000, 128)  # references, queries, dim
+GALLERIES = (10_000, 100_000, 300_000, 1_000_000)  # references
+QUERIES, GALLERY_DIM, GALLERY_CLASSES = 10_000, 128, 10_000
 CLASSES = 100_000
 
 # What the prediction takes of an accelerator and its links; of a data sheet, not measured.
@@ -58,8 +60,25 @@ PREDICTED = (8, 64, 512)
 PER_DEVICE = 256
 
 
-def parts(case: Case) -> dict[str, Any]:
-    """Each part of the step as a function that runs it, over all devices of all processes."""
+class Part(NamedTuple):
+    """A compiled part of the step, and what it is given."""
+
+    program: Any
+    arguments: tuple[Any, ...]
+
+    def run(self) -> Any:
+        import jax
+
+        return jax.block_until_ready(self.program(*self.arguments))
+
+    def held(self) -> int:
+        """Bytes that XLA sets aside on each device: what goes in, comes out and lies between."""
+        of = self.program.lower(*self.arguments).compile().memory_analysis()
+        return of.argument_size_in_bytes + of.output_size_in_bytes + of.temp_size_in_bytes
+
+
+def parts(case: Case) -> dict[str, Part]:
+    """Each part of the step, over all devices of all processes."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -94,57 +113,58 @@ def parts(case: Case) -> dict[str, Any]:
         return params, opt_state, optax.incremental_update(params, average, 0.01)
 
     several = jax.tree.map(lambda p: np.stack([p] * len(own)), params)
-    run = {
-        "encoder": (collectives.over_devices(embed, in_axes=(None, 0), out_axes=0), params, x),
-        "gather": (collectives.over_devices(gathered, in_axes=(0,), out_axes=0), e),
-        "mining": (collectives.over_devices(mined, in_axes=(0, 0), out_axes=0), e, labels),
-        "update": (
-            collectives.over_devices(update, in_axes=(None, 0)),
-            (params, optimizer.init(params), params),
-            several,
-        ),
-    }
+    over = collectives.over_devices
+    state = params, optimizer.init(params), params
     return {
-        name: lambda f=f, arguments=arguments: jax.block_until_ready(f(*arguments))
-        for name, (f, *arguments) in run.items()
+        "encoder": Part(over(embed, in_axes=(None, 0), out_axes=0), (params, x)),
+        "gather": Part(over(gathered, in_axes=(0,), out_axes=0), (e,)),
+        "mining": Part(over(mined, in_axes=(0, 0), out_axes=0), (e, labels)),
+        "update": Part(over(update, in_axes=(None, 0)), (state, several)),
     }
 
 
 def measure_parts(case: Case) -> dict[str, Any]:
-    """Median seconds of each part in this process, and MiB above what was held before."""
+    """Of each part: median seconds in this process, MiB that it came to hold above what it held
+    before, and MiB that XLA sets aside on a device."""
     found = {}
-    for name, run in parts(case).items():
+    for name, part in parts(case).items():
         common.forget_peak_memory()
         before = common.peak_memory()
-        run()
+        part.run()
         # As often in every process, since they wait for each other.
         seconds = []
         for _ in range(7):
             start = time.perf_counter()
-            run()
+            part.run()
             seconds.append(time.perf_counter() - start)
         found[name] = float(np.median(seconds))
         found[f"{name} MiB"] = (common.peak_memory() - before) / 2**20
+        found[f"{name} MiB of a device"] = part.held() / 2**20
     found["mining"] = max(found["mining"] - found["gather"], 0.0)
     return found
 
 
-def measure_gallery() -> dict[str, Any]:
-    """Ten neighbours of each query in a large gallery."""
+def measure_gallery(references: int) -> dict[str, Any]:
+    """Ten neighbours of each query in a gallery, and the metrics of retrieval from it."""
     from triplet_jax import evaluation
 
-    references, queries, dim = GALLERY
     random = np.random.default_rng(0)
-    gallery = random.normal(size=(references, dim)).astype(np.float32)
-    asked = gallery[:queries] + 0.1 * random.normal(size=(queries, dim)).astype(np.float32)
+    gallery = random.normal(size=(references, GALLERY_DIM)).astype(np.float32)
+    asked = gallery[:QUERIES] + 0.1 * random.normal(size=(QUERIES, GALLERY_DIM)).astype(np.float32)
+    classes = np.arange(references) % GALLERY_CLASSES
     common.forget_peak_memory()
     before = common.peak_memory()
     start = time.perf_counter()
     _, position = evaluation.nearest(asked, gallery, neighbours=10)
-    seconds = time.perf_counter() - start
-    right = float(np.mean(position[:, 0] == np.arange(queries)))
-    peak = (common.peak_memory() - before) / 2**20
-    return {"seconds": seconds, "right": right, "MiB": peak}
+    neighbours = time.perf_counter()
+    evaluation.retrieval(asked, classes[:QUERIES], references=gallery, reference_labels=classes)
+    return {
+        "neighbours": neighbours - start,
+        "retrieval": time.perf_counter() - neighbours,
+        "right": float(np.mean(position[:, 0] == np.arange(QUERIES))),
+        "MiB": (common.peak_memory() - before) / 2**20,
+        "arrays": (gallery.nbytes + asked.nbytes) / 2**20,
+    }
 
 
 def measure_sampler() -> dict[str, Any]:
@@ -196,16 +216,19 @@ def run_case(case: Case, timeout: float) -> dict[str, Any]:
 
 
 def measure_all(options) -> dict[str, Any]:
-    """Every case, the gallery and the sampler."""
-    found = {"machine": common.machine("jax"), "cases": []}
+    """Every case, galleries of several sizes, and the sampler."""
+    found = {"machine": common.machine("jax"), "cases": [], "galleries": []}
+    in_own_process = functools.partial(common.in_own_process, "benchmarks.scaling")
     for case in CASES:
         found["cases"].append({"case": case, **run_case(case, options.timeout)})
         print(case, {p: round(found["cases"][-1][p], 4) for p in PARTS}, flush=True)
-    for name in ("gallery", "sampler"):
-        found[name] = common.in_own_process(
-            "benchmarks.scaling", "--measure", name, timeout=options.timeout
-        )
-        print(name, found[name], flush=True)
+    for references in GALLERIES:
+        size = ("--references", str(references))
+        record = in_own_process("--measure", "gallery", *size, timeout=options.timeout)
+        found["galleries"].append({"references": references, **record})
+        print(found["galleries"][-1], flush=True)
+    found["sampler"] = in_own_process("--measure", "sampler", timeout=options.timeout)
+    print("sampler", found["sampler"], flush=True)
     options.output.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
@@ -229,6 +252,23 @@ def model(case: Case, of: dict[Case, dict]) -> dict[str, float]:
     }
 
 
+def model_of_memory(case: Case, of: dict[Case, dict]) -> dict[str, float]:
+    """MiB of each part on a device, from the first case.
+
+    What the encoder keeps for its gradient is its rows'; gathering has what goes in and comes out,
+    and all rows once; mining a tile of distances, however large the batch, and all rows and their
+    gradients; the update the parameters and what Adam keeps of them, before and after.
+    """
+    base = {part: of[BASE][f"{part} MiB of a device"] for part in PARTS}
+    everything, first = (c.batch * c.dim * 4 / 2**20 for c in (case, BASE))
+    return {
+        "encoder": base["encoder"] * (case.batch / case.devices) / BASE.batch,
+        "gather": everything * (1 + 2 / case.devices),
+        "mining": base["mining"] + 2 * (everything - first),
+        "update": base["update"],
+    }
+
+
 def predicted(devices: int, flops_of_row: float, parameters: int, dim: int) -> dict[str, float]:
     """Seconds of each part on accelerators of their own, `PER_DEVICE` rows each."""
     batch = PER_DEVICE * devices
@@ -244,30 +284,63 @@ def predicted(devices: int, flops_of_row: float, parameters: int, dim: int) -> d
 def tables(found: dict[str, Any]) -> str:
     """Everything that was found, as Markdown."""
     of = {Case(*record["case"]): record for record in found["cases"]}
-    rows = []
+    rows, held = [], []
     for case, record in of.items():
-        expected = model(case, of)
+        expected, memory = model(case, of), model_of_memory(case, of)
+        size = [f"{case.batch:,}", *map(str, case[1:])]
         cells = [f"{1e3 * record[p]:.3g} ({1e3 * expected[p]:.3g})" for p in PARTS]
         peak = max(record[f"{p} MiB"] for p in PARTS)
-        rows.append([f"{case.batch:,}", *map(str, case[1:]), *cells, f"{peak:.0f}"])
-    header = ("batch", "dim", "devices", "processes", *(f"{p}, ms" for p in PARTS), "MiB")
+        rows.append([*size, *cells, f"{peak:.0f}"])
+        cells = [f"{record[f'{p} MiB of a device']:.3g} ({memory[p]:.3g})" for p in PARTS]
+        held.append([*size, *cells])
+    sizes = ("batch", "dim", "devices", "processes")
+    header = (*sizes, *(f"{p}, ms" for p in PARTS), "MiB of a process")
     flops, parameters, dim = 3 * 19.6e6, 115_840, BASE.dim
     ahead = []
     for devices in PREDICTED:
-        expected = predicted(devices, flops, parameters, dim)
+        case = Case(PER_DEVICE * devices, dim, devices, 1)
+        expected, memory = predicted(devices, flops, parameters, dim), model_of_memory(case, of)
         cells = [f"{1e3 * expected[p]:.3g}" for p in PARTS]
-        ahead.append([f"{devices}", f"{PER_DEVICE * devices:,}", *cells])
-    references, queries, dim = GALLERY
-    gallery, sampler = found["gallery"], found["sampler"]
+        needed = [f"{memory[p]:.3g}" for p in PARTS]
+        ahead.append([f"{devices}", f"{case.batch:,}", *cells, *needed])
+    galleries = [
+        [
+            f"{gallery['references']:,}",
+            f"{gallery['neighbours']:.1f}",
+            f"{gallery['retrieval']:.1f}",
+            f"{gallery['arrays']:,.0f}",
+            f"{gallery['MiB']:,.0f}",
+            f"{gallery['right']:.2%}",
+        ]
+        for gallery in found["galleries"]
+    ]
+    sampler = found["sampler"]
     return "\n\n".join(
         [
             f"{found['machine']}.",
             common.table(header, rows),
+            "Memory that XLA sets aside on a device, and in brackets what the model says, from the"
+            " first row:",
+            common.table((*sizes, *(f"{p}, MiB" for p in PARTS)), held),
             f"Predicted for accelerators, {PER_DEVICE} rows each; nothing of it is measured:",
-            common.table(("devices", "batch", *(f"{p}, ms" for p in PARTS)), ahead),
-            f"Ten neighbours of {queries:,} queries among {references:,} x {dim}:"
-            f" {gallery['seconds']:.0f} s with compiling, {gallery['MiB']:,.0f} MiB above the"
-            f" arrays; the right one is first for {gallery['right']:.2%}.",
+            common.table(
+                ("devices", "batch", *(f"{p}, ms" for p in PARTS), *(f"{p}, MiB" for p in PARTS)),
+                ahead,
+            ),
+            f"{QUERIES:,} queries among so many references of {GALLERY_DIM} numbers, in"
+            f" {GALLERY_CLASSES:,} classes: their ten neighbours, and the metrics of retrieval,"
+            " with compiling.",
+            common.table(
+                (
+                    "references",
+                    "neighbours, s",
+                    "retrieval, s",
+                    "MiB of arrays",
+                    "MiB above them",
+                    "the right one first",
+                ),
+                galleries,
+            ),
             f"A batch of 64 classes x {PER_CLASS} out of {CLASSES:,} classes:"
             f" {1e3 * sampler['host']:.1f} ms on the host, {1e3 * sampler['device']:.1f} ms in a"
             " compiled step.",
@@ -286,10 +359,10 @@ def main() -> None:
         if case.processes > 1:
             hosts.start(options.address, case.processes, options.process)
         print(json.dumps(measure_parts(case)))
-    elif options.measure:
-        print(
-            json.dumps({"gallery": measure_gallery, "sampler": measure_sampler}[options.measure]())
-        )
+    elif options.measure == "gallery":
+        print(json.dumps(measure_gallery(options.references)))
+    elif options.measure == "sampler":
+        print(json.dumps(measure_sampler()))
     else:
         common.report(options, measure_all, tables, DOCUMENT)
 
@@ -299,6 +372,7 @@ def _options():
     parser.add_argument("--case", help="of one process")
     parser.add_argument("--address", help="of the first process")
     parser.add_argument("--process", type=int)
+    parser.add_argument("--references", type=int, help="of a gallery")
     parser.set_defaults(timeout=900)
     return parser.parse_args()
 
