@@ -123,9 +123,7 @@ def _saying_when_others_are_lost() -> Iterator[None]:
     """
     global _complain_to
     _complain_to = os.dup(2)
-    on_signal = ctypes.CDLL(None).signal
-    on_signal.restype = ctypes.c_void_p
-    of_abort, *_ = [on_signal(n, _end) for n in (signal.SIGABRT, *stopping.SIGNALS)]
+    of_abort, *_ = [stopping.on_signal(n, _end) for n in (signal.SIGABRT, *stopping.SIGNALS)]
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
@@ -135,7 +133,7 @@ def _saying_when_others_are_lost() -> Iterator[None]:
         if hosts.several():
             stopping.share_sigterm()
         else:
-            on_signal(signal.SIGABRT, ctypes.c_void_p(of_abort))
+            stopping.on_signal(signal.SIGABRT, of_abort)
         for number in stopping.SIGNALS:
             signal.signal(number, signal.getsignal(number))
 

@@ -23,12 +23,12 @@ def share_sigterm() -> None:
     """Once jax has joined several processes, and taken SIGTERM: jax has it while a `Stop` listens,
     and tells the other processes; else it does what all of them do."""
     global _handler_of_jax
-    _handler_of_jax = _on_signal(signal.SIGTERM, None)
+    _handler_of_jax = on_signal(signal.SIGTERM, None)
 
 
-# In C, where jax sets its own, and Python neither sees nor can set it.
-_on_signal = ctypes.CDLL(None).signal
-_on_signal.restype, _on_signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+# Sets a handler in C, as jax does, which Python neither sees nor can set; returns the one before.
+on_signal = ctypes.CDLL(None).signal
+on_signal.restype, on_signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
 _handler_of_jax = None
 
 
@@ -59,7 +59,7 @@ class Stop:
 
         before = {s: signal.signal(s, ask) for s in SIGNALS}
         if jax.process_count() > 1:
-            _on_signal(signal.SIGTERM, _handler_of_jax)
+            on_signal(signal.SIGTERM, _handler_of_jax)
         try:
             yield self
         finally:
