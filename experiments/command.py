@@ -5,6 +5,7 @@ import ctypes
 import errno
 import os
 import pathlib
+import re
 import signal
 import sys
 import tempfile
@@ -67,8 +68,11 @@ def run(main: Callable[[], None], *, of_several: bool = False) -> None:
             _leave(str(error), FAILED)
         except errors.LostError as error:
             _leave(f"{error} {_GO_ON}", LOST)
-        except jax.errors.JaxRuntimeError as error:
-            why = str(error).strip().splitlines()[0]
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            why = (str(error).strip().splitlines() or [""])[0]
+            # jax raises what a collective failed of as either, depending on where it hears of it.
+            if isinstance(error, ValueError) and not _OF_XLA.match(why):
+                raise
             if "Out of memory" in why:
                 _leave(f"{_NO_MEMORY} ({why}).", FAILED)
             if not hosts.several():
@@ -101,6 +105,7 @@ _PASSES = errors.NOT_ANSWERING | _FULL | {errno.EROFS, errno.EACCES, errno.EPERM
 _NO_MEMORY = (
     "a device has too little memory: set train.micro_batches higher, or batch.* or model.* lower"
 )
+_OF_XLA = re.compile("(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
 _ALONE = "another process of this run has ended, or cannot be reached"
 _GO_ON = "Run the same command again to go on from the last checkpoint."
 

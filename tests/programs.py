@@ -112,6 +112,10 @@ class Program:
         self.name, self.returncode = program, None
         self.said = None  # a pipe, where it is to be read while it runs
         self._server = _server()
+        for left in _started:  # by a test that failed: this one would end with its status
+            left.kill()
+            left.wait(TIMEOUT)
+        _started[:] = [self]
         surroundings = environment(devices)
         self.pid = self._server.fork(f"experiments.{program}", arguments, surroundings, (out, err))
 
@@ -145,6 +149,9 @@ class Program:
         os.close(self.said)
         self.wait(timeout)
         return b"".join(said).decode(), None
+
+
+_started: list[Program] = []  # the last
 
 
 def _readable(file, seconds):

@@ -213,6 +213,15 @@ command.run(main)
 """
 
 
+def ending(fault):
+    return subprocess.run(
+        [sys.executable, "-c", ENDING.format(fault=fault)],
+        cwd=programs.ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "words"),
     [
@@ -226,12 +235,22 @@ command.run(main)
     ],
 )
 def test_what_a_machine_lacks_is_said(fault, status, words):
-    program = ENDING.format(fault=fault)
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=programs.ROOT, capture_output=True, text=True
-    )
+    done = ending(fault)
     programs.refused(done, *words, status=status)
     assert "another process" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["jax.errors.JaxRuntimeError", "ValueError"])
+def test_a_collective_that_fails_says_that_a_process_is_lost(kind):
+    why = "UNKNOWN: Gloo all-reduce failed: Connection closed by peer"
+    done = ending(f"raise {kind}({why!r})")
+    programs.refused(done, "another process", why, "same command again", status=3)
+
+
+def test_an_error_of_the_code_keeps_its_traceback():
+    done = ending("raise ValueError('not of XLA')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
 
 
 def test_a_workdir_may_be_made_by_several_at_once(tmp_path):
