@@ -84,3 +84,13 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     assert "img/s" in lines[1]
     assert "ETA" in lines[1]
     assert lines[2] == "a line"
+
+
+def test_progress_knows_no_speed_where_no_step_was_timed(capsys):
+    progress = logging.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
+    progress.restart_clock(1)
+    assert progress.update({"step": 1, "loss": 0.25}) == {}
+    assert progress.update({"step": 2, "loss": 0.25})["images_per_second"] > 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "step 1/100  loss 0.2500"
+    assert lines[2].startswith("step 2/100  loss 0.2500  ")

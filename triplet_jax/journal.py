@@ -45,10 +45,11 @@ class Journal:
     def metrics(self, row: logging.Row) -> None:
         """The scalars of a step; warns once of an embedding that collapses."""
         self._rows.write(row)
-        speed = self._progress.update(row)
-        self._timing.write({"step": row["step"], "images_per_second": speed})
+        timing = self._progress.update(row)
+        if timing:
+            self._timing.write({"step": row["step"]} | timing)
         if self._tensorboard:
-            self._tensorboard.write(row | {"images_per_second": speed})
+            self._tensorboard.write(row | timing)
         recent = [logged for logged in self._rows.rows[-2 * health.ROWS :] if "loss" in logged]
         advice = health.collapse(recent, level=self._collapsed_loss)
         if advice and not self._warned:

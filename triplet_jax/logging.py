@@ -218,22 +218,27 @@ class Progress:
         """Forgets the time until now, so that compiling does not count as training."""
         self._last_step, self._last_time = step, time.perf_counter()
 
-    def update(self, row: Row) -> float:
-        """Shows a row of metrics; returns the images a second since the one before."""
+    def update(self, row: Row) -> Row:
+        """Shows a row of metrics; returns one of the images a second since the one before.
+
+        It is empty where there was no step since, as at the first, whose time is compiling.
+        """
         now = time.perf_counter()
         step = row["step"]
         speed = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        images = speed * self._batch
-        active = f"active {row['active_fraction']:.1%}  " if "active_fraction" in row else ""
-        numbers = f"loss {row['loss']:.4f}  {active}{images:,.0f} img/s"
+        timing = {"images_per_second": speed * self._batch} if speed else {}
+        numbers = f"loss {row['loss']:.4f}"
+        if "active_fraction" in row:
+            numbers += f"  active {row['active_fraction']:.1%}"
+        numbers += "".join(f"  {images:,.0f} img/s" for images in timing.values())
         if self._bar:
             self._bar.update(self._task, completed=step, numbers=numbers)
         elif now - self._last_line >= self._between or step == self._steps:
             self._last_line = now
-            eta = (self._steps - step) / max(speed, 1e-9)
-            print(f"step {step}/{self._steps}  {numbers}  ETA {eta:,.0f} s", flush=True)
-        return images
+            eta = f"  ETA {(self._steps - step) / speed:,.0f} s" if speed else ""
+            print(f"step {step}/{self._steps}  {numbers}{eta}", flush=True)
+        return timing
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
