@@ -487,15 +487,17 @@ def test_parameters_of_a_metric_are_learned(miner):
             x, chosen, metric=metric, params=params, margin=MARGIN
         )[0]
 
-    of_p = jax.grad(lambda p: value("minkowski", p=p))(jnp.float32(3.0))
+    of_p = jax.jit(jax.grad(lambda p: value("minkowski", p=p)))(jnp.float32(3.0))
     fixed = brute("minkowski", p=3.0)
     expected = oracles.slope(lambda p: fixed(p=p[0]), np.array([3.0]))["valid"][0]
     assert float(of_p) == pytest.approx(expected, rel=1e-3, abs=1e-5)
     # A step along a symmetric direction, as only symmetric matrices have a meaning.
     step = np.array([[0.3, 0.1, 0.2], [0.1, -0.2, 0.0], [0.2, 0.0, 0.1]])
-    of_precision = jax.grad(
-        lambda t: value("mahalanobis", precision=jnp.float32(PRECISION) + t * jnp.float32(step))
-    )(jnp.float32(0))
+
+    def along(t):
+        return value("mahalanobis", precision=jnp.float32(PRECISION) + t * jnp.float32(step))
+
+    of_precision = jax.jit(jax.grad(along))(jnp.float32(0))
     fixed = brute("mahalanobis", precision=PRECISION)
     expected = oracles.slope(lambda t: fixed(precision=PRECISION + t[0] * step), np.array([0.0]))
     assert float(of_precision) == pytest.approx(expected["valid"][0], rel=1e-3, abs=1e-5)
@@ -544,7 +546,7 @@ def test_distances_that_a_miner_computes_are_differentiated():
         settings = {"miner": mean_of_negatives, "margin": 1.0, "average": "valid"}
         return losses.triplet_loss(x, y, tile_size=3, **settings)[0]
 
-    loss, gradient = jax.value_and_grad(value)(jnp.asarray(x))
+    loss, gradient = jax.jit(jax.value_and_grad(value))(jnp.asarray(x))
     assert 0 < float(loss) == pytest.approx(brute(np.float64(x))["loss"], rel=1e-5)
     np.testing.assert_allclose(gradient, oracles.slope(brute, x)["loss"], rtol=1e-3, atol=1e-4)
 
@@ -680,7 +682,8 @@ def test_a_masked_batch_is_the_batch_without_the_hidden_rows(miner):
             return losses.triplet_loss(x[shown], y[shown], miner=miner)
 
         if shown.sum():
-            (expected, counts), expected_slope = jax.value_and_grad(alone, has_aux=True)(x)
+            program = jax.jit(jax.value_and_grad(alone, has_aux=True))
+            (expected, counts), expected_slope = program(x)
         else:
             expected, counts, expected_slope = 0.0, dict.fromkeys(stats, 0.0), np.zeros_like(x)
         # A hinge near zero has lost digits of the distances it is the difference of.
