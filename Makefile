@@ -2,7 +2,7 @@
 # make train   a triplet-trained embedding of handwritten digits, beside raw pixels
 # make test    lint and tests
 # make oracle  tests against PyTorch Metric Learning (installs PyTorch)
-# make processes  tests of runs in several processes, and on a SLURM of this machine
+# make slow    tests on a SLURM of this machine, in several processes, and by longer paths
 # make faults  faults done to real processes, and tests/faults/RESULTS.md (about two hours)
 # make fuzz    configs, damaged files and images at random, for hours (installs atheris)
 # make lock    resolves requirements.lock anew from setup.cfg
@@ -16,7 +16,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
 
-.PHONY: help install compare train test lint oracle processes faults fuzz lock clean
+.PHONY: help install compare train test lint oracle slow faults fuzz lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
@@ -63,9 +63,9 @@ oracle: $(VENV)/oracle
 	@echo "== Testing against PyTorch Metric Learning"
 	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -m oracle
 
-processes: $(VENV)/installed
-	@echo "== Testing several processes and a cluster"
-	@$(RUN) -m pytest -m processes
+slow: $(VENV)/installed
+	@echo "== Testing several processes, a cluster, and longer paths"
+	@$(RUN) -m pytest -m slow
 
 faults: $(VENV)/installed
 	@echo "== Doing faults to real processes; the table is tests/faults/RESULTS.md"

@@ -126,13 +126,13 @@ def test_two_processes_of_two_devices_train_as_one_of_four(alone, together):
     assert_alike(alone, workdir)
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_four_processes_of_one_device_train_as_one_of_four(alone, tmp_path):
     ended(launch(tmp_path, (1, 1, 1, 1)))
     assert_alike(alone, tmp_path)
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [(4,), (1, 1, 1, 1)])
 def test_a_run_goes_on_with_another_number_of_processes(devices, alone, together, tmp_path):
     workdir = tmp_path / "run"
@@ -144,7 +144,7 @@ def test_a_run_goes_on_with_another_number_of_processes(devices, alone, together
     assert_alike(alone, workdir)
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_two_processes_evaluate_and_embed_together(together, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(together[0], workdir)
@@ -172,7 +172,7 @@ def test_two_processes_evaluate_and_embed_together(together, tmp_path):
     np.testing.assert_array_equal(alone["paths"], both["paths"])
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
     run = launch(tmp_path, (2, 2))
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
@@ -193,7 +193,7 @@ def test_all_stop_before_the_same_step_when_one_is_asked_to(together, tmp_path):
     assert digests[0] == digests[1]
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path):
     run = launch(tmp_path, (2, 2))
@@ -209,7 +209,7 @@ def test_where_one_process_is_killed_the_other_says_so(which, together, tmp_path
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_a_process_that_is_late_is_waited_for(together, tmp_path):
     run = launch(tmp_path, (2, 2))
     programs.wait_until(lambda: programs.last_step(tmp_path) >= 5, run[0])
@@ -236,13 +236,13 @@ command.run(train.main, of_several=True)
 """
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_a_process_that_is_late_from_the_start_is_waited_for(together, tmp_path):
     ended(launch(tmp_path, (2, 2), code=LATE))
     assert programs.outcome(tmp_path) == programs.outcome(together[0])
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_one_of_several_that_is_stopped_before_the_first_step_says_so(tmp_path):
     run = launch(tmp_path, (2, 2), code=LATE)
     programs.wait_until((tmp_path / "joined").exists, run[1])
@@ -251,7 +251,7 @@ def test_one_of_several_that_is_stopped_before_the_first_step_says_so(tmp_path):
     ended_in_words(run[0], "another process of this run has ended, or cannot be reached")
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_what_the_first_refuses_all_refuse(together):
     run = launch(together[0], (2, 2), loss__margin=0.7)
     said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]
@@ -320,7 +320,7 @@ def ended_in_words(process, words):
     programs.refused(ending, words, "Run the same command again", status=3)
 
 
-@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.processes)])
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_where_another_process_never_comes_it_is_said(which, tmp_path):
     process, _ = alone_of_two(which, 1, tmp_path)
     ended_in_words(process, "another process of this run has ended, or cannot be reached")

@@ -279,7 +279,7 @@ def test_views_and_averages_that_make_no_sense_are_refused(fields, words):
     ("fields", "dim"),
     [
         ({"model__projection": 8, "model__projection_dim": 5}, 5),
-        ({"loss__nested_dims": (4, 64)}, 64),
+        pytest.param({"loss__nested_dims": (4, 64)}, 64, marks=pytest.mark.slow),
     ],
 )
 def test_the_average_sees_what_the_loss_sees(fields, dim):

@@ -13,7 +13,7 @@ SHAPES = {"mlp": (6,), "conv4": (16, 16, 1), "resnet18": (16, 16, 3), "resnet50"
 @pytest.mark.parametrize(
     ("name", "norm"),
     [("mlp", "batch"), ("mlp", "group"), ("conv4", "batch"), ("conv4", "group")]
-    + [("resnet18", "group"), ("resnet50", "batch")],
+    + [("resnet18", "group"), pytest.param("resnet50", "batch", marks=pytest.mark.slow)],
 )
 def test_every_encoder_embeds_on_the_unit_sphere(name, norm, key):
     encoder = models.encoder(name, dim=5, norm=norm, width=8)

@@ -271,7 +271,7 @@ def test_a_workdir_that_may_be_made_later_is_not_refused(tmp_path, monkeypatch):
 # -- other data
 
 
-@pytest.mark.parametrize("split_by", ["image", "class"])
+@pytest.mark.parametrize("split_by", [pytest.param("image", marks=pytest.mark.slow), "class"])
 def test_arrays_of_features_train_an_mlp(split_by, tmp_path):
     bunch = sklearn.datasets.load_digits()
     np.savez(tmp_path / "data.npz", x=bunch.data, y=bunch.target)

@@ -31,6 +31,9 @@ resident, streamed = (
     pytest.mark.parametrize("undisturbed", [path], indirect=True) for path in sorted(PATHS)
 )
 
+# And what takes minutes with the other as well.
+LONGER = ["resident", pytest.param("streamed", marks=pytest.mark.slow)]
+
 
 @pytest.fixture(scope="module", params=sorted(PATHS))
 def undisturbed(request, tmp_path_factory):
@@ -55,6 +58,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.parametrize("undisturbed", LONGER, indirect=True)
 def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, tmp_path):
     fields, expected = undisturbed
     for moment, reached in MOMENTS.items():
@@ -72,7 +76,10 @@ def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, 
 
 @pytest.mark.parametrize(
     ("undisturbed", "number"),
-    [("resident", signal.SIGINT), ("streamed", signal.SIGTERM)],
+    [
+        ("resident", signal.SIGINT),
+        pytest.param("streamed", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
     indirect=["undisturbed"],
 )
 def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tmp_path):

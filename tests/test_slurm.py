@@ -15,7 +15,7 @@ import pytest
 from experiments import slurm
 
 TIMEOUT = 900
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)

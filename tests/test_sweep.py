@@ -149,7 +149,7 @@ def test_seeds_are_paired(vectorised):
     assert found["runs/clean/margin/seed0"][1] != found["runs/clean/margin/seed1"][1]
 
 
-@pytest.mark.parametrize("engine", ["here", "processes"])
+@pytest.mark.parametrize("engine", ["here", pytest.param("processes", marks=pytest.mark.slow)])
 def test_engines_agree(vectorised, tmp_path, engine):
     """Each run together with others is, within float error, the run alone."""
     _, workdir, _ = vectorised
@@ -165,6 +165,7 @@ def test_engines_agree(vectorised, tmp_path, engine):
     assert_same_runs(ours, {name: theirs[name] for name in ours}, tolerance=0.02)
 
 
+@pytest.mark.slow
 def test_runs_with_a_memory_and_with_proxies_train_together_as_they_do_alone(tmp_path):
     arms = """
     sweep.reference = "memory"

@@ -72,7 +72,12 @@ def run(step, state, devices, steps=3):
 
 
 @pytest.mark.parametrize(
-    ("norm", "miner"), [("batch", "semi_hard"), ("batch", "batch_all"), ("group", "random")]
+    ("norm", "miner"),
+    [
+        ("batch", "semi_hard"),
+        pytest.param("batch", "batch_all", marks=pytest.mark.slow),
+        pytest.param("group", "random", marks=pytest.mark.slow),
+    ],
 )
 def test_eight_devices_take_the_steps_of_one(norm, miner):
     state, step = make(norm, miner)
@@ -86,7 +91,7 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3), one, eight)
 
 
-@pytest.mark.parametrize("of_average", [False, True])
+@pytest.mark.parametrize("of_average", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_eight_devices_remember_what_one_does(of_average):
     state, step = make(norm="group")
     state = train_step.with_memory(state, memory.empty(48, 4))
@@ -140,7 +145,7 @@ def test_the_memory_of_an_average_is_what_the_average_sees():
     assert numbers["mean_of_average"] == pytest.approx(float(expected.mean()), abs=1e-5)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     # Without statistics of the batch, which a part has of its own.
     state, step = make(norm="group")
@@ -189,6 +194,7 @@ def test_running_statistics_are_those_of_one_part_after_the_other():
     )
 
 
+@pytest.mark.slow
 def test_micro_batches_need_less_memory():
     state, step = make(norm="group")
     pixels, labels = (np.concatenate([x] * 16) for x in images())
