@@ -31,9 +31,6 @@ resident, streamed = (
     pytest.mark.parametrize("undisturbed", [path], indirect=True) for path in sorted(PATHS)
 )
 
-# And what takes minutes with the other as well.
-LONGER = ["resident", pytest.param("streamed", marks=pytest.mark.slow)]
-
 
 @pytest.fixture(scope="module", params=sorted(PATHS))
 def undisturbed(request, tmp_path_factory):
@@ -58,7 +55,11 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("undisturbed", LONGER, indirect=True)
+@pytest.mark.parametrize(
+    "undisturbed",
+    ["resident", pytest.param("streamed", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, tmp_path):
     fields, expected = undisturbed
     for moment, reached in MOMENTS.items():

@@ -227,16 +227,18 @@ class Progress:
         step = row["step"]
         speed = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        timing = {"images_per_second": speed * self._batch} if speed else {}
-        numbers = f"loss {row['loss']:.4f}"
+        numbers, eta, timing = f"loss {row['loss']:.4f}", "", {}
         if "active_fraction" in row:
             numbers += f"  active {row['active_fraction']:.1%}"
-        numbers += "".join(f"  {images:,.0f} img/s" for images in timing.values())
+        if speed:
+            images = speed * self._batch
+            numbers += f"  {images:,.0f} img/s"
+            eta = f"  ETA {(self._steps - step) / speed:,.0f} s"
+            timing = {"images_per_second": images}
         if self._bar:
             self._bar.update(self._task, completed=step, numbers=numbers)
         elif now - self._last_line >= self._between or step == self._steps:
             self._last_line = now
-            eta = f"  ETA {(self._steps - step) / speed:,.0f} s" if speed else ""
             print(f"step {step}/{self._steps}  {numbers}{eta}", flush=True)
         return timing
 
