@@ -367,6 +367,18 @@ def test_gradient_is_finite_where_all_are_equal(metric, miner):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("tile_size", [7, None])
+def test_duplicates_are_at_no_distance(tile_size):
+    y = np.random.default_rng(0).permutation(61) // 4
+    x = np.array(spread(0, 16))[y]
+    run = program(miner="batch_all", penalty="margin_based", average="valid", tile_size=tile_size)
+    _, (gradient, _), stats = run(x, y)
+    assert stats["mean_d_ap"] == 0
+    # Nor is there a slope between them, which would be that of rounding.
+    one, *others = gradient[y == 3]
+    np.testing.assert_allclose(others, [one] * 3, rtol=1e-4)
+
+
 @pytest.mark.parametrize("miner", ["semi_hard", "batch_all", "boltzmann"])
 def test_jit_equals_eager(miner, key):
     x, y = spread(4, 12), np.arange(12) // 3

@@ -176,7 +176,7 @@ def prepared(
     a, b = metric.prepare(a), metric.prepare(b)
     if not metric.centred:
         return a, b
-    centre = jax.lax.stop_gradient(jnp.mean(b, axis=0))
+    centre = jax.lax.stop_gradient(jnp.sum(b / len(b), axis=0))
     return a - centre, b - centre
 
 
