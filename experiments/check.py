@@ -14,13 +14,13 @@ from experiments import objective, settings
 from triplet_jax import (
     contrastive,
     distances,
-    engine,
     errors,
     images,
     label_noise,
     losses,
     mining,
     models,
+    rules,
     sampling,
     schedules,
 )
@@ -561,14 +561,14 @@ def _check_loss(config: ml_collections.ConfigDict) -> None:
     function = mining.MINERS[m.miner]
     moved = [c.field for c in config.schedules.values()]
     set_and_moved = [*settings.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
-    _check_knobs("mining.knobs", set_and_moved, owner, function, engine.GIVEN_TO_MINERS)
+    _check_knobs("mining.knobs", set_and_moved, owner, function, rules.GIVEN_TO_MINERS)
     _check_loss_name(config)
     _check_regularisers(config)
     _check_nested(config)
     owner, function = objective.of_loss(config)
     set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
     for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
-        _check_knobs(field, knobs, owner, function, engine.GIVEN_TO_PENALTIES)
+        _check_knobs(field, knobs, owner, function, rules.GIVEN_TO_PENALTIES)
     for knob in c.learned:
         if f"loss.knobs.{knob}" in moved:
             raise errors.InputError(

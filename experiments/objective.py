@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments import settings
-from triplet_jax import collectives, contrastive, engine, losses, mining, models, regularisers
+from triplet_jax import collectives, contrastive, losses, mining, models, regularisers, rules
 from triplet_jax import telemetry as measurements
 
 # Numbers of losses that must be above 0, and are learned by their logarithm.
@@ -283,7 +283,7 @@ def collapsed_loss(config: ml_collections.ConfigDict) -> float:
         return 0.0
     penalty = losses.PENALTIES[config.loss.penalty]
     names = inspect.signature(penalty).parameters
-    given = {name: jnp.float32(0) for name in engine.GIVEN_TO_PENALTIES if name in names}
+    given = {name: jnp.float32(0) for name in rules.GIVEN_TO_PENALTIES if name in names}
     given |= settings.knobs(config.loss.knobs)
     return float(penalty(jnp.float32(0), jnp.float32(0), config.loss.margin, **given))
 

@@ -15,10 +15,10 @@ from triplet_jax import (
     contrastive,
     data,
     difficulty,
-    engine,
     errors,
     losses,
     mining,
+    rules,
     sampling,
     schedules,
     train_step,
@@ -60,9 +60,9 @@ def test_every_knob_is_a_field():
         parameters = [p for f in table.values() for p in inspect.signature(f).parameters.values()]
         return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - set(given)
 
-    assert set(config().mining.knobs) == knobs(mining.MINERS, engine.GIVEN_TO_MINERS)
+    assert set(config().mining.knobs) == knobs(mining.MINERS, rules.GIVEN_TO_MINERS)
     of_losses = losses.PENALTIES | contrastive.LOSSES
-    assert set(config().loss.knobs) == knobs(of_losses, engine.GIVEN_TO_PENALTIES)
+    assert set(config().loss.knobs) == knobs(of_losses, rules.GIVEN_TO_PENALTIES)
 
 
 def test_a_knob_reaches_its_miner_and_its_penalty():

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from triplet_jax import candidates, collectives, distances, engine, losses
+from triplet_jax import candidates, collectives, distances, engine, losses, rules
 
 Number = Float[Array, ""] | float
 
@@ -329,8 +329,8 @@ def contrastive_loss(
     shares = jnp.ones(_number_of_terms(measure, knobs), jnp.float32)
 
     def sums_of(shares):
-        rule = engine.OfAnchor(made, measure, shares)
-        return engine.over_anchors_at_once(rule, *compared, knobs, tile_size)
+        rule = rules.OfAnchor(made, measure, shares)
+        return engine.over_anchors_at_once(rule, compared, knobs, tile_size)
 
     if len(shares) > 1:
         # What each is divided by comes first, so that all of them have one gradient: to take the

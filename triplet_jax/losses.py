@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from triplet_jax import candidates, collectives, distances, engine, errors, mining
+from triplet_jax import candidates, collectives, distances, engine, errors, mining, rules
 
 
 def hinge(
@@ -219,8 +219,8 @@ def triplet_loss(
         own_reference=own_reference,
     )
     sums = engine.over_anchors(
-        engine.Rule(made, mine, penalize, key),
-        *compared,
+        rules.Rule(made, mine, penalize, key),
+        compared,
         knobs | {"margin": jnp.asarray(margin, jnp.float32)},
         tile_size,
     )
@@ -251,7 +251,7 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
     return lookup("miner", miner, mining.MINERS)
 
 
-def _mean(sums: engine.Sums, pairs, average: str):
+def _mean(sums: rules.Sums, pairs, average: str):
     denominator = sums.active_weight if average == "active" else sums.valid_weight
     loss = sums.penalty / jnp.where(denominator > 0, denominator, 1.0)
     valid = jnp.maximum(sums.valid, 1.0)

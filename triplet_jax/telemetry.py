@@ -13,7 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from triplet_jax import collectives, distances, engine, errors, logging, losses, masks, mining
+from triplet_jax import (
+    collectives,
+    distances,
+    engine,
+    errors,
+    logging,
+    losses,
+    masks,
+    mining,
+    rules,
+)
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -81,7 +91,7 @@ def of_batch(
 
     made = distances.make(metric, **(metric_params or {}))
     prepared, _ = distances.prepared(made, embeddings, embeddings)
-    rule = engine.Rule(made, losses.miner_of(miner), losses.hinge, key)
+    rule = rules.Rule(made, losses.miner_of(miner), losses.hinge, key)
     runs = masks.label_runs(labels[chosen], labels, chosen).hiding(shown[chosen], count)
     seen, mined = engine.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
 
