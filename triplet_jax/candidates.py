@@ -18,6 +18,8 @@ class Compared(NamedTuple):
     runs: masks.Runs
     index: Int[Array, "batch"]
     """The anchors' places in the global batch."""
+    symmetric: bool
+    """Whether these anchors are the candidates, and the only ones."""
 
     @property
     def pairs(self) -> dict[str, Float[Array, ""]]:
@@ -82,7 +84,8 @@ def compared(
     runs = masks.label_runs(labels, sorted_labels, itself)
     if shown is not None:
         runs = runs.hiding(jnp.ones(rows, bool) if mask is None else mask, jnp.sum(shown))
-    return Compared(*distances.prepared(metric, embeddings, candidates[order]), runs, index)
+    rows = distances.prepared(metric, embeddings, candidates[order])
+    return Compared(*rows, runs, index, own and collectives.count(axis_name) == 1)
 
 
 def _as_labels(field, labels):

@@ -49,6 +49,11 @@ def _in_order() -> list[jax.Device] | None:
     return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
 
 
+def count(axis_name: str | None) -> int:
+    """How many devices there are on the axis."""
+    return 1 if axis_name is None else jax.lax.psum(1, axis_name)
+
+
 def gather(x: PyTree, axis_name: str | None) -> PyTree:
     """The rows of all devices, in device order, of every array `[batch, ...]`. Differentiable."""
     if axis_name is None:
@@ -63,7 +68,7 @@ def _gather(x, axis_name):
     # late, and of large arrays may come back wrong (jax issues 40831 and 40830). That of a sum is a
     # sum.
     rows = x.shape[0]
-    everywhere = jnp.zeros((rows * jax.lax.psum(1, axis_name), *x.shape[1:]), x.dtype)
+    everywhere = jnp.zeros((rows * count(axis_name), *x.shape[1:]), x.dtype)
     first = jax.lax.axis_index(axis_name) * rows
     placed = jax.lax.dynamic_update_slice_in_dim(everywhere, x, first, axis=0)
     return jax.lax.psum(placed, axis_name)
@@ -79,7 +84,7 @@ def share(
     rows = x.shape[0]
     if axis_name is None:
         return x, jnp.arange(rows)
-    size = -(-rows // jax.lax.psum(1, axis_name))
+    size = -(-rows // count(axis_name))
     places = jax.lax.axis_index(axis_name) * size + jnp.arange(size)
     return x.at[places].get(mode="clip"), places
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from triplet_jax import batching, masks, near, rules
+from triplet_jax import batching, masks, near, rules, squares
 from triplet_jax.candidates import Compared
 from triplet_jax.mining import MANY, Triplets, written_once
 
@@ -79,7 +79,7 @@ def over_anchors_at_once(
     Arguments are those of `over_anchors`.
     """
     inputs = (compared.anchors, compared.candidates, knobs)
-    sums, gradient = _sweep(rule, *_without_gradient(compared, knobs), tile_size)
+    sums, gradient = _in_tiles(rule, *_without_gradient(compared, knobs), tile_size)
     return jax.lax.stop_gradient(sums)._replace(value=_with_gradient(sums.value, inputs, gradient))
 
 
@@ -125,7 +125,21 @@ def _without_gradient(compared, knobs):
 
 
 def _sweep(rule, compared, knobs, tile_size):
-    anchors, candidates, runs, index = compared
+    def in_tiles():
+        return _in_tiles(rule, compared, knobs, tile_size)
+
+    def in_squares():
+        sums, gradient = squares.sweep(rule, compared.candidates, knobs, compared.runs)
+        return sums, (jnp.zeros_like(compared.anchors), *gradient)
+
+    if tile_size or not compared.symmetric or not squares.suit(rule, compared.candidates):
+        return in_tiles()
+    most = batching.largest_of_batch(jnp.max(compared.runs.positives))
+    return jax.lax.cond(most <= squares.WIDTH, in_squares, in_tiles)
+
+
+def _in_tiles(rule, compared, knobs, tile_size):
+    anchors, candidates, runs, index, _ = compared
     rows = len(anchors)
     at_once = isinstance(rule, rules.OfAnchor)
     all_pairs = at_once or rules.answers_all_pairs(rule.mine, candidates.shape)

@@ -33,6 +33,11 @@ class Runs(NamedTuple):
         """How many negatives each anchor has among so many candidates."""
         return (candidates if self.shown is None else self.shown) - (self.stop - self.start)
 
+    def from_place(self, first: Int[Array, ""]) -> "Runs":
+        """The same among the candidates from a place on."""
+        shown = None if self.shown is None else jnp.maximum(self.shown - first, 0)
+        return Runs(self.start - first, self.stop - first, self.itself - first, shown)
+
     def hiding(self, mask: Bool[Array, "anchors"], shown: Int[Array, ""]) -> "Runs":
         """The same where only the first `shown` candidates count, and anchors of the mask."""
         return Runs(
