@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import losses, mining, squares
+from triplet_jax import collectives, losses, mining, squares
 
 SEPARABLE = [name for name, mine in sorted(mining.MINERS.items()) if mining.is_separable(mine)]
 MARGIN = 0.3
@@ -127,6 +127,21 @@ def test_squares_are_for_large_batches_with_few_positives():
         assert either(*few) == 0
         assert float(either(*many)) == pytest.approx(float(tiles(*many)), rel=1e-5)
         assert compiled(tile_size=300)(*few) == tiles(*few)
+
+
+def test_an_axis_of_one_device_takes_squares():
+    x, y = rows(0, 17), classes(0, 17)
+    settings = {"miner": "batch_all", "margin": MARGIN, "axis_name": collectives.DEVICES}
+    lifted = functools.partial(losses.triplet_loss, **settings)
+    with (
+        mock.patch.multiple(squares, _SIZE=5, _LEAST=1),
+        mock.patch.object(squares, "sweep", side_effect=squares.sweep) as sweep,
+    ):
+        run = jax.pmap(lifted, axis_name=collectives.DEVICES, devices=jax.devices()[:1])
+        [loss], _ = run(x[None], y[None])
+    assert sweep.called
+    (expected, _), _ = program(17, False, miner="batch_all")(x, y, np.ones(17, bool))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_runs_that_are_batched_take_squares_or_tiles_together():

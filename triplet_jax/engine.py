@@ -12,6 +12,9 @@ their answers:
   again as differences, which is accurate for near duplicates.
 * *all pairs*, `[positives, negatives]`: the gradient runs through the matrix. The triplets of
   a tile's distances are many more than these, and are taken a part at a time.
+
+A rule that judges every triplet by itself may be taken in `squares` instead, where a large batch
+is compared with itself.
 """
 
 import functools
@@ -125,6 +128,8 @@ def _without_gradient(compared, knobs):
 
 
 def _sweep(rule, compared, knobs, tile_size):
+    """In squares where they suit and no anchor has too many positives for them, else in tiles."""
+
     def in_tiles():
         return _in_tiles(rule, compared, knobs, tile_size)
 

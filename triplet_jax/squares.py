@@ -118,8 +118,7 @@ def _add_up_side(rule, distances, knobs, axis, to_positives, is_positive, is_neg
         mined = rules.of_one_rank(rule.mine(*seen))
         return mined if axis == 0 else jax.tree.map(jnp.transpose, mined)
 
-    # Positives stand between the two axes of the square.
-    mined = jax.vmap(of_anchor, (0, 0, axis, axis), 2 * axis)(
-        to_positives, is_positive, distances, is_negative
-    )
+    # The square's axes are the first and the last of the triplets; positives stand between them.
+    over_anchors = jax.vmap(of_anchor, in_axes=(0, 0, axis, axis), out_axes=2 * axis)
+    mined = over_anchors(to_positives, is_positive, distances, is_negative)
     return rules.add_up(rule.penalize, mined, None, knobs)
