@@ -176,7 +176,10 @@ def prepared(
     a, b = metric.prepare(a), metric.prepare(b)
     if not metric.centred:
         return a, b
-    centre = jax.lax.stop_gradient(jnp.sum(b / len(b), axis=0))
+    mean = jax.lax.stop_gradient(jnp.mean(b, axis=0))
+    # A choice between like and like, or XLA fuses the division by n with this subtraction or that
+    # one, rounds the two in two ways, and equal rows come apart.
+    centre = jnp.where(jnp.isnan(mean), jnp.nan, mean)
     return a - centre, b - centre
 
 
