@@ -31,7 +31,7 @@ def classes(seed, n, most=4):
 def program(n, small, **settings):
     """Loss, stats and gradient, compiled; in squares of a few rows or, if not `small`, in tiles."""
 
-    def run(x, y, mask=None):
+    def run(x, y, mask):
         return losses.triplet_loss(x, y, mask=mask, margin=MARGIN, **settings)
 
     examples = (rows(0, n), np.zeros(n, int), np.ones(n, bool))
@@ -108,7 +108,6 @@ def test_near_duplicates_lose_no_digits(apart, shift):
 
 def test_squares_are_for_large_batches_with_few_positives():
     x = rows(0, 2100, 4)
-
     few, many = (x, classes(0, 2100, 4)), (x, classes(0, 2100, 5))
 
     def compiled(**settings):

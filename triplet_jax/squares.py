@@ -31,7 +31,7 @@ def suit(rule: rules.Rule, points: Float[Array, "candidates dim"]) -> bool:
         and len(points) >= _LEAST
         and rule.metric.by_product
         and mining.is_separable(rule.mine)
-        and not rules.asked(rule.penalize, {"d_pn": None})
+        and not rules.asked(rule.penalize, dict.fromkeys(rules.GIVEN_TO_PENALTIES))
     )
 
 
@@ -52,7 +52,8 @@ def sweep(
     Returns:
       The sums, and the gradient of `penalty` in points and knobs.
     """
-    runs = jax.tree.map(lambda x: x[jnp.argsort(runs.itself)], runs)
+    order = jnp.argsort(runs.itself)
+    runs = jax.tree.map(lambda x: x[order], runs)
     places, is_positive = masks.positive_places(runs, WIDTH)
 
     def measure_positives(points):
