@@ -22,7 +22,7 @@ import pytest
 import sklearn.datasets
 
 from configs import base, digits
-from experiments import build, check, settings
+from experiments import build, check, check_schedules, settings
 from experiments.offline import OfflineMining
 from triplet_jax import (
     contrastive,
@@ -89,7 +89,7 @@ KNOBS = list(with_knobs())
 SHARES = st.sampled_from([(), (0.5,), (0.2, 0.8), (0.8, 0.2), (-1.0,), (2.0,)])
 ENDS = st.sampled_from([0.0, 0.1, 0.5, 1.0]) | NUMBERS
 RECORD = {"start": ENDS, "end": ENDS, "order": st.sampled_from([*schedules.ORDERS, "none"])}
-RECORD["kind"] = st.sampled_from([*schedules.PACINGS, *check.OTHER_KINDS, "none"])
+RECORD["kind"] = st.sampled_from([*schedules.PACINGS, *check_schedules.OTHER_KINDS, "none"])
 RARE = {"boundaries": SHARES, "levels": SHARES, **dict.fromkeys(("a", "b", "rate"), NUMBERS)}
 RARE |= dict.fromkeys(("target", "decay"), NUMBERS)
 
@@ -112,7 +112,9 @@ anything = st.lists(st.sampled_from(FIELDS), max_size=3, unique=True).flatmap(
 differences = st.builds(
     operator.or_,
     anything,
-    st.just({}) | tuned() | scheduled(st.sampled_from([*check.MOVABLE, "seed", "no_such_field"])),
+    st.just({})
+    | tuned()
+    | scheduled(st.sampled_from([*check_schedules.MOVABLE, "seed", "no_such_field"])),
 )
 
 
