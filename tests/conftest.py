@@ -39,6 +39,14 @@ def forget_programs():
 
 
 @pytest.fixture
+def unchecked():
+    """The library as a user has it: without the tests' checks of shapes and types."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def key():
     return jax.random.key(0)
 

@@ -225,6 +225,24 @@ def test_losses_of_sentence_transformers(torch, name):
     assert found == pytest.approx(value.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_given_triplets_are_those_of_torch(torch, swap):
+    x = np.random.default_rng(7).normal(size=(3, 20, 5)).astype(np.float32)
+    theirs = torch.nn.TripletMarginLoss(margin=0.4, swap=swap, eps=0.0)
+    leaves = [torch.tensor(part, requires_grad=True) for part in x]
+    expected = theirs(*leaves)
+    expected.backward()
+
+    def value(x):
+        penalty = "anchor_swap" if swap else "hinge"
+        loss, _ = losses.of_triplets(*x, margin=0.4, penalty=penalty, average="valid")
+        return loss
+
+    found, gradient = jax.value_and_grad(value)(jnp.asarray(x))
+    assert float(found) == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(gradient, [leaf.grad for leaf in leaves], atol=1e-6)
+
+
 def test_optax_on_given_triplets():
     optax = pytest.importorskip("optax")
     x, labels = batch(0)

@@ -228,6 +228,91 @@ def triplet_loss(
     return _mean(sums, pairs, average)
 
 
+def of_triplets(
+    anchors: Float[Array | np.ndarray, "triplets dim"],
+    positives: Float[Array | np.ndarray, "triplets dim"],
+    negatives: Float[Array | np.ndarray, "triplets dim"],
+    *,
+    metric: str = "euclidean",
+    margin: Float[Array, ""] | float = 0.2,
+    penalty: str | Callable = "hinge",
+    average: str = "active",
+    mask: Bool[Array | np.ndarray, "triplets"] | None = None,
+    axis_name: str | None = None,
+    **params,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The mean penalty of triplets that are given, row by row; nothing is mined.
+
+        loss = sum(penalty(d(a_i, p_i), d(a_i, n_i), margin)) / number of triplets that count
+
+    For files of triplets, for triplets that people labelled, and for a miner outside of this
+    library. Distances are measured as differences, so that near duplicates lose no digits. The
+    loss is ordinary jax code: it has derivatives of any order, forward and reverse.
+
+    Args:
+      anchors: row i belongs to row i of the other two. Rows are not normalised.
+      positives: rows of the anchors' classes.
+      negatives: rows of other classes.
+      metric: a name in `distances.METRICS`.
+      margin: in the units of the metric; may be traced.
+      penalty: as in `triplet_loss`; one that names `d_pn` is given the distance from positive to
+        negative.
+      average: the denominator: "active", the triplets whose penalty is not zero, or "valid", all
+        that the mask shows.
+      mask: which triplets count, so that a batch of a fixed shape may hold fewer; None for all.
+        Hidden rows may hold anything, NaN included.
+      axis_name: the name of the device axis inside `pmap`; each device then has a part of the
+        triplets, and the mean is over all of them.
+      **params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
+
+    Returns:
+      The loss, 0 where no triplet counts, and a dict of float scalars over all devices:
+      `num_valid`, `num_active`, `active_fraction`, `mean_d_ap` and `mean_d_an`.
+
+    Raises:
+      InputError: the arrays differ in shape, a name is not known, or the metric does not suit the
+        penalty.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import losses
+      >>> a, p, n = jnp.zeros((1, 2)), jnp.array([[0.0, 1.0]]), jnp.array([[1.5, 0.0]])
+      >>> loss, stats = losses.of_triplets(a, p, n, margin=1.0)
+      >>> print(f"{loss:.2f} of {stats['num_valid']:.0f} triplet")
+      0.50 of 1 triplet
+    """
+    penalize = lookup("penalty", penalty, PENALTIES)
+    errors.check_known("average", average, AVERAGES)
+    check_metric_suits(penalize, metric, _SUITED)
+    made = distances.make(metric, **params)
+    rows = _rows_of_triplets(anchors, positives, negatives)
+    if mask is not None:
+        # Before anything is measured, or what is hidden has a gradient of NaN.
+        rows = [jnp.where(mask[:, None], x, 0.0) for x in rows]
+    a, p, n = map(made.prepare, rows)
+
+    def measure(x, y):
+        return made.finish(made.between(x, y))[:, None]
+
+    shown = jnp.ones((len(a), 1), bool) if mask is None else mask[:, None]
+    given = mining.Triplets(measure(a, p), measure(a, n), shown)
+    penalize, knobs = numbers_of(penalize)
+    knobs |= {"margin": jnp.asarray(margin, jnp.float32)}
+    sums = rules.add_up(penalize, given, lambda: measure(p, n), knobs)
+    return _mean(collectives.total(sums, axis_name), {}, average)
+
+
+def _rows_of_triplets(anchors, positives, negatives):
+    """The three arrays in float32, once they are known to have one shape."""
+    shapes = [jnp.shape(x) for x in (anchors, positives, negatives)]
+    if len(shapes[0]) != 2 or len(set(shapes)) > 1:
+        raise errors.InputError(
+            "anchors, positives and negatives have the shapes {}, {} and {}: all three must be"
+            " [triplets, dim].".format(*shapes)
+        )
+    return [x.astype(jnp.float32) for x in (anchors, positives, negatives)]
+
+
 def numbers_of(penalize: Callable) -> tuple[Callable, dict[str, Array]]:
     """A function without the float knobs that a partial sets, and these, for their gradient."""
     if not isinstance(penalize, functools.partial):
