@@ -41,6 +41,26 @@ def test_agrees_with_the_definition(metric, params, a, b):
     )
 
 
+@pytest.mark.parametrize("dim", [2, 3, 17, 64, 300])
+def test_a_cosine_distance_stays_in_its_range(dim):
+    x = np.random.default_rng(dim).normal(size=(64, dim)).astype(np.float32)
+    same = distances.pairwise(jnp.asarray(x), jnp.asarray(x), "cosine")
+    opposite = distances.pairwise(jnp.asarray(x), jnp.asarray(-x), "cosine")
+    assert np.min(same) >= 0 and np.max(opposite) <= 2
+    np.testing.assert_allclose(np.diag(same), 0, atol=2e-6)
+
+    def total(x):  # the slope is not cut where rounding leaves the range
+        return jnp.sum(jnp.diag(distances.pairwise(x, jnp.asarray(near), "cosine")))
+
+    near = np.float32(x + 1e-4)
+    wide = np.float64(x)
+    slope = jax.grad(total)(jnp.asarray(x))
+    expected = oracles.slope(
+        lambda some: {"sum": np.trace(oracles.pairwise(some, near, "cosine"))}, wide[:2]
+    )
+    np.testing.assert_allclose(slope[:2], expected["sum"], atol=2e-6)
+
+
 @each_metric
 @pytest.mark.parametrize("apart", [1e-4, 1e-2, 1.0])
 def test_between_keeps_its_digits_among_near_duplicates(metric, params, apart):

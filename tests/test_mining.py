@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import mining
+from triplet_jax import errors, mining
 
 TO_POSITIVES = jnp.array([1.0, 9.0, 3.0])  # the second is padding
 IS_POSITIVE = jnp.array([True, False, True])
@@ -182,6 +182,32 @@ def test_distance_weighted_weights_do_not_vanish_in_high_dimensions(key):
         jnp.ones(1), jnp.ones(1, bool), jnp.float32(d), jnp.ones(4, bool), dim=4096, key=key
     )
     assert as_list(mined) == [(1.0, pytest.approx(0.9))]
+
+
+@pytest.mark.parametrize("dim", [2, 3, 64, 2048])
+def test_distance_weighted_draws_a_duplicate_by_a_cutoff_that_is_nearly_zero(dim, key):
+    row = (jnp.ones(1), jnp.ones(1, bool), jnp.float32([0.0, 0.9, 1.2]), jnp.ones(3, bool))
+
+    def mine(cutoff, key):
+        return mining.distance_weighted(*row, cutoff=cutoff, dim=dim, key=key)
+
+    for cutoff in (0.0, 1e-20, 1e-3):
+        mined = jax.vmap(jax.jit(mine), in_axes=(None, 0))(cutoff, jax.random.split(key, 400))
+        assert np.all(mined.weight)
+        drawn = np.array(mined.d_an).ravel()
+        if dim == 2:  # distances on a circle: 1 / q = sqrt(1 - d^2 / 4)
+            expected = np.sqrt(1 - np.array([0.0, 0.9, 1.2]) ** 2 / 4)
+            shares = [(np.abs(drawn - d) < 1e-6).mean() for d in (0.0, 0.9, 1.2)]
+            np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.1)
+        elif dim >= 64:
+            assert np.all(drawn == 0)  # it outweighs all others by the definition
+
+
+@pytest.mark.parametrize("cutoff", [0, 0.0, -0.5, float("nan")])
+def test_distance_weighted_refuses_a_cutoff_at_which_a_weight_is_infinite(cutoff, key):
+    row = (jnp.ones(1), jnp.ones(1, bool), jnp.zeros(1), jnp.ones(1, bool))
+    with pytest.raises(errors.InputError, match=f"cutoff={cutoff} must be above 0"):
+        mining.distance_weighted(*row, cutoff=cutoff, dim=4, key=key)
 
 
 def test_two_names_of_a_rule_are_one_rule():

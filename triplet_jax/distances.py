@@ -78,7 +78,13 @@ def cosine() -> Metric:
         both = jnp.any(a != 0, axis=-1) & jnp.any(b != 0, axis=-1)
         return jnp.where(both, 0.5 * _difference_form(a, b), 1.0)
 
-    return Metric(unit, _one_minus_product, between, blur=lambda a, b: jnp.full(a.shape[0], _BLUR))
+    return Metric(
+        unit,
+        _one_minus_product,
+        between,
+        finish=lambda x: _into_range(x, 0.0, 2.0),
+        blur=lambda a, b: jnp.full(a.shape[0], _BLUR),
+    )
 
 
 def dot() -> Metric:
@@ -220,6 +226,11 @@ def _as_is(x):
 def product(a: Float[Array, "m dim"], b: Float[Array, "dim n"]) -> Float[Array, "m n"]:
     """The matrix product, in full float32 on every accelerator."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _into_range(x, low, high):
+    """`x`, of which rounding had left the range; the slope stays that of `x`."""
+    return x + jax.lax.stop_gradient(jnp.clip(x, low, high) - x)
 
 
 def _one_minus_product(a, b):

@@ -30,6 +30,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from triplet_jax import errors
+
 MANY = 512
 """Positives from which on sorting a row is faster than comparing all of it with each."""
 
@@ -390,9 +392,18 @@ def distance_weighted(
     Learning", section 4. For euclidean distances of unit vectors. The weights are taken
     relative to the anchor's largest, so that they do not vanish in high dimensions. An anchor
     with no negative nearer than `farthest` has no triplet.
+
+    Raises:
+      InputError: `cutoff` is 0 or less, at which a negative at distance 0 would weigh infinitely.
+        A traced one counts as 1e-6 at least.
     """
+    if not isinstance(cutoff, jax.Array) and not cutoff > 0:
+        raise errors.InputError(
+            f"cutoff={cutoff} must be above 0, or a negative at distance 0 weighs infinitely: the"
+            " paper has 0.5."
+        )
     within = is_negative & (to_negatives < farthest)
-    d = jnp.clip(to_negatives, cutoff, 1.999)
+    d = jnp.clip(to_negatives, jnp.maximum(cutoff, 1e-6), 1.999)
     log_q = (dim - 2) * jnp.log(d) + 0.5 * (dim - 3) * jnp.log1p(-0.25 * d * d)
     relative = -log_q - jnp.max(-log_q, where=within, initial=-jnp.inf)
     weights = jnp.where(within, jnp.exp(jnp.where(within, relative, 0.0)), 0.0)
