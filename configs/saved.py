@@ -1,18 +1,41 @@
 """The config of a run that was written to a file.
 
 python -m experiments.train --config=configs/saved.py:runs/digits/config.json --workdir=runs/digits
+
+A run may be older than a field. Such a field gets what the code did before it existed: its
+default of today, or what `BEFORE` says where that differs.
 """
 
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from configs import base
 
+# By field, what a saved config without it stood for, where that is not the default of
+# `configs.base`: a value, or a function from the saved content, a nested dict, to the value.
+BEFORE: dict[str, Any | Callable[[dict], Any]] = {}
+
 
 def get_config(path: str):
+    content = _with_tuples(json.loads(pathlib.Path(path).read_text()))
     config = base.get_config()
-    config.update(_with_tuples(json.loads(pathlib.Path(path).read_text())))
+    for field, value in BEFORE.items():
+        if not _holds(content, field):
+            value = value(content) if callable(value) else value
+            config.update_from_flattened_dict({field: value})
+    config.update(content)
     return config
+
+
+def _holds(content, field):
+    """Whether nested content has a field, given by its dotted name."""
+    for name in field.split("."):
+        if not isinstance(content, dict) or name not in content:
+            return False
+        content = content[name]
+    return True
 
 
 def _with_tuples(content):
