@@ -33,17 +33,26 @@ PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes this run ha
 PROCESS = flags.DEFINE_integer("process", -1, "The number of this process, from 0.")
 
 
-def run(main: Callable[[], None], *, of_several: bool = False) -> None:
+def run(
+    main: Callable[[], None],
+    *,
+    of_several: bool = False,
+    again: str = "Run the same command again.",
+) -> None:
     """Runs a program: parses flags, calls `main`, and turns errors into a message.
 
     Args:
       main: the program.
       of_several: whether it may have several processes, which it joins by `start_processes`.
+      again: what to do after an end with status 3, and what is kept then.
 
     The exit status is 0 when it is done or was asked to stop, 2 when it refused its
     input, 1 when a run failed, and 3 when it lacks one of its processes or room on a disk, or was
     asked to stop where it has nothing to save.
     """
+
+    global _go_on
+    _go_on = again
 
     def guarded(_):
         # Orbax and grain log the traceback of an error that they raise as well.
@@ -67,7 +76,7 @@ def run(main: Callable[[], None], *, of_several: bool = False) -> None:
         except health.NotFiniteError as error:
             _leave(str(error), FAILED)
         except errors.LostError as error:
-            _leave(f"{error} {_GO_ON}", LOST)
+            _leave(f"{error} {_go_on}", LOST)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
             why = (str(error).strip().splitlines() or [""])[0]
             # jax raises what a collective failed of as either, depending on where it hears of it.
@@ -77,16 +86,17 @@ def run(main: Callable[[], None], *, of_several: bool = False) -> None:
                 _leave(f"{_NO_MEMORY} ({why}).", FAILED)
             if not hosts.several():
                 raise
-            _leave(f"{_ALONE} ({why}). {_GO_ON}", LOST)
+            _leave(f"{_ALONE} ({why}). {_go_on}", LOST)
         except OSError as error:
-            name, why = error.filename or "a file of the run", error.strerror
+            name, why = error.filename or "a file", error.strerror or str(error)
             if error.errno in _PASSES:
-                _leave(f"{name} cannot be used: {why}. Mend that. {_GO_ON}", LOST)
+                mend = "Free some space" if error.errno in _FULL else "Mend that"
+                _leave(f"{name} cannot be used: {why}. {mend}. {_go_on}", LOST)
             if error.filename is None:
                 raise
             _leave(f"{name} cannot be used: {why}.", FAILED)
         except KeyboardInterrupt as stopped:
-            _leave(f"stopped by {stopped}. {_GO_ON}", LOST)
+            _leave(f"stopped by {stopped}. {_go_on}", LOST)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -107,7 +117,8 @@ _NO_MEMORY = (
 )
 _OF_XLA = re.compile("(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
 _ALONE = "another process of this run has ended, or cannot be reached"
-_GO_ON = "Run the same command again to go on from the last checkpoint."
+# Set by `run`; a variable of the module, since a handler in C says it, too.
+_go_on = ""
 
 
 def start_processes() -> None:
@@ -146,7 +157,7 @@ def _saying_when_others_are_lost() -> Iterator[None]:
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _end(number):
     why = _ALONE if number == signal.SIGABRT else f"stopped by {signal.Signals(number).name}"
-    os.write(_complain_to, f"error: {why}. {_GO_ON}\n".encode())
+    os.write(_complain_to, f"error: {why}. {_go_on}\n".encode())
     os._exit(LOST)
 
 

@@ -44,7 +44,7 @@ def main() -> None:
         plots.embedding_map(side, projection.tsne(vectors), test.labels, test.class_names)
         score = result[key]["retrieval"]["map_at_r"]
         side.set_title(f"{title}: MAP@R {score:.3f}")
-    figure.savefig(output, dpi=130)
+    plots.write(figure, output)
     print(f"written to {output}")
 
 

@@ -156,9 +156,9 @@ def draw(query: pathlib.Path, nearest, sheet: pathlib.Path) -> None:
         title = f"{found.label}\n{found.distance:.3f}".strip()
         row.append((form.read(found.path), title, plots.GREY))
     figure = plots.contact_sheet([row])
-    figure.savefig(sheet, dpi=130)
+    plots.write(figure, sheet)
     plt.close(figure)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, again="Run the same command again: the images embedded so far are kept.")

@@ -310,4 +310,6 @@ class Board:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(
+        main, again="Run the same command again to go on with the runs that have not ended."
+    )

@@ -31,4 +31,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, of_several=True)
+    command.run(
+        main,
+        of_several=True,
+        again="Run the same command again to go on from the last checkpoint.",
+    )

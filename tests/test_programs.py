@@ -225,7 +225,16 @@ def ending(fault):
 @pytest.mark.parametrize(
     ("fault", "status", "words"),
     [
-        ("raise OSError(errno.ESTALE, 'Stale')", 3, ["a file of the run", "Stale", "same command"]),
+        (
+            "raise OSError(errno.ESTALE, 'Stale')",
+            3,
+            ["a file cannot", "Stale", "same command again."],
+        ),
+        (
+            "raise OSError(errno.ENOSPC, 'No space', 'all.parquet')",
+            3,
+            ["all.parquet cannot be used: No space. Free some space. Run the same command again."],
+        ),
         ("open('x' * 300)", 1, ["File name too long", "xxx"]),
         (
             "raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9.')",

@@ -19,7 +19,7 @@ class InputError(ValueError):
 
 
 class LostError(RuntimeError):
-    """A run lacks what it cannot do without, a process or room on a disk; the same command goes on.
+    """What a program cannot do without is missing for now: a process, or room on a disk.
 
     Programs under `experiments` print the message without a traceback and exit with 3.
     """

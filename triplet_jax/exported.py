@@ -19,6 +19,7 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from triplet_jax import writing
 from triplet_jax.train_step import as_floats
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -44,9 +45,8 @@ def write(
     inputs = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
     apply = jax.jit(lambda x: encoder.apply(variables, as_floats(x), train=False))
     exported = jax.export.export(apply, platforms=PLATFORMS)(inputs)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(exported.serialize())
-    fresh.replace(path)
+    with writing.whole_file(path) as file:
+        file.write(exported.serialize())
 
 
 def load(path: pathlib.Path) -> jax.export.Exported:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from triplet_jax import errors, evaluation
+from triplet_jax import errors, evaluation, writing
 
 _TABLE = "images"
 # With fewer, looking at all of them takes milliseconds, and an index has too few to learn from.
@@ -160,10 +160,12 @@ class Gallery:
         return self._table.to_pandas()
 
     def write_parquet(self, file: pathlib.Path) -> None:
-        """Everything in a Parquet file, for any other vector database."""
+        """Everything in a Parquet file, for any other vector database; see `writing.whole_file`."""
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(self._table.to_arrow(), file)
+        everything = self._table.to_arrow()
+        with writing.whole_file(file) as opened:
+            pyarrow.parquet.write_table(everything, opened)
 
 
 def changes(gallery: Mapping[str, str], folder: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -1,7 +1,6 @@
 """What a run writes down while it trains: files of numbers, and a line on the screen."""
 
 import json
-import os
 import pathlib
 import time
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from triplet_jax import errors
+from triplet_jax import errors, writing
 
 Row = dict[str, int | float]
 """What is known of one step: `step`, and numbers by name."""
@@ -46,16 +45,19 @@ class RowFile:
                 )
         # Through a second file, so that no moment loses the rows.
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._path = path
         self._file: TextIO = path.open("a")
 
     def write(self, row: Row) -> None:
         """Adds one row."""
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with writing.naming(self._path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with writing.naming(self._path):
+            self._file.close()
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -130,17 +132,15 @@ def validation_row(step: int, scores: Mapping[str, float]) -> Row:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file or none."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
+    """Writes a whole file of UTF-8 or none; see `writing.whole_file`."""
+    with writing.whole_file(path) as file:
+        file.write(text.encode())
 
 
 def write_arrays(path: pathlib.Path, **arrays) -> None:
     """Writes a whole .npz file or none."""
-    fresh = path.with_name(f"{path.stem}.new.npz")
-    np.savez_compressed(fresh, **arrays)
-    fresh.replace(path)
+    with writing.whole_file(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def write_json(path: pathlib.Path, content: dict | list) -> None:

@@ -4,6 +4,7 @@ Every function draws into `axes`, or makes a figure where several are needed, an
 what it drew into. Colours are those of Okabe and Ito, which the colour-blind tell apart.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import matplotlib.axes
@@ -13,13 +14,26 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from triplet_jax import comparison, evaluation, telemetry
+from triplet_jax import comparison, errors, evaluation, telemetry, writing
 
 # Okabe and Ito 2008, without black and yellow, which is too light on paper.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 GOOD, BAD, GREY = COLORS[0], COLORS[3], "#888888"
 # Of more classes than there are colours, the pairs of a colour differ in their marker.
 _MARKERS = "os^vDPX*<>"
+
+
+def write(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
+    """Writes a whole picture or none, in the format of the file's ending; see `writing`.
+
+    Raises:
+      InputError: matplotlib knows no such format.
+      OSError: it cannot be written.
+    """
+    form = path.suffix.removeprefix(".").lower()
+    errors.check_known(f"the ending of {path}", form, figure.canvas.get_supported_filetypes())
+    with writing.whole_file(path) as file:
+        figure.savefig(file, format=form, dpi=130)
 
 
 def embedding_map(
