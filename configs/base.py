@@ -131,6 +131,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.test_fraction = 0.2
     config.dataset.validation_fraction = 0.1
     config.dataset.split_seed = 0
+    config.dataset.class_level = 1  # of a folder: how many folders make the class; 2 of a/b/1.jpg
     config.dataset.turns_as_classes = False  # quarter turns of a training class are new ones
     config.dataset.images_as_classes = False  # every training image is one; labels are not used
     config.dataset.bad_images = "refuse"  # or skip

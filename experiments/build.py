@@ -66,7 +66,14 @@ def _open_dataset(c):
         return data.pairs(c.path, **split)
     form = images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
     if c.name == "folder":
-        return data.folder(c.path, form=form, split_by=c.split_by, bad_images=c.bad_images, **split)
+        return data.folder(
+            c.path,
+            form=form,
+            split_by=c.split_by,
+            bad_images=c.bad_images,
+            class_level=c.class_level,
+            **split,
+        )
     return data.from_tfds(c.name, data_dir=c.data_dir, form=form, split_by=c.split_by, **split)
 
 

@@ -26,6 +26,7 @@ MOST_COUNTED = 2**31 - 1  # by an integer of 32 bits
 # field: lowest, highest or None, and whether the lowest itself is allowed
 RANGES = {
     "seed": (0, None, True),
+    "dataset.class_level": (1, 16, True),
     "dataset.image_size": (2, 4096, True),
     "dataset.test_fraction": (0, 0.9, True),
     "dataset.validation_fraction": (0, 0.9, True),
@@ -119,7 +120,7 @@ NAMES_OR_NONE = {
 }
 
 # Fields of a data set that has its images, or its features, as they are.
-_OF_FILES = ("image_size", "channels", "invert", "bad_images")
+_OF_FILES = ("image_size", "channels", "invert", "bad_images", "class_level")
 UNUSED = {
     "digits": ("path", "split_by", *_OF_FILES),
     "arrays": _OF_FILES,

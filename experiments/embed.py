@@ -15,7 +15,8 @@ import numpy as np
 from absl import flags
 
 from experiments import build, command, evaluate
-from triplet_jax import embedding, errors, hosts, images, logging, train_step
+from triplet_jax import embedding, errors, folders, hosts, images, logging, train_step
+from triplet_jax.file_names import to_text
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
 BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no images: refuse, skip.")
@@ -28,22 +29,29 @@ def main() -> None:
     command.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
-    files = images.keep_images(images.files_in(folder), BAD_IMAGES.value)
-    if not files:
+    listing = folders.only_images(find(workdir, folder), BAD_IMAGES.value, field="--bad_images")
+    if listing.report:
+        print(f"passed over:\n{listing.report}")
+    if not listing.files:
         raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
-    embeddings = load_embedder(workdir.absolute())(files)
-    hosts.first_does(lambda: write(output, files, embeddings))
-    print(f"{len(files)} embeddings of {embeddings.shape[1]} values written to {output}")
+    embeddings = load_embedder(workdir.absolute())(listing.paths)
+    hosts.first_does(lambda: write(output, listing.files, embeddings))
+    print(f"{len(listing.files)} embeddings of {embeddings.shape[1]} values written to {output}")
 
 
-def write(output: pathlib.Path, files: Sequence[pathlib.Path], embeddings: np.ndarray) -> None:
-    """The embeddings with the files that they are of."""
+def find(workdir: pathlib.Path, folder: pathlib.Path) -> folders.Listing:
+    """The files of a folder, with classes as the run in `workdir` has them."""
+    level = evaluate.read_config(workdir).dataset.class_level
+    return folders.find(folder, folders.layout_of(folder, class_level=level))
+
+
+def write(output: pathlib.Path, files: Sequence[folders.File], embeddings: np.ndarray) -> None:
+    """The embeddings with the paths of their files, and the classes: "" for loose files."""
     logging.write_arrays(
         output,
         embeddings=embeddings,
-        paths=np.array([str(file) for file in files]),
-        # The folder that an image lies in, which for class folders is its class.
-        labels=np.array([file.parent.name for file in files]),
+        paths=np.array([to_text(str(file.path)) for file in files]),
+        labels=np.array([file.label for file in files]),
     )
 
 

@@ -19,8 +19,9 @@ import rich.table
 from absl import flags
 
 from experiments import command, embed
-from triplet_jax import errors, evaluation, gallery, images
+from triplet_jax import errors, evaluation, folders, gallery, images
 from triplet_jax.analysis import plots, run
+from triplet_jax.file_names import from_text, to_text
 
 GALLERY = flags.DEFINE_string("gallery", None, "Folder of images, with or without class folders.")
 QUERY = flags.DEFINE_string("query", None, "The image to look for.")
@@ -47,13 +48,17 @@ def main() -> None:
     if NEIGHBOURS.value < 1:
         raise errors.InputError(f"--neighbours={NEIGHBOURS.value} must be at least 1.")
     images.keep_images([query], "refuse")
-    files = {str(file): file for file in images.files_in(folder.absolute())}
+    listing = embed.find(workdir, folder.absolute())
+    listing.check_nothing_is_lost(embed.BAD_IMAGES.value, field="--bad_images")
+    if listing.report:
+        print(f"passed over:\n{listing.report}")
+    files = {to_text(str(file.path)): file for file in listing.files}
     if not files:
         raise errors.InputError(f"--gallery={folder} holds no files.")
     embedder = embed.load_embedder(workdir.absolute())
     embedding = embedder([query])
     found = gallery.Gallery(place_of(workdir, folder), dim=embedding.shape[1])
-    follow(found, files, folder.absolute(), embedder)
+    follow(found, files, embedder)
     if not len(found):
         raise errors.InputError(f"--gallery={folder} holds no JPEG or PNG images.")
     if APPROXIMATE.value:
@@ -76,25 +81,26 @@ def place_of(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     return workdir.absolute() / "galleries" / f"{folder.absolute().name}-{mark}"
 
 
-def follow(found: gallery.Gallery, files, folder: pathlib.Path, embedder) -> None:
+def follow(found: gallery.Gallery, files, embedder) -> None:
     """Brings a gallery to what the folder holds now, and prints what changed.
 
     Args:
       found: the gallery.
-      files: by path, all that the folder holds.
-      folder: the folder.
+      files: by the text of its path, every `folders.File` that the folder holds.
       embedder: from `embed.load_embedder`.
     """
     encoder = embedder.mark
-    marks = {path: f"{_version(file)}-{encoder}" for path, file in files.items()}
+    marks = {path: f"{_version(file.path)}-{encoder}" for path, file in files.items()}
     put, gone = gallery.changes(found.marks, marks)
     found.remove(gone)
-    good = images.keep_images([files[path] for path in put], embed.BAD_IMAGES.value)
+    changed = folders.Listing(tuple(files[path] for path in put), ())
+    good = folders.only_images(changed, embed.BAD_IMAGES.value, field="--bad_images").files
     for start in range(0, len(good), _AT_A_TIME):
         some = good[start : start + _AT_A_TIME]
-        paths = [str(file) for file in some]
-        labels = [_label(file, folder) for file in some]
-        found.put(paths, labels, [marks[path] for path in paths], embedder(some))
+        paths = [to_text(str(file.path)) for file in some]
+        labels = [file.label for file in some]
+        embeddings = embedder([file.path for file in some])
+        found.put(paths, labels, [marks[path] for path in paths], embeddings)
         if len(good) > _AT_A_TIME:
             print(f"embedded {start + len(some):,} of {len(good):,}", flush=True)
     if good or gone:
@@ -104,10 +110,6 @@ def follow(found: gallery.Gallery, files, folder: pathlib.Path, embedder) -> Non
 def _version(file):
     status = file.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _label(file, folder):
-    return "" if file.parent == folder else file.parent.name
 
 
 def calibrate(workdir: pathlib.Path) -> evaluation.Accepted | None:
@@ -134,8 +136,8 @@ def show(
     if accepted:
         table.add_column("verdict")
     for rank, row in enumerate(nearest.itertuples(), start=1):
-        path = pathlib.Path(row.path).relative_to(folder)
-        cells = [str(rank), f"{row.distance:.3f}", row.label, str(path)]
+        path = pathlib.Path(from_text(row.path)).relative_to(folder)
+        cells = [str(rank), f"{row.distance:.3f}", row.label, to_text(str(path))]
         if accepted:
             cells.append("same" if row.distance <= accepted.threshold else "different")
         table.add_row(*cells)
@@ -154,7 +156,7 @@ def draw(query: pathlib.Path, nearest, sheet: pathlib.Path) -> None:
     row = [(form.read(str(query)), "query", "black")]
     for found in nearest.itertuples():
         title = f"{found.label}\n{found.distance:.3f}".strip()
-        row.append((form.read(found.path), title, plots.GREY))
+        row.append((form.read(from_text(found.path)), title, plots.GREY))
     figure = plots.contact_sheet([row])
     plots.write(figure, sheet)
     plt.close(figure)

@@ -321,6 +321,8 @@ def remember_noise(workdir: pathlib.Path, config, everything: data.Dataset, wron
 
 def describe(config, everything, examples, state, first_step) -> None:
     """Prints what is about to be trained, on what."""
+    for note in everything.notes:
+        print(note)
     weights = sum(x.size for x in jax.tree.leaves(state.params))
     sizes = ", ".join(f"{(everything.split == split).sum():,} {split}" for split in data.SPLITS)
     noise = config.dataset.label_noise

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from triplet_jax import errors
-from triplet_jax.images import ImageForm, Images, files_in, keep_images
+from triplet_jax import errors, folders
+from triplet_jax.file_names import to_text
+from triplet_jax.images import ImageForm, Images
 
 SPLITS = ("train", "validation", "test")
 
@@ -32,6 +33,7 @@ class Dataset:
         None where classes have no groups.
       difficulty: of every example, 0 easy and 1 hard; None where nobody scored it.
       pair_shapes: the shapes of an example of either array, where `pairs` made the examples of two.
+      notes: what a user should know of how the source was read, such as files that were left out.
     """
 
     inputs: np.ndarray | Images
@@ -41,6 +43,7 @@ class Dataset:
     groups: Int[np.ndarray, "classes"] | None = None
     difficulty: Float[np.ndarray, "examples"] | None = None
     pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -314,8 +317,9 @@ def folder(
     validation_fraction: float,
     seed: int,
     bad_images: str,
+    class_level: int = 1,
 ) -> Dataset:
-    """A folder with a folder of JPEG or PNG images for every class.
+    """A folder with a folder of images for every class, listed by `folders.find`.
 
     Args:
       path: the folder; `path/cat/1.jpg` is an image of the class "cat".
@@ -325,10 +329,12 @@ def folder(
       validation_fraction: held out for validation.
       seed: of the choice.
       bad_images: "refuse" or "skip" files that are no readable image.
+      class_level: how many folders make the class; with 2, `path/cat/tabby/1.jpg` is of the class
+        "cat/tabby".
 
     Raises:
-      InputError: there is no such folder, it holds no class folders with images, or a file
-        cannot be read as an image.
+      InputError: there is no such folder, it holds no class folders with images, a file cannot be
+        read as an image, or a link leads nowhere.
     """
     errors.check_known("dataset.split_by", split_by, ("image", "class"))
     root = pathlib.Path(path)
@@ -337,17 +343,14 @@ def folder(
             f"dataset.path={path!r} is not a folder. Give a folder that holds one folder of"
             " JPEG or PNG images for every class."
         )
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
-    files = [file for folder in folders for file in files_in(folder)]
-    files = keep_images(files, bad_images)
-    if not files:
+    listing = folders.in_classes(folders.find(root, folders.Layout(class_level=class_level)))
+    listing = folders.only_images(listing, bad_images, field="dataset.bad_images")
+    if not listing.files:
         raise errors.InputError(
             f"dataset.path={path!r} holds no images in class folders. Put the images of every"
             f" class into a folder of its own, such as {root / 'cat' / '1.jpg'}."
         )
-    names, labels = np.unique(
-        [file.relative_to(root).parts[0] for file in files], return_inverse=True
-    )
+    names, labels = np.unique([file.label for file in listing.files], return_inverse=True)
     labels = labels.astype(np.int32)
     split = _split(
         labels,
@@ -356,9 +359,9 @@ def folder(
         validation_fraction=validation_fraction,
         seed=seed,
     )
-    return Dataset(
-        Images([str(file) for file in files], form), labels, split, tuple(map(str, names))
-    )
+    notes = (f"passed over in {to_text(path)}:\n{listing.report}",) if listing.report else ()
+    encoded = Images([str(file) for file in listing.paths], form)
+    return Dataset(encoded, labels, split, tuple(map(str, names)), notes=notes)
 
 
 def arrays(

@@ -1,4 +1,4 @@
-"""Images in files: how they are read, and which files hold one."""
+"""Images in files: how they are read, and whether a file holds one."""
 
 import dataclasses
 import io
@@ -11,6 +11,7 @@ import PIL.Image
 from jaxtyping import Int, UInt8
 
 from triplet_jax import errors
+from triplet_jax.file_names import to_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # Whatever a file is named: of other kinds some are given to programs, as PostScript is.
@@ -45,7 +46,7 @@ class ImageForm:
                 image.draft(None, (self.size, self.size))
                 image = image.convert("L" if self.channels == 1 else "RGB")
         except Exception as error:  # whatever damage makes Pillow and zlib raise
-            name = "an image of the data set" if isinstance(encoded, bytes) else encoded
+            name = "an image of the data set" if isinstance(encoded, bytes) else to_text(encoded)
             raise errors.InputError(f"{name} cannot be read as an image: {_why(error)}") from error
         side = min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
@@ -91,35 +92,37 @@ def load(inputs: np.ndarray | Images) -> np.ndarray:
     return np.stack(images) if images else np.zeros(inputs.shape, np.uint8)
 
 
-def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """All files in a folder and the folders below it, in order, but for what is hidden."""
-
-    def is_hidden(file):
-        return any(part[0] == "." for part in file.relative_to(folder).parts)
-
-    return [f for f in sorted(folder.rglob("*")) if f.is_file() and not is_hidden(f)]
-
-
-def keep_images(files: list[pathlib.Path], bad_images: str) -> list[pathlib.Path]:
+def keep_images(
+    files: Sequence[pathlib.Path], bad_images: str, *, field: str = "bad_images"
+) -> list[pathlib.Path]:
     """The files that can be read as images.
 
     Every file is decoded once, a JPEG at an eighth of its size, so that one cut short is
     found now and not in the middle of a run.
 
+    Args:
+      files: to look at.
+      bad_images: "refuse" or "skip" those that cannot be read.
+      field: what that choice is called in messages.
+
     Raises:
       InputError: some cannot be read, and `bad_images` is "refuse".
     """
-    errors.check_known("dataset.bad_images", bad_images, BAD_IMAGES)
+    errors.check_known(field, bad_images, BAD_IMAGES)
     with ThreadPoolExecutor() as threads:
         faults = list(threads.map(_image_fault, files))
-    bad = [f"  {file}: {fault}" for file, fault in zip(files, faults, strict=True) if fault]
+    bad = [
+        f"  {to_text(str(file))}: {fault}"
+        for file, fault in zip(files, faults, strict=True)
+        if fault
+    ]
     if bad and bad_images == "refuse":
         more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise errors.InputError(
             f"{len(bad)} of {len(files)} files cannot be read as images:\n"
             + "\n".join(bad[:20])
             + more
-            + "\nRemove them, or set dataset.bad_images='skip' to leave them out."
+            + f"\nRemove them, or set {field}='skip' to leave them out."
         )
     return [file for file, fault in zip(files, faults, strict=True) if not fault]
 

@@ -1,0 +1,267 @@
+"""Which files a folder holds, and their classes: links, loops, nesting, and names of odd bytes."""
+
+import os
+import pathlib
+import tempfile
+
+import ml_collections
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import embed
+from triplet_jax import data, errors, file_names, folders, images
+
+FORM = images.ImageForm(size=4, channels=1)
+SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
+
+
+def picture(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new("L", (4, 4), value).save(path, "PNG")
+
+
+def pictures(root, *names):
+    for name in names:
+        picture(root / name)
+
+
+def found(root, **layout):
+    """The names of the files, from the top, with their classes."""
+    listing = folders.find(root, folders.Layout(**layout))
+    return {str(f.path.relative_to(root)): f.label for f in listing.files}
+
+
+def reasons(root):
+    listing = folders.find(root, folders.Layout())
+    return {str(one.path.relative_to(root)): (one.why, one.is_lost) for one in listing.passed_over}
+
+
+def fold(root, **changes):
+    return data.folder(str(root), form=FORM, **({"bad_images": "refuse"} | SPLIT | changes))
+
+
+# -- links
+
+
+def test_linked_classes_and_linked_files_are_read_by_every_program(tmp_path):
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    pictures(outside, "cats/0.png", "cats/1.png", "elsewhere/2.png")
+    pictures(root, "dog/0.png")
+    (root / "cat").symlink_to(outside / "cats")
+    (root / "dog" / "1.png").symlink_to(outside / "elsewhere" / "2.png")
+    (root / "dog" / "more").symlink_to("../../outside/elsewhere")
+    expected = {"cat/0.png": "cat", "cat/1.png": "cat", "dog/0.png": "dog", "dog/1.png": "dog"}
+    assert found(root) == expected
+    assert fold(root).class_names == ("cat", "dog")
+    assert len(fold(root)) == 4
+    assert reasons(root)["dog/more/2.png"][1] is False
+
+
+def test_loops_end(tmp_path):
+    pictures(tmp_path, "cat/0.png", "dog/0.png")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    (tmp_path / "cat" / "self").symlink_to(".")
+    (tmp_path / "cat" / "to_dog").symlink_to("../dog/back")
+    (tmp_path / "dog" / "back").symlink_to("../cat/to_dog")
+    (tmp_path / "dog" / "whole_disk").symlink_to("/")
+    assert set(found(tmp_path)) == {"cat/0.png", "dog/0.png"}
+    told = reasons(tmp_path)
+    for name in ("cat/up", "cat/self", "dog/whole_disk"):
+        assert told[name] == ("is a link to a folder that it lies in", False)
+    assert told["cat/to_dog"][1] and "symbolic links" in told["cat/to_dog"][0]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    pictures(tmp_path, "cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png")
+    (tmp_path / "dog" / "gone.png").symlink_to("no_such_file.png")
+    with pytest.raises(errors.InputError, match="gone.png is a link to no_such_file.png: which"):
+        fold(tmp_path)
+    skipping = fold(tmp_path, bad_images="skip")
+    assert len(skipping) == 4
+    assert "gone.png is a link to no_such_file.png" in skipping.notes[0]
+
+
+def test_a_file_of_several_names_comes_once(tmp_path):
+    pictures(tmp_path, "cat/5.png")
+    (tmp_path / "cat" / "1.png").symlink_to("5.png")
+    (tmp_path / "cat" / "9.png").symlink_to("1.png")
+    assert found(tmp_path) == {"cat/5.png": "cat"}, "its own place comes before links to it"
+    assert not any(lost for _, lost in reasons(tmp_path).values())
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "1.png").symlink_to("../cat/5.png")
+    with pytest.raises(errors.InputError, match="all/1.png is another name of .*cat/5.png, which"):
+        fold(tmp_path)
+    assert fold(tmp_path, bad_images="skip").class_names == ("cat",)
+
+
+def test_one_folder_under_two_classes_is_refused(tmp_path):
+    pictures(tmp_path, "cat/0.png")
+    (tmp_path / "kitten").symlink_to("cat")
+    with pytest.raises(errors.InputError, match="kitten is another name of .*cat, which"):
+        fold(tmp_path)
+
+
+def test_classes_of_links_to_loose_files_keep_their_files(tmp_path):
+    pictures(tmp_path, "0.png", "1.png", "2.png")
+    for name, file in (("cat", "0.png"), ("dog", "1.png")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).symlink_to(f"../{file}")
+    assert found(tmp_path) == {"cat/0.png": "cat", "dog/1.png": "dog", "2.png": ""}
+    dataset = fold(tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert "2.png lies in no class folder" in dataset.notes[0]
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    pictures(tmp_path, "cat/0.png", "dog/0.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert reasons(tmp_path) == {"dog": ("cannot be listed: Permission denied", True)}
+
+
+# -- classes
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "place"),
+    [
+        ({}, "1.png", ("", "", "")),
+        ({}, "cat/1.png", ("", "cat", "")),
+        ({}, "cat/monday/1.png", ("", "cat", "monday")),
+        ({}, "cat/monday/left/1.png", ("", "cat", "monday")),
+        ({"class_level": 2}, "cat/tabby/1.png", ("", "cat/tabby", "")),
+        ({"class_level": 2}, "cat/tabby/monday/1.png", ("", "cat/tabby", "monday")),
+        ({"class_level": 2}, "cat/1.png", ("", "cat", "")),
+        ({"has_splits": True}, "train/cat/1.png", ("train", "cat", "")),
+        ({"has_splits": True}, "train/cat/monday/1.png", ("train", "cat", "monday")),
+        ({"has_splits": True}, "train/1.png", ("train", "", "")),
+    ],
+)
+def test_the_place_of_a_file(layout, name, place):
+    assert folders.Layout(**layout).place(pathlib.PurePath(name)) == place
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["cat", "dog"], False),
+        (["train", "val"], True),
+        (["Training", "Testing"], True),
+        (["query", "gallery"], True),
+        (["train", "test", "extra"], True),
+        (["train", "bus", "car"], False),  # a vehicle
+        (["train"], True),
+        ([], False),
+    ],
+)
+def test_first_folders_are_splits_where_they_are_called_so(names, expected, tmp_path):
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert folders.layout_of(tmp_path).has_splits is expected
+
+
+# -- names that are not UTF-8
+
+ODD = b"caf\xe9"
+
+
+def odd_pictures(root):
+    name = os.fsdecode(ODD)
+    pictures(root, f"{name}/{name}.png", f"{name}/1.png", "tea/0.png", "tea/1.png")
+    return name
+
+
+def test_names_that_are_not_utf8_are_listed_read_and_written(tmp_path, capsys):
+    name = odd_pictures(tmp_path / "root")
+    dataset = fold(tmp_path / "root")
+    assert dataset.class_names == (r"caf\xe9", "tea")
+    assert images.load(dataset.inputs).shape == (4, 4, 4, 1)
+    listing = folders.find(tmp_path / "root", folders.Layout())
+    embed.write(tmp_path / "out.npz", listing.files, np.zeros((4, 2)))
+    with np.load(tmp_path / "out.npz") as saved:
+        assert list(saved["labels"]) == [r"caf\xe9"] * 2 + ["tea"] * 2
+        print(*saved["paths"])
+        assert [file_names.from_text(p) for p in saved["paths"]] == list(map(str, listing.paths))
+    capsys.readouterr().out.encode()
+    (tmp_path / "root" / name / "x.png").write_text("no image")
+    with pytest.raises(errors.InputError) as refused:
+        fold(tmp_path / "root")
+    assert r"caf\xe9/x.png" in str(refused.value).encode().decode()
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"\\", b"x", b"e9", b"\xe9", b"\xc3\xa9", b"/"])).map(b"".join)
+)
+def test_a_name_comes_back_from_its_text(name):
+    path = os.fsdecode(name)
+    text = file_names.to_text(path)
+    assert file_names.from_text(text) == path
+    assert text.encode().decode() == text
+    if (
+        b"\\" not in name
+        and "\xe9".encode() in name
+        and b"\xe9" not in name.replace(b"\xc3\xa9", b"")
+    ):
+        assert text == path
+
+
+# -- any folder
+
+NAMES = st.sampled_from([b"a", b"b", b".hidden", b"it's", "\u00e9".encode(), b"caf\xe9", b"x\\xe9"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map(lambda parts: b"/".join(parts))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    files=st.sets(PATHS, max_size=6),
+    links=st.lists(st.tuples(PATHS, PATHS, st.sampled_from([b"", b".png"])), max_size=6),
+    level=st.integers(1, 2),
+)
+def test_every_program_lists_the_same(files, links, level):
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder, "root")
+        root.mkdir()
+        for name in sorted(files):
+            make(root / os.fsdecode(name + b".png"), picture)
+        for name, target, suffix in links:
+            to = root / os.fsdecode(target + suffix)
+            make(root / os.fsdecode(name + suffix), lambda path, to=to: path.symlink_to(to))
+        compare_programs(root, level)
+
+
+def make(path, write):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+    except OSError:  # a name is taken, by a file or a link
+        return
+
+
+def compare_programs(root, level):
+    run = root.parent / "run"
+    run.mkdir()
+    config = ml_collections.ConfigDict({"dataset": {"class_level": level}})
+    (run / "config.json").write_text(config.to_json())
+    listed = embed.find(run, root)
+    real = [os.path.realpath(path) for path in listed.paths]
+    assert len(set(real)) == len(real), "a file came twice"
+    assert not any(part[0] == "." for p in listed.paths for part in p.relative_to(root).parts)
+    # Every file of its own is there, whatever links there are beside it.
+    own = {p for p in root.rglob("*") if p.is_file() and not p.is_symlink()}
+    visible = {p for p in own if not any(s[0] == "." for s in p.relative_to(root).parts)}
+    assert {os.path.realpath(p) for p in visible} <= set(real)
+    classes = {file.path: file.label for file in listed.files if file.label}
+    if not classes:
+        return
+    trained = fold(root, class_level=level, bad_images="skip")
+    assert [trained.class_names[i] for i in trained.labels] == list(classes.values())
+    assert trained.inputs._encoded == list(map(str, classes))
