@@ -127,7 +127,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.image_size = 64  # pixels a side that images are brought to
     config.dataset.channels = 3  # 1 for grey
     config.dataset.invert = False  # exchange black and white
-    config.dataset.split_by = "image"  # image, class; official for tensorflow-datasets
+    # image, class; group of a folder or arrays; official of a folder or tensorflow-datasets
+    config.dataset.split_by = "image"
     config.dataset.test_fraction = 0.2
     config.dataset.validation_fraction = 0.1
     config.dataset.split_seed = 0

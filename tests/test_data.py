@@ -11,8 +11,10 @@ import numpy as np
 import PIL.Image
 import prepared
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from triplet_jax import data, errors, images
+from triplet_jax import data, errors, images, splits
 
 FORM = images.ImageForm(size=8, channels=3)
 SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
@@ -64,6 +66,37 @@ def test_hold_out_depends_on_the_seed_alone():
     first, again, other = (data.hold_out(labels, 0.5, by="image", seed=s) for s in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)), min_size=1, max_size=60),
+    st.sampled_from([0.0, 0.2, 0.5]),
+    st.sampled_from([0.0, 0.1, 0.4]),
+)
+def test_no_group_stands_on_both_sides_of_a_split(pairs, test_fraction, validation_fraction):
+    labels, groups = np.array(pairs).T
+    names = np.array([f"session {g}" for g in groups])
+    fractions = {"test_fraction": test_fraction, "validation_fraction": validation_fraction}
+    split = splits.of_groups(labels, names, seed=3, **fractions)
+    for g in range(9):
+        assert len(set(split[groups == g])) <= 1
+    assert set(labels[split == "train"]) == set(labels), "training has every class"
+    if not test_fraction:
+        assert "test" not in split
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_groups_are_held_out_of_every_class(shared):
+    labels = np.repeat(np.arange(10), 50)
+    sessions = np.tile(np.repeat(np.arange(10), 5), 10)
+    groups = sessions if shared else sessions + 10 * labels
+    how = {"test_fraction": 0.2, "validation_fraction": 0.1}
+    split = splits.of_groups(labels, groups, seed=0, **how)
+    for c in range(10):
+        counts = [(split[labels == c] == name).sum() for name in data.SPLITS]
+        assert counts == [35, 5, 10]
+    again, other = (splits.of_groups(labels, groups, seed=s, **how) for s in (0, 1))
+    assert (again == split).all() and (other != split).any()
 
 
 # -- digits
@@ -254,6 +287,8 @@ def test_arrays_hold_features_or_images(tmp_path):
         ({"images": np.ones((4, 2)), "y": np.zeros(4, int)}, r"lacks \['x'\]"),
         ({"x": np.ones((4, 2)), "y": np.zeros(4)}, "y has shape .4,. and dtype float64"),
         ({"x": np.ones((4, 2)), "y": np.zeros(3, int)}, "one for each of the 4 rows"),
+        ({"x": np.ones((4, 2)), "y": np.zeros((4, 1), int)}, r"y .*.4, 1. .* x has shape .4, 2."),
+        ({"x": np.ones((4, 2)), "y": np.array(["a"] * 3)}, r"y has shape .3,. and dtype <U1"),
         ({"x": np.ones((4, 2, 2)), "y": np.zeros(4, int)}, "x has shape .4, 2, 2."),
         ({"x": np.ones((4, 2, 2, 2), np.uint8), "y": np.zeros(4, int)}, "x has shape"),
         ({"x": np.array([[1.0], [np.nan]]), "y": np.zeros(2, int)}, "first is row 1"),
@@ -264,6 +299,40 @@ def test_arrays_hold_features_or_images(tmp_path):
 def test_arrays_that_do_not_fit_are_refused(arrays, message, tmp_path):
     with pytest.raises(errors.InputError, match=message):
         data.arrays(save_arrays(tmp_path, **arrays), **SPLIT)
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (np.array(["emu", "cat"] * 8), ("cat", "emu")),
+        (np.array([b"caf\xc3\xa9", b"tea"] * 8), ("caf\u00e9", "tea")),
+        (np.array([True, False] * 8), ("False", "True")),
+        (np.array([2**31 - 1, -5] * 8, ">i8"), ("-5", "2147483647")),
+    ],
+)
+def test_labels_of_arrays_are_compared_and_nothing_else(y, names, tmp_path):
+    found = data.arrays(save_arrays(tmp_path, x=np.ones((16, 5)), y=y), **SPLIT)
+    assert found.class_names == names
+    first = np.unique(y, return_inverse=True)[1]
+    np.testing.assert_array_equal(found.labels, first)
+    assert sorted(found.split) == ["test"] * 4 + ["train"] * 8 + ["validation"] * 4
+
+
+def test_arrays_are_split_by_their_groups(tmp_path):
+    y, group = np.repeat([0, 1], 12), np.tile(np.repeat(["a", "b", "c", "d"], 3), 2)
+    by_group = SPLIT | {"split_by": "group"}
+    path = save_arrays(tmp_path, x=np.arange(24.0)[:, None], y=y, group=group)
+    found = data.arrays(path, **by_group)
+    assert [len(set(group[found.split == split])) for split in data.SPLITS] == [2, 1, 1]
+    lacking = save_arrays(tmp_path, x=np.ones((24, 1)), y=y)
+    with pytest.raises(errors.InputError, match=r"lacks \['group'\]"):
+        data.arrays(lacking, **by_group)
+    short = save_arrays(tmp_path, x=np.ones((24, 1)), y=y, group=group[:5])
+    with pytest.raises(errors.InputError, match=r"group has shape .5,."):
+        data.arrays(short, **by_group)
+    single = save_arrays(tmp_path, x=np.ones((24, 1)), y=y, group=y)
+    with pytest.raises(errors.InputError, match="can hold out none of the 2 groups"):
+        data.arrays(single, **by_group)
 
 
 class Bomb:

@@ -169,6 +169,96 @@ def test_first_folders_are_splits_where_they_are_called_so(names, expected, tmp_
     assert folders.layout_of(tmp_path).has_splits is expected
 
 
+def many(root, *folders, images=4):
+    pictures(root, *(f"{folder}/{i}.png" for folder in folders for i in range(images)))
+
+
+@pytest.mark.parametrize("by", ["image", "class", "group"])
+def test_folders_of_splits_are_never_trained_on_as_classes(by, tmp_path):
+    many(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog")
+    with pytest.raises(errors.InputError) as refused:
+        fold(tmp_path, split_by=by)
+    assert "'train', 'val'" in str(refused.value)
+    assert "dataset.split_by='official'" in str(refused.value)
+
+
+def test_official_splits_are_those_of_the_folders(tmp_path):
+    many(tmp_path, "Train/cat", "Train/dog", "test/cat", "test/emu", "valid/cat")
+    found = fold(tmp_path, split_by="official")
+    assert found.class_names == ("cat", "dog", "emu")
+    expected = {"Train": "train", "test": "test", "valid": "validation"}
+    assert [expected[name.split("/")[0]] for name in found.names] == list(found.split)
+    assert [found.class_names[i] for i in found.labels] == [n.split("/")[1] for n in found.names]
+    run = tmp_path / ".run"
+    run.mkdir()
+    (run / "config.json").write_text('{"dataset": {"split_by": "official"}}')
+    listed = embed.find(run, tmp_path)
+    assert [file.label for file in listed.files] == [found.class_names[i] for i in found.labels]
+    inside = embed.find(run, tmp_path / "test")
+    assert [file.label for file in inside.files] == ["cat"] * 4 + ["emu"] * 4
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_validation_is_held_out_of_official_training(new, tmp_path):
+    classes = "abcdefgh"
+    tested = "xyz" if new else classes
+    many(tmp_path, *(f"train/{c}" for c in classes))
+    many(tmp_path, *(f"{part}/{c}" for part in ("query", "gallery") for c in tested), images=2)
+    found = fold(tmp_path, split_by="official")
+    assert [(found.split == s).sum() for s in data.SPLITS] == [24, 8, 4 * len(tested)]
+    held = set(found.labels[found.split == "validation"])
+    assert len(held) == (2 if new else 8)
+    assert bool(held & set(found.labels[found.split == "train"])) is not new
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", "dog"], "takes the first folders for splits, which may be called train"),
+        (["train/cat", "test/cat", "extra/cat"], "there are 'extra', 'test', 'train'"),
+        (["train/cat"], "no folder holds images of the split 'test', only 'train'"),
+        (["query/cat", "gallery/cat"], "no folder holds images of the split 'train'"),
+    ],
+)
+def test_official_splits_that_are_not_there_are_refused(names, message, tmp_path):
+    many(tmp_path, *names)
+    with pytest.raises(errors.InputError, match=message):
+        fold(tmp_path, split_by="official")
+
+
+def test_the_same_file_in_training_and_test_is_refused(tmp_path):
+    many(tmp_path, "train/cat", "test/cat")
+    (tmp_path / "test" / "cat" / "x.png").symlink_to("../../train/cat/0.png")
+    with pytest.raises(errors.InputError, match="test/cat/x.png is another name of"):
+        fold(tmp_path, split_by="official")
+
+
+def test_sessions_stand_on_one_side_of_a_split(tmp_path):
+    many(tmp_path, *(f"{c}/{s}" for c in ("cat", "dog") for s in ("mon", "tue", "wed", "thu")))
+    found = fold(tmp_path, split_by="group")
+    assert found.class_names == ("cat", "dog")
+    sessions = np.array([name.split("/")[1] for name in found.names])
+    assert [len(set(sessions[found.split == s])) for s in data.SPLITS] == [2, 1, 1]
+    picture(tmp_path / "cat" / "x.png")
+    with pytest.raises(errors.InputError, match="1 of 33 images lie in none, such as .*x.png"):
+        fold(tmp_path, split_by="group")
+
+
+def test_class_folders_that_hold_folders_alone_are_named(tmp_path):
+    many(tmp_path, "pets/cat", "pets/dog", "wild/emu")
+    found = fold(tmp_path)
+    assert found.class_names == ("pets", "wild")
+    assert "the folders 'pets', 'wild' are taken for classes" in found.notes[0]
+    assert "no images but the folders 'cat', 'dog', 'emu'" in found.notes[0]
+    assert "dataset.class_level=2" in found.notes[0]
+    deeper = fold(tmp_path, class_level=2)
+    assert deeper.class_names == ("pets/cat", "pets/dog", "wild/emu")
+    assert deeper.notes == ()
+    with pytest.raises(errors.InputError, match="'pets' are taken for classes.*class_level=2"):
+        (tmp_path / "wild").rename(tmp_path / ".wild")
+        fold(tmp_path)
+
+
 # -- names that are not UTF-8
 
 ODD = b"caf\xe9"
@@ -229,7 +319,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=3).map(lambda parts: b"/".join(part
 def test_every_program_lists_the_same(files, links, level):
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder, "root")
-        root.mkdir()
+        pictures(root, "y/0.png", "z/0.png")  # two classes there are in any case
         for name in sorted(files):
             make(root / os.fsdecode(name + b".png"), picture)
         for name, target, suffix in links:
@@ -260,8 +350,6 @@ def compare_programs(root, level):
     visible = {p for p in own if not any(s[0] == "." for s in p.relative_to(root).parts)}
     assert {os.path.realpath(p) for p in visible} <= set(real)
     classes = {file.path: file.label for file in listed.files if file.label}
-    if not classes:
-        return
     trained = fold(root, class_level=level, bad_images="skip")
     assert [trained.class_names[i] for i in trained.labels] == list(classes.values())
     assert trained.inputs._encoded == list(map(str, classes))

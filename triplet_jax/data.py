@@ -2,21 +2,20 @@
 
 import math
 import os
-import pathlib
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
-from triplet_jax import errors, folders, splits
+from triplet_jax import errors, splits
 from triplet_jax.dataset import SPLITS as SPLITS
 from triplet_jax.dataset import Dataset as Dataset
 from triplet_jax.dataset import fingerprint as fingerprint
 from triplet_jax.dataset import fingerprints as fingerprints
 from triplet_jax.dataset import images_as_classes as images_as_classes
 from triplet_jax.dataset import quarter_turns_as_classes as quarter_turns_as_classes
-from triplet_jax.file_names import to_text
-from triplet_jax.images import ImageForm, Images
+from triplet_jax.image_folders import folder as folder
+from triplet_jax.image_folders import split_groups
 from triplet_jax.splits import hold_out as hold_out
 from triplet_jax.tfds import from_tfds as from_tfds
 
@@ -42,78 +41,17 @@ def digits(*, test_fraction: float, validation_fraction: float, seed: int) -> Da
     return Dataset(images, labels, split, tuple(map(str, range(10))))
 
 
-def folder(
-    path: str,
-    *,
-    form: ImageForm,
-    split_by: str,
-    test_fraction: float,
-    validation_fraction: float,
-    seed: int,
-    bad_images: str,
-    class_level: int = 1,
-) -> Dataset:
-    """A folder with a folder of images for every class, listed by `folders.find`.
-
-    Args:
-      path: the folder; `path/cat/1.jpg` is an image of the class "cat".
-      form: what every image is brought to.
-      split_by: "image" holds out images of every class, "class" whole classes.
-      test_fraction: held out for the test.
-      validation_fraction: held out for validation.
-      seed: of the choice.
-      bad_images: "refuse" or "skip" files that are no readable image.
-      class_level: how many folders make the class; with 2, `path/cat/tabby/1.jpg` is of the class
-        "cat/tabby".
-
-    Raises:
-      InputError: there is no such folder, it holds no class folders with images, a file cannot be
-        read as an image, or a link leads nowhere.
-    """
-    errors.check_known("dataset.split_by", split_by, ("image", "class"))
-    root = pathlib.Path(path)
-    if not path or not root.is_dir():
-        raise errors.InputError(
-            f"dataset.path={path!r} is not a folder. Give a folder that holds one folder of"
-            " JPEG or PNG images for every class."
-        )
-    listing = folders.in_classes(folders.find(root, folders.Layout(class_level=class_level)))
-    listing = folders.only_images(listing, bad_images, field="dataset.bad_images")
-    if not listing.files:
-        raise errors.InputError(
-            f"dataset.path={path!r} holds no images in class folders. Put the images of every"
-            f" class into a folder of its own, such as {root / 'cat' / '1.jpg'}."
-        )
-    names, labels = np.unique([file.label for file in listing.files], return_inverse=True)
-    labels = labels.astype(np.int32)
-    split = splits.at_random(
-        labels,
-        by=split_by,
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
-    notes = (f"passed over in {to_text(path)}:\n{listing.report}",) if listing.report else ()
-    encoded = Images([str(file) for file in listing.paths], form)
-    return Dataset(
-        encoded,
-        labels,
-        split,
-        tuple(map(str, names)),
-        notes=notes,
-        names=np.array([to_text(str(file.relative_to(root))) for file in listing.paths]),
-    )
-
-
 def arrays(
     path: str, *, split_by: str, test_fraction: float, validation_fraction: float, seed: int
 ) -> Dataset:
-    """An .npz file with `x`, uint8 images or float features, and `y`, integer labels.
+    """An .npz file with `x`, uint8 images or float features, and `y`, the labels.
 
     Args:
       path: the file. `x` is `[examples, height, width, channels]` of uint8, with 1 or 3
-        channels, or `[examples, features]` of floats; `y` is `[examples]`.
-      split_by: "image" holds out examples of every class, "class" whole classes.
+        channels, or `[examples, features]` of floats; `y` is `[examples]`, of integers, strings or
+        booleans, which are only compared.
+      split_by: "image" holds out examples of every class, "class" whole classes, and "group" whole
+        groups of examples, by an array `group` `[examples]` of integers or strings.
       test_fraction: held out for the test.
       validation_fraction: held out for validation.
       seed: of the choice.
@@ -121,24 +59,33 @@ def arrays(
     Raises:
       InputError: the file, its keys, shapes or types are not these, or a value is not finite.
     """
-    errors.check_known("dataset.split_by", split_by, ("image", "class"))
-    x, y = read_arrays(path, ("x", "y"), field="dataset.path")
+    errors.check_known("dataset.split_by", split_by, ("image", "class", "group"))
+    names = ("x", "y", "group") if split_by == "group" else ("x", "y")
+    x, *of_examples = read_arrays(path, names, field="dataset.path")
     x = _images_or_features(path, "x", x)
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) != len(x):
-        raise errors.InputError(
-            f"dataset.path={path!r}: y has shape {y.shape} and dtype {y.dtype}. It must be"
-            f" integers [examples], one for each of the {len(x)} rows of x."
-        )
-    names, labels = np.unique(y, return_inverse=True)
-    labels = labels.astype(np.int32)
-    split = splits.at_random(
-        labels,
-        by=split_by,
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
+    y, *group = (
+        _one_for_each(path, name, values, x)
+        for name, values in zip(names[1:], of_examples, strict=True)
     )
-    return Dataset(x, labels, split, tuple(map(str, names)))
+    class_names, labels = np.unique(y, return_inverse=True)
+    labels = labels.astype(np.int32)
+    fractions = {"test_fraction": test_fraction, "validation_fraction": validation_fraction}
+    if group:
+        split, notes = split_groups(path, labels, group[0], seed=seed, **fractions)
+    else:
+        split, notes = splits.at_random(labels, by=split_by, seed=seed, **fractions), []
+    return Dataset(x, labels, split, tuple(map(str, class_names)), notes=tuple(notes))
+
+
+def _one_for_each(path, name, values, x):
+    """An array of a file with a value that can be compared for each row of x; bytes as text."""
+    if values.dtype.kind not in "iubUS" or values.shape != (len(x),):
+        raise errors.InputError(
+            f"dataset.path={path!r}: {name} has shape {values.shape} and dtype {values.dtype}, and"
+            f" x has shape {x.shape}. {name} must be integers, strings or booleans of shape"
+            f" ({len(x)},), one for each of the {len(x)} rows of x."
+        )
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
 
 
 def pairs(path: str, *, test_fraction: float, validation_fraction: float, seed: int) -> Dataset:
