@@ -25,6 +25,38 @@ def test_every_encoder_embeds_on_the_unit_sphere(name, norm, key):
     assert ("batch_stats" in variables) == (norm == "batch")
 
 
+def _grid():
+    """Sizes from 28 to 256; those of 96 and more once gave NaN. Resnets take long to compile."""
+    for size in (28, 64, 96, 128, 160, 192, 224, 256):
+        for name in ("mlp", "conv4", "resnet18", "resnet50"):
+            for norm in models.NORMS:
+                quick = name == "conv4" and size in (96, 160)
+                quick |= (name, size, norm) == ("mlp", 160, "batch")
+                yield pytest.param(name, size, norm, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "size", "norm"), [*_grid()])
+def test_every_size_of_image_has_a_finite_gradient(name, size, norm, key):
+    encoder = models.encoder(name, dim=4, norm=norm, width=4)
+    x = jax.random.uniform(key, (2, size, size, 3))
+    variables = jax.jit(encoder.init)(key, x)
+
+    @jax.jit
+    def slope(params):
+        def first(params):
+            inputs = variables | {"params": params}
+            return encoder.apply(inputs, x, train=True, mutable=["batch_stats"])[0][0, 0]
+
+        return jax.grad(first)(params)
+
+    params = variables["params"]
+    for _ in range(3):
+        slopes = slope(params)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+        assert any(leaf.any() for leaf in jax.tree.leaves(slopes["backbone"]))
+        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, slopes)
+
+
 def test_embeddings_need_not_be_normalised(key):
     encoder = models.encoder("mlp", dim=5, normalize=False, width=8)
     x = jax.random.normal(key, (3, 6))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from triplet_jax import errors
+from triplet_jax import errors, extremes
 
 # Squared distances from a matrix product carry an error of about 3e-7 of the vectors' squared
 # lengths. Below this share of them the error shows in the fourth digit.
@@ -136,9 +136,9 @@ def jaccard() -> Metric:
     """
 
     def between(a, b):
-        most = jnp.sum(jnp.maximum(a, b), axis=-1)
+        most = jnp.sum(extremes.larger(a, b), axis=-1)
         nothing = most <= 1e-15  # the gradient divides by its square
-        share = jnp.sum(jnp.minimum(a, b), axis=-1) / jnp.where(nothing, 1.0, most)
+        share = jnp.sum(extremes.smaller(a, b), axis=-1) / jnp.where(nothing, 1.0, most)
         return jnp.where(nothing, 0.0, 1.0 - share)
 
     return _without_product(between)

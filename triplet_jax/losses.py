@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from triplet_jax import candidates, collectives, distances, engine, errors, mining, rules
+from triplet_jax import (
+    candidates,
+    collectives,
+    distances,
+    engine,
+    errors,
+    extremes,
+    mining,
+    rules,
+)
 
 
 def hinge(
@@ -62,7 +71,7 @@ def anchor_swap(
     Convolutional Neural Networks" (TFeat), section 3. `d_pn` is the distance from the
     positive to the negative, also where both are references.
     """
-    return hinge(d_ap, jnp.minimum(d_an, d_pn), margin)
+    return hinge(d_ap, extremes.smaller(d_an, d_pn), margin)
 
 
 def selectively_contrastive(
