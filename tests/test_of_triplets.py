@@ -159,7 +159,7 @@ def test_a_penalty_learns_its_knobs():
     "change, message",
     [
         ({"positives": np.zeros((3, 2))}, r"\(4, 2\), \(3, 2\) and \(4, 2\)"),
-        ({"anchors": np.zeros(4)}, r"must be \[triplets, dim\]"),
+        ({"anchors": np.zeros(4)}, r"anchors has shape \(4,\)"),
         ({"metric": "cosin"}, "Did you mean 'cosine'"),
         ({"penalty": "hing"}, "Did you mean 'hinge'"),
         ({"average": "mean"}, "average='mean'"),

@@ -3,8 +3,9 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import errors
 
@@ -117,7 +118,7 @@ def embeddings(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarr
     """
     found = _as_array(given, name)
     # bfloat16 and the types of 8 bits are no kind that numpy knows.
-    if found.dtype.kind not in "biuf" and not jax.numpy.issubdtype(found.dtype, np.floating):
+    if found.dtype.kind not in "biuf" and not jnp.issubdtype(found.dtype, np.floating):
         raise errors.InputError(f"{name} have dtype {found.dtype}; they must be real numbers.")
     if found.ndim != 2:
         raise errors.InputError(
@@ -141,3 +142,99 @@ def finite_rows(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndar
             f" row {bad[0]}. Leave them out, or find out why the encoder gives them."
         )
     return found
+
+
+# -- what a compiled function is given ----------------------------------------------------
+
+
+def rows(name: str, x: Array | np.ndarray) -> Float[Array, "rows dim"]:
+    """An array `[rows, dim]` of real numbers, in float32 or wider.
+
+    float16, bfloat16, integers and booleans become float32, in which all sums are taken; the
+    gradient comes back in the type of `x`. float64 stays where jax has it switched on. A numpy
+    array may be of either byte order.
+
+    Args:
+      name: of the argument, for messages.
+      x: the array.
+
+    Raises:
+      InputError: `x` is no array, has not two dimensions, or holds no real numbers.
+    """
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise errors.InputError(
+            f"{name} is of type {type(x).__name__}: pass an array [rows, dim], such as"
+            f" jnp.asarray({name})."
+        )
+    if x.ndim != 2:
+        raise errors.InputError(f"{name} has shape {x.shape}: it must be [rows, dim].")
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise errors.InputError(f"{name} has dtype {x.dtype}: it must hold real numbers.")
+    # numpy brings its arrays to the machine's byte order: jax refuses the other order, or, in a
+    # program that is compiled already, misreads it.
+    wide = jax.dtypes.canonicalize_dtype(jnp.promote_types(x.dtype.newbyteorder("="), jnp.float32))
+    return jnp.asarray(x.astype(wide))
+
+
+def check_same_dim(**arrays: Float[Array, "_ _"]) -> None:
+    """Refuses arrays that are compared, or that belong together, with other numbers of columns.
+
+    Raises:
+      InputError: naming the arrays and their shapes.
+    """
+    if len({x.shape[1] for x in arrays.values()}) > 1:
+        shapes = " and ".join(f"{name} has shape {x.shape}" for name, x in arrays.items())
+        raise errors.InputError(f"{shapes}: rows that are compared must have as many values.")
+
+
+def class_numbers(name: str, given: Labels, rows: int) -> Int[Array, "rows"]:
+    """The labels of a loss, as int32; `given` may be traced.
+
+    Args:
+      name: of the argument, for messages.
+      given: a list or an array of shape `[rows]`, of integers or booleans.
+      rows: how many rows there are to label.
+
+    Raises:
+      InputError: the labels are of another shape, are not integers, or do not fit into 32 bits.
+    """
+    found = labels(given, (rows,), name=name, rows="the rows")
+    if not (found.dtype == bool or jnp.issubdtype(found.dtype, np.integer)):
+        raise errors.InputError(
+            f"{name} have dtype {found.dtype}, and a loss needs integers. Number the classes:"
+            f" np.unique({name}, return_inverse=True)[1]."
+        )
+    # The values of a traced array are not known; those of 32 bits stay apart as int32.
+    if found.dtype != np.int32 and found.size and not isinstance(found, jax.core.Tracer):
+        limits = np.iinfo(np.int32)
+        for label in (int(found.max()), int(found.min())):
+            if not limits.min <= label <= limits.max:
+                end = "up to {}, more than 2^31 - 1" if label > 0 else "down to {}, below -2^31"
+                raise errors.InputError(
+                    f"{name} go {end.format(label)}: number the classes from 0."
+                )
+    return jnp.asarray(found.astype(np.int32))
+
+
+def mask(
+    name: str, given: Array | np.ndarray | list | None, rows: int
+) -> Bool[Array, "rows"] | None:
+    """Which rows count, or None for all of them.
+
+    Args:
+      name: of the argument, for messages.
+      given: booleans of shape `[rows]`, or None.
+      rows: how many rows there are.
+
+    Raises:
+      InputError: the mask is of another shape, or does not hold booleans.
+    """
+    if given is None:
+        return None
+    given = given if isinstance(given, jax.Array) else np.asarray(given)
+    if given.shape != (rows,) or given.dtype != bool:
+        raise errors.InputError(
+            f"{name} has shape {given.shape} and dtype {given.dtype}: it must hold booleans"
+            f" [{rows}], one for each row."
+        )
+    return jnp.asarray(given)

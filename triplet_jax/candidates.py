@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from triplet_jax import collectives, distances, errors, masks
+from triplet_jax import arguments, collectives, distances, errors, masks
 
 
 class Compared(NamedTuple):
@@ -32,16 +32,16 @@ class Compared(NamedTuple):
 
 def compared(
     metric: distances.Metric,
-    embeddings: Float[Array, "batch dim"],
-    labels: Int[Array | np.ndarray, "batch"],
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
     *,
-    references: Float[Array, "references dim"] | None,
-    reference_labels: Int[Array | np.ndarray, "references"] | None,
-    mask: Bool[Array, "batch"] | None,
+    references: Shaped[Array | np.ndarray, "references dim"] | None,
+    reference_labels: arguments.Labels | None,
+    mask: Bool[Array | np.ndarray, "batch"] | None,
     tile_size: int | None,
     axis_name: str | None,
     shared: bool = False,
-    reference_mask: Bool[Array, "references"] | None = None,
+    reference_mask: Bool[Array | np.ndarray, "references"] | None = None,
     own_reference: Int[Array, "batch"] | None = None,
 ) -> Compared:
     """Gathers and sorts what a loss compares; arguments are those of `losses.triplet_loss`.
@@ -50,11 +50,21 @@ def compared(
     `reference_mask` says which of them count, `own_reference` which of them a row is itself.
 
     Raises:
-      InputError: labels are not integers below 2^31, references come without labels, or a tile
-        size is below 1.
+      InputError: an array is not as `arguments` wants it, references come without labels, or a
+        tile size is below 1.
     """
     if (references is None) != (reference_labels is None):
         raise errors.InputError("references and reference_labels are given together or not at all.")
+    embeddings = arguments.rows("embeddings", embeddings)
+    labels = arguments.class_numbers("labels", labels, len(embeddings))
+    mask = arguments.mask("mask", mask, len(embeddings))
+    if references is not None:
+        references = arguments.rows("references", references)
+        reference_labels = arguments.class_numbers(
+            "reference_labels", reference_labels, len(references)
+        )
+        reference_mask = arguments.mask("reference_mask", reference_mask, len(references))
+        arguments.check_same_dim(embeddings=embeddings, references=references)
     if not len(embeddings) or (references is not None and not len(references)):
         raise errors.InputError(
             f"embeddings have {len(embeddings)} rows and references"
@@ -62,12 +72,11 @@ def compared(
         )
     if tile_size is not None and tile_size < 1:
         raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None to choose.")
-    labels = _as_labels("labels", labels)
     rows = embeddings.shape[0]
     index = collectives.own_rows(rows, axis_name)
     own = references is None
     candidates = embeddings if own else references
-    candidate_labels = labels if own else _as_labels("reference_labels", reference_labels)
+    candidate_labels = labels if own else reference_labels
     if own or not shared:
         candidates = collectives.gather(candidates, axis_name)
         candidate_labels = collectives.gather(candidate_labels, axis_name)
@@ -86,18 +95,3 @@ def compared(
         runs = runs.hiding(jnp.ones(rows, bool) if mask is None else mask, jnp.sum(shown))
     rows = distances.prepared(metric, embeddings, candidates[order])
     return Compared(*rows, runs, index, own and collectives.count(axis_name) == 1)
-
-
-def _as_labels(field, labels):
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise errors.InputError(f"{field} have dtype {labels.dtype}; they must be integers.")
-    limits = np.iinfo(np.int32)
-    if isinstance(labels, np.ndarray) and labels.size:
-        for label in (labels.max(), labels.min()):
-            if not limits.min <= label <= limits.max:
-                raise errors.InputError(
-                    f"{field} go up to {label}, more than 2^31 - 1: number the classes from 0."
-                    if label > 0
-                    else f"{field} go down to {label}, below -2^31: number the classes from 0."
-                )
-    return jnp.asarray(labels, jnp.int32)

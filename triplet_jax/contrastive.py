@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from triplet_jax import candidates, collectives, distances, engine, losses, rules
+from triplet_jax import arguments, candidates, collectives, distances, engine, losses, rules
 
 Number = Float[Array, ""] | float
 
@@ -110,6 +110,8 @@ def supervised_contrastive(
 
     c running over positives and negatives. SupCon, L_out of Khosla et al. 2020, equation 2. It
     takes batches with two examples or more of a class; the more, the more positives an average has.
+    Without a negative the positives are still compared with each other: n equal embeddings of
+    one class cost log(n - 1), where PyTorch Metric Learning 2.9 gives 0.
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
     everything = jnp.logaddexp(_log_sum_exp(s_ap, is_positive), _log_sum_exp(s_an, is_negative))
@@ -258,18 +260,18 @@ _SUITED = {
 
 
 def contrastive_loss(
-    embeddings: Float[Array, "batch dim"],
-    labels: Int[Array | np.ndarray, "batch"],
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
     *,
     loss: str | Callable[..., Terms] = "info_nce",
     metric: str = "cosine",
     metric_params: Mapping[str, Any] | None = None,
-    references: Float[Array, "references dim"] | None = None,
-    reference_labels: Int[Array | np.ndarray, "references"] | None = None,
-    reference_mask: Bool[Array, "references"] | None = None,
+    references: Shaped[Array | np.ndarray, "references dim"] | None = None,
+    reference_labels: arguments.Labels | None = None,
+    reference_mask: Bool[Array | np.ndarray, "references"] | None = None,
     shared_references: bool = False,
     own_reference: Int[Array, "batch"] | None = None,
-    mask: Bool[Array, "batch"] | None = None,
+    mask: Bool[Array | np.ndarray, "batch"] | None = None,
     tile_size: int | None = None,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -281,8 +283,9 @@ def contrastive_loss(
     depend on the order of the batch, on `tile_size` or on the number of devices.
 
     Args:
-      embeddings: this device's rows; every row is an anchor.
-      labels: their classes.
+      embeddings: this device's rows; every row is an anchor. Of float16 and bfloat16 the loss is
+        that of the same numbers in float32, and the gradient comes back in their type.
+      labels: their classes, a list or an array `[batch]`.
       loss: a name in `LOSSES`, or a function with their signature; floats set by
         `functools.partial` may be traced, and learned.
       metric: a name in `distances.METRICS`. Losses in similarities need "cosine" or "dot",
@@ -306,9 +309,9 @@ def contrastive_loss(
       and `num_valid`, the denominator of the first term.
 
     Raises:
-      InputError: a name is not known, labels are not integers below 2^31, references come
-        without labels, a tile size is below 1, or a loss in similarities with a metric that
-        has none.
+      InputError: a name is not known, an array has another shape or kind than it should, labels
+        are not integers below 2^31, references come without labels, a tile size is below 1, or a
+        loss in similarities with a metric that has none.
     """
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
     losses.check_metric_suits(measure, metric, _SUITED)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
-from triplet_jax import errors, extremes
+from triplet_jax import arguments, errors, extremes
 
 # Squared distances from a matrix product carry an error of about 3e-7 of the vectors' squared
 # lengths. Below this share of them the error shows in the fourth digit.
@@ -47,9 +48,13 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-    """Rows of length 1; a zero row stays zero, with a finite gradient."""
-    norm = safe_sqrt(jnp.sum(x * x, axis=1, keepdims=True))
-    return x / jnp.where(norm > 0, norm, 1.0)
+    """Rows of length 1, in the type of `x`; a zero row stays zero, with a finite gradient.
+
+    Lengths are taken in float32 at least: the squared length of a float16 row overflows at 256.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    norm = safe_sqrt(jnp.sum(wide * wide, axis=1, keepdims=True))
+    return (wide / jnp.where(norm > 0, norm, 1.0)).astype(x.dtype)
 
 
 def squared_euclidean() -> Metric:
@@ -67,6 +72,7 @@ def mahalanobis(*, precision: Float[Array, "dim dim"]) -> Metric:
 
     M may be learned: the gradient runs through its Cholesky factor. Mahalanobis 1936.
     """
+    precision = jnp.asarray(precision, jnp.promote_types(jnp.result_type(precision), jnp.float32))
     return euclidean()._replace(prepare=lambda x: x @ jnp.linalg.cholesky(precision))
 
 
@@ -190,8 +196,8 @@ def prepared(
 
 
 def pairwise(
-    a: Float[Array, "anchors dim"],
-    b: Float[Array, "candidates dim"],
+    a: Shaped[Array | np.ndarray, "anchors dim"],
+    b: Shaped[Array | np.ndarray, "candidates dim"],
     metric: str = "euclidean",
     **params,
 ) -> Float[Array, "anchors candidates"]:
@@ -203,7 +209,7 @@ def pairwise(
     being the vectors' distance from their mean. Mining measures near duplicates again.
 
     Args:
-      a: the anchors.
+      a: the anchors, of any real number type; lower ones than float32 become float32.
       b: the candidates.
       metric: a name in `METRICS`.
       **params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
@@ -212,9 +218,12 @@ def pairwise(
       The distances, in the units of the metric.
 
     Raises:
-      InputError: the metric is not known, or its parameters are not those given.
+      InputError: the metric is not known, its parameters are not those given, or `a` and `b` are
+        no arrays of real numbers with as many columns.
     """
     made = make(metric, **params)
+    a, b = arguments.rows("a", a), arguments.rows("b", b)
+    arguments.check_same_dim(a=a, b=b)
     a, b = prepared(made, a, b)
     return made.finish(made.pairwise(a, b.T))
 

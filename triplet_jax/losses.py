@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from triplet_jax import (
+    arguments,
     candidates,
     collectives,
     distances,
@@ -127,8 +128,8 @@ AVERAGES = ("active", "valid")
 
 
 def triplet_loss(
-    embeddings: Float[Array, "batch dim"],
-    labels: Int[Array | np.ndarray, "batch"],
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
     *,
     miner: str | Callable[..., mining.Triplets] = "semi_hard",
     metric: str = "euclidean",
@@ -136,12 +137,12 @@ def triplet_loss(
     margin: Float[Array, ""] | float = 0.2,
     penalty: str | Callable = "hinge",
     average: str = "active",
-    references: Float[Array, "references dim"] | None = None,
-    reference_labels: Int[Array | np.ndarray, "references"] | None = None,
-    reference_mask: Bool[Array, "references"] | None = None,
+    references: Shaped[Array | np.ndarray, "references dim"] | None = None,
+    reference_labels: arguments.Labels | None = None,
+    reference_mask: Bool[Array | np.ndarray, "references"] | None = None,
     shared_references: bool = False,
     own_reference: Int[Array, "batch"] | None = None,
-    mask: Bool[Array, "batch"] | None = None,
+    mask: Bool[Array | np.ndarray, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
     axis_name: str | None = None,
@@ -159,8 +160,9 @@ def triplet_loss(
 
     Args:
       embeddings: this device's rows; every row is an anchor. They are not normalised here, as
-        PyTorch Metric Learning does by default.
-      labels: their classes.
+        PyTorch Metric Learning does by default. Of float16 and bfloat16 the loss is that of the
+        same numbers in float32, and the gradient comes back in their type.
+      labels: their classes, a list or an array `[batch]`.
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
       metric: a name in `distances.METRICS`.
       metric_params: its parameters: `p` of minkowski, `precision` of mahalanobis.
@@ -194,9 +196,9 @@ def triplet_loss(
       `num_negative_pairs`, the anchor-candidate pairs that the batch offers.
 
     Raises:
-      InputError: a name is not known, labels are not integers below 2^31, references come
-        without labels, a random miner without a key, a tile size below 1, or a miner or
-        penalty with a metric for which it is not defined.
+      InputError: a name is not known, an array has another shape or kind than it should, labels
+        are not integers below 2^31, references come without labels, a random miner without a
+        key, a tile size below 1, or a miner or penalty with a metric for which it is not defined.
 
     Distances of picked triplets are measured again as differences, so that near duplicates
     lose no digits. A pick that is not one of the distances the miner was given makes the
@@ -238,9 +240,9 @@ def triplet_loss(
 
 
 def of_triplets(
-    anchors: Float[Array | np.ndarray, "triplets dim"],
-    positives: Float[Array | np.ndarray, "triplets dim"],
-    negatives: Float[Array | np.ndarray, "triplets dim"],
+    anchors: Shaped[Array | np.ndarray, "triplets dim"],
+    positives: Shaped[Array | np.ndarray, "triplets dim"],
+    negatives: Shaped[Array | np.ndarray, "triplets dim"],
     *,
     metric: str = "euclidean",
     margin: Float[Array, ""] | float = 0.2,
@@ -294,7 +296,8 @@ def of_triplets(
     errors.check_known("average", average, AVERAGES)
     check_metric_suits(penalize, metric, _SUITED)
     made = distances.make(metric, **params)
-    rows = _rows_of_triplets(anchors, positives, negatives)
+    rows = _rows_of_triplets(anchors=anchors, positives=positives, negatives=negatives)
+    mask = arguments.mask("mask", mask, len(rows[0]))
     if mask is not None:
         # Before anything is measured, or what is hidden has a gradient of NaN.
         rows = [jnp.where(mask[:, None], x, 0.0) for x in rows]
@@ -311,15 +314,15 @@ def of_triplets(
     return _mean(collectives.total(sums, axis_name), {}, average)
 
 
-def _rows_of_triplets(anchors, positives, negatives):
+def _rows_of_triplets(**arrays):
     """The three arrays in float32, once they are known to have one shape."""
-    shapes = [jnp.shape(x) for x in (anchors, positives, negatives)]
-    if len(shapes[0]) != 2 or len(set(shapes)) > 1:
+    found = [arguments.rows(name, x) for name, x in arrays.items()]
+    if len({x.shape for x in found}) > 1:
         raise errors.InputError(
-            "anchors, positives and negatives have the shapes {}, {} and {}: all three must be"
-            " [triplets, dim].".format(*shapes)
+            "anchors, positives and negatives have the shapes {}, {} and {}: all three must have"
+            " one shape [triplets, dim].".format(*(x.shape for x in found))
         )
-    return [x.astype(jnp.float32) for x in (anchors, positives, negatives)]
+    return found
 
 
 def numbers_of(penalize: Callable) -> tuple[Callable, dict[str, Array]]:
@@ -327,7 +330,7 @@ def numbers_of(penalize: Callable) -> tuple[Callable, dict[str, Array]]:
     if not isinstance(penalize, functools.partial):
         return penalize, {}
     knobs = {
-        name: jnp.asarray(value)
+        name: jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32))
         for name, value in penalize.keywords.items()
         if isinstance(value, float | np.ndarray | np.floating | jax.Array)
         and jnp.issubdtype(jnp.result_type(value), jnp.floating)

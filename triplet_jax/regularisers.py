@@ -9,19 +9,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Shaped
 
-from triplet_jax import collectives, distances
+from triplet_jax import arguments, collectives, distances
 
 ANCHORS = 1024
 """That `spread` compares with all others at a time."""
 
 
 def norm(
-    embeddings: Float[Array, "batch dim"],
-    labels: Int[Array | np.ndarray, "batch"],
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
     *,
-    mask: Bool[Array, "batch"] | None = None,
+    mask: Bool[Array | np.ndarray, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Keeps embeddings short where their length is free: the mean of `|e|^2`.
@@ -35,17 +35,18 @@ def norm(
       mask: which rows count; None for all.
       axis_name: the name of the device axis inside `pmap`.
     """
-    counts = _counts(labels, mask)
+    embeddings = arguments.rows("embeddings", embeddings)
+    counts = _counts(len(embeddings), mask)
     squares = jnp.where(counts, jnp.sum(embeddings**2, axis=1), 0.0)
     total, rows = collectives.total((jnp.sum(squares), jnp.sum(counts)), axis_name)
     return total / jnp.maximum(rows, 1)
 
 
 def spread(
-    embeddings: Float[Array, "batch dim"],
-    labels: Int[Array | np.ndarray, "batch"],
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
     *,
-    mask: Bool[Array, "batch"] | None = None,
+    mask: Bool[Array | np.ndarray, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Spreads classes over the sphere, as if their directions were drawn at random.
@@ -67,7 +68,9 @@ def spread(
     Returns:
       The value; 0 where there is no such pair.
     """
-    mine = distances.unit(embeddings), jnp.asarray(labels), _counts(labels, mask)
+    embeddings = arguments.rows("embeddings", embeddings)
+    labels = arguments.class_numbers("labels", labels, len(embeddings))
+    mine = distances.unit(embeddings), labels, _counts(len(embeddings), mask)
     b, of_b, counts_b = collectives.gather(mine, axis_name)
 
     def of_anchor(anchor):
@@ -87,8 +90,9 @@ def spread(
     return (first / pairs) ** 2 + jax.nn.relu(second / pairs - 1.0 / embeddings.shape[1])
 
 
-def _counts(labels, mask):
-    return jnp.ones(len(labels), bool) if mask is None else mask
+def _counts(rows, mask):
+    mask = arguments.mask("mask", mask, rows)
+    return jnp.ones(rows, bool) if mask is None else mask
 
 
 REGULARISERS: dict[str, Callable[..., Float[Array, ""]]] = {"norm": norm, "spread": spread}

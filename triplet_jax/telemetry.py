@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from triplet_jax import (
+    arguments,
     collectives,
     distances,
     engine,
@@ -34,15 +35,15 @@ _MOST_TRIPLETS = 2**21
 
 
 def of_batch(
-    embeddings: Float[Array, "batch dim"],
-    labels: Int[Array, "batch"],
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
     *,
     miner: str | Callable,
     margin: Float[Array, ""] | float,
     most_positives: int,
     metric: str = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
-    mask: Bool[Array, "batch"] | None = None,
+    mask: Bool[Array | np.ndarray, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     per_anchor: bool = False,
     axis_name: str | None = None,
@@ -79,6 +80,9 @@ def of_batch(
       Shares of nothing are 0. In a large batch, all but `norms`, `spectrum` and `effective_rank`
       are taken over anchors at even spaces, so that no more than 2^21 triplets are looked at.
     """
+    embeddings = arguments.rows("embeddings", embeddings)
+    labels = arguments.class_numbers("labels", labels, len(embeddings))
+    mask = arguments.mask("mask", mask, len(embeddings))
     embeddings = collectives.gather(jax.lax.stop_gradient(embeddings), axis_name)
     labels = collectives.gather(labels, axis_name)
     n = len(labels)
