@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import ml_collections
+
 from configs import base
 
 # By field, what a saved config without it stood for, where that is not the default of
@@ -19,14 +21,31 @@ BEFORE: dict[str, Any | Callable[[dict], Any]] = {}
 
 
 def get_config(path: str):
-    content = _with_tuples(json.loads(pathlib.Path(path).read_text()))
-    config = base.get_config()
+    return from_content(json.loads(pathlib.Path(path).read_text()))
+
+
+def from_content(content: dict[str, Any]):
+    """The config of what such a file holds.
+
+    Raises:
+      ValueError, TypeError: it is no nested dict of values of the fields' types.
+    """
+    _check_sections(content, base.get_config())
+    content, config = _with_tuples(content), base.get_config()
     for field, value in BEFORE.items():
         if not _holds(content, field):
             value = value(content) if callable(value) else value
             config.update_from_flattened_dict({field: value})
     config.update(content)
     return config
+
+
+def _check_sections(content, usual, owner=""):
+    if not isinstance(content, dict):
+        raise ValueError(f"{owner or 'it'} must be an object with fields, not {content!r}.")
+    for name in usual:
+        if name in content and isinstance(usual[name], ml_collections.ConfigDict):
+            _check_sections(content[name], usual[name], f"{owner}.{name}" if owner else name)
 
 
 def _holds(content, field):

@@ -194,6 +194,11 @@ _KINDS = {
 
 
 def _check_section(prefix, section, usual):
+    # What no knob or schedule has is refused where they are looked at.
+    if not prefix.endswith(".knobs.") and not prefix.startswith("schedules."):
+        known = [f"{prefix}{name}" for name in usual]
+        for name in section:
+            errors.check_known("config field", f"{prefix}{name}", known)
     for name in usual:
         if name not in section:  # of a schedule, where that is reported
             continue

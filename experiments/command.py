@@ -25,6 +25,9 @@ LOST = 3  # a process, room on a disk, or time, as it was stopped: the same comm
 
 # Flags of several programs: two modules that define one cannot both be imported.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+DATA = flags.DEFINE_string(
+    "data", None, "Where the run's data are now, if they were moved: dataset.path or data_dir."
+)
 OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "HOST:PORT of the first of several processes, or 'auto'."

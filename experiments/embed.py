@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import build, command, evaluate
+from experiments import command, evaluate, record
 from triplet_jax import embedding, errors, folders, hosts, images, logging, train_step
 from triplet_jax.file_names import to_text
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 def find(workdir: pathlib.Path, folder: pathlib.Path) -> folders.Listing:
     """The files of a folder, with classes as the run in `workdir` has them."""
-    level = evaluate.read_config(workdir).dataset.class_level
+    level = record.read_config(workdir).dataset.class_level
     return folders.find(folder, folders.layout_of(folder, class_level=level))
 
 
@@ -88,8 +88,8 @@ def load_embedder(workdir: pathlib.Path) -> Embedder:
     Raises:
       InputError: there is no run, or it was not trained on images.
     """
-    config = evaluate.read_config(workdir)
-    form = image_form(config)
+    config = record.read_config(workdir)
+    form = image_form(config, workdir)
     encoder, state, checkpoints = evaluate.load_run(
         config, workdir, (form.size, form.size, form.channels)
     )
@@ -98,7 +98,7 @@ def load_embedder(workdir: pathlib.Path) -> Embedder:
     return Embedder(embed, train_step.replicate(chosen.variables), form)
 
 
-def image_form(config) -> images.ImageForm:
+def image_form(config, workdir: pathlib.Path) -> images.ImageForm:
     """What a run's images look like to its encoder.
 
     Raises:
@@ -113,7 +113,7 @@ def image_form(config) -> images.ImageForm:
             " cannot embed a folder. The embeddings of all pairs are in embeddings.npz of the run."
         )
     if c.name == "arrays":
-        shape = build.dataset(config).input_shape
+        shape, _ = record.input_shapes(workdir, config)
         if len(shape) != 3 or shape[0] != shape[1]:
             raise errors.InputError(
                 f"This run was trained on inputs of shape {shape}, not on square images, so that"

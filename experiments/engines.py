@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from experiments import child, claim, command, runs, slurm, training, vectorised
+from experiments import child, claim, command, record, runs, slurm, training, vectorised
 from triplet_jax import errors, health, stopping
 
 Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
@@ -78,7 +78,7 @@ def _ending(running):
 
 def _start(run):
     run.folder.mkdir(parents=True, exist_ok=True)
-    training.remember_config(run.folder, run.config)
+    record.remember_config(run.folder, run.config)
     with (run.folder / "log.txt").open("a") as log:
         return child.start(run.folder, log)
 

@@ -20,8 +20,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from configs import saved
-from experiments import build, command
+from experiments import build, changes, command, record
 from triplet_jax import (
     data,
     embedding,
@@ -61,32 +60,27 @@ def main() -> None:
         command.required(command.WORKDIR, "the folder of a trained run")
     ).absolute()
     command.start_processes()
-    config = read_config(workdir)
-    everything = build.dataset(config)
+    of_run(workdir, command.DATA.value)
+
+
+def of_run(workdir: pathlib.Path, moved_to: str | None = None) -> dict:
+    """Evaluates the run of a folder; see `evaluate`.
+
+    Args:
+      workdir: of the run.
+      moved_to: where the data are now, if they were moved.
+
+    Raises:
+      InputError: the run, its checkpoints or its data cannot be read, or do not belong together.
+    """
+    config = record.read_config(workdir)
+    everything = record.open_data(workdir, config, moved_to)
     build.check_test(config, everything)
     encoder, state, checkpoints = load_run(
         config, workdir, everything.input_shape, everything.pair_shapes
     )
     embed = embedding.make_embed(encoder)
-    evaluate(config, workdir, everything, embed, state, checkpoints)
-
-
-def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
-    """The config of a run; fields that it is too old to have get their defaults.
-
-    Raises:
-      InputError: there is no run in this folder, or its config cannot be read.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise errors.InputError(
-            f"--workdir={workdir} holds no run: there is no config.json. Train one with"
-            f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
-        )
-    try:
-        return ml_collections.FrozenConfigDict(saved.get_config(str(path)))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise errors.InputError(f"{path} cannot be read as a config: {error}") from error
+    return evaluate(config, workdir, everything, embed, state, checkpoints)
 
 
 def load_run(
@@ -95,11 +89,23 @@ def load_run(
     input_shape: tuple[int, ...],
     pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> tuple[nn.Module, train_step.TrainState, Checkpoints]:
-    """The encoder of a run, a state of its structure, and its checkpoints."""
+    """The encoder of a run, a state of its structure, and its checkpoints.
+
+    Raises:
+      InputError: the checkpoints belong to another config, or hold other arrays.
+    """
     encoder = build.encoder(config, input_shape, pair_shapes)
-    state = build.initial_state(config, encoder, input_shape)
-    checkpoints = hosts.first_does(lambda: Checkpoints(workdir / "checkpoints", read_only=True))
-    return encoder, state, checkpoints
+    like = jax.eval_shape(lambda: build.initial_state(config, encoder, input_shape))
+
+    def opened():
+        checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+        # Before the state is made, which of an edited config may not fit into memory.
+        record.check_checkpoints(config, checkpoints)
+        checkpoints.check_arrays(like)
+        return checkpoints
+
+    checkpoints = hosts.first_does(opened)
+    return encoder, build.initial_state(config, encoder, input_shape), checkpoints
 
 
 def restore(
@@ -156,6 +162,9 @@ def evaluate(
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
+    changed = hosts.first_does(lambda: changes.history(workdir))
+    if changed:
+        result["changes"] = changed
     if config.loss.nested_dims:
         result["nested"] = nested(config, tested, ours)
     hosts.first_does(lambda: write(workdir, everything, everything_embedded, result))

@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 from absl import flags
 
-from experiments import build, command, evaluate, settings
+from experiments import command, evaluate, record, settings
 from triplet_jax import embedding, errors, evaluation, images, logging, train_step
 from triplet_jax.analysis import classes, projection
 
@@ -38,8 +38,8 @@ def main() -> None:
     errors.check_known("--split", SPLIT.value, ("train", "validation", "test"))
     if MOST.value <= NEIGHBOURS:
         raise errors.InputError(f"--most={MOST.value} must be above {NEIGHBOURS}.")
-    config = evaluate.read_config(workdir)
-    everything = build.dataset(config)
+    config = record.read_config(workdir)
+    everything = record.open_data(workdir, config, command.DATA.value)
     chosen = np.flatnonzero(everything.split == SPLIT.value)
     if len(chosen) <= NEIGHBOURS:
         raise errors.InputError(

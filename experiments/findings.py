@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from configs import base
-from experiments import evaluate, objective, runs
+from experiments import objective, record, runs
 from triplet_jax import comparison, errors, health, logging
 
 
@@ -97,7 +97,7 @@ def _open(workdir, setting, arm, seed):
     run = runs.Run(arm, setting, seed, ml_collections.FrozenConfigDict({}), workdir)
     path = run.folder / "config.json"
     if path.exists():
-        return dataclasses.replace(run, config=evaluate.read_config(run.folder))
+        return dataclasses.replace(run, config=record.read_config(run.folder))
     return dataclasses.replace(run, config=ml_collections.FrozenConfigDict(base.get_config()))
 
 

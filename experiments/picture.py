@@ -11,15 +11,15 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from experiments import build, command, evaluate, settings
+from experiments import command, evaluate, record, settings
 from triplet_jax import errors, logging
-from triplet_jax.analysis import plots, projection, run
+from triplet_jax.analysis import plots, projection
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     output = command.file_to_write(command.OUTPUT, ".png")
-    config = evaluate.read_config(workdir)
+    config = record.read_config(workdir)
     result_file, embeddings_file = workdir / "result.json", workdir / "embeddings.npz"
     if not (result_file.exists() and embeddings_file.exists()):
         raise errors.InputError(
@@ -32,9 +32,9 @@ def main() -> None:
             f"--workdir={workdir} holds a run on pairs, whose raw inputs cannot be compared: the"
             " picture shows them beside the embedding."
         )
-    test = build.dataset(config).only("test")
-    embeddings, _, split = run.embeddings_of(workdir)
-    embedded = embeddings[split == "test"]
+    everything = record.open_data(workdir, config, command.DATA.value)
+    embedded = record.embeddings(workdir, everything)[everything.split == "test"]
+    test = everything.only("test")
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
     sides = (
         ("raw pixels", "raw_pixels", evaluate.raw_inputs(test)),

@@ -10,9 +10,8 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from experiments import build, command, evaluate
+from experiments import build, changes, command, record, settings
 from triplet_jax import data, difficulty, errors
-from triplet_jax.analysis import run
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of the reference runs, with commas between.")
 GROUPS = flags.DEFINE_integer("groups", 10, "Groups that confusable classes are put into.")
@@ -27,14 +26,16 @@ def main() -> None:
     scored, datasets = [], set()
     for folder in RUNS.value:
         workdir = pathlib.Path(folder).absolute()
-        config = evaluate.read_config(workdir)
-        datasets.add(str(sorted(config.dataset.to_dict().items())))
+        config = record.read_config(workdir)
+        everything = record.open_data(workdir, config, command.DATA.value)
+        fields = {n: v for n, v in settings.flat(config).items() if n.startswith("dataset.")}
+        fixed = [(n, v) for n, v in fields.items() if changes.kind(n) == changes.TRAINING]
+        datasets.add((str(fixed), data.fingerprint(everything)))
         if len(datasets) > 1:
             raise errors.InputError(
                 f"--runs={','.join(RUNS.value)} are of different data sets, or splits, or label"
                 " noise: their dataset.* fields differ."
             )
-        everything = build.dataset(config)
         scored.append(score(workdir, config, everything))
     together = difficulty.Scores(
         np.mean([s.difficulty for s in scored], axis=0).astype(np.float32), scored[0].groups
@@ -53,8 +54,7 @@ def score(workdir: pathlib.Path, config, everything: data.Dataset) -> difficulty
     Raises:
       InputError: the run has no embeddings.
     """
-    embeddings, _, split = run.embeddings_of(workdir)
-    embeddings = embeddings[split == "train"]
+    embeddings = record.embeddings(workdir, everything)[everything.split == "train"]
     labels = build.given_labels(config, everything.only("train"))
     return difficulty.Scores(
         1.0 - difficulty.r_precision(embeddings, labels),

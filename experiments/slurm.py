@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-from experiments import child, claim, command, runs, training
+from experiments import child, claim, command, record, runs
 from triplet_jax import errors, logging, stopping
 
 # A run whose job has gone without getting any further is given up after so many jobs.
@@ -153,7 +153,7 @@ class Book:
 
         for run in some:
             run.folder.mkdir(parents=True, exist_ok=True)
-            training.remember_config(run.folder, run.config)
+            record.remember_config(run.folder, run.config)
         executor = _executor(self._folder, c)
         try:
             with executor.batch():

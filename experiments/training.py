@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import build, check, evaluate, objective, settings
+from experiments import build, changes, check, evaluate, objective, record
 from experiments.offline import OfflineMining
 from triplet_jax import (
     collectives,
@@ -49,16 +49,20 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     mining = None
     if build.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)
-    hosts.first_does(lambda: remember_config(workdir, config))
-    hosts.first_does(lambda: remember_data(workdir, data.fingerprint(everything)))
+    hosts.first_does(lambda: record.remember_config(workdir, config))
+    hosts.first_does(lambda: record.remember_data(workdir, record.mark(everything)))
     if wrong.any():
         hosts.first_does(lambda: remember_noise(workdir, config, everything, wrong))
 
+    like = jax.eval_shape(lambda: build.initial_state(config, encoder, shape))
+    checkpoints = hosts.first_does(lambda: open_checkpoints(config, workdir, like))
     state = build.initial_state(config, encoder, shape)
-    checkpoints = hosts.first_does(lambda: Checkpoints(workdir / "checkpoints"))
     restored = hosts.first_reads(lambda: checkpoints.restore_latest(state), like=state)
     state = train_step.replicate(state if restored is None else restored)
     first_step = int(state.step)
+    changed = hosts.first_does(lambda: record.update_config(workdir, config, first_step))
+    if changed:
+        print(f"going on with other values of {', '.join(changed)}: see {workdir / changes.FILE}")
     describe(config, everything, examples, state, first_step)
 
     step = build.step(config, encoder, augment)
@@ -100,6 +104,18 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
 
 
+def open_checkpoints(config, workdir: pathlib.Path, like) -> Checkpoints:
+    """The checkpoints of a run, which belong to this config and hold arrays of these shapes.
+
+    Raises:
+      InputError: they do not.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints", config=json.loads(config.to_json()))
+    record.check_checkpoints(config, checkpoints)
+    checkpoints.check_arrays(like)
+    return checkpoints
+
+
 def open_rows(
     config, workdir: pathlib.Path, name: str, *, first_step: int, validates: bool
 ) -> logging.RowFile:
@@ -111,7 +127,11 @@ def open_rows(
             every["validation/map_at_r"] = config.evaluate.every
     elif name == "telemetry" and config.log.telemetry_every:
         every["step"] = config.log.telemetry_every
-    return logging.RowFile(workdir / f"{name}.jsonl", last_step=first_step, every=every)
+    since = changes.last_step_of(
+        workdir, ("log.every", "log.telemetry_every", "evaluate.every", "train.steps")
+    )
+    path = workdir / f"{name}.jsonl"
+    return logging.RowFile(path, last_step=first_step, every=every, since=since)
 
 
 def open_journal(
@@ -260,51 +280,6 @@ def validate(embed, state, validation: data.Dataset) -> dict[str, float]:
         return {}
     scores = evaluate.retrieval(validation, embed(state.variables, validation.inputs))
     return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
-
-
-def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> None:
-    """Writes the config, or refuses to continue a run of another one.
-
-    Raises:
-      InputError: showing the fields that differ.
-    """
-    path = workdir / "config.json"
-    fields = settings.flat(config)
-    if not path.exists():
-        logging.write_json(path, json.loads(config.to_json()))
-        return
-    before = settings.flat(evaluate.read_config(workdir))
-    names = sorted(before.keys() | fields.keys())
-    different = [n for n in names if before.get(n) != fields.get(n)]
-    if different:
-        lines = "\n".join(
-            f"  {n}: {before.get(n)!r} there, {fields.get(n)!r} now" for n in different
-        )
-        raise errors.InputError(
-            f"--workdir={workdir} holds a run with another config:\n{lines}\nGive another"
-            " --workdir, or the same fields to continue that run."
-        )
-
-
-def remember_data(workdir: pathlib.Path, mark: str) -> None:
-    """Writes a mark of the training data, or refuses to continue a run on others.
-
-    Args:
-      workdir: of the run.
-      mark: from `data.fingerprint`.
-
-    Raises:
-      InputError: they are not what the run began with.
-    """
-    path = workdir / "data.json"
-    if not path.exists():
-        logging.write_json(path, {"fingerprint": mark})
-    elif logging.read_json(path, "fingerprint")["fingerprint"] != mark:
-        raise errors.InputError(
-            f"--workdir={workdir} holds a run on other training data: since it began, examples were"
-            " added, removed, relabelled or became unreadable. Put the data back as they were, or"
-            f" train in another --workdir. If {path} alone is damaged, remove it."
-        )
 
 
 def remember_noise(workdir: pathlib.Path, config, everything: data.Dataset, wrong) -> None:

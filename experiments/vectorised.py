@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import build, claim, evaluate, runs, settings, training
+from experiments import build, claim, evaluate, record, runs, settings, training
 from triplet_jax import (
     collectives,
     data,
@@ -136,10 +136,10 @@ class _Group:
 
     def _prepare(self, everything):
         """Writes what each run is; the data on the devices: inputs once, labels for every run."""
-        examples, indices, mark = [], [], data.fingerprint(everything)
+        examples, indices, mark = [], [], record.mark(everything)
         for run in self._members:
-            training.remember_config(run.folder, run.config)
-            training.remember_data(run.folder, mark)
+            record.remember_config(run.folder, run.config)
+            record.remember_data(run.folder, mark)
             mine, wrong = build.training_split(run.config, everything)
             if wrong.any():
                 training.remember_noise(run.folder, run.config, everything, wrong)
@@ -229,7 +229,8 @@ class _Group:
             saved.save(step, kept.tree | {"state": jax.device_get(together.state)})
 
     def _finish(self, run, kept, i, everything, embed, seconds):
-        checkpoints = Checkpoints(run.folder / "checkpoints")
+        config = json.loads(run.config.to_json())
+        checkpoints = Checkpoints(run.folder / "checkpoints", config=config)
         for step, state, score in kept.of_run(i):
             if step not in checkpoints.steps:
                 checkpoints.save(step, state, score if np.isfinite(score) else None)

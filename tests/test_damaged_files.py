@@ -21,7 +21,7 @@ import prepared
 import pytest
 
 from configs import digits
-from experiments import evaluate, findings, report, slurm
+from experiments import findings, record, report, slurm
 from triplet_jax import data, difficulty, errors, images, logging, offline, telemetry
 from triplet_jax.analysis import run
 
@@ -159,7 +159,7 @@ CHECKED = {
     "omniglot/3.0.0/omniglot-test.array_record-00000-of-00001": records,
 }
 UNCHECKED = {
-    "config.json": evaluate.read_config,
+    "config.json": record.read_config,
     "result.json": run.load,
     "metrics.jsonl": run.load,
     "telemetry.jsonl": telemetry.read,

@@ -14,7 +14,7 @@ import PIL.Image
 import programs
 import pytest
 
-from experiments import build, evaluate
+from experiments import build, evaluate, record
 from triplet_jax import hosts, logging
 from triplet_jax.checkpoint import Checkpoints
 
@@ -90,7 +90,7 @@ def together(tmp_path_factory):
 
 def last_state(workdir):
     """What the last checkpoint holds."""
-    config = evaluate.read_config(workdir)
+    config = record.read_config(workdir)
     _, state, checkpoints = evaluate.load_run(config, workdir, build.dataset(config).input_shape)
     return checkpoints.restore_last(state)
 

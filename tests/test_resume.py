@@ -11,7 +11,7 @@ import programs
 import pytest
 
 from configs import digits
-from experiments import training
+from experiments import record, training
 from triplet_jax import data, errors
 
 PATHS = {
@@ -147,10 +147,10 @@ def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monke
 def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
     everything = data.digits(test_fraction=0.4, validation_fraction=0.0, seed=0)
     others = everything.take(np.delete(np.arange(len(everything)), 7))
-    training.remember_data(tmp_path, data.fingerprint(everything))
-    training.remember_data(tmp_path, data.fingerprint(everything))
-    with pytest.raises(errors.InputError, match="a run on other training data"):
-        training.remember_data(tmp_path, data.fingerprint(others))
+    record.remember_data(tmp_path, record.mark(everything))
+    record.remember_data(tmp_path, record.mark(everything))
+    with pytest.raises(errors.InputError, match="a run on other data.* of its train split"):
+        record.remember_data(tmp_path, record.mark(others))
 
 
 @streamed

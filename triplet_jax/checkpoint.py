@@ -32,6 +32,7 @@ class Checkpoints:
 
     Args:
       folder: where they are kept.
+      config: what every state belongs to, as JSON can hold it; it is saved beside each.
       read_only: whether nothing is to be written or removed.
       report: what to do with a message about a damaged checkpoint.
     """
@@ -40,10 +41,12 @@ class Checkpoints:
         self,
         folder: pathlib.Path,
         *,
+        config: dict[str, Any] | None = None,
         read_only: bool = False,
         report: Callable[[str], None] = print,
     ):
         self._folder = folder.absolute()
+        self._config = config
         self._read_only = read_only
         self._report = report
         for step in _whole_steps(self._folder):
@@ -73,8 +76,13 @@ class Checkpoints:
                 if jax.process_count() > 1
                 else ocp.options.MultiprocessingOptions(),
             ),
-            item_names=("state", "digest"),
+            item_names=("state", "digest", "config"),
         )
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where they are kept."""
+        return self._folder
 
     @property
     def steps(self) -> list[int]:
@@ -102,14 +110,13 @@ class Checkpoints:
             needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays)) + 2**20
             if shutil.disk_usage(self._folder).free < needed:
                 raise OSError(f"No space left for {needed / 2**20:,.0f} MiB")
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays),
-                    digest=ocp.args.JsonSave({"sha256": _digest(arrays, score)}),
-                ),
-                metrics={"score": score},
-            )
+            items: dict[str, Any] = {
+                "state": ocp.args.StandardSave(arrays),
+                "digest": ocp.args.JsonSave({"sha256": _digest(arrays, score)}),
+            }
+            if self._config is not None:
+                items["config"] = ocp.args.JsonSave(self._config)
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics={"score": score})
 
     def wait(self) -> None:
         """Waits until everything is written.
@@ -192,6 +199,42 @@ class Checkpoints:
             )
         return steps
 
+    def config_of(self, step: int) -> dict[str, Any] | None:
+        """What the state of a step belongs to; None where that was not saved or is damaged."""
+        try:
+            return json.loads((self._folder / str(step) / "config" / "metadata").read_bytes())
+        except (OSError, ValueError) as error:
+            _check_answers(error)
+            return None
+
+    def check_arrays(self, like: PyTree) -> None:
+        """Refuses checkpoints of another model or optimizer, whose files may well be whole.
+
+        Args:
+          like: a state of the structure and shapes that are asked for; it may be abstract.
+
+        Raises:
+          InputError: naming the arrays that differ.
+        """
+        wanted = _shapes(like)
+        for step in reversed(self.steps):
+            try:
+                there = _shapes(_metadata(self._folder / str(step) / "state"))
+            except Exception as error:  # whatever damage makes orbax raise, which restoring reports
+                _check_answers(error)
+                continue
+            lines = [
+                f"  {name}: {_words(there.get(name))} there, {_words(wanted.get(name))} now"
+                for name in sorted(there.keys() | wanted.keys())
+                if there.get(name) != wanted.get(name)
+            ]
+            if lines:
+                more = f"\n  and {len(lines) - 5} more" if len(lines) > 5 else ""
+                raise errors.InputError(
+                    f"The checkpoint of step {step} in {self._folder} is of another model or"
+                    " optimizer than is asked for:\n" + "\n".join(lines[:5]) + more
+                )
+
     def restore(self, step: int, like: PyTree) -> PyTree:
         """The state of one step.
 
@@ -262,6 +305,28 @@ class DamagedError(errors.InputError):
 
 class SaveError(errors.LostError):
     """A checkpoint that could not be saved."""
+
+
+def _metadata(folder):
+    return ocp.StandardCheckpointHandler().metadata(folder).tree
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """The shape of every array, by the names that lead to it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {".".join(map(_name, path)): tuple(np.shape(leaf)) for path, leaf in leaves}
+
+
+def _name(entry) -> str:
+    """Of one step into a tree; orbax makes dicts of tuples with names, and lists of others."""
+    for attribute in ("key", "name", "idx"):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return str(entry)
+
+
+def _words(shape):
+    return "no array" if shape is None else f"shape {list(shape)}"
 
 
 def _whole_steps(folder):

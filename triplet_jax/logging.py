@@ -28,15 +28,22 @@ class RowFile:
       path: of the file.
       last_step: of the rows to keep.
       every: names that a row of every so many steps has.
+      since: the step after which this is so; a run may have had other intervals before.
     """
 
     def __init__(
-        self, path: pathlib.Path, *, last_step: int, every: Mapping[str, int] = MappingProxyType({})
+        self,
+        path: pathlib.Path,
+        *,
+        last_step: int,
+        every: Mapping[str, int] = MappingProxyType({}),
+        since: int = 0,
     ):
         self.rows = [row for row in read_rows(path) if row["step"] <= last_step]
         for name, steps in every.items():
             there = {row["step"] for row in self.rows if name in row}
-            lost = [step for step in range(steps, last_step + 1, steps) if step not in there]
+            due = [step for step in range(steps, last_step + 1, steps) if step > since]
+            lost = [step for step in due if step not in there]
             if lost:
                 print(
                     f"warning: {path} is damaged: it has lost {len(lost)} rows with {name!r}, of"

@@ -8,7 +8,7 @@ import PIL.Image
 import programs
 import sklearn.datasets
 
-from experiments import build, evaluate
+from experiments import build, record
 from faults.bench import EVERY, Bench, all_of, complaint
 
 
@@ -76,7 +76,7 @@ def not_finite(bench: Bench) -> Iterator[str]:
 
 def _of_training(bench):
     """The row of an example that is trained on."""
-    everything = build.dataset(evaluate.read_config(bench.alone))
+    everything = build.dataset(record.read_config(bench.alone))
     return int(np.flatnonzero(everything.split == "train")[-1])
 
 
