@@ -261,15 +261,28 @@ def make_workdir(path: str) -> pathlib.Path:
       InputError: it cannot be written.
       OSError: it cannot be written now, and may be later.
     """
-    workdir = pathlib.Path(path).absolute()
+    return make_folder(pathlib.Path(path), f"--workdir={path}", "Give a folder that can.")
+
+
+def make_folder(path: pathlib.Path, name: str, fix: str) -> pathlib.Path:
+    """A folder to write in, created if need be, as an absolute path.
+
+    Args:
+      path: of the folder.
+      name: what it is called in messages.
+      fix: what to do where it cannot be written.
+
+    Raises:
+      InputError: it cannot be written.
+      OSError: it cannot be written now, and may be later.
+    """
+    folder = path.absolute()
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         if error.errno in errors.NOT_ANSWERING | _FULL:
             raise
-        raise errors.InputError(
-            f"--workdir={path} cannot be written: {error.strerror}. Give a folder that can."
-        ) from error
-    return workdir
+        raise errors.InputError(f"{name} cannot be written: {error.strerror}. {fix}") from error
+    return folder

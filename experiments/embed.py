@@ -6,6 +6,7 @@ Several processes share the work, started as those of `experiments.train` are.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
@@ -94,8 +95,17 @@ def load_embedder(workdir: pathlib.Path) -> Embedder:
         config, workdir, (form.size, form.size, form.channels)
     )
     _, chosen = evaluate.restore(config, checkpoints, state)
-    embed = embedding.make_embed(encoder, batch=64)
-    return Embedder(embed, train_step.replicate(chosen.variables), form)
+    return Embedder(_few_or_many(encoder), train_step.replicate(chosen.variables), form)
+
+
+def _few_or_many(encoder):
+    """As `embedding.make_embed` makes it, with batches no larger than the inputs need."""
+    of_batch = functools.cache(lambda batch: embedding.make_embed(encoder, batch=batch))
+
+    def embed(variables, inputs):
+        return of_batch(min(64, 1 << (len(inputs) - 1).bit_length()))(variables, inputs)
+
+    return embed
 
 
 def image_form(config, workdir: pathlib.Path) -> images.ImageForm:

@@ -1,10 +1,13 @@
 """One's own images: trained on, embedded, searched, and exported, as a person does it."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import programs
 import pyarrow.parquet
@@ -13,7 +16,7 @@ import sklearn.datasets
 
 from experiments import embed
 from experiments.search import place_of
-from triplet_jax import errors, evaluation, exported, gallery
+from triplet_jax import exported, gallery
 from triplet_jax.analysis import run
 
 NAMES = ("zero", "one", "two", "three")
@@ -148,7 +151,7 @@ def test_bad_input_of_a_search_is_refused(trained, copies, tmp_path):
     )
     programs.refused(search(trained, copies, query, "--approximate"), "10,000 images")
     (copies / "one" / "notes.txt").write_text("hello")
-    programs.refused(search(trained, copies, query), "notes.txt", "skip")
+    programs.refused(search(trained, copies, query), "notes.txt", "--bad_images='skip'")
     assert search(trained, copies, query, "--bad_images=skip").returncode == 0
 
 
@@ -169,57 +172,36 @@ def test_a_search_that_is_killed_while_it_embeds_goes_on(trained, copies):
     assert len(gallery.Gallery(kept, dim=16)) == sum(1 for _ in copies.glob("*/*"))
 
 
-# -- the gallery -------------------------------------------------------------------------
+def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies, tmp_path):
+    """Several queries share the start, and a folder sets the threshold."""
+    workdir, kept = tmp_path / "run", tmp_path / "kept"
+    shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("galleries", "search*.png"))
+    (workdir / "galleries").write_text("in the way, as a file system that cannot be written")
+    (queries := tmp_path / "queries").mkdir()
+    odd = queries / os.fsdecode(b"caf\xe9.png")  # no UTF-8
+    for i, file in enumerate(sorted(copies.glob("two/*.png"))[:5]):
+        shutil.copy(file, queries / f"{i}.png" if i else odd)
+    query = next(copies.glob("one/*"))
+    programs.refused(search(workdir, copies, query), "cannot be written", "--gallery_dir")
 
-
-def filled(folder, n=200, dim=8):
-    random = np.random.default_rng(0)
-    found = gallery.Gallery(folder, dim=dim)
-    x = random.normal(size=(n, dim)).astype(np.float32)
-    paths = [f"it's/{i}.png" for i in range(n)]
-    found.put(paths, ["a"] * n, ["1"] * n, x)
-    return found, paths, x
-
-
-def test_a_gallery_finds_the_nearest_exactly(tmp_path):
-    found, paths, x = filled(tmp_path)
-    queries = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
-    distance, position = evaluation.nearest(queries, x, neighbours=7)
-    for rows, d, p in zip(found.nearest(queries, 7), distance, position, strict=True):
-        assert list(rows.path) == [paths[i] for i in p]
-        np.testing.assert_allclose(rows.distance, d, rtol=1e-4)
-    assert len(found.nearest(queries, 1000)[0]) == 200
-
-
-def test_a_gallery_replaces_removes_and_opens_again(tmp_path):
-    found, paths, x = filled(tmp_path)
-    found.put(paths[:2] + ["new"], ["b"] * 3, ["2"] * 3, -x[:3])
-    assert len(found) == 201
-    found.remove([*paths[100:], "nobody's"])
-    again = gallery.Gallery(tmp_path, dim=8)
-    assert len(again) == 101
-    assert again.marks == dict.fromkeys(paths[2:100], "1") | dict.fromkeys([*paths[:2], "new"], "2")
-    first = again.nearest(-x[:1], 1)[0].iloc[0]
-    assert (first.path, first.label, first.distance) == (paths[0], "b", 0)
-    with pytest.raises(errors.InputError, match="8 values"):
-        gallery.Gallery(tmp_path, dim=9)
-
-
-def test_changes_are_what_is_new_or_other_and_what_is_gone():
-    put, gone = gallery.changes({"a": "1", "b": "1", "c": "1"}, {"b": "1", "c": "2", "d": "1"})
-    assert (put, gone) == (["c", "d"], ["a"])
-
-
-def test_approximate_search_states_its_recall(tmp_path):
-    random = np.random.default_rng(0)
-    n = gallery.LEAST_APPROXIMATE
-    centres = random.normal(size=(100, 8))
-    x = centres[np.arange(n) % 100] + 0.1 * random.normal(size=(n, 8))
-    found = gallery.Gallery(tmp_path, dim=8)
-    found.put([str(i) for i in range(n)], [""] * n, [""] * n, x)
-    found.build_index()
-    recall = found.recall(10, queries=20)
-    assert 0.9 < recall <= 1
+    before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
+    flags = [f"--gallery_dir={kept}", f"--output={tmp_path / 'all.csv'}", f"--query={queries}"]
+    flags += [f"--calibration={copies}", "--false_accept_rate=0.05", "--neighbours=2"]
+    done = search(workdir, copies, query, *flags)
+    assert done.returncode == 0, done.stderr
+    assert {file: file.stat().st_mtime_ns for file in workdir.rglob("*")} == before
+    assert "nearest to each of 6 queries" in done.stdout and "caf\\xe9" in done.stdout
+    count = sum(1 for _ in copies.glob("*/*"))
+    assert f"among {count} images of 4 classes in {copies}" in done.stdout
+    with PIL.Image.open(kept / "search.png") as sheet:
+        assert sheet.size[1] > 6 * 150
+    answers = pd.read_csv(tmp_path / "all.csv")
+    assert list(answers["rank"]) == [1, 2] * 6
+    assert answers["query"].nunique() == 6 and (answers.distance[::2] < 1e-3).all()
+    found = gallery.Gallery(place_of(workdir, copies, str(kept)), dim=16).table()
+    codes = np.unique(found.label, return_inverse=True)[1]
+    accepted = gallery.threshold(np.stack(found.vector), codes, false_accept_rate=0.05)
+    assert f"up to a distance of {accepted.threshold:.3f}" in done.stdout
 
 
 # -- the exported encoder ----------------------------------------------------------------

@@ -216,7 +216,7 @@ def contact_sheet(
             axes.set_axis_off()
         for axes, (pixels, title, color) in zip(axes_of_row, row, strict=False):
             axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray")
-            axes.set_title(title, fontsize=7, color=color)
+            axes.set_title(title, fontsize=7, color=color, parse_math=False)
             _without_ticks(axes)
             for spine in axes.spines.values():
                 spine.set(color=color, linewidth=1.5)
