@@ -132,6 +132,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.test_fraction = 0.2
     config.dataset.validation_fraction = 0.1
     config.dataset.split_seed = 0
+    # Of tensorflow-datasets: empty to find them, else such as "class_id", "identity/Identity_No".
+    config.dataset.image_feature = ""
+    config.dataset.label_feature = ""
+    config.dataset.train_split = "train"  # of the builder; several are joined by +
+    config.dataset.validation_split = ""  # empty to hold it out of training
+    config.dataset.test_split = "test"
     config.dataset.class_level = 1  # of a folder: how many folders make the class; 2 of a/b/1.jpg
     config.dataset.turns_as_classes = False  # quarter turns of a training class are new ones
     config.dataset.images_as_classes = False  # every training image is one; labels are not used

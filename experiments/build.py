@@ -74,7 +74,14 @@ def _open_dataset(c):
             class_level=c.class_level,
             **split,
         )
-    return data.from_tfds(c.name, data_dir=c.data_dir, form=form, split_by=c.split_by, **split)
+    return data.from_tfds(
+        c.name,
+        data_dir=c.data_dir,
+        form=form,
+        split_by=c.split_by,
+        **{field: c[field] for field in settings.OF_TABLES},
+        **split,
+    )
 
 
 def training_split(

@@ -122,9 +122,10 @@ NAMES_OR_NONE = {
 # Fields of a data set that has its images, or its features, as they are.
 _OF_FILES = ("image_size", "channels", "invert", "bad_images", "class_level")
 UNUSED = {
-    "digits": ("path", "split_by", *_OF_FILES),
-    "arrays": _OF_FILES,
-    "pairs": ("split_by", *_OF_FILES),
+    "digits": ("path", "split_by", *_OF_FILES, *settings.OF_TABLES),
+    "arrays": (*_OF_FILES, *settings.OF_TABLES),
+    "pairs": ("split_by", *_OF_FILES, *settings.OF_TABLES),
+    "folder": settings.OF_TABLES,
 }
 
 

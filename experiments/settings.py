@@ -10,6 +10,9 @@ import ml_collections
 from configs import base
 from triplet_jax import schedules, train_step
 
+# Fields of dataset that say what is read of a data set of tensorflow-datasets.
+OF_TABLES = ("image_feature", "label_feature", "train_split", "validation_split", "test_split")
+
 
 def flat(config: ml_collections.ConfigDict) -> dict:
     """The fields by their dotted names."""

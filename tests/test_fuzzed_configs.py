@@ -48,7 +48,7 @@ NAMES = check.NAMES | {
     "mining.second": ["", *mining.MINERS],
     "memory.miner": ["", *mining.MINERS],
     "model.second": ["", *models.BACKBONES],
-    "dataset.split_by": ["image", "class", "official"],
+    "dataset.split_by": ["image", "class", "group", "official"],
     "dataset.name": ["digits", "arrays", "folder", "pairs", "omniglot/evil", "omniglot:9.9.9"]
     + ["", "a b", "../x", "omniglot[", "huggingface:evil/x"],
     **dict.fromkeys(["dataset.path", "dataset.data_dir", "batch.scores", "offline.table"], FILES),
