@@ -76,7 +76,7 @@ fuzz: $(VENV)/fuzz
 	@$(RUN) -m tests.fuzz_images -max_total_time=600
 	@echo "== Configs and damaged files at random"
 	@FUZZ=1000 $(RUN) -m pytest -n 2 --dist worksteal tests/test_damaged_files.py tests/test_fuzzed_configs.py \
-		tests/test_fuzzed_galleries.py
+		tests/test_fuzzed_galleries.py tests/test_fuzzed_runs.py
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \

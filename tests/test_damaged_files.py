@@ -21,7 +21,7 @@ import prepared
 import pytest
 
 from configs import digits
-from experiments import findings, record, report, slurm
+from experiments import build, changes, findings, record, report, slurm
 from triplet_jax import data, difficulty, errors, images, logging, offline, telemetry
 from triplet_jax.analysis import run
 
@@ -44,6 +44,9 @@ def workdir(tmp_path_factory):
     random = np.random.default_rng(0)
     config = digits.get_config("semi_hard")
     logging.write_json(folder / "config.json", json.loads(config.to_json()))
+    logging.write_json(folder / "data.json", record.mark(build.dataset(config)))
+    fields = {"log.every": 10}
+    changes.note(folder, fields, {"log.every": 5}, 40)
     names = ("loss", "mean_d_ap", "mean_d_an", "embedding_norm", "embedding_spread")
     rows = [{"step": 10 * i} | dict.fromkeys(names, 0.5 / i) for i in range(1, 9)]
     rows[-1]["validation/map_at_r"] = 0.1
@@ -160,6 +163,8 @@ CHECKED = {
 }
 UNCHECKED = {
     "config.json": record.read_config,
+    "changes.json": changes.history,
+    "data.json": lambda workdir: record.input_shapes(workdir, record.read_config(workdir)),
     "result.json": run.load,
     "metrics.jsonl": run.load,
     "telemetry.jsonl": telemetry.read,
