@@ -28,6 +28,11 @@ FIELDS = {
     "dataset.name": TRAINING,
     "dataset.path": MACHINE,  # the mark of the data decides whether they are the same
     "dataset.data_dir": MACHINE,
+    "dataset.image_feature": TRAINING,
+    "dataset.label_feature": TRAINING,
+    "dataset.train_split": TRAINING,
+    "dataset.validation_split": TRAINING,
+    "dataset.test_split": TRAINING,
     "dataset.image_size": TRAINING,
     "dataset.channels": TRAINING,
     "dataset.invert": TRAINING,
