@@ -90,6 +90,7 @@ def main() -> None:
     for flag, file in ((SHEET, sheet), (PARQUET, pathlib.Path(PARQUET.value or "."))):
         if not file.absolute().parent.is_dir():
             raise errors.InputError(f"--{flag.name}={file} must lie in a folder that exists.")
+    plots.check_format(sheet)
 
     embedder = embed.load_embedder(workdir.absolute())
     embeddings = embedder(queries)

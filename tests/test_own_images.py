@@ -149,6 +149,8 @@ def test_bad_input_of_a_search_is_refused(trained, copies, tmp_path):
     programs.refused(
         search(trained, copies, query, "--neighbours=0"), "--neighbours=0 must be at least 1"
     )
+    programs.refused(search(trained, copies, query, "--sheet=none/a.png"), "folder that exists")
+    programs.refused(search(trained, copies, query, "--sheet=a.word"), "ending of a.word")
     programs.refused(search(trained, copies, query, "--approximate"), "10,000 images")
     (copies / "one" / "notes.txt").write_text("hello")
     programs.refused(search(trained, copies, query), "notes.txt", "--bad_images='skip'")

@@ -23,6 +23,18 @@ GOOD, BAD, GREY = COLORS[0], COLORS[3], "#888888"
 _MARKERS = "os^vDPX*<>"
 
 
+def check_format(path: pathlib.Path) -> str:
+    """The format that the ending of a picture's file asks for.
+
+    Raises:
+      InputError: matplotlib knows no such format.
+    """
+    form = path.suffix.removeprefix(".").lower()
+    known = matplotlib.figure.Figure().canvas.get_supported_filetypes()
+    errors.check_known(f"the ending of {path}", form, known)
+    return form
+
+
 def write(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
     """Writes a whole picture or none, in the format of the file's ending; see `writing`.
 
@@ -30,8 +42,7 @@ def write(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
       InputError: matplotlib knows no such format.
       OSError: it cannot be written.
     """
-    form = path.suffix.removeprefix(".").lower()
-    errors.check_known(f"the ending of {path}", form, figure.canvas.get_supported_filetypes())
+    form = check_format(path)
     with writing.whole_file(path) as file:
         figure.savefig(file, format=form, dpi=130)
 
