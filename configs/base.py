@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from triplet_jax import contrastive, losses, mining
+from triplet_jax import contrastive, errors, importing, losses, mining
 
 
 def hardness(order: str, **differences) -> dict:
@@ -120,7 +120,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of the initial weights, the batches and every random draw
 
     config.dataset = ml_collections.ConfigDict()
-    # digits, folder, arrays, pairs, or the name of an image data set of tensorflow-datasets
+    # digits, folder, arrays, pairs, the name of an image data set of tensorflow-datasets, or one
+    # of your own by its import path, such as "my_parts:birds", as all parts of a run may be: see
+    # docs/components.md
     config.dataset.name = "digits"
     config.dataset.path = ""  # of a folder of class folders, or of an .npz file
     config.dataset.data_dir = ""  # of tensorflow-datasets; empty for its own default
@@ -178,6 +180,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.scale = 0.0  # 0.1 is about 10%
     config.augment.shear = 0.0  # degrees
     config.augment.noise = 0.0  # standard deviation; a white pixel is 1
+    config.augment.own = ""  # one of your own after all of these, by its import path
 
     config.model = ml_collections.ConfigDict()
     config.model.name = "conv4"  # mlp, conv4, resnet18, resnet50
@@ -283,8 +286,45 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
+# Fields whose values have knobs, by the section that the knobs are in.
+WITH_KNOBS = {"mining.miner": "mining", "loss.penalty": "loss", "loss.name": "loss"}
+
+
+def add_own_knobs(
+    config: ml_collections.ConfigDict, named_by: Mapping[str, Any] | None = None
+) -> ml_collections.ConfigDict:
+    """Adds a field for every number of the miners and losses of the user's own.
+
+    Args:
+      config: to add them to.
+      named_by: the config that names those parts by their import paths; None for the same one.
+
+    Raises:
+      InputError: one of them cannot be imported.
+    """
+    names = config if named_by is None else named_by
+    for field, section in WITH_KNOBS.items():
+        try:
+            name = names[section][field.rpartition(".")[2]]
+        except (KeyError, TypeError):  # of a damaged file, which is reported elsewhere
+            continue
+        if importing.is_path(name):
+            try:
+                function = importing.function(name)
+            except errors.InputError as error:
+                raise errors.InputError(f"{field}={error}") from error
+            with config.unlocked():
+                _add_knobs(config[section].knobs, {name: function})
+    return config
+
+
+def like(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The defaults of all fields that this config may have: with the knobs of its own parts."""
+    return add_own_knobs(get_config(), config)
+
+
 def _add_knobs(knobs, table):
-    """A field for every number of a miner or penalty of yours that is not listed."""
+    """A field for every number of a miner or penalty that is not listed."""
     for function in table.values():
         for name, parameter in inspect.signature(function).parameters.items():
             kind = type(parameter.default)
@@ -335,6 +375,8 @@ def with_differences(
     config: ml_collections.ConfigDict, differences: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
     """The config with some fields set; a name under "schedules." may be new, or a mapping."""
+    config.update_from_flattened_dict({f: v for f, v in differences.items() if f in WITH_KNOBS})
+    add_own_knobs(config)
     for field, value in differences.items():
         owner, _, name = field.rpartition(".")
         if owner == "schedules":

@@ -29,9 +29,12 @@ def from_content(content: dict[str, Any]):
 
     Raises:
       ValueError, TypeError: it is no nested dict of values of the fields' types.
+      InputError: a part of the user's own that it names cannot be imported.
     """
     _check_sections(content, base.get_config())
-    content, config = _with_tuples(content), base.get_config()
+    content = _with_tuples(content)
+    content.pop("components", None)  # what the files of the user's own parts were
+    config = base.add_own_knobs(base.get_config(), content)
     for field, value in BEFORE.items():
         if not _holds(content, field):
             value = value(content) if callable(value) else value

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from experiments import objective, settings
+from experiments import components, objective, settings
 from triplet_jax import (
     augment,
     collectives,
@@ -19,6 +19,7 @@ from triplet_jax import (
     difficulty,
     errors,
     images,
+    importing,
     label_noise,
     memory,
     models,
@@ -64,6 +65,8 @@ def _open_dataset(c):
         return data.arrays(c.path, split_by=c.split_by, **split)
     if c.name == "pairs":
         return data.pairs(c.path, **split)
+    if importing.is_path(c.name):
+        return components.dataset(c)
     form = images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
     if c.name == "folder":
         return data.folder(
@@ -236,13 +239,14 @@ def encoder(
 
 
 def _tower(c, field, name, shape):
-    if name != "mlp" and len(shape) != 3:
+    backbone = components.backbone(f"model.{field}", name, shape)
+    if name == backbone != "mlp" and len(shape) != 3:
         raise errors.InputError(
             f"model.{field}={name!r} needs images, but an input has shape {shape}. Set"
             f" model.{field}='mlp'."
         )
     return models.encoder(
-        name,
+        backbone,
         dim=c.dim,
         normalize=c.normalize,
         norm=c.norm,
@@ -259,8 +263,21 @@ def augmentation(
 ) -> Callable | None:
     """The random changes to an image; None where there are none."""
     c = config.augment
-    if not any(c.values()):
-        return None
+    own = components.augmentation(c.own, input_shape) if c.own else None
+    if not any(value for name, value in c.items() if name != "own"):
+        return own
+    chain = _chain(c, input_shape)
+    if own is None:
+        return chain
+
+    def both(key, image):
+        first, second = jax.random.split(key)
+        return own(second, chain(first, image))
+
+    return both
+
+
+def _chain(c, input_shape):
     if len(input_shape) != 3:
         raise errors.InputError(
             f"augment changes images, but an input has shape {input_shape}; set its fields to 0."

@@ -9,18 +9,15 @@ import math
 import ml_collections
 
 from configs import base
-from experiments import check_batches, check_losses, check_schedules, objective, settings
-from triplet_jax import (
-    contrastive,
-    distances,
-    errors,
-    images,
-    label_noise,
-    losses,
-    mining,
-    models,
-    sampling,
+from experiments import (
+    check_batches,
+    check_losses,
+    check_schedules,
+    components,
+    objective,
+    settings,
 )
+from triplet_jax import errors, images, label_noise, losses, models, sampling
 
 MOST_COUNTED = 2**31 - 1  # by an integer of 32 bits
 # field: lowest, highest or None, and whether the lowest itself is allowed
@@ -100,23 +97,12 @@ NAMES = {
     "dataset.placement": ("device", "stream"),
     "batch.order": ("easy", "hard", "random"),
     "batch.small_classes": sampling.SMALL_CLASSES,
-    "model.name": models.BACKBONES,
     "model.norm": models.NORMS,
-    "mining.miner": mining.MINERS,
-    "loss.metric": distances.METRICS,
-    "loss.name": ("triplet", *contrastive.LOSSES),
     "loss.proxies": ("", "references", "anchors"),
-    "loss.penalty": losses.PENALTIES,
     "loss.average": losses.AVERAGES,
     "evaluate.checkpoint": ("best", "last"),
     "optimizer.name": ("adam", "adamw", "sgd"),
     "optimizer.decay": ("constant", "cosine"),
-}
-# Fields that may be empty, too.
-NAMES_OR_NONE = {
-    "memory.miner": mining.MINERS,
-    "mining.second": mining.MINERS,
-    "model.second": models.BACKBONES,
 }
 
 # Fields of a data set that has its images, or its features, as they are.
@@ -151,9 +137,7 @@ def check_anywhere(config: ml_collections.ConfigDict) -> None:
     fields = settings.flat(config)
     for field, allowed in NAMES.items():
         errors.check_known(field, fields[field], allowed)
-    for field, allowed in NAMES_OR_NONE.items():
-        if fields[field]:
-            errors.check_known(field, fields[field], allowed)
+    components.check(config)
     for field, value in fields.items():
         if value is not None and field in RANGES:
             check_range(field, value)
@@ -174,7 +158,7 @@ def _check_types(config):
 
     `ml_collections` takes None for any field, and True for a number.
     """
-    _check_section("", config, base.get_config())
+    _check_section("", config, base.like(config))
     for name, record in config.schedules.items():
         if not isinstance(record, _SECTIONS):
             raise errors.InputError(

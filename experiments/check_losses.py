@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments import objective, settings
-from triplet_jax import contrastive, errors, mining, rules
+from experiments import components, objective, settings
+from triplet_jax import contrastive, errors, rules
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -19,7 +19,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     c, m = config.loss, config.mining
     owner = f"mining.miner={m.miner!r}"
-    function = mining.MINERS[m.miner]
+    function = components.find("mining.miner", m.miner)
     moved = [c.field for c in config.schedules.values()]
     set_and_moved = [*settings.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
     _check_knobs("mining.knobs", set_and_moved, owner, function, rules.GIVEN_TO_MINERS)

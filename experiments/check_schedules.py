@@ -22,7 +22,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       InputError: naming the schedule, its field and what is allowed.
     """
-    defaults = base.get_config()
+    defaults = base.like(config)
     fields = settings.flat(config)
     seen: dict[str, str] = {}
     for name, c in sorted(config.schedules.items()):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import IO
 
+from configs import saved
+
 # `python -m experiments.train` that Linux ends when the process that started it is killed. Not by
 # preexec_fn, which forks this process while jax has threads.
 _TRAIN = """
@@ -18,7 +20,7 @@ runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 
 def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
     """Trains by the config that is in the run's folder; what the process says goes to `log`."""
-    config = f"--config=configs/saved.py:{folder / 'config.json'}"
+    config = f"--config={saved.__file__}:{folder / 'config.json'}"
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, config, f"--workdir={folder}"],
         stdout=log,

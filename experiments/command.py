@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
+import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from configs import base
 from configs.sweeps import base as sweeps
@@ -189,6 +191,49 @@ _FLAGS = (
 )
 
 
+def config_file(meaning: str) -> flags.FlagHolder:
+    """The flag --config, a file, of which --config.FIELD=VALUE changes a field.
+
+    So may the knobs be set of a miner or a loss of the user's own, which the file names or a flag.
+    """
+    holder = config_flags.DEFINE_config_file("config", help_string=meaning)
+    flag = flags.FLAGS["config"]
+    flag.parser = _WithOwnKnobs(flag.parser)
+    return holder
+
+
+class _WithOwnKnobs(flags.ArgumentParser):
+    """Loads a config, and adds the knobs before flags that set them are looked up in it."""
+
+    def __init__(self, of_file: flags.ArgumentParser):
+        self._of_file = of_file
+
+    def parse(self, path):
+        config = self._of_file.parse(path)
+        if isinstance(config, ml_collections.ConfigDict):
+            is_sweep = "run" in config
+            run, prefix = (config.run, "config.run.") if is_sweep else (config, "config.")
+            base.add_own_knobs(run, run.to_dict())
+            for field, section in base.WITH_KNOBS.items():
+                name = _last_value(sys.argv, prefix + field)
+                if name:
+                    base.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
+        return config
+
+    def flag_type(self):
+        return self._of_file.flag_type()
+
+
+def _last_value(argv, flag):
+    """What the last of the flags of this name sets, as --NAME=VALUE or --NAME VALUE."""
+    found = None
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-") and name.lstrip("-") == flag:
+            found = value if equals else following
+    return found
+
+
 def _parse(argv):
     try:
         rest = flags.FLAGS(argv)
@@ -200,7 +245,8 @@ def _parse(argv):
         _leave(_unknown_field(argv, str(error)) or str(error), REFUSED)
     except (flags.Error, OSError) as error:
         # A config file that raises is reported with its traceback; its last line says why.
-        _leave(str(error).strip().splitlines()[-1], REFUSED)
+        said = str(error).strip().splitlines()[-1]
+        _leave(said.removeprefix("triplet_jax.errors.InputError: "), REFUSED)
 
 
 def _unknown_field(argv, said):

@@ -20,7 +20,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from experiments import build, changes, command, record
+from experiments import build, changes, command, components, record
 from triplet_jax import (
     data,
     embedding,
@@ -94,6 +94,7 @@ def load_run(
     Raises:
       InputError: the checkpoints belong to another config, or hold other arrays.
     """
+    components.warn_of_changes(workdir, config)
     encoder = build.encoder(config, input_shape, pair_shapes)
     like = jax.eval_shape(lambda: build.initial_state(config, encoder, input_shape))
 

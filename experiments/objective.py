@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments import settings
-from triplet_jax import collectives, contrastive, losses, mining, models, regularisers, rules
+from experiments import components, settings
+from triplet_jax import collectives, contrastive, importing, losses, models, regularisers, rules
 from triplet_jax import telemetry as measurements
 
 # Numbers of losses that must be above 0, and are learned by their logarithm.
@@ -181,9 +181,9 @@ def _contrastive_loss(config):
         c = settings.with_numbers(config, numbers).loss
         arguments = {
             "loss": functools.partial(
-                contrastive.LOSSES[c.name], **(settings.knobs(c.knobs) | learned)
+                components.find("loss.name", c.name), **(settings.knobs(c.knobs) | learned)
             ),
-            "metric": c.metric,
+            "metric": _metric(c),
             "metric_params": _metric_params(c),
             "tile_size": config.mining.tile_size or None,
             "axis_name": axis_name,
@@ -218,7 +218,7 @@ def _triplet_loss(config):
         moved = settings.with_numbers(config, numbers)
         c = moved.loss
         penalty = functools.partial(
-            losses.PENALTIES[c.penalty], **(settings.knobs(c.knobs) | learned)
+            components.find("loss.penalty", c.penalty), **(settings.knobs(c.knobs) | learned)
         )
 
         def mined_by(miner):
@@ -227,7 +227,7 @@ def _triplet_loss(config):
                 labels,
                 miner=miner,
                 tile_size=config.mining.tile_size or None,
-                metric=c.metric,
+                metric=_metric(c),
                 metric_params=_metric_params(c),
                 penalty=penalty,
                 margin=c.margin,
@@ -239,11 +239,13 @@ def _triplet_loss(config):
             )
 
         if against and config.memory.size:
-            return mined_by(moved.memory.miner or miner(moved))
+            other = moved.memory.miner
+            return mined_by(components.find("memory.miner", other) if other else miner(moved))
         first = mined_by(miner(moved))
         if not moved.mining.second:
             return first
-        second, mix = mined_by(moved.mining.second), moved.mining.mix
+        second = mined_by(components.find("mining.second", moved.mining.second))
+        mix = moved.mining.mix
         return jax.tree.map(lambda a, b: (1.0 - mix) * a + mix * b, first, second)
 
     return triplet_loss
@@ -253,8 +255,8 @@ def of_loss(config: ml_collections.ConfigDict) -> tuple[str, Callable]:
     """What the knobs of the loss belong to: how a config names it, and the function."""
     c = config.loss
     if c.name == "triplet":
-        return f"loss.penalty={c.penalty!r}", losses.PENALTIES[c.penalty]
-    return f"loss.name={c.name!r}", contrastive.LOSSES[c.name]
+        return f"loss.penalty={c.penalty!r}", components.find("loss.penalty", c.penalty)
+    return f"loss.name={c.name!r}", components.find("loss.name", c.name)
 
 
 def dim(config: ml_collections.ConfigDict) -> int:
@@ -281,7 +283,7 @@ def collapsed_loss(config: ml_collections.ConfigDict) -> float:
     """The loss of an embedding that maps everything to one point; 0 where that is not known."""
     if config.loss.name != "triplet" or regularised_by(config):
         return 0.0
-    penalty = losses.PENALTIES[config.loss.penalty]
+    penalty = components.find("loss.penalty", config.loss.penalty)
     names = inspect.signature(penalty).parameters
     given = {name: jnp.float32(0) for name in rules.GIVEN_TO_PENALTIES if name in names}
     given |= settings.knobs(config.loss.knobs)
@@ -291,7 +293,8 @@ def collapsed_loss(config: ml_collections.ConfigDict) -> float:
 def miner(config: ml_collections.ConfigDict) -> Callable:
     """The miner with its knobs."""
     return functools.partial(
-        mining.MINERS[config.mining.miner], **settings.knobs(config.mining.knobs)
+        components.find("mining.miner", config.mining.miner),
+        **settings.knobs(config.mining.knobs),
     )
 
 
@@ -308,7 +311,7 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
             miner=miner(moved),
             margin=moved.loss.margin,
             most_positives=config.batch.per_class - 1,
-            metric=config.loss.metric,
+            metric=_metric(config.loss),
             metric_params=_metric_params(config.loss),
             per_anchor=config.log.telemetry_per_anchor,
             mask=shown(config, numbers, len(labels), axis_name),
@@ -317,6 +320,12 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
         )
 
     return measurements.every(config.log.telemetry_every, measure)
+
+
+def _metric(c):
+    """The name of a metric of the library, or the function that makes one of the user's own."""
+    own = importing.is_path(c.metric)
+    return components.find("loss.metric", c.metric) if own else c.metric
 
 
 def _metric_params(c) -> dict:

@@ -10,7 +10,7 @@ import pathlib
 import ml_collections
 
 from configs import saved
-from experiments import build, changes, check, settings
+from experiments import build, changes, check, components, settings
 from triplet_jax import data, errors, logging
 from triplet_jax.analysis import run
 from triplet_jax.checkpoint import Checkpoints
@@ -38,6 +38,8 @@ def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
         )
     try:
         config = ml_collections.FrozenConfigDict(saved.get_config(str(path)))
+    except errors.InputError as error:
+        raise errors.InputError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise errors.InputError(f"{path} cannot be read as a config: {error}") from error
     try:
@@ -57,8 +59,9 @@ def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDi
     """
     path = workdir / "config.json"
     if not path.exists():
-        logging.write_json(path, json.loads(config.to_json()))
+        _write_config(path, config)
         return
+    components.check_unchanged(workdir, config)
     refused = changes.refused(settings.flat(read_config(workdir)), settings.flat(config))
     if refused:
         lines = "\n".join(refused)
@@ -85,8 +88,15 @@ def update_config(
     names = changes.different(before, now)
     if names:
         changes.note(workdir, before, now, step)
-        logging.write_json(workdir / "config.json", json.loads(config.to_json()))
+        _write_config(workdir / "config.json", config)
     return names
+
+
+def _write_config(path, config):
+    """The config, and the hashes of the files of the user's own parts, if it names any."""
+    own = components.recorded(config)
+    content = json.loads(config.to_json()) | ({"components": own} if own else {})
+    logging.write_json(path, content)
 
 
 def check_checkpoints(config: ml_collections.FrozenConfigDict, checkpoints: Checkpoints) -> None:

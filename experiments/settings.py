@@ -62,7 +62,7 @@ def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
         field: _path(c, config.train.steps, key)
         for (field, c), key in zip(by_field.items(), shuffling, strict=True)
     }
-    defaults = base.get_config()
+    defaults = base.like(config)
 
     def at(step, pace):
         numbers = {}

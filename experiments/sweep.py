@@ -18,7 +18,6 @@ import rich.console
 import rich.live
 import rich.table
 from absl import flags
-from ml_collections import config_flags
 
 from configs import base
 from experiments import (
@@ -26,6 +25,7 @@ from experiments import (
     check,
     claim,
     command,
+    components,
     engines,
     report,
     runs,
@@ -35,7 +35,7 @@ from experiments import (
 )
 from triplet_jax import errors, logging
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="File of a sweep.")
+CONFIG = command.config_file("File of a sweep.")
 METRICS = ("map_at_r", "r_precision", "precision_at_1")
 METRICS += tuple(f"recall_at_{k}" for k in (1, 2, 4, 8))
 CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
@@ -55,6 +55,8 @@ def main() -> None:
         print(f"cancelled {slurm.cancel(workdir)} jobs")
         return
     with claim.claimed(workdir):
+        for run in planned:
+            components.check_unchanged(run.folder, run.config)
         remember(sweep, workdir)
         if RETRY.value:
             failed = [run for run in planned if run.state == "failed"]
@@ -147,11 +149,12 @@ def _check_names(field, pairs):
 
 def _config(run, differences, owner):
     config = run.copy_and_resolve_references()
-    known = settings.flat(base.get_config())
-    for field in differences:
-        if not field.startswith("schedules."):
-            errors.check_known(f"{owner}: field", field, known)
+    named = {field: differences[field] for field in base.WITH_KNOBS if field in differences}
     try:
+        known = settings.flat(base.like(base.with_differences(config, named)))
+        for field in differences:
+            if not field.startswith("schedules."):
+                errors.check_known("field", field, known)
         base.with_differences(config, differences)
     except (TypeError, ValueError, KeyError) as error:
         raise errors.InputError(f"{owner}: {error}") from error

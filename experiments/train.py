@@ -11,12 +11,11 @@ import contextlib
 import pathlib
 
 import ml_collections
-from ml_collections import config_flags
 
 from experiments import claim, command, training
 from triplet_jax import hosts
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="File, with :variant, of a config.")
+CONFIG = command.config_file("File, with :variant, of a config.")
 
 
 def main() -> None:

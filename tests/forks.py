@@ -40,9 +40,16 @@ class Server:
         """There is something to read once the program has ended."""
         return self._socket.fileno()
 
-    def fork(self, module: str, arguments: list[str], environment: dict[str, str], files) -> int:
+    def fork(
+        self,
+        module: str,
+        arguments: list[str],
+        environment: dict[str, str],
+        files,
+        folder: pathlib.Path,
+    ) -> int:
         """Starts a program that writes to two files, and returns the number of its process."""
-        request = json.dumps([module, arguments, environment]).encode()
+        request = json.dumps([module, arguments, environment, str(folder)]).encode()
         socket.send_fds(self._socket, [request], [file.fileno() for file in files])
         return int(self._socket.recv(32))
 
@@ -74,11 +81,13 @@ def serve(client: socket.socket):
 if __name__ == "__main__":
     for name in SHARED:
         importlib.import_module(name)
-    (module, arguments, environment), files = serve(socket.socket(fileno=int(sys.argv[1])))
+    (module, arguments, environment, folder), files = serve(socket.socket(fileno=int(sys.argv[1])))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for file, number in zip(files, (1, 2), strict=True):
         os.dup2(file, number)
         os.close(file)
+    os.chdir(folder)
+    sys.path[0] = folder
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments

@@ -61,10 +61,11 @@ def run_alone(program, *flags, devices=1, **fields):
     )
 
 
-def run(program, *flags, devices=1, **fields):
+def run(program, *flags, devices=1, folder=ROOT, **fields):
     """Runs a program to its end, without the time of its imports: see `tests.forks`."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = Program(program, arguments(program, *flags, **fields), devices, out, err)
+        given = arguments(program, *flags, **fields)
+        process = Program(program, given, devices, out, err, folder)
         process.wait(TIMEOUT)
         said = [file.seek(0) or file.read() for file in (out, err)]
     return subprocess.CompletedProcess(process.name, process.returncode, *said)
@@ -108,7 +109,7 @@ def start_together(devices, arguments, program="train", code=None):
 class Program:
     """A process that `tests.forks` started, with the methods of a `subprocess.Popen`."""
 
-    def __init__(self, program, arguments, devices, out, err):
+    def __init__(self, program, arguments, devices, out, err, folder=ROOT):
         self.name, self.returncode = program, None
         self.said = None  # a pipe, where it is to be read while it runs
         self._server = _server()
@@ -117,7 +118,9 @@ class Program:
             left.wait(TIMEOUT)
         _started[:] = [self]
         surroundings = environment(devices)
-        self.pid = self._server.fork(f"experiments.{program}", arguments, surroundings, (out, err))
+        self.pid = self._server.fork(
+            f"experiments.{program}", arguments, surroundings, (out, err), folder
+        )
 
     def poll(self):
         if self.returncode is None and _readable(self._server, 0):

@@ -22,7 +22,7 @@ import pytest
 import sklearn.datasets
 
 from configs import base, digits
-from experiments import build, check, check_schedules, settings
+from experiments import build, check, check_schedules, components, settings
 from experiments.offline import OfflineMining
 from triplet_jax import (
     contrastive,
@@ -31,7 +31,6 @@ from triplet_jax import (
     loop,
     losses,
     mining,
-    models,
     schedules,
     stopping,
     train_step,
@@ -44,13 +43,15 @@ HUGE = 1e30
 DEFAULTS = base.get_config()
 FIELDS = sorted(settings.flat(DEFAULTS))
 FILES = ["", "nowhere"]
+PATHS = ["no_such:part", "math:pi", "math:sqrt", "builtins:print", "json:"]
 NAMES = check.NAMES | {
-    "mining.second": ["", *mining.MINERS],
-    "memory.miner": ["", *mining.MINERS],
-    "model.second": ["", *models.BACKBONES],
+    **{
+        field: [*kind.table, *kind.others, *[""] * kind.may_be_empty, *PATHS]
+        for field, kind in components.FIELDS.items()
+    },
     "dataset.split_by": ["image", "class", "group", "official"],
     "dataset.name": ["digits", "arrays", "folder", "pairs", "omniglot/evil", "omniglot:9.9.9"]
-    + ["", "a b", "../x", "omniglot[", "huggingface:evil/x"],
+    + ["", "a b", "../x", "omniglot[", "huggingface:evil/x", *PATHS],
     **dict.fromkeys(["dataset.path", "dataset.data_dir", "batch.scores", "offline.table"], FILES),
 }
 VARIANTS = sorted(base.VARIANTS)

@@ -264,7 +264,7 @@ def contrastive_loss(
     labels: arguments.Labels,
     *,
     loss: str | Callable[..., Terms] = "info_nce",
-    metric: str = "cosine",
+    metric: str | Callable[..., distances.Metric] = "cosine",
     metric_params: Mapping[str, Any] | None = None,
     references: Shaped[Array | np.ndarray, "references dim"] | None = None,
     reference_labels: arguments.Labels | None = None,
@@ -288,8 +288,8 @@ def contrastive_loss(
       labels: their classes, a list or an array `[batch]`.
       loss: a name in `LOSSES`, or a function with their signature; floats set by
         `functools.partial` may be traced, and learned.
-      metric: a name in `distances.METRICS`. Losses in similarities need "cosine" or "dot",
-        `arcface` "cosine".
+      metric: a name in `distances.METRICS`, or a function as those in it are. Losses in
+        similarities need "cosine" or "dot", `arcface` "cosine".
       metric_params: as in `losses.triplet_loss`.
       references: candidates other than the batch: proxies, class weights, a queue, the other
         modality.

@@ -105,7 +105,7 @@ def dot() -> Metric:
 def manhattan() -> Metric:
     """`sum |a - b|`. Coordinates that are equal have no gradient."""
     # The slope of abs at 0 is 1 in jax.
-    return _without_product(lambda a, b: jnp.sum(jnp.where(a == b, 0.0, jnp.abs(a - b)), axis=-1))
+    return of_differences(lambda a, b: jnp.sum(jnp.where(a == b, 0.0, jnp.abs(a - b)), axis=-1))
 
 
 def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
@@ -130,7 +130,7 @@ def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
         none = total == 0
         return jnp.where(none, 0.0, scale * jnp.where(none, 1.0, total) ** (1.0 / p))
 
-    return _without_product(between)
+    return of_differences(between)
 
 
 def jaccard() -> Metric:
@@ -147,7 +147,7 @@ def jaccard() -> Metric:
         share = jnp.sum(extremes.smaller(a, b), axis=-1) / jnp.where(nothing, 1.0, most)
         return jnp.where(nothing, 0.0, 1.0 - share)
 
-    return _without_product(between)
+    return of_differences(between)
 
 
 METRICS: dict[str, Callable[..., Metric]] = {
@@ -162,19 +162,26 @@ METRICS: dict[str, Callable[..., Metric]] = {
 }
 
 
-def make(metric: str, **params) -> Metric:
-    """The metric of a name.
+def make(metric: str | Callable[..., Metric], **params) -> Metric:
+    """The metric of a name, or of a function as those in `METRICS` are.
 
     Raises:
       InputError: the name is not known, or the parameters are not those of the metric.
     """
-    errors.check_known("metric", metric, METRICS)
-    takes = set(inspect.signature(METRICS[metric]).parameters)
+    if not callable(metric):
+        errors.check_known("metric", metric, METRICS)
+    made = metric if callable(metric) else METRICS[metric]
+    takes = set(inspect.signature(made).parameters)
     if takes != set(params):
         raise errors.InputError(
-            f"metric={metric!r} takes {_listed(takes)}, and was given {_listed(params)}."
+            f"metric={name_of(metric)!r} takes {_listed(takes)}, and was given {_listed(params)}."
         )
-    return METRICS[metric](**params)
+    return made(**params)
+
+
+def name_of(metric: str | Callable[..., Metric]) -> str:
+    """What a metric is called in a message."""
+    return getattr(metric, "__name__", repr(metric)) if callable(metric) else metric
 
 
 def prepared(
@@ -198,7 +205,7 @@ def prepared(
 def pairwise(
     a: Shaped[Array | np.ndarray, "anchors dim"],
     b: Shaped[Array | np.ndarray, "candidates dim"],
-    metric: str = "euclidean",
+    metric: str | Callable[..., Metric] = "euclidean",
     **params,
 ) -> Float[Array, "anchors candidates"]:
     """The distance from every row of `a` to every row of `b`.
@@ -211,7 +218,7 @@ def pairwise(
     Args:
       a: the anchors, of any real number type; lower ones than float32 become float32.
       b: the candidates.
-      metric: a name in `METRICS`.
+      metric: a name in `METRICS`, or a function as those in it are.
       **params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
 
     Returns:
@@ -264,7 +271,16 @@ def _blur(a, b):
     return _BLUR * (jnp.sum(a * a, axis=1) + jnp.max(jnp.sum(b * b, axis=0)))
 
 
-def _without_product(between):
+def of_differences(between: Callable) -> Metric:
+    """A metric whose distances are measured pair by pair, and not by a matrix product.
+
+    Memory is `anchors x candidates x dim` numbers for a tile of anchors.
+
+    Args:
+      between: of two arrays `[..., dim]` that broadcast, the distances `[...]`. Its gradient must
+        be finite for equal rows.
+    """
+
     def pairwise(a, b):
         return between(a[:, None, :], b.T[None, :, :])
 

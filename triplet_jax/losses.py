@@ -132,7 +132,7 @@ def triplet_loss(
     labels: arguments.Labels,
     *,
     miner: str | Callable[..., mining.Triplets] = "semi_hard",
-    metric: str = "euclidean",
+    metric: str | Callable[..., distances.Metric] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     margin: Float[Array, ""] | float = 0.2,
     penalty: str | Callable = "hinge",
@@ -164,7 +164,7 @@ def triplet_loss(
         same numbers in float32, and the gradient comes back in their type.
       labels: their classes, a list or an array `[batch]`.
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
-      metric: a name in `distances.METRICS`.
+      metric: a name in `distances.METRICS`, or a function as those in it are.
       metric_params: its parameters: `p` of minkowski, `precision` of mahalanobis.
       margin: in the units of the metric; may be traced.
       penalty: a name in `PENALTIES`, or a function `(d_ap, d_an, margin) -> value`; one
@@ -244,7 +244,7 @@ def of_triplets(
     positives: Shaped[Array | np.ndarray, "triplets dim"],
     negatives: Shaped[Array | np.ndarray, "triplets dim"],
     *,
-    metric: str = "euclidean",
+    metric: str | Callable[..., distances.Metric] = "euclidean",
     margin: Float[Array, ""] | float = 0.2,
     penalty: str | Callable = "hinge",
     average: str = "active",
@@ -264,7 +264,7 @@ def of_triplets(
       anchors: row i belongs to row i of the other two. Rows are not normalised.
       positives: rows of the anchors' classes.
       negatives: rows of other classes.
-      metric: a name in `distances.METRICS`.
+      metric: a name in `distances.METRICS`, or a function as those in it are.
       margin: in the units of the metric; may be traced.
       penalty: as in `triplet_loss`; one that names `d_pn` is given the distance from positive to
         negative.
@@ -371,13 +371,15 @@ _SUITED = {
 
 
 def check_metric_suits(
-    function: Callable, metric: str, suited: Mapping[Callable, tuple[str, ...]]
+    function: Callable,
+    metric: str | Callable[..., distances.Metric],
+    suited: Mapping[Callable, tuple[str, ...]],
 ) -> None:
     """Refuses a metric for which a miner, a penalty or a loss is not defined.
 
     Args:
       function: itself, or a `functools.partial` of it.
-      metric: its name.
+      metric: its name, or the function that makes it.
       suited: the metrics of functions that are not defined for all.
 
     Raises:
@@ -387,8 +389,8 @@ def check_metric_suits(
     allowed = suited.get(function, (metric,))
     if metric not in allowed:
         raise errors.InputError(
-            f"metric={metric!r} does not suit {function.__name__}, which is defined for"
-            f" metric={' or '.join(map(repr, allowed))}."
+            f"metric={distances.name_of(metric)!r} does not suit {function.__name__}, which is"
+            f" defined for metric={' or '.join(map(repr, allowed))}."
         )
 
 

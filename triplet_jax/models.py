@@ -305,7 +305,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 
 
 def encoder(
-    name: str,
+    name: str | Callable[..., nn.Module],
     *,
     dim: int,
     normalize: bool = True,
@@ -319,7 +319,7 @@ def encoder(
     """An encoder by the name of its backbone.
 
     Args:
-      name: a name in `BACKBONES`.
+      name: a name in `BACKBONES`, or a function as those in it are.
       dim: the size of the embedding.
       normalize: whether embeddings have unit length. A zero vector stays zero.
       norm: "batch" or "group".
@@ -332,9 +332,11 @@ def encoder(
     Raises:
       InputError: the backbone or the norm is not known.
     """
-    errors.check_known("model.name", name, BACKBONES)
-    errors.check_known("model.norm", norm, NORMS)
-    backbone = BACKBONES[name](norm=norm, axis_name=axis_name, **params)
+    if not callable(name):
+        errors.check_known("name", name, BACKBONES)
+    errors.check_known("norm", norm, NORMS)
+    make = name if callable(name) else BACKBONES[name]
+    backbone = make(norm=norm, axis_name=axis_name, **params)
     return Encoder(
         backbone=backbone,
         dim=dim,

@@ -41,7 +41,7 @@ def of_batch(
     miner: str | Callable,
     margin: Float[Array, ""] | float,
     most_positives: int,
-    metric: str = "euclidean",
+    metric: str | Callable[..., distances.Metric] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
