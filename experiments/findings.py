@@ -125,8 +125,7 @@ def _of_run(run, rows, metric):
         found["score"] = run.score(metric)
         # Pairs have none.
         found["raw_pixels"] = run.number("raw_pixels", "retrieval", metric, default=np.nan)
-        seconds = run.number("wall_seconds_of_this_process", default=np.nan)
-        found["seconds"] = seconds / max(run.number("runs_trained_together", default=1), 1)
+        found["seconds"] = run.seconds()
     return found
 
 

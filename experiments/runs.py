@@ -1,11 +1,12 @@
 """A run of a sweep, and where it stands, told from its files alone."""
 
 import dataclasses
+import math
 import pathlib
 
 import ml_collections
 
-from triplet_jax import errors, logging
+from triplet_jax import errors, logging, stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,21 @@ class Run:
                 f"{path} is damaged: it has no number {'.'.join(map(str, names))}. To write it"
                 f" anew: python -m experiments.evaluate --workdir={self.folder}"
             ) from error
+
+    def seconds(self) -> float:
+        """What an evaluated run took, over all its processes.
+
+        A run that was trained together with others has its share of their time. For a run that
+        is older than `seconds.json` it is the time of the last process alone, or NaN.
+
+        Raises:
+          InputError: a file is damaged.
+        """
+        of_processes = stopwatch.read(self.folder / "seconds.json")
+        if of_processes:
+            return sum(of_processes)
+        last = self.number("wall_seconds_of_this_process", default=math.nan)
+        return last / max(self.number("runs_trained_together", default=1), 1)
 
     def score(self, metric: str) -> float:
         """A number of `evaluation.retrieval` on the test split, of a finished run."""

@@ -28,6 +28,7 @@ from triplet_jax import (
 )
 from triplet_jax.checkpoint import Checkpoints
 from triplet_jax.journal import Journal
+from triplet_jax.stopwatch import Stopwatch
 
 
 def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
@@ -65,6 +66,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         print(f"going on with other values of {', '.join(changed)}: see {workdir / changes.FILE}")
     describe(config, everything, examples, state, first_step)
 
+    watch = hosts.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
     step = build.step(config, encoder, augment)
     validation = everything.only("validation")
     stop = stopping.Stop()
@@ -84,7 +86,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 save=lambda *saved: hosts.first_does(lambda: checkpoints.save(*saved)),
                 journal=hosts.first_does(
                     lambda: open_journal(
-                        config, workdir, first_step, len(validation) > 1, resources
+                        config, workdir, first_step, len(validation) > 1, watch, resources
                     )
                 ),
                 stop=stop,
@@ -93,6 +95,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
             advice = hosts.first_does(lambda: way_back(checkpoints, workdir)) or ""
             raise health.NotFiniteError(f"{error} {advice}") from error
         hosts.first_does(lambda: checkpoints.wait())
+        hosts.first_does(lambda: watch.note(now=True))
         stopped = int(state.step) < config.train.steps or stop.before(int(state.step))
     if stopped:
         print(
@@ -102,6 +105,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         return
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
     evaluate.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
+    hosts.first_does(lambda: watch.note(now=True))
 
 
 def open_checkpoints(config, workdir: pathlib.Path, like) -> Checkpoints:
@@ -135,7 +139,12 @@ def open_rows(
 
 
 def open_journal(
-    config, workdir: pathlib.Path, first_step: int, validates: bool, resources
+    config,
+    workdir: pathlib.Path,
+    first_step: int,
+    validates: bool,
+    watch: Stopwatch,
+    resources: contextlib.ExitStack,
 ) -> Journal:
     """What is written down of the run; `resources` closes it."""
 
@@ -156,6 +165,7 @@ def open_journal(
             batch=config.batch.classes * config.batch.per_class,
         ),
         collapsed_loss=objective.collapsed_loss(config),
+        stopwatch=watch,
     )
     resources.callback(journal.close)
     return journal

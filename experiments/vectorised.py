@@ -28,9 +28,11 @@ from triplet_jax import (
     logging,
     sampling,
     stopping,
+    stopwatch,
     train_step,
 )
 from triplet_jax.checkpoint import Checkpoints
+from triplet_jax.stopwatch import Stopwatch
 
 # Fields that may differ among runs that are trained together: they are traced.
 NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
@@ -114,14 +116,18 @@ class _Group:
         with contextlib.ExitStack() as resources:
             validates = len(everything.only("validation")) > 1
             loggers = [_Logger(run, int(best.step), validates, resources) for run in self._members]
-            self._loop(best, start(best.state), embed, everything, saved, loggers, stop)
+            watch = Stopwatch(self._folder / "seconds.json", started=started)
+            self._loop(best, start(best.state), embed, everything, saved, loggers, watch, stop)
         saved.wait()
+        watch.note(now=True)
         if best.step < config.train.steps:
             return
         seconds = time.perf_counter() - started
+        of_group = sum(stopwatch.read(self._folder / "seconds.json"))
         for i, run in enumerate(self._members):
             if not run.has_ended:
                 self._finish(run, best, i, everything, embed, seconds)
+                stopwatch.write(run.folder / "seconds.json", [of_group / len(self._members)])
                 show()
 
     def _retries(self, state, stop, show):
@@ -188,7 +194,7 @@ class _Group:
             if not name.startswith("dataset.")
         }
 
-    def _loop(self, kept, together, embed, everything, saved, loggers, stop):
+    def _loop(self, kept, together, embed, everything, saved, loggers, watch, stop):
         config = self._members[0].config
         validation = everything.only("validation")
         step, waiting = kept.step, []
@@ -216,6 +222,7 @@ class _Group:
                     logger.telemetry(step, {name: x[i] for name, x in telemetry.items()})
             if logs or evaluates:
                 write_down(write=logs)
+                watch.note()
             if evaluates:
                 scores = []
                 for i, logger in enumerate(loggers):

@@ -45,6 +45,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
         "embeddings.npz",
         "metrics.jsonl",
         "result.json",
+        "seconds.json",
         "telemetry.jsonl",
         "tensorboard",
         "timing.jsonl",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triplet_jax import health, logging
+from triplet_jax.stopwatch import Stopwatch
 
 
 class Journal:
@@ -16,6 +17,7 @@ class Journal:
       tensorboard: or None.
       progress: the screen.
       collapsed_loss: the loss of an embedding that maps everything to one point.
+      stopwatch: which notes the time at every row, or None.
     """
 
     def __init__(
@@ -27,10 +29,11 @@ class Journal:
         tensorboard: logging.TensorBoard | None,
         progress: logging.Progress,
         collapsed_loss: float,
+        stopwatch: Stopwatch | None = None,
     ):
         self._rows, self._timing, self._telemetry = rows, timing, telemetry
         self._tensorboard, self._progress = tensorboard, progress
-        self._collapsed_loss = collapsed_loss
+        self._collapsed_loss, self._stopwatch = collapsed_loss, stopwatch
         self._warned = False
 
     def compiled(self, step: int) -> None:
@@ -45,6 +48,8 @@ class Journal:
     def metrics(self, row: logging.Row) -> None:
         """The scalars of a step; warns once of an embedding that collapses."""
         self._rows.write(row)
+        if self._stopwatch:
+            self._stopwatch.note()
         timing = self._progress.update(row)
         if timing:
             self._timing.write({"step": row["step"]} | timing)
