@@ -14,23 +14,41 @@ import sklearn.datasets
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 
 SMALL_SWEEP = """
-from configs.sweeps import schedules
-
-NEEDED = ("batch_hard", "semi_hard", "curriculum", "anti_curriculum")
+from configs import digits
+from configs.sweeps import base
 
 
 def get_config():
-    sweep = schedules.get_config()
-    sweep.run.train.steps = 60
-    sweep.run.evaluate.every = 20
-    sweep.run.evaluate.episodes = 10
-    sweep.run.log.telemetry_every = 20
-    sweep.run.model.width = 32
-    sweep.best_of = NEEDED[2:]
-    sweep.arms = [arm for arm in sweep.arms if arm[0] in NEEDED]
-    sweep.seeds = (0, 1)
+    run = digits.get_config()
+    run.train.steps = 30
+    run.evaluate.every = 10
+    run.evaluate.episodes = 10
+    run.log.telemetry_every = 10
+    run.model.name = "mlp"
+    run.model.width = 16
+    sweep = base.get_config(run)
+    sweep.arms = {arms!r}
+    sweep.settings = {settings!r}
+    sweep.reference = sweep.arms[0][0]
+    sweep.metric = "r_precision"
+    sweep.seeds = (3, 4)
     return sweep
 """
+# One like that of `make compare`, and one whose names and losses nobody foresaw.
+SWEEPS = {
+    "known": (
+        [(arm, {"mining.miner": arm}) for arm in ("semi_hard", "batch_hard")],
+        [("clean", {}), ("noise40", {"dataset.label_noise": 0.4})],
+    ),
+    "own": (
+        [
+            ("plain", {"log.telemetry_every": 0}),
+            ("softmax", {"loss.name": "info_nce", "loss.metric": "cosine"}),
+        ],
+        [("", {})],
+    ),
+    "alone": ([("only", {})], [("", {})]),
+}
 
 
 def execute(name, **surroundings):
@@ -72,23 +90,35 @@ def test_label_noise(noisy):
     assert "average precision by suspicion" in said
 
 
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("known", "alone")]
+
+
+@pytest.fixture(scope="module", params=["own", *SLOW])
+def sweep(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    (folder / "small.py").write_text(SMALL_SWEEP)
+    arms, settings = SWEEPS[request.param]
+    (folder / "small.py").write_text(SMALL_SWEEP.format(arms=arms, settings=settings))
     done = programs.run("sweep", f"--config={folder / 'small.py'}", f"--workdir={folder / 'out'}")
     assert done.returncode == 0, done.stderr
-    return folder / "out"
+    return request.param, folder / "out"
 
 
-def test_mining_dynamics(sweep):
-    execute("mining_dynamics", WORKDIR=sweep)
+def test_mining_dynamics_takes_any_sweep(sweep):
+    name, workdir = sweep
+    said = execute("mining_dynamics", WORKDIR=workdir)
+    assert ("without telemetry (log.telemetry_every=0): plain" in said) == (name == "own")
 
 
-def test_ablation(sweep):
-    said = execute("ablation", WORKDIR=sweep)
-    assert "16 runs" in said
-    assert "CKA of semi_hard and anti_curriculum" in said
+def test_ablation_takes_any_sweep(sweep):
+    name, workdir = sweep
+    said = execute("ablation", WORKDIR=workdir)
+    runs, pair = {
+        "known": (8, "semi_hard and batch_hard"),
+        "own": (4, "plain and softmax"),
+        "alone": (2, "only and only"),
+    }[name]
+    assert f"{runs} runs" in said
+    assert f"CKA of {pair}" in said
 
 
 def test_own_images(tmp_path):
