@@ -22,6 +22,22 @@ window.addEventListener("load", () => setTimeout(() => {
 </script></head>"""
 
 
+_ALWAYS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+_ALWAYS += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+_ALWAYS += ("--virtual-time-budget=8000",)
+
+
+def printed(page: str, folder) -> str:
+    """The text of the page as it is printed, by pdftotext."""
+    file, pdf = folder / "page.html", folder / "page.pdf"
+    file.write_text(page)
+    where = [f"--user-data-dir={folder / 'profile'}", f"--print-to-pdf={pdf}", file.as_uri()]
+    quiet = {"capture_output": True, "timeout": 120, "check": True}
+    subprocess.run([CHROMIUM, *_ALWAYS, *where], env=os.environ | {"HOME": str(folder)}, **quiet)
+    done = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], text=True, **quiet)
+    return done.stdout
+
+
 def look(page: str, script: str, folder, *, dark: bool = False):
     """What `script`, the body of a function, returns in the page; no error may be logged."""
     file = folder / "page.html"
@@ -29,9 +45,7 @@ def look(page: str, script: str, folder, *, dark: bool = False):
     flags = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
         [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--virtual-time-budget=8000", f"--user-data-dir={folder / 'profile'}"),
+            *(CHROMIUM, *_ALWAYS, f"--user-data-dir={folder / 'profile'}"),
             *("--window-size=1200,800", *flags),
             *("--enable-logging=stderr", "--dump-dom", file.as_uri()),
         ],

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from configs import base, digits
 from configs.sweeps import base as sweeps
 from configs.sweeps import contrastive, offline, schedules
 from experiments import claim, engines, findings, page, slurm, sweep
-from triplet_jax import errors
+from triplet_jax import errors, stopwatch
 
 SMALL = {
     "model.name": "mlp",
@@ -474,6 +475,15 @@ def test_a_folder_of_another_sweep_is_refused_and_seeds_may_be_added(vectorised,
     assert "Traceback" not in other.stderr
 
 
+def test_seconds_a_run_are_those_of_all_its_processes(tmp_path):
+    old, new = a_run(tmp_path / "old"), a_run(tmp_path / "new")
+    for run in (old, new):
+        result = {"wall_seconds_of_this_process": 8.0, "runs_trained_together": 4}
+        (run.folder / "result.json").write_text(json.dumps(result))
+    stopwatch.write(new.folder / "seconds.json", [30.0, 12.5])
+    assert (old.seconds(), new.seconds()) == (2.0, 42.5)
+
+
 def test_a_folder_without_a_sweep_has_no_report(tmp_path):
     done = programs.run("report", f"--workdir={tmp_path}")
     assert done.returncode == 2
@@ -503,6 +513,21 @@ def test_text_of_a_run_cannot_become_a_script(vectorised):
         [evil if name == "margin" else name, fields] for name, fields in found.sweep["arms"]
     ]
     assert "<script>alert" not in page.render(found)
+
+
+@browser.needed
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs pdftotext to read the print")
+def test_a_print_of_the_page_has_the_whole_table(vectorised, tmp_path):
+    found = findings.read(vectorised[1])
+    long = "a_curriculum_whose_name_is_as_long_as_people_make_them"
+    for table in (found.curves, found.runs, found.summary):
+        table["arm"] = table.arm.replace("margin", long)
+    found.sweep["reference"] = long
+    found.sweep["arms"] = [[long if n == "margin" else n, f] for n, f in found.sweep["arms"]]
+    found.summary["seconds"] = 12345.6
+    text = browser.printed(page.render(found), tmp_path)
+    assert text.count("12345.6") == len(found.summary)
+    assert re.search("seconds a *run|seconds", text)
 
 
 @browser.needed
