@@ -30,7 +30,7 @@ from triplet_jax import (
 
 def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
     """All examples, every one with its split; decoded already if they are to fit on the device."""
-    everything = _open_dataset(config.dataset)
+    everything = open_dataset(config.dataset)
     if config.dataset.placement == "device":
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything
@@ -53,7 +53,8 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
     )
 
 
-def _open_dataset(c):
+def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
+    """The same by the section `dataset`; images that files hold are not decoded yet."""
     split = {
         "test_fraction": c.test_fraction,
         "validation_fraction": c.validation_fraction,

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import command, evaluate, record
-from triplet_jax import embedding, errors, folders, hosts, images, logging, train_step
+from experiments import build, command, evaluate, record
+from triplet_jax import embedding, errors, folders, hosts, images, importing, logging, train_step
 from triplet_jax.file_names import to_text
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
@@ -122,7 +122,11 @@ def image_form(config, workdir: pathlib.Path) -> images.ImageForm:
             "This run was trained on the pairs of an .npz file, not on images alone, so that it"
             " cannot embed a folder. The embeddings of all pairs are in embeddings.npz of the run."
         )
-    if c.name == "arrays":
+    if importing.is_path(c.name):
+        inputs = build.open_dataset(c).inputs
+        if isinstance(inputs, images.Images):
+            return inputs.form
+    if c.name == "arrays" or importing.is_path(c.name):
         shape, _ = record.input_shapes(workdir, config)
         if len(shape) != 3 or shape[0] != shape[1]:
             raise errors.InputError(

@@ -11,7 +11,7 @@ import programs
 import pytest
 
 from configs import base, digits, saved
-from experiments import build, check, evaluate, settings
+from experiments import build, check, embed, record, settings
 from triplet_jax import distances, errors, importing, losses
 
 DOCS = (programs.ROOT / "docs" / "components.md").read_text()
@@ -88,11 +88,11 @@ def test_code_is_never_taken_from_the_folder_of_a_run(place, monkeypatch):
     (place / "my_parts.py").unlink()
     (place / "run" / "my_parts.py").write_text("raise SystemExit('it was run')")
     with pytest.raises(errors.InputError, match="there is no module 'my_parts'"):
-        evaluate.read_config(place / "run")
+        record.read_config(place / "run")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(place)])
     monkeypatch.chdir(place / "run")
     with pytest.raises(errors.InputError, match="is .*run/my_parts.py, in the folder of a run"):
-        evaluate.read_config(place / "run")
+        record.read_config(place / "run")
 
 
 SWEEP = """
@@ -225,7 +225,7 @@ def bigger(key, image): return image[:2]
         ("mining.miner", "broken:x", r"cannot be imported: SyntaxError: .*broken.py, line 2"),
         ("mining.miner", "needs:x", r"No module named 'not_installed' .*needs.py, line 1"),
         ("loss.penalty", "bad_parts:fails", r"NameError: name 'nothing' .*bad_parts.py, line 7"),
-        ("loss.penalty", "bad_parts:short", r"returns an array of shape \[\], and not one value for"),
+        ("loss.penalty", "bad_parts:short", r"returns an array of shape \[\], and not one value"),
         ("loss.name", "bad_parts:text", "returns a str, and not contrastive.Terms"),
         ("loss.metric", "bad_parts:text", "returns a str, and not a distances.Metric"),
         ("mining.miner", "nth_band", "is not known.*A miner of your own is named by its import"),
@@ -252,6 +252,21 @@ def test_parts_whose_input_is_known_late_are_tried_out_before_training(place):
         build.augmentation(config(augment__own="bad_parts:bigger"), (8, 8, 1))
     with pytest.raises(errors.InputError, match="dataset.name=.*and not a data.Dataset"):
         build.dataset(config(dataset__name="bad_parts:text"))
+
+
+def test_images_are_embedded_as_a_data_set_of_ones_own_has_them(place):
+    form = embed.image_form(config(dataset__name="my_parts:even_digits"), place)
+    assert (form.size, form.channels) == (8, 1)
+    (place / "of_files.py").write_text(
+        "import my_parts\nimport dataclasses\nfrom triplet_jax import images\n"
+        "def files(fields):\n"
+        "    form = images.ImageForm(size=20, channels=3, invert=True)\n"
+        "    made = my_parts.even_digits(fields)\n"
+        "    read = images.Images(['x.png'] * len(made), form)\n"
+        "    return dataclasses.replace(made, inputs=read)\n"
+    )
+    form = embed.image_form(config(dataset__name="of_files:files"), place)
+    assert (form.size, form.channels, form.invert) == (20, 3, True)
 
 
 def test_an_augmentation_of_ones_own_comes_after_the_others(place):

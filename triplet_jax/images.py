@@ -65,6 +65,11 @@ class Images(Sequence):
         self._positions = np.arange(len(encoded)) if positions is None else positions
         self._turns = np.zeros(len(self._positions), np.int8) if turns is None else turns
 
+    @property
+    def form(self) -> ImageForm:
+        """What the images are brought to."""
+        return self._form
+
     def __len__(self) -> int:
         return len(self._positions)
 
