@@ -325,6 +325,22 @@ def augmentation(name: str, shape: tuple[int, ...]) -> Callable:
     return function
 
 
+def known_here_alone(config: ml_collections.ConfigDict) -> list[str]:
+    """What to say of each part that a config file put into a table, which other processes lack."""
+    found = []
+    for field, kind in FIELDS.items():
+        name = _value(config, field)
+        function = kind.table.get(name)
+        module = getattr(getattr(function, "func", function), "__module__", None) or ""
+        if function is not None and not module.startswith("triplet_jax."):
+            found.append(
+                f"{field}={name!r} is known to this process alone, and to no program or engine that"
+                f" starts from config.json. Name the {kind.word} by its import path, such as"
+                f" 'my_parts:{name}': see docs/components.md."
+            )
+    return found
+
+
 # -- what a run was made with -------------------------------------------------------------
 
 

@@ -168,6 +168,9 @@ def _check_engine(sweep, config):
         "offline.every": config.offline.every > 0,
         "offline.table": bool(config.offline.table),
     }
+    if sweep.engine in ("processes", "slurm"):
+        for complaint in components.known_here_alone(config):
+            raise errors.InputError(f"engine={sweep.engine!r}: {complaint}")
     for field, asked in ignored.items():
         if sweep.engine == "vectorised" and asked:
             raise errors.InputError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import build, changes, check, evaluate, objective, record
+from experiments import build, changes, check, components, evaluate, objective, record
 from experiments.offline import OfflineMining
 from triplet_jax import (
     collectives,
@@ -65,6 +65,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     if changed:
         print(f"going on with other values of {', '.join(changed)}: see {workdir / changes.FILE}")
     describe(config, everything, examples, state, first_step)
+    for complaint in components.known_here_alone(config):
+        print(f"warning: {complaint}")
 
     watch = hosts.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
     step = build.step(config, encoder, augment)

@@ -11,8 +11,9 @@ import programs
 import pytest
 
 from configs import base, digits, saved
-from experiments import build, check, embed, record, settings
-from triplet_jax import distances, errors, importing, losses
+from configs.sweeps import base as sweeps
+from experiments import build, check, components, embed, record, settings, sweep
+from triplet_jax import distances, errors, importing, losses, mining
 
 DOCS = (programs.ROOT / "docs" / "components.md").read_text()
 CODE = "\n\n".join(re.findall(r"```python\n(.*?)```", DOCS, re.S))
@@ -242,6 +243,20 @@ def test_a_part_that_does_not_fit_is_refused_with_what_is_expected(field, name, 
     with pytest.raises(errors.InputError, match=f"(?s)^{field}=.*{words}") as refused:
         check.check(made)
     assert "\n" not in str(refused.value)
+
+
+def test_a_miner_that_one_process_knows_is_reported(place, monkeypatch):
+    monkeypatch.setitem(mining.MINERS, "mine", importing.function("my_parts:nth_band"))
+    assert not components.known_here_alone(config(mining__miner="quantile", model__name="resnet18"))
+    (complaint,) = components.known_here_alone(config(mining__miner="mine"))
+    assert "mining.miner='mine' is known to this process alone" in complaint
+    assert "such as 'my_parts:mine'" in complaint
+    made = sweeps.get_config(config())
+    made.arms, made.reference = (("own", {"mining.miner": "mine"}),), "own"
+    assert len(sweep.plan(made, place)) == 5
+    made.engine = "processes"
+    with pytest.raises(errors.InputError, match="arm 'own': engine='processes': mining.miner='mi"):
+        sweep.plan(made, place)
 
 
 def test_parts_whose_input_is_known_late_are_tried_out_before_training(place):
