@@ -191,7 +191,7 @@ def test_official_splits_are_those_of_the_folders(tmp_path):
     assert [found.class_names[i] for i in found.labels] == [n.split("/")[1] for n in found.names]
     run = tmp_path / ".run"
     run.mkdir()
-    (run / "config.json").write_text('{"dataset": {"split_by": "official"}}')
+    (run / "config.json").write_text('{"dataset": {"name": "folder", "split_by": "official"}}')
     listed = embed.find(run, tmp_path)
     assert [file.label for file in listed.files] == [found.class_names[i] for i in found.labels]
     inside = embed.find(run, tmp_path / "test")
@@ -339,7 +339,7 @@ def make(path, write):
 def compare_programs(root, level):
     run = root.parent / "run"
     run.mkdir()
-    config = ml_collections.ConfigDict({"dataset": {"class_level": level}})
+    config = ml_collections.ConfigDict({"dataset": {"name": "folder", "class_level": level}})
     (run / "config.json").write_text(config.to_json())
     listed = embed.find(run, root)
     real = [os.path.realpath(path) for path in listed.paths]
