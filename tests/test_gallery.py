@@ -150,6 +150,16 @@ def test_damage_is_found_without_a_seal_when_everything_is_read(kind, damage, tm
         gallery.Gallery(tmp_path, dim=8).table()
 
 
+def test_a_length_past_the_end_of_a_file_is_damage(tmp_path):
+    """LanceDB panics there, which is an error of a kind of its own."""
+    filled(tmp_path)
+    manifest = min(tmp_path.glob("images.lance/_versions/*.manifest"))  # of the last version
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:3] + b"\x70" + whole[4:])
+    with pytest.raises(gallery.UnusableError, match="panicked"):
+        gallery.Gallery(tmp_path, dim=8).table()
+
+
 def test_what_is_no_gallery_is_refused(tmp_path):
     lancedb.connect(str(tmp_path)).create_table("images", [{"name": "a", "size": 1}])
     with pytest.raises(gallery.UnusableError, match="a table of name, size"):

@@ -290,8 +290,8 @@ def _naming(folder):
             raise OSError(number, os.strerror(number), str(folder)) from error
         raise UnusableError(folder, f"is damaged: {_first_line(error)}") from error
     except BaseException as error:
-        # Of Rust, where a length in a damaged file is past its end; it is no Exception.
-        if type(error).__name__ != "PanicException":
+        # Of Rust, where a length in a damaged file is past its end; neither is a RuntimeError.
+        if type(error).__name__ not in ("PanicException", "RustPanic"):
             raise
         raise UnusableError(folder, f"is damaged: {_first_line(error)}") from error
 
