@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, distances, engine, errors, losses, masks, mining
+from triplet_jax import collectives, distances, errors, losses, masks, mining, picks
 
 MINERS = [name for name in sorted(mining.MINERS) if name != "semi_hard_hardest_beyond"]
 DETERMINISTIC = [name for name in MINERS if name not in oracles.RANDOM]
@@ -138,7 +138,7 @@ def test_of_ties_the_first_in_order_of_label_and_place_is_picked(penalty, x, y):
 @pytest.mark.parametrize("miner", ["semi_hard", "semi_hard_tfa"])
 def test_rules_that_sort_where_positives_are_many_agree(miner, monkeypatch):
     monkeypatch.setattr(mining, "MANY", 4)
-    monkeypatch.setattr(engine, "MANY", 4)
+    monkeypatch.setattr(picks, "MANY", 4)
     program.cache_clear()
     for seed in range(12):
         rng = np.random.default_rng(seed)

@@ -20,6 +20,9 @@ class Compared(NamedTuple):
     """The anchors' places in the global batch."""
     symmetric: bool
     """Whether these anchors are the candidates, and the only ones."""
+    mined_anchors: Float[Array, "batch dim"] | None = None
+    """As the metric prepares them that triplets are mined by, where that is another."""
+    mined_candidates: Float[Array, "candidates dim"] | None = None
 
     @property
     def pairs(self) -> dict[str, Float[Array, ""]]:
@@ -43,11 +46,13 @@ def compared(
     shared: bool = False,
     reference_mask: Bool[Array | np.ndarray, "references"] | None = None,
     own_reference: Int[Array, "batch"] | None = None,
+    mining_metric: distances.Metric | None = None,
 ) -> Compared:
     """Gathers and sorts what a loss compares; arguments are those of `losses.triplet_loss`.
 
     `shared` says that every device was given all references, and not its part of them.
     `reference_mask` says which of them count, `own_reference` which of them a row is itself.
+    `mining_metric` is that of mining, if it is another than `metric`.
 
     Raises:
       InputError: an array is not as `arguments` wants it, references come without labels, or a
@@ -72,6 +77,10 @@ def compared(
         )
     if tile_size is not None and tile_size < 1:
         raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None to choose.")
+    embeddings, labels, mask = collectives.whole((embeddings, labels, mask))
+    references, reference_labels, reference_mask, own_reference = collectives.whole(
+        (references, reference_labels, reference_mask, own_reference)
+    )
     rows = embeddings.shape[0]
     index = collectives.own_rows(rows, axis_name)
     own = references is None
@@ -93,5 +102,10 @@ def compared(
     runs = masks.label_runs(labels, sorted_labels, itself)
     if shown is not None:
         runs = runs.hiding(jnp.ones(rows, bool) if mask is None else mask, jnp.sum(shown))
-    rows = distances.prepared(metric, embeddings, candidates[order])
-    return Compared(*rows, runs, index, own and collectives.count(axis_name) == 1)
+    candidates = candidates[order]
+    rows = distances.prepared(metric, embeddings, candidates)
+    symmetric = own and collectives.count(axis_name) == 1
+    if mining_metric is None:
+        return Compared(*rows, runs, index, symmetric)
+    mined = distances.prepared(mining_metric, embeddings, candidates)
+    return Compared(*rows, runs, index, symmetric, *mined)

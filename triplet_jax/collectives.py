@@ -4,6 +4,7 @@ Every function takes the axis name, and does nothing where it is None: the same 
 runs on one device without `pmap`.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -11,6 +12,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree, Shaped
+
+from triplet_jax import errors
 
 DEVICES = "devices"
 
@@ -50,15 +53,63 @@ def _in_order() -> list[jax.Device] | None:
 
 
 def count(axis_name: str | None) -> int:
-    """How many devices there are on the axis."""
-    return 1 if axis_name is None else jax.lax.psum(1, axis_name)
+    """How many devices there are on the axis.
+
+    Raises:
+      InputError: there is no such axis where this is called; all functions here raise it.
+    """
+    return 1 if axis_name is None else jax.lax.axis_size(_known(axis_name))
+
+
+def _known(axis_name):
+    try:
+        jax.lax.axis_size(axis_name)
+    except NameError as error:
+        raise errors.InputError(
+            f"axis_name={axis_name!r} is no axis here. Call this inside of jax.pmap(...,"
+            f" axis_name={axis_name!r}), or inside of jax.shard_map over a mesh with that axis; on"
+            " one device leave axis_name out."
+        ) from error
+    return axis_name
+
+
+def alike(tree: PyTree) -> PyTree:
+    """The same arrays, all of which may differ between devices where one of them may.
+
+    Inside `jax.shard_map` with `check_vma`, jax tells arrays that are the same on all devices from
+    those that are not, and what a loop carries has to stay of one kind.
+    """
+
+    def axes(x):
+        return jax.typeof(x).manual_axis_type.varying
+
+    leaves, structure = jax.tree.flatten(tree)
+    varying = frozenset().union(*map(axes, leaves))
+    if varying:
+        leaves = [jax.lax.pcast(x, tuple(varying - axes(x)), to="varying") for x in leaves]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def whole(tree: PyTree) -> PyTree:
+    """The same arrays, each of them whole on every device of a mesh whose axes are explicit.
+
+    There jax refuses to sort or to pick rows that are spread over devices. Everywhere else, and
+    where no array is spread, nothing is done.
+    """
+
+    def of_array(x):
+        sharding = jax.typeof(x).sharding
+        is_spread = any(axes is not None for axes in sharding.spec)
+        return jax.sharding.reshard(x, jax.sharding.PartitionSpec()) if is_spread else x
+
+    return jax.tree.map(of_array, tree)
 
 
 def gather(x: PyTree, axis_name: str | None) -> PyTree:
     """The rows of all devices, in device order, of every array `[batch, ...]`. Differentiable."""
     if axis_name is None:
         return x
-    return jax.tree.map(lambda leaf: _gather(leaf, axis_name), x)
+    return jax.tree.map(functools.partial(_gather, axis_name=_known(axis_name)), x)
 
 
 def _gather(x, axis_name):
@@ -91,12 +142,12 @@ def share(
 
 def total(x: PyTree, axis_name: str | None) -> PyTree:
     """The sum over devices."""
-    return x if axis_name is None else _in_one(jax.lax.psum, x, axis_name)
+    return x if axis_name is None else _in_one(jax.lax.psum, x, _known(axis_name))
 
 
 def mean(x: PyTree, axis_name: str | None) -> PyTree:
     """The mean over devices."""
-    return x if axis_name is None else _in_one(jax.lax.pmean, x, axis_name)
+    return x if axis_name is None else _in_one(jax.lax.pmean, x, _known(axis_name))
 
 
 def _in_one(reduce, x, axis_name):
@@ -110,10 +161,10 @@ def _in_one(reduce, x, axis_name):
 
 def largest(x: PyTree, axis_name: str | None) -> PyTree:
     """The maximum over devices."""
-    return x if axis_name is None else jax.lax.pmax(x, axis_name)
+    return x if axis_name is None else jax.lax.pmax(x, _known(axis_name))
 
 
 def own_rows(rows: int, axis_name: str | None) -> Int[Array, "rows"]:
     """The positions in the global batch of this device's rows, when each device has so many."""
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows
+    first = 0 if axis_name is None else jax.lax.axis_index(_known(axis_name)) * rows
     return first + jnp.arange(rows)

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from triplet_jax import arguments, candidates, collectives, distances, engine, losses, rules
+from triplet_jax import (
+    arguments,
+    candidates,
+    collectives,
+    distances,
+    engine,
+    errors,
+    gradient,
+    losses,
+    rules,
+)
 
 Number = Float[Array, ""] | float
 
@@ -273,6 +283,7 @@ def contrastive_loss(
     own_reference: Int[Array, "batch"] | None = None,
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     tile_size: int | None = None,
+    derivatives: str = "first",
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """A loss of every anchor's positives and negatives, over the global batch.
@@ -301,7 +312,8 @@ def contrastive_loss(
         other way, and no candidate for it; None where there is none.
       mask: as in `losses.triplet_loss`.
       tile_size: the most anchors at a time; memory is about `tile_size * candidates`.
-      axis_name: the name of the device axis inside `pmap`.
+      derivatives: "first" or "all", as in `losses.triplet_loss`.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`.
 
     Returns:
       The loss, 0 where no anchor counts, and a dict of float scalars over the global batch:
@@ -311,8 +323,10 @@ def contrastive_loss(
     Raises:
       InputError: a name is not known, an array has another shape or kind than it should, labels
         are not integers below 2^31, references come without labels, a tile size is below 1, or a
-        loss in similarities with a metric that has none.
+        loss in similarities with a metric that has none; and a second derivative with
+        `derivatives="first"`.
     """
+    errors.check_known("derivatives", derivatives, gradient.DERIVATIVES)
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
     losses.check_metric_suits(measure, metric, _SUITED)
     made = distances.make(metric, **(metric_params or {}))
@@ -333,7 +347,7 @@ def contrastive_loss(
 
     def sums_of(shares):
         rule = rules.OfAnchor(made, measure, shares)
-        return engine.over_anchors_at_once(rule, compared, knobs, tile_size)
+        return engine.over_anchors(rule, compared, knobs, tile_size, derivatives)
 
     if len(shares) > 1:
         # What each is divided by comes first, so that all of them have one gradient: to take the

@@ -18,6 +18,7 @@ from triplet_jax import (
     engine,
     errors,
     extremes,
+    gradient,
     mining,
     rules,
 )
@@ -134,6 +135,8 @@ def triplet_loss(
     miner: str | Callable[..., mining.Triplets] = "semi_hard",
     metric: str | Callable[..., distances.Metric] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
+    mining_metric: str | Callable[..., distances.Metric] | None = None,
+    mining_metric_params: Mapping[str, Any] | None = None,
     margin: Float[Array, ""] | float = 0.2,
     penalty: str | Callable = "hinge",
     average: str = "active",
@@ -145,6 +148,7 @@ def triplet_loss(
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
+    derivatives: str = "first",
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The mean penalty of the triplets that a miner picks.
@@ -166,6 +170,9 @@ def triplet_loss(
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
       metric: a name in `distances.METRICS`, or a function as those in it are.
       metric_params: its parameters: `p` of minkowski, `precision` of mahalanobis.
+      mining_metric: the metric by which the miner picks triplets, where it is another than that of
+        the penalty. The mean distances in the stats are those of the penalty.
+      mining_metric_params: its parameters.
       margin: in the units of the metric; may be traced.
       penalty: a name in `PENALTIES`, or a function `(d_ap, d_an, margin) -> value`; one
         that names `d_pn` as a keyword is given the distance from positive to negative.
@@ -186,8 +193,11 @@ def triplet_loss(
       tile_size: the most anchors at a time. Memory is about `tile_size * candidates`, or that
         times the positives of an anchor for a miner that answers with all pairs. None
         chooses a size that suits the device.
-      axis_name: the name of the device axis inside `pmap`; candidates are then the rows of
-        all devices.
+      derivatives: "first" for first derivatives, which one sweep finds along with the value;
+        "all" for derivatives of any order, such as a Hessian or a penalty on the gradient. Jax
+        then differentiates the sums itself, which takes more time and memory.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`; candidates are then
+        the rows of all devices.
 
     Returns:
       The loss, 0 where there is no triplet, and a dict of float scalars over the global
@@ -198,23 +208,28 @@ def triplet_loss(
     Raises:
       InputError: a name is not known, an array has another shape or kind than it should, labels
         are not integers below 2^31, references come without labels, a random miner without a
-        key, a tile size below 1, or a miner or penalty with a metric for which it is not defined.
+        key, a tile size below 1, or a miner or penalty with a metric for which it is not defined;
+        and a second derivative with `derivatives="first"`.
 
     Distances of picked triplets are measured again as differences, so that near duplicates
     lose no digits. A pick that is not one of the distances the miner was given makes the
-    loss NaN. Value and gradient come from one sweep over tiles, see `engine`; the gradient is
-    not differentiable again.
+    loss NaN. Which triplets are picked, and their weights, are constants to every derivative.
     """
     mine = miner_of(miner)
     penalize = lookup("penalty", penalty, PENALTIES)
     errors.check_known("average", average, AVERAGES)
-    for function in (mine, penalize):
-        check_metric_suits(function, metric, _SUITED)
+    errors.check_known("derivatives", derivatives, gradient.DERIVATIVES)
+    if mining_metric is None:
+        check_metric_suits(mine, metric, _SUITED)
+    else:
+        check_metric_suits(mine, mining_metric, _SUITED, field="mining_metric")
+    check_metric_suits(penalize, metric, _SUITED)
     takes_key = "key" in inspect.signature(mine).parameters
     if takes_key and key is None:
         raise errors.InputError("key=None, but this miner draws at random: pass a jax.random.key.")
 
     made = distances.make(metric, **(metric_params or {}))
+    mined_by = _mining_metric(mining_metric, mining_metric_params)
     penalize, knobs = numbers_of(penalize)
     compared = candidates.compared(
         made,
@@ -228,12 +243,14 @@ def triplet_loss(
         shared=shared_references,
         reference_mask=reference_mask,
         own_reference=own_reference,
+        mining_metric=mined_by,
     )
     sums = engine.over_anchors(
-        rules.Rule(made, mine, penalize, key),
+        rules.Rule(made, mine, penalize, key, mined_by),
         compared,
         knobs | {"margin": jnp.asarray(margin, jnp.float32)},
         tile_size,
+        derivatives,
     )
     sums, pairs = collectives.total((sums, compared.pairs), axis_name)
     return _mean(sums, pairs, average)
@@ -348,6 +365,19 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
     return lookup("miner", miner, mining.MINERS)
 
 
+def _mining_metric(name, params):
+    """The metric of mining, or None for that of the penalty."""
+    if name is not None:
+        if isinstance(name, str):
+            errors.check_known("mining_metric", name, distances.METRICS)
+        return distances.make(name, **(params or {}))
+    if params:
+        raise errors.InputError(
+            f"mining_metric_params={dict(params)} are given without mining_metric: name the metric."
+        )
+    return None
+
+
 def _mean(sums: rules.Sums, pairs, average: str):
     denominator = sums.active_weight if average == "active" else sums.valid_weight
     loss = sums.penalty / jnp.where(denominator > 0, denominator, 1.0)
@@ -374,6 +404,7 @@ def check_metric_suits(
     function: Callable,
     metric: str | Callable[..., distances.Metric],
     suited: Mapping[Callable, tuple[str, ...]],
+    field: str = "metric",
 ) -> None:
     """Refuses a metric for which a miner, a penalty or a loss is not defined.
 
@@ -381,6 +412,7 @@ def check_metric_suits(
       function: itself, or a `functools.partial` of it.
       metric: its name, or the function that makes it.
       suited: the metrics of functions that are not defined for all.
+      field: what the metric is called in the message.
 
     Raises:
       InputError: naming those that suit.
@@ -389,8 +421,8 @@ def check_metric_suits(
     allowed = suited.get(function, (metric,))
     if metric not in allowed:
         raise errors.InputError(
-            f"metric={distances.name_of(metric)!r} does not suit {function.__name__}, which is"
-            f" defined for metric={' or '.join(map(repr, allowed))}."
+            f"{field}={distances.name_of(metric)!r} does not suit {function.__name__}, which is"
+            f" defined for {field}={' or '.join(map(repr, allowed))}."
         )
 
 

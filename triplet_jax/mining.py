@@ -533,7 +533,11 @@ def at_rank(distances, where, n):
         less = jnp.sum(jnp.where(where & (order < trial), 1.0, 0.0))
         return jnp.where(less < n, trial, least)
 
-    least = jax.lax.fori_loop(0, 32, add_bit, jnp.int32(-(2**31)))
+    # Of the row, since in `jax.shard_map` a number that is the same on all devices stays so.
+    lowest = jnp.full_like(order, -(2**31), shape=())
+    least = jax.lax.fori_loop(0, 32, add_bit, lowest)
+    # Of no such rank it is all ones, which read as a float is NaN.
+    least = jnp.where(found, least, 0)
     bits = jnp.where(least < 0, least ^ 0x7FFFFFFF, least)
     distance = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return jnp.where(found, distance, 0.0), found

@@ -35,7 +35,8 @@ def _with_slope_of(value, other):
 
 @_with_slope_of.defjvp
 def _slope_of_other(primals, tangents):
-    return primals[0], tangents[1]
+    # Not the bare value, which for the next derivative would be a constant.
+    return _with_slope_of(*primals), tangents[1]
 
 
 def _exact_where_near(metric, anchors, candidates, columns, fast, itself):

@@ -58,11 +58,19 @@ class Rule(NamedTuple):
     """How triplets are found and what they cost."""
 
     metric: Metric
+    """Of the distances that the penalty is of."""
     mine: Callable
     """A miner; one that names `key`, `dim` or `positives_to_negatives` is given it."""
     penalize: Callable
     """`(d_ap, d_an, margin, **knobs)`; one that names `d_pn` is given it."""
     key: PRNGKeyArray | None
+    mining_metric: Metric | None = None
+    """Of the distances that the miner sees; None for the metric of the penalty."""
+
+    @property
+    def mined_by(self) -> Metric:
+        """The metric of the distances that the miner sees."""
+        return self.metric if self.mining_metric is None else self.mining_metric
 
 
 def nothing_yet(rule):
@@ -134,7 +142,7 @@ def mine(rule, seen, columns, index) -> Triplets:
     if "key" in wanted:
         each["key"] = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rule.key, index)
     if "positives_to_negatives" in wanted:
-        each["positives_to_negatives"] = positives_to_negatives(rule.metric, seen.places, columns)
+        each["positives_to_negatives"] = positives_to_negatives(rule.mined_by, seen.places, columns)
     same = {name: value for name, value in wanted.items() if name == "dim"}
 
     def of_anchor(seen, each):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from triplet_jax import masks, mining, near, rules
+from triplet_jax import collectives, masks, mining, near, rules
 
 WIDTH = 3
 """Places for positives. With more of them a CPU, whose cache they leave, has tiles done sooner."""
@@ -30,6 +30,7 @@ def suit(rule: rules.Rule, points: Float[Array, "candidates dim"]) -> bool:
         jax.default_backend() == "cpu"
         and len(points) >= _LEAST
         and rule.metric.by_product
+        and rule.mining_metric is None
         and mining.is_separable(rule.mine)
         and not rules.asked(rule.penalize, dict.fromkeys(rules.GIVEN_TO_PENALTIES))
     )
@@ -92,8 +93,9 @@ def sweep(
 
         rows, columns, to_positives = inputs
         here = (rows[i], columns[j], to_positives[i], to_positives[j], knobs)
-        _, pull, sums_here = jax.vjp(value, *here, has_aux=True)
-        of_rows, of_columns, of_row_positives, of_column_positives, of_knobs = pull(jnp.float32(1))
+        penalty, pull, sums_here = jax.vjp(value, *here, has_aux=True)
+        slopes = pull(jnp.ones_like(penalty))
+        of_rows, of_columns, of_row_positives, of_column_positives, of_knobs = slopes
         sums, (rows, columns, to_positives), total_of_knobs = carry
         gradient = (
             rows.at[i].add(of_rows),
@@ -104,6 +106,7 @@ def sweep(
         return (sums, gradient, of_knobs), None
 
     nothing = (rules.nothing_yet(rule), *jax.tree.map(jnp.zeros_like, (inputs, knobs)))
+    nothing, _ = collectives.alike((nothing, points))
     on_and_above = tuple(map(jnp.asarray, np.triu_indices(parts)))
     # Two at a time, of which one need not wait for the other.
     (sums, gradient, of_knobs), _ = jax.lax.scan(of_square, nothing, on_and_above, unroll=2)
