@@ -33,7 +33,7 @@ def norm(
       embeddings: this device's rows.
       labels: not used.
       mask: which rows count; None for all.
-      axis_name: the name of the device axis inside `pmap`.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`.
     """
     embeddings = arguments.rows("embeddings", embeddings)
     counts = _counts(len(embeddings), mask)
@@ -63,13 +63,14 @@ def spread(
       embeddings: this device's rows, of any length.
       labels: their classes.
       mask: which rows count; None for all.
-      axis_name: the name of the device axis inside `pmap`.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`.
 
     Returns:
       The value; 0 where there is no such pair.
     """
     embeddings = arguments.rows("embeddings", embeddings)
     labels = arguments.class_numbers("labels", labels, len(embeddings))
+    embeddings, labels, mask = collectives.whole((embeddings, labels, mask))
     mine = distances.unit(embeddings), labels, _counts(len(embeddings), mask)
     b, of_b, counts_b = collectives.gather(mine, axis_name)
 
