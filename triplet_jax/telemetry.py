@@ -83,6 +83,7 @@ def of_batch(
     embeddings = arguments.rows("embeddings", embeddings)
     labels = arguments.class_numbers("labels", labels, len(embeddings))
     mask = arguments.mask("mask", mask, len(embeddings))
+    embeddings, labels, mask = collectives.whole((embeddings, labels, mask))
     embeddings = collectives.gather(jax.lax.stop_gradient(embeddings), axis_name)
     labels = collectives.gather(labels, axis_name)
     n = len(labels)
@@ -101,6 +102,7 @@ def of_batch(
 
     is_other = (jnp.arange(n) != chosen[:, None]) & shown & shown[chosen][:, None]
     to_negatives = _mean(seen.to_negatives, seen.is_negative)
+    to_negatives = jnp.where(to_negatives > 0, to_negatives, 1.0)
     d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
     gap = seen.to_negatives[:, None, :] - seen.to_positives[:, :, None]
     offered = seen.is_positive[:, :, None] & seen.is_negative[:, None, :]
