@@ -273,6 +273,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate.every = 500  # steps between validations, each with a checkpoint
     config.evaluate.ways = 20  # of few-shot episodes; fewer if there are fewer classes
     config.evaluate.episodes = 1000
+    config.evaluate.batch = (
+        0  # inputs embedded at a time, over all devices; 0 chooses by their size
+    )
     config.evaluate.checkpoint = "best"  # by validation MAP@R; or last
 
     config.log = ml_collections.ConfigDict()

@@ -85,6 +85,7 @@ RANGES = {
     "train.micro_batches": (1, None, True),
     "train.steps": (1, None, True),
     "evaluate.every": (1, None, True),
+    "evaluate.batch": (0, 2**20, True),
     "evaluate.ways": (2, None, True),
     "evaluate.episodes": (2, 10**6, True),
     "log.every": (1, None, True),

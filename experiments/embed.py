@@ -95,15 +95,16 @@ def load_embedder(workdir: pathlib.Path) -> Embedder:
         config, workdir, (form.size, form.size, form.channels)
     )
     _, chosen = evaluate.restore(config, checkpoints, state)
-    return Embedder(_few_or_many(encoder), train_step.replicate(chosen.variables), form)
+    embed = _few_or_many(encoder, config.evaluate.batch)
+    return Embedder(embed, train_step.replicate(chosen.variables), form)
 
 
-def _few_or_many(encoder):
+def _few_or_many(encoder, batch):
     """As `embedding.make_embed` makes it, with batches no larger than the inputs need."""
-    of_batch = functools.cache(lambda batch: embedding.make_embed(encoder, batch=batch))
+    up_to = functools.cache(lambda most: embedding.make_embed(encoder, batch=batch, most=most))
 
     def embed(variables, inputs):
-        return of_batch(min(64, 1 << (len(inputs) - 1).bit_length()))(variables, inputs)
+        return up_to(1 << (len(inputs) - 1).bit_length())(variables, inputs)
 
     return embed
 

@@ -79,7 +79,7 @@ def of_run(workdir: pathlib.Path, moved_to: str | None = None) -> dict:
     encoder, state, checkpoints = load_run(
         config, workdir, everything.input_shape, everything.pair_shapes
     )
-    embed = embedding.make_embed(encoder)
+    embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
     return evaluate(config, workdir, everything, embed, state, checkpoints)
 
 
@@ -234,10 +234,42 @@ def scores_of_raw_inputs(config, test: data.Dataset) -> dict[str, dict]:
 _RAW: dict[bytes, dict] = {}
 
 
+# Larger images are averaged over blocks before they are compared themselves: 5,000 of 224 pixels
+# took 6 GiB as floats.
+RAW_PIXELS = 64
+
+
 def raw_inputs(test: data.Dataset) -> np.ndarray:
-    """The inputs themselves as vectors of length 1, the floor for any embedding."""
-    raw = images.load(test.inputs).reshape(len(test), -1).astype(np.float32)
-    return raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+    """The inputs themselves as vectors of length 1, the floor for any embedding.
+
+    Images of more than `RAW_PIXELS` a side are averaged over the smallest square blocks that bring
+    them to that or below; rows and columns that fill no block are left out.
+    """
+    block = _block(test.input_shape)
+    raw = np.concatenate(
+        [
+            _averaged(
+                images.load(test.inputs[np.arange(start, min(start + 256, len(test)))]), block
+            )
+            for start in range(0, len(test), 256)
+        ]
+    )
+    raw /= np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+    return raw
+
+
+def _block(shape):
+    """How many pixels a side are averaged into one of `raw_inputs`."""
+    return -(-min(shape[:2]) // RAW_PIXELS) if len(shape) == 3 else 1
+
+
+def _averaged(inputs, block):
+    if block > 1:
+        height, width = (size // block for size in inputs.shape[1:3])
+        whole = inputs[:, : height * block, : width * block]
+        shape = (len(inputs), height, block, width, block, inputs.shape[3])
+        inputs = whole.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
+    return inputs.reshape(len(inputs), -1).astype(np.float32)
 
 
 def scores(config, embeddings: np.ndarray, labels: np.ndarray, groups) -> dict[str, dict]:
@@ -294,6 +326,7 @@ def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
             "chance": "k references at random",
         }
     unseen = not np.intersect1d(train, test).size
+    block = _block(everything.input_shape)
     best = f"the best MAP@R on {len(validation)} validation examples of"
     best += f" {len(np.unique(validation))} classes"
     return {
@@ -304,7 +337,8 @@ def protocol(config, everything: data.Dataset, step: int) -> dict[str, str]:
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
         "clustering": "k-means with k = number of classes, one start",
-        "raw_pixels": "inputs as vectors of length 1",
+        "raw_pixels": "inputs as vectors of length 1"
+        + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
     }
 
 

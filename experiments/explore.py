@@ -69,7 +69,7 @@ def of_checkpoints(config, workdir: pathlib.Path, shown, input_shape):
     encoder, state, checkpoints = evaluate.load_run(config, workdir, input_shape, shown.pair_shapes)
     if not checkpoints.steps:
         evaluate.restore(config, checkpoints, state)  # which says how to mend that
-    embed = embedding.make_embed(encoder)
+    embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
     for step in checkpoints.steps:
         restored = checkpoints.restore(step, state)
         yield step, embed(train_step.replicate(restored.variables), shown.inputs)

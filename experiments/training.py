@@ -46,7 +46,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     shape = everything.input_shape
     encoder = build.encoder(config, shape, everything.pair_shapes)
     augment = build.augmentation(config, shape)
-    embed = embedding.make_embed(encoder)
+    embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
     mining = None
     if build.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)

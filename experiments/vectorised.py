@@ -105,7 +105,7 @@ class _Group:
         config = self._members[0].config
         everything = dataset(config)
         encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
-        embed = embedding.make_embed(encoder)
+        embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
         resident = self._prepare(everything)
         state, start = self._compile(config, encoder, everything.input_shape, resident)
         saved = Checkpoints(self._folder / "checkpoints")
