@@ -144,6 +144,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.turns_as_classes = False  # quarter turns of a training class are new ones
     config.dataset.images_as_classes = False  # every training image is one; labels are not used
     config.dataset.bad_images = "refuse"  # or skip
+    # Features are brought to mean 0 and deviation 1 over the training split; images are not.
+    config.dataset.standardise = True
     config.dataset.placement = "device"  # all of it on the device, or stream from disk
     config.dataset.workers = 2  # processes that load a stream; 0 for threads
     config.dataset.label_noise = 0.0  # share of every training class that is labelled wrongly

@@ -17,7 +17,10 @@ from configs import base
 
 # By field, what a saved config without it stood for, where that is not the default of
 # `configs.base`: a value, or a function from the saved content, a nested dict, to the value.
-BEFORE: dict[str, Any | Callable[[dict], Any]] = {}
+BEFORE: dict[str, Any | Callable[[dict], Any]] = {
+    # Features were taken as they were; with images the field has no effect.
+    "dataset.standardise": lambda content: not _is_of_features(content),
+}
 
 
 def get_config(path: str):
@@ -49,6 +52,10 @@ def _check_sections(content, usual, owner=""):
     for name in usual:
         if name in content and isinstance(usual[name], ml_collections.ConfigDict):
             _check_sections(content[name], usual[name], f"{owner}.{name}" if owner else name)
+
+
+def _is_of_features(content):
+    return content.get("dataset", {}).get("name") in ("arrays", "pairs")
 
 
 def _holds(content, field):

@@ -24,6 +24,7 @@ from triplet_jax import (
     memory,
     models,
     sampling,
+    standardise,
     train_step,
 )
 
@@ -233,13 +234,41 @@ def encoder(
     """The model, with batch statistics over all devices; `pair_shapes` are those of the data."""
     c = config.model
     shapes = pair_shapes or (input_shape, input_shape)
-    first = _tower(c, "name", c.name, shapes[0])
+    features = [standardises(config, shape) for shape in shapes]
+    first = _tower(c, "name", c.name, shapes[0], features[0])
     if c.towers == 1:
         return first
-    return models.TwoTowers(first, _tower(c, "second", c.second or c.name, shapes[1]), pair_shapes)
+    second = _tower(c, "second", c.second or c.name, shapes[1], features[1])
+    return models.TwoTowers(first, second, pair_shapes)
 
 
-def _tower(c, field, name, shape):
+def standardises(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> bool:
+    """Whether the encoder standardises inputs of this shape: features, unless turned off."""
+    return config.dataset.standardise and len(shape) == 1
+
+
+def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset) -> dict:
+    """What the encoder's layers of that kind need, by the names of its parts; {} without any."""
+    shapes = everything.pair_shapes or (everything.input_shape,)
+    if not any(standardises(config, shape) for shape in shapes):
+        return {}
+    train = everything.only("train").inputs
+    if everything.pair_shapes is None:
+        found = [standardise.statistics(train)] * config.model.towers
+    else:
+        # Rows of the two arrays take turns, each filled up to one length.
+        rows = [train[i::2, : shape[0]] for i, shape in enumerate(shapes)]
+        found = [
+            standardise.statistics(x) if standardises(config, shape) else None
+            for x, shape in zip(rows, shapes, strict=True)
+        ]
+    layers = [{} if one is None else {standardise.LAYER: one} for one in found]
+    if config.model.towers == 1:
+        return layers[0]
+    return dict(zip(("first", "second"), layers, strict=True))
+
+
+def _tower(c, field, name, shape, standardised):
     backbone = components.backbone(f"model.{field}", name, shape)
     if name == backbone != "mlp" and len(shape) != 3:
         raise errors.InputError(
@@ -254,6 +283,7 @@ def _tower(c, field, name, shape):
         dropout=c.dropout,
         projection=c.projection,
         projection_dim=c.projection_dim,
+        standardised=standardised,
         axis_name=collectives.DEVICES,
         width=c.width,
     )
@@ -340,11 +370,18 @@ def _is_proxies(parameters):
 
 
 def initial_state(
-    config: ml_collections.ConfigDict, encoder: nn.Module, input_shape: tuple[int, ...]
+    config: ml_collections.ConfigDict,
+    encoder: nn.Module,
+    input_shape: tuple[int, ...],
+    measured: dict | None = None,
 ) -> train_step.TrainState:
-    """The state before the first step, of the config's seed."""
+    """The state before the first step, of the config's seed.
+
+    `measured` is what `input_statistics` gives; where a checkpoint is read into the state it is
+    not needed, since that holds it.
+    """
     init_key, _ = settings.keys(config)
-    return train_step.init_state(
+    state = train_step.init_state(
         encoder,
         optimizer(config),
         jnp.zeros((1, *input_shape)),
@@ -356,6 +393,7 @@ def initial_state(
         if config.memory.size
         else None,
     )
+    return state.replace(batch_stats=standardise.put(state.batch_stats, measured or {}))
 
 
 def step(

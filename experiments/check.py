@@ -245,6 +245,10 @@ def _check_idle(config):
             c.dataset.name in UNUSED,
             [f"dataset.{field}" for field in UNUSED.get(c.dataset.name, ())],
         ),
+        f"dataset.name={c.dataset.name!r}, which has no features": (
+            c.dataset.name not in ("arrays", "pairs"),
+            ("dataset.standardise",),
+        ),
         "memory.size=0": (
             not c.memory.size,
             ("memory.start", "memory.weight", "memory.miner"),

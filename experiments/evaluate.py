@@ -246,14 +246,8 @@ def raw_inputs(test: data.Dataset) -> np.ndarray:
     them to that or below; rows and columns that fill no block are left out.
     """
     block = _block(test.input_shape)
-    raw = np.concatenate(
-        [
-            _averaged(
-                images.load(test.inputs[np.arange(start, min(start + 256, len(test)))]), block
-            )
-            for start in range(0, len(test), 256)
-        ]
-    )
+    parts = np.split(np.arange(len(test)), range(256, len(test), 256))
+    raw = np.concatenate([_averaged(images.load(test.inputs[part]), block) for part in parts])
     raw /= np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
     return raw
 

@@ -57,7 +57,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
 
     like = jax.eval_shape(lambda: build.initial_state(config, encoder, shape))
     checkpoints = hosts.first_does(lambda: open_checkpoints(config, workdir, like))
-    state = build.initial_state(config, encoder, shape)
+    measured = build.input_statistics(config, everything)
+    state = build.initial_state(config, encoder, shape, measured)
     restored = hosts.first_reads(lambda: checkpoints.restore_latest(state), like=state)
     state = train_step.replicate(state if restored is None else restored)
     first_step = int(state.step)

@@ -107,7 +107,7 @@ class _Group:
         encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
         embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
         resident = self._prepare(everything)
-        state, start = self._compile(config, encoder, everything.input_shape, resident)
+        state, start = self._compile(config, encoder, everything, resident)
         saved = Checkpoints(self._folder / "checkpoints")
         kept = saved.restore_latest(_Kept(state, config).tree)
         if kept is not None and self._retries(kept["state"], stop, show):
@@ -156,13 +156,15 @@ class _Group:
         labels = jnp.stack([mine.labels for mine in examples])
         return train_step.replicate((index, inputs, labels))
 
-    def _compile(self, config, encoder, shape, resident):
-        numbers = self._numbers()
+    def _compile(self, config, encoder, everything, resident):
+        numbers, shape = self._numbers(), everything.input_shape
+        measured = build.input_statistics(config, everything)
         augment = build.augmentation(config, shape)
         devices = jax.device_count()
 
         def first_state(numbers):
-            return build.initial_state(settings.with_numbers(config, numbers), encoder, shape)
+            mine = settings.with_numbers(config, numbers)
+            return build.initial_state(mine, encoder, shape, measured)
 
         def of_run(state, numbers_and_data, device):
             numbers, resident = numbers_and_data

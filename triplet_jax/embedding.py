@@ -11,7 +11,6 @@ from jaxtyping import Float, PyTree
 from triplet_jax import collectives, images
 from triplet_jax.train_step import as_floats
 
-
 # Inputs at a time: at most so many, and fewer where the largest layer of so many would take more
 # than this. A pass through an encoder took about seven times its largest layer on a CPU.
 MOST = 512

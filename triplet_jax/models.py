@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from triplet_jax import convolution, distances, errors, extremes
+from triplet_jax import convolution, distances, errors, extremes, standardise
 
 Norm = Callable[..., nn.Module]
 NORMS = ("batch", "group")
@@ -32,6 +32,7 @@ def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
+        use_fast_variance=False,  # the mean square less the squared mean cancels
         axis_name=axis_name if train else None,
     )
 
@@ -49,7 +50,9 @@ class GroupNorm(nn.Module):
         channels = x.shape[-1]
         most = max(1, min(32, channels // 4))
         groups = max(g for g in range(1, most + 1) if channels % g == 0)
-        return nn.GroupNorm(num_groups=groups, scale_init=self.scale_init)(x)
+        return nn.GroupNorm(num_groups=groups, scale_init=self.scale_init, use_fast_variance=False)(
+            x
+        )
 
 
 def max_pool_2x2(
@@ -206,7 +209,8 @@ class Encoder(nn.Module):
     `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`. With
     `train=True` it gives what a loss sees: `[batch, projection_dim]` where there is a projection
     head, of `projection` hidden units. With `dropout` that needs a key for each row. `project`
-    says whether to go through the head, if not as `train` does.
+    says whether to go through the head, if not as `train` does. With `standardised` the inputs are
+    features that are brought to mean 0 and deviation 1, by statistics that `standardise.put` sets.
     """
 
     backbone: nn.Module
@@ -215,6 +219,7 @@ class Encoder(nn.Module):
     dropout: float = 0.0
     projection: int = 0
     projection_dim: int = 64
+    standardised: bool = False
 
     @nn.compact
     def __call__(
@@ -224,6 +229,8 @@ class Encoder(nn.Module):
         keys: Key[Array, "batch"] | None = None,
         project: bool | None = None,
     ) -> Float[Array, "batch values"]:
+        if self.standardised:
+            x = standardise.Standardise(name=standardise.LAYER)(x)
         x = self.backbone(x, train)
         if train and self.dropout:
             if keys is None:
@@ -313,6 +320,7 @@ def encoder(
     dropout: float = 0.0,
     projection: int = 0,
     projection_dim: int = 64,
+    standardised: bool = False,
     axis_name: str | None = None,
     **params,
 ) -> Encoder:
@@ -326,6 +334,8 @@ def encoder(
       dropout: the share of the backbone's features that are dropped in training.
       projection: hidden units of a head that only the loss sees; 0 for none.
       projection_dim: what that head gives.
+      standardised: whether inputs are features that the encoder brings to mean 0 and deviation 1
+        first, as `standardise` says.
       axis_name: the device axis over which batch statistics are averaged, or None.
       **params: parameters of the backbone, such as `width`.
 
@@ -344,4 +354,5 @@ def encoder(
         dropout=dropout,
         projection=projection,
         projection_dim=projection_dim,
+        standardised=standardised,
     )

@@ -30,7 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
     """How many steps were taken, an integer."""
     params: Any
     batch_stats: Any
-    """Running averages of batch normalisation; empty without it."""
+    """Running averages of batch normalisation, and statistics of standardised features."""
     learned: Any
     """Numbers and tables of the loss that are learned, by name; empty where there are none."""
     pace: Any
