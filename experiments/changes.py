@@ -44,6 +44,7 @@ FIELDS = {
     "dataset.turns_as_classes": TRAINING,
     "dataset.images_as_classes": TRAINING,
     "dataset.bad_images": TRAINING,
+    "dataset.standardise": TRAINING,
     "dataset.placement": TRAINING,  # another compiled program, which may round otherwise
     "dataset.workers": MACHINE,
     "dataset.label_noise": TRAINING,
@@ -53,6 +54,7 @@ FIELDS = {
     "train.steps": TRAINING,
     "train.micro_batches": TRAINING,
     "evaluate.every": JUDGING,
+    "evaluate.batch": JUDGING,  # another rounding of the embeddings
     "evaluate.ways": JUDGING,
     "evaluate.episodes": JUDGING,
     "evaluate.checkpoint": JUDGING,
