@@ -129,6 +129,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.image_size = 64  # pixels a side that images are brought to
     config.dataset.channels = 3  # 1 for grey
     config.dataset.invert = False  # exchange black and white
+    # Of a picture that is not square: crop (its middle square alone is seen), pad, stretch.
+    config.dataset.fit = "crop"
+    config.dataset.background = 255  # grey level behind what is transparent, or padded; 0 is black
+    config.dataset.max_pixels = 178_956_970  # of a picture; a larger one is refused
     # image, class; group of a folder or arrays; official of a folder or tensorflow-datasets
     config.dataset.split_by = "image"
     config.dataset.test_fraction = 0.2

@@ -69,7 +69,7 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
         return data.pairs(c.path, **split)
     if importing.is_path(c.name):
         return components.dataset(c)
-    form = images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
+    form = image_form(c)
     if c.name == "folder":
         return data.folder(
             c.path,
@@ -86,6 +86,18 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
         split_by=c.split_by,
         **{field: c[field] for field in settings.OF_TABLES},
         **split,
+    )
+
+
+def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:
+    """What the images in files are brought to, by the fields of `config.dataset`."""
+    return images.ImageForm(
+        size=c.image_size,
+        channels=c.channels,
+        invert=c.invert,
+        fit=c.fit,
+        background=c.background,
+        max_pixels=c.max_pixels,
     )
 
 

@@ -36,6 +36,9 @@ FIELDS = {
     "dataset.image_size": TRAINING,
     "dataset.channels": TRAINING,
     "dataset.invert": TRAINING,
+    "dataset.fit": TRAINING,
+    "dataset.background": TRAINING,
+    "dataset.max_pixels": MACHINE,  # the mark of the data decides whether they are the same
     "dataset.class_level": TRAINING,
     "dataset.split_by": TRAINING,
     "dataset.test_fraction": TRAINING,

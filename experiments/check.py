@@ -25,6 +25,8 @@ RANGES = {
     "seed": (0, None, True),
     "dataset.class_level": (1, 16, True),
     "dataset.image_size": (2, 4096, True),
+    "dataset.background": (0, 255, True),
+    "dataset.max_pixels": (1, None, True),
     "dataset.test_fraction": (0, 0.9, True),
     "dataset.validation_fraction": (0, 0.9, True),
     "dataset.split_seed": (0, None, True),
@@ -94,6 +96,7 @@ RANGES = {
 
 NAMES = {
     "dataset.bad_images": images.BAD_IMAGES,
+    "dataset.fit": images.FITS,
     "dataset.noise_kind": label_noise.KINDS,
     "dataset.placement": ("device", "stream"),
     "batch.order": ("easy", "hard", "random"),
@@ -108,6 +111,7 @@ NAMES = {
 
 # Fields of a data set that has its images, or its features, as they are.
 _OF_FILES = ("image_size", "channels", "invert", "bad_images", "class_level")
+_OF_FILES += ("fit", "background", "max_pixels")
 UNUSED = {
     "digits": ("path", "split_by", *_OF_FILES, *settings.OF_TABLES),
     "arrays": (*_OF_FILES, *settings.OF_TABLES),

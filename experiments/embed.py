@@ -22,6 +22,13 @@ from triplet_jax.file_names import to_text
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
 BAD_IMAGES = flags.DEFINE_string("bad_images", "refuse", "Files that are no images: refuse, skip.")
 
+MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels",
+    None,
+    "Pictures of more pixels are refused; default: dataset.max_pixels of the run.",
+    lower_bound=1,
+)
+
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
@@ -30,12 +37,17 @@ def main() -> None:
     command.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
-    listing = folders.only_images(find(workdir, folder), BAD_IMAGES.value, field="--bad_images")
+    listing = folders.only_images(
+        find(workdir, folder),
+        BAD_IMAGES.value,
+        field="--bad_images",
+        max_pixels=largest(record.read_config(workdir)),
+    )
     if listing.report:
         print(f"passed over:\n{listing.report}")
     if not listing.files:
-        raise errors.InputError(f"--images={folder} holds no JPEG or PNG images.")
-    embeddings = load_embedder(workdir.absolute())(listing.paths)
+        raise errors.InputError(f"--images={folder} holds no images.")
+    embeddings = load_embedder(workdir.absolute(), MAX_PIXELS.value)(listing.paths)
     hosts.first_does(lambda: write(output, listing.files, embeddings))
     print(f"{len(listing.files)} embeddings of {embeddings.shape[1]} values written to {output}")
 
@@ -83,14 +95,25 @@ class Embedder:
         return digest.hexdigest()[:16]
 
 
-def load_embedder(workdir: pathlib.Path) -> Embedder:
+def largest(config) -> int:
+    """The most pixels that a picture may have, by the flag or by the run."""
+    return MAX_PIXELS.value or config.dataset.max_pixels
+
+
+def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embedder:
     """With the checkpoint that the run is judged by.
+
+    Args:
+      workdir: of the run.
+      max_pixels: a picture of more is refused; None for `dataset.max_pixels` of the run.
 
     Raises:
       InputError: there is no run, or it was not trained on images.
     """
     config = record.read_config(workdir)
     form = image_form(config, workdir)
+    if max_pixels:
+        form = dataclasses.replace(form, max_pixels=max_pixels)
     encoder, state, checkpoints = evaluate.load_run(
         config, workdir, (form.size, form.size, form.channels)
     )
@@ -135,7 +158,7 @@ def image_form(config, workdir: pathlib.Path) -> images.ImageForm:
                 " it cannot embed images."
             )
         return images.ImageForm(size=shape[0], channels=shape[2])
-    return images.ImageForm(size=c.image_size, channels=c.channels, invert=c.invert)
+    return build.image_form(c)
 
 
 if __name__ == "__main__":

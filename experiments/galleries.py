@@ -108,7 +108,9 @@ def follow(
             flush=True,
         )
     changed = folders.Listing(tuple(files[path] for path in put), ())
-    good = folders.only_images(changed, bad_images, field="--bad_images").files
+    good = folders.only_images(
+        changed, bad_images, field="--bad_images", max_pixels=embedder.form.max_pixels
+    ).files
     bad = sorted(set(put) - {to_text(str(file.path)) for file in good})
     if bad:
         more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""

@@ -215,9 +215,10 @@ def _check_data(workdir, now):
     if different:
         raise errors.InputError(
             f"--workdir={workdir} holds a run on other data: since it began, examples of its"
-            f" {' and '.join(different)} split were added, removed, renamed, relabelled, changed or"
-            " became unreadable. Put the data back as they were, or train in another --workdir. If"
-            f" {path} alone is damaged, remove it."
+            f" {' and '.join(different)} split were added, removed, renamed, relabelled or changed,"
+            " became unreadable, or are read otherwise by a newer version (upright, over a white"
+            ' ground, from more than 8 bits: "Pictures" in docs/reading.md). Put the data back as'
+            f" they were, or train in another --workdir. If {path} alone is damaged, remove it."
         )
 
 

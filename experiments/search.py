@@ -24,9 +24,9 @@ import rich.markup
 import rich.table
 from absl import flags
 
-from experiments import command, embed
+from experiments import command, embed, record
 from experiments.galleries import following, make_place, place_of
-from triplet_jax import errors, evaluation, folders, gallery, images, writing
+from triplet_jax import decoding, errors, evaluation, folders, gallery, images, writing
 from triplet_jax.analysis import plots, run
 from triplet_jax.file_names import from_text, to_text
 
@@ -80,7 +80,7 @@ def main() -> None:
     folder = pathlib.Path(command.required(GALLERY, "a folder of images"))
     command.required(QUERY, "the image to look for")
     check_numbers()
-    queries = find_queries()
+    queries = find_queries(embed.largest(record.read_config(workdir)))
     listing = list_folder(GALLERY, workdir)
     calibration = list_folder(CALIBRATION, workdir) if CALIBRATION.value else None
     place = place_of(workdir, folder, GALLERY_DIR.value)
@@ -92,7 +92,7 @@ def main() -> None:
             raise errors.InputError(f"--{flag.name}={file} must lie in a folder that exists.")
     plots.check_format(sheet)
 
-    embedder = embed.load_embedder(workdir.absolute())
+    embedder = embed.load_embedder(workdir.absolute(), embed.MAX_PIXELS.value)
     embeddings = embedder(queries)
     dim = embeddings.shape[1]
     if calibration is None:
@@ -123,8 +123,11 @@ def check_numbers() -> None:
         raise errors.InputError(f"--false_accept_rate={RATE.value} must be above 0 and below 1.")
 
 
-def find_queries() -> list[pathlib.Path]:
+def find_queries(max_pixels: int = decoding.MAX_PIXELS) -> list[pathlib.Path]:
     """The images that --query names, each once: files, and all images of folders.
+
+    Args:
+      max_pixels: an image of more pixels cannot be read.
 
     Raises:
       InputError: one is not there, or cannot be read as an image.
@@ -133,14 +136,18 @@ def find_queries() -> list[pathlib.Path]:
     for query in map(pathlib.Path, QUERY.value):
         if query.is_dir():
             listing = folders.find(query, folders.layout_of(query))
-            good = folders.only_images(listing, embed.BAD_IMAGES.value, field="--bad_images").paths
+            good = folders.only_images(
+                listing, embed.BAD_IMAGES.value, field="--bad_images", max_pixels=max_pixels
+            ).paths
             if not good:
                 raise errors.InputError(f"--query={query} holds no images that can be read.")
             found += good
         elif not query.is_file():
             raise errors.InputError(f"--query={query} is no file and no folder.")
         else:
-            found += images.keep_images([query], "refuse", field="--bad_images")
+            found += images.keep_images(
+                [query], "refuse", field="--bad_images", max_pixels=max_pixels
+            )
     return list(dict.fromkeys(found))
 
 

@@ -15,12 +15,16 @@ import warnings
 
 import atheris
 
-with atheris.instrument_imports(include=["PIL", "triplet_jax.images"]):
+with atheris.instrument_imports(include=["PIL", "triplet_jax.decoding", "triplet_jax.images"]):
     import numpy as np
+    import PIL.BmpImagePlugin
+    import PIL.GifImagePlugin
     import PIL.Image
     import PIL.JpegImagePlugin
     import PIL.MpoImagePlugin
     import PIL.PngImagePlugin
+    import PIL.TiffImagePlugin
+    import PIL.WebPImagePlugin
 
     from triplet_jax import errors, images
 
@@ -56,7 +60,7 @@ def decoded_or_refused(file: pathlib.Path):
 
 
 def seeds():
-    """Small images of every kind that a PNG or a JPEG can be."""
+    """Small images of every format, and of every kind that it can be."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
     colour = PIL.Image.fromarray(pixels)
     yield encoded(PIL.Image.fromarray(pixels[..., 0].astype(np.uint16)), "PNG")
@@ -69,6 +73,16 @@ def seeds():
     rotated = PIL.Image.Exif()
     rotated[0x0112] = 6
     yield encoded(colour, "JPEG", progressive=True, dpi=(72, 72), exif=rotated)
+    for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"):
+        yield encoded(colour.convert(mode), "TIFF")
+    for kind in (np.uint16, np.int32, np.float32):
+        yield encoded(PIL.Image.fromarray(pixels[..., 0].astype(kind)), "TIFF")
+    yield encoded(colour, "TIFF", compression="tiff_lzw", tiffinfo={0x0112: 6})
+    yield encoded(colour.convert("P"), "GIF", transparency=3)
+    for mode in ("1", "L", "P", "RGB"):
+        yield encoded(colour.convert(mode), "BMP")
+    for mode in ("RGB", "RGBA"):
+        yield encoded(colour.convert(mode), "WEBP", exif=rotated)
     yield encoded(colour, "MPO", save_all=True, append_images=[colour])
 
 

@@ -10,7 +10,7 @@ import os
 import pathlib
 import stat
 
-from triplet_jax import errors, images
+from triplet_jax import decoding, errors, images
 from triplet_jax.file_names import to_text
 
 # What the folders of a data set with official splits are called, in any case.
@@ -175,18 +175,25 @@ def in_classes(listing: Listing) -> Listing:
     return Listing(files, (*listing.passed_over, *loose))
 
 
-def only_images(listing: Listing, bad_images: str, *, field: str = "bad_images") -> Listing:
+def only_images(
+    listing: Listing,
+    bad_images: str,
+    *,
+    field: str = "bad_images",
+    max_pixels: int = decoding.MAX_PIXELS,
+) -> Listing:
     """The files that can be read as images; a choice is needed where names lead to no file, too.
 
     Args:
       listing: from `find`.
       bad_images: "refuse" or "skip" what is no readable image.
       field: what that choice is called in messages.
+      max_pixels: an image of more pixels cannot be read.
 
     Raises:
       InputError: some cannot be read, or `Listing.lost` is not empty, and `bad_images` is "refuse".
     """
-    kept = set(images.keep_images(listing.paths, bad_images, field=field))
+    kept = set(images.keep_images(listing.paths, bad_images, field=field, max_pixels=max_pixels))
     listing.check_nothing_is_lost(bad_images, field=field)
     return dataclasses.replace(listing, files=tuple(f for f in listing.files if f.path in kept))
 

@@ -54,7 +54,9 @@ def folder(
     layout = folders.layout_of(root, class_level=class_level)
     listing = folders.in_classes(folders.find(root, layout))
     _check_splits(path, listing.files, layout, split_by)
-    listing = folders.only_images(listing, bad_images, field="dataset.bad_images")
+    listing = folders.only_images(
+        listing, bad_images, field="dataset.bad_images", max_pixels=form.max_pixels
+    )
     if not listing.files:
         raise errors.InputError(
             f"dataset.path={path!r} holds no images in class folders. Put the images of every"

@@ -1,7 +1,6 @@
 """Images in files: how they are read, and whether a file holds one."""
 
 import dataclasses
-import io
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,50 +9,70 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int, UInt8
 
-from triplet_jax import errors
+from triplet_jax import decoding, errors
+from triplet_jax.decoding import SUFFIXES
 from triplet_jax.file_names import to_text
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-# Whatever a file is named: of other kinds some are given to programs, as PostScript is.
-FORMATS = ("JPEG", "PNG")
 BAD_IMAGES = ("refuse", "skip")
+FITS = ("crop", "pad", "stretch")
+# Counted up when the same file comes to give other pixels, so that embeddings made before differ
+# in their mark from those made after.
+_RULES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageForm:
-    """The form that every image of a data set is brought to.
+    """The form that every image of a data set is brought to: `decoding.decode`, and a square.
 
     Args:
-      size: height and width in pixels: the square in the middle is cut out and scaled.
+      size: height and width in pixels.
       channels: 1 for grey, 3 for colour.
-      invert: exchange black and white, so that ink on paper becomes light on dark.
+      invert: exchange black and white, so that ink on paper becomes light on dark. It is the last
+        step, and turns the background, too.
+      fit: how an image that is not square becomes one. "crop" cuts out the square in its middle,
+        "pad" fills up its shorter sides with the background, "stretch" scales both sides alone.
+      background: the grey level, from 0 (black) to 255 (white), behind what is transparent.
+      max_pixels: an image of more pixels is refused.
     """
 
     size: int
     channels: int
     invert: bool = False
+    fit: str = "crop"
+    background: int = 255
+    max_pixels: int = dataclasses.field(default=decoding.MAX_PIXELS, repr=False)
+    rules: int = dataclasses.field(default=_RULES, init=False)
 
     def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
-        """Decodes a JPEG or PNG, given as its bytes or its path.
+        """Decodes an image, given as its bytes or its path.
 
         Raises:
           InputError: it is none, or cannot be read.
         """
-        file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
         try:
-            with PIL.Image.open(file, formats=FORMATS) as image:
-                # A JPEG is decoded at the nearest larger size that is cheap.
-                image.draft(None, (self.size, self.size))
-                image = image.convert("L" if self.channels == 1 else "RGB")
-        except Exception as error:  # whatever damage makes Pillow and zlib raise
+            image = decoding.decode(
+                encoded, least=self.size, background=self.background, max_pixels=self.max_pixels
+            )
+        except errors.InputError as error:
             name = "an image of the data set" if isinstance(encoded, bytes) else to_text(encoded)
-            raise errors.InputError(f"{name} cannot be read as an image: {_why(error)}") from error
-        side = min(image.size)
-        left, top = ((length - side) / 2 for length in image.size)
-        square = (left, top, left + side, top + side)
-        image = image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=square)
+            raise errors.InputError(f"{name} cannot be read as an image: {error}") from error
+        image = self._square(image.convert("L" if self.channels == 1 else "RGB"))
         pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
         return 255 - pixels if self.invert else pixels
+
+    def _square(self, image):
+        errors.check_known("fit", self.fit, FITS)
+        if self.fit == "pad":
+            scale = self.size / max(image.size)
+            width, height = (max(1, round(scale * length)) for length in image.size)
+            ground = PIL.Image.new("L", (self.size, self.size), self.background).convert(image.mode)
+            scaled = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+            ground.paste(scaled, ((self.size - width) // 2, (self.size - height) // 2))
+            return ground
+        side_x, side_y = image.size if self.fit == "stretch" else (min(image.size),) * 2
+        left, top = (image.width - side_x) / 2, (image.height - side_y) / 2
+        box = (left, top, left + side_x, top + side_y)
+        return image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=box)
 
 
 class Images(Sequence):
@@ -98,7 +117,11 @@ def load(inputs: np.ndarray | Images) -> np.ndarray:
 
 
 def keep_images(
-    files: Sequence[pathlib.Path], bad_images: str, *, field: str = "bad_images"
+    files: Sequence[pathlib.Path],
+    bad_images: str,
+    *,
+    field: str = "bad_images",
+    max_pixels: int = decoding.MAX_PIXELS,
 ) -> list[pathlib.Path]:
     """The files that can be read as images.
 
@@ -109,13 +132,14 @@ def keep_images(
       files: to look at.
       bad_images: "refuse" or "skip" those that cannot be read.
       field: what that choice is called in messages.
+      max_pixels: an image of more pixels cannot be read.
 
     Raises:
       InputError: some cannot be read, and `bad_images` is "refuse".
     """
     errors.check_known(field, bad_images, BAD_IMAGES)
     with ThreadPoolExecutor() as threads:
-        faults = list(threads.map(_image_fault, files))
+        faults = list(threads.map(lambda file: _image_fault(file, max_pixels), files))
     bad = [
         f"  {to_text(str(file))}: {fault}"
         for file, fault in zip(files, faults, strict=True)
@@ -132,19 +156,11 @@ def keep_images(
     return [file for file, fault in zip(files, faults, strict=True) if not fault]
 
 
-def _image_fault(file: pathlib.Path) -> str:
+def _image_fault(file: pathlib.Path, max_pixels: int) -> str:
     if file.suffix.lower() not in SUFFIXES:
         return f"is no {', '.join(SUFFIXES)} file"
     try:
-        with PIL.Image.open(file, formats=FORMATS) as image:
-            image.draft(None, (1, 1))
-            image.load()
-    except Exception as error:
-        return _why(error)
+        decoding.decode(str(file), least=1, background=255, max_pixels=max_pixels)
+    except errors.InputError as error:
+        return str(error)
     return ""
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "it is neither a JPEG nor a PNG"
-    return str(error) or repr(error)
