@@ -232,23 +232,38 @@ def slope(function, x, step=1e-5):
     return result
 
 
-def retrieval(embeddings, labels, ks):
-    """P@1, Recall@k, R-precision and MAP@R by sorting every row."""
-    d = pairwise(embeddings, embeddings, "euclidean")
+def retrieval(
+    embeddings, labels, ks, references=None, reference_labels=None, own=None, metric="euclidean"
+):
+    """P@1, Recall@k, R-precision and MAP@R by counting what is ahead of each positive.
+
+    Of equally near references those of other classes come first. Rows that are not finite are
+    never found, and find nothing.
+    """
+    if references is None:
+        references, reference_labels, own = embeddings, labels, range(len(labels))
     rows = []
+    with np.errstate(invalid="ignore", over="ignore"):
+        d = pairwise(embeddings, references, metric)
+    good = np.isfinite(references).all(axis=1)
     for q in range(len(labels)):
-        order = [j for j in np.argsort(d[q], kind="stable") if j != q]
-        relevant = [labels[j] == labels[q] for j in order]
-        r = sum(relevant)
+        others = [c for c in range(len(references)) if own is None or c != own[q]]
+        positives = [c for c in others if reference_labels[c] == labels[q]]
+        r = len(positives)
         if r == 0:
             continue
-        precisions = [sum(relevant[: i + 1]) / (i + 1) for i in range(r)]
+        found = [c for c in positives if good[c]] if np.isfinite(embeddings[q]).all() else []
+        ahead = sorted(
+            sum(d[q, c] <= d[q, p] for c in others if reference_labels[c] != labels[q] and good[c])
+            for p in found
+        )
+        ranks = [i + n for i, n in enumerate(ahead, 1)]
         row = {
-            "precision_at_1": float(relevant[0]),
-            "r_precision": sum(relevant[:r]) / r,
-            "map_at_r": sum(p for p, hit in zip(precisions, relevant, strict=False) if hit) / r,
+            "precision_at_1": float(1 in ranks),
+            "r_precision": sum(rank <= r for rank in ranks) / r,
+            "map_at_r": sum(i / rank for i, rank in enumerate(ranks, 1) if rank <= r) / r,
         }
-        row |= {f"recall_at_{k}": float(any(relevant[:k])) for k in ks}
+        row |= {f"recall_at_{k}": float(any(rank <= k for rank in ranks)) for k in ks}
         rows.append(row)
     return {name: np.mean([row[name] for row in rows]) for name in rows[0]} if rows else {}, len(
         rows

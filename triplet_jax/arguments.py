@@ -144,6 +144,30 @@ def finite_rows(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndar
     return found
 
 
+def common_codes(
+    first: Shaped[np.ndarray, "rows"], second: Shaped[np.ndarray, "references"]
+) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "references"]]:
+    """Numbers from 0 for the classes of two arrays of labels, equal where the labels are.
+
+    Raises:
+      InputError: one array holds strings, or bytes, and the other does not.
+    """
+    kinds = [x.dtype.kind if x.dtype.kind in "US" else "a number" for x in (first, second)]
+    if kinds[0] != kinds[1]:
+        raise errors.InputError(
+            f"labels have dtype {first.dtype} and reference_labels {second.dtype}: both must be"
+            " strings, both bytes, or both numbers."
+        )
+    found: list = [np.unique(x, return_inverse=True) for x in (first, second)]
+    # Sets of Python numbers, since numpy adds whole numbers of unlike types up as floats.
+    every = sorted({label for classes, _ in found for label in classes.tolist()})
+    number = {label: i for i, label in enumerate(every)}
+    return tuple(
+        np.array([number[label] for label in classes.tolist()], np.int64)[codes.reshape(-1)]
+        for classes, codes in found
+    )
+
+
 # -- what a compiled function is given ----------------------------------------------------
 
 

@@ -47,7 +47,7 @@ def nearest_of_other_classes(
 
 @functools.partial(jax.jit, static_argnames="neighbours")
 def _nearest(embeddings, labels, *, neighbours):
-    rank = evaluation.make_rank(embeddings, "euclidean")
+    rank = evaluation.make_ranking(embeddings, "euclidean").values
 
     def of_tile(rows, some):
         own = jnp.take(labels, rows, mode="clip")[:, None] == labels

@@ -1,0 +1,268 @@
+"""The nearest references of queries, tile by tile: no matrix of all distances ever exists."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from triplet_jax import arguments, distances, errors
+from triplet_jax.evaluation import exact
+
+TILE = 256
+# So many more than are asked for are measured as differences, so that rounding loses none.
+_SPARE = 8
+# Queries whose distances are measured in float64 at a time.
+EXACT_AT_ONCE = 64
+
+
+def nearest(
+    queries: arguments.Embeddings,
+    references: arguments.Embeddings | None,
+    *,
+    neighbours: int,
+    metric: str = "euclidean",
+    own: Any = None,
+) -> tuple[Float[np.ndarray, "queries neighbours"], Int[np.ndarray, "queries neighbours"]]:
+    """The nearest references of every query, nearest first.
+
+    The distances of those found are measured as differences, so that they are exact for near
+    duplicates, never negative, and the same for every number of neighbours.
+
+    Args:
+      queries: rows `[queries, dim]` of any number type, taken as float32.
+      references: where to look; None looks among the queries, of which none is its own
+        neighbour.
+      neighbours: how many, at most the number of references (less one if a query stands among
+        them).
+      metric: a name in `distances.METRICS`, of one that has no parameters.
+      own: for each query its position among the references, where it is left out; -1 where it is
+        none of them. None where no query is.
+
+    Returns:
+      Distances in float32, and positions among the references. Of equally near references the one
+      with the smaller position comes first.
+
+    Raises:
+      InputError: the metric is not known, there are not that many references, a row has NaN or
+        infinite values, or `own` holds no positions.
+    """
+    errors.check_known("metric", metric, distances.METRICS)
+    queries = arguments.finite_rows(queries, name="queries")
+    own = own_positions(own, queries, references)
+    if references is None:
+        references = queries
+    else:
+        references = arguments.finite_rows(references, name="references")
+        check_width(queries, references)
+    among = len(references) - int((own >= 0).any())
+    if not 1 <= neighbours <= among:
+        raise errors.InputError(
+            f"neighbours={neighbours} must be in [1, {among}]: there are no more to look among."
+        )
+    if not len(queries):
+        return np.zeros((0, neighbours), np.float32), np.zeros((0, neighbours), np.int32)
+    found = _nearest(
+        jnp.asarray(queries),
+        jnp.asarray(references),
+        jnp.asarray(own),
+        neighbours=neighbours,
+        shown=min(neighbours + _SPARE, among),
+        metric=metric,
+    )
+    distance, position, unsure = (np.array(x) for x in found)
+    for rows in in_parts(np.flatnonzero(unsure)):
+        position[rows] = _exactly(queries[rows], references, own[rows], neighbours, metric)
+        distance[rows] = _measure(
+            jnp.asarray(queries[rows]), jnp.asarray(references[position[rows]]), metric
+        )
+    return distance, position
+
+
+def own_positions(
+    own: Any, queries: Float[np.ndarray, "queries dim"], references: Any
+) -> Int[np.ndarray, "queries"]:
+    """Where each query stands among the references, -1 where it does not.
+
+    Raises:
+      InputError: `own` is given without references, or is not one position for each query.
+    """
+    if references is None:
+        if own is not None:
+            raise errors.InputError(
+                "own is given together with references: without them each query is left out of its"
+                " own neighbours."
+            )
+        return np.arange(len(queries), dtype=np.int32)
+    if own is None:
+        return np.full(len(queries), -1, np.int32)
+    found = np.asarray(arguments.labels(own, queries.shape, name="own", rows="queries"))
+    if found.dtype.kind not in "iu" or (
+        len(found) and not -1 <= found.min() <= found.max() < len(references)
+    ):
+        raise errors.InputError(
+            f"own must be whole numbers in [-1, {len(references) - 1}]: for each query its position"
+            " among the references, or -1."
+        )
+    return found.astype(np.int32)
+
+
+def check_width(queries, references):
+    """Refuses references of another width.
+
+    Raises:
+      InputError: naming both shapes.
+    """
+    if queries.shape[1] != references.shape[1]:
+        raise errors.InputError(
+            f"queries have the shape {queries.shape} and references {references.shape}: both must"
+            " have as many values a row."
+        )
+
+
+def in_parts(rows: Int[np.ndarray, "rows"]) -> list[np.ndarray]:
+    """`rows` in parts of `EXACT_AT_ONCE`."""
+    return [rows[at : at + EXACT_AT_ONCE] for at in range(0, len(rows), EXACT_AT_ONCE)]
+
+
+def _exactly(queries, references, own, neighbours, metric):
+    """The nearest by float64; equal ones by position."""
+    order, _ = exact.ordering(queries, references, metric)
+    here = np.flatnonzero(own >= 0)
+    order[here, own[here]] = np.inf
+    return np.argsort(order, axis=1, kind="stable")[:, :neighbours]
+
+
+@functools.partial(jax.jit, static_argnames="metric")
+def _measure(rows, found, metric):
+    """Distances from rows `[rows, dim]` to what was found of each, `[rows, found, dim]`."""
+    made = distances.make(metric)
+    return made.finish(made.between(made.prepare(rows)[:, None], jax.vmap(made.prepare)(found)))
+
+
+@functools.partial(jax.jit, static_argnames=("neighbours", "shown", "metric"))
+def _nearest(queries, references, own, *, neighbours, shown, metric):
+    ranking = make_ranking(references, metric)
+
+    def of_tile(rows, some):
+        value, position = ranking.first(some, own.at[rows].get(mode="clip"), shown)
+        measured = _measure(some, references[position], metric)
+        distance, by_distance, value = jax.lax.sort(
+            (measured, position, value), dimension=1, num_keys=2
+        )
+        # Rounding may have hidden one that is as near as the last of those asked for.
+        certain = jnp.min(value[:, :neighbours], axis=1) - jnp.min(value, axis=1)
+        hides = shown < len(references) - jnp.any(own >= 0)
+        unsure = hides & ~(certain > 2 * ranking.doubt(some, jnp.min(value, axis=1)))
+        return distance[:, :neighbours], by_distance[:, :neighbours], unsure
+
+    return by_tiles(of_tile, queries)
+
+
+class Ranking(NamedTuple):
+    """References in an order that one matrix product gives."""
+
+    values: Callable
+    """Of queries `[queries, dim]`: `[queries, references]`, larger the nearer a reference is."""
+    doubt: Callable
+    """Of queries and the least value `[queries]` that was looked at: how far rounding may have
+    moved this value, or any above it."""
+
+    def first(self, queries, own, number):
+        """The largest values of each query and their positions, the query itself left out."""
+        value = self.values(queries)
+        if number == value.shape[1]:
+            value, position = jax.lax.top_k(value, number)
+            return value, position
+        # One more, from which the query itself is dropped (the last, if it is not among them).
+        value, position = jax.lax.top_k(value, number + 1)
+        others = jnp.argsort(position == own[:, None], axis=1, stable=True)[:, :number]
+        return tuple(jnp.take_along_axis(x, others, axis=1) for x in (value, position))
+
+
+def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ranking:
+    """Ranks references by their nearness to queries.
+
+    For the Euclidean distance by `q.r - |r|^2 / 2` from the references' centre, and by `q.r / |r|`
+    for the cosine: one matrix product, with the bias as one more dimension, is half the work of the
+    distances. References that are not finite come last.
+    """
+    finite = jnp.all(jnp.isfinite(references), axis=1)
+    references = jnp.where(finite[:, None], references, 0.0)
+    # Errors of a sum of so many products, which mostly cancel.
+    unit_of_error = float(np.sqrt(references.shape[1] + 1) * np.finfo(np.float32).eps)
+
+    def hide(values):
+        return jnp.where(finite, values, -jnp.inf)
+
+    if metric in ("euclidean", "squared_euclidean"):
+        centre = _centre(references)
+        references = references - centre
+        bias = -0.5 * jnp.sum(references**2, axis=1, keepdims=True)
+        # Far behind all others, but finite: what splits a product into parts makes NaN of infinity.
+        columns = jnp.concatenate([references, jnp.where(finite[:, None], bias, -1e37)], axis=1)
+        overflows = ~jnp.all(jnp.isfinite(bias))
+
+        def values(q):
+            q = jnp.pad(q - centre, ((0, 0), (0, 1)), constant_values=1.0)
+            return distances.product(q, columns.T)
+
+        def doubt(q, least):
+            squared = jnp.sum((q - centre) ** 2, axis=1)
+            farthest = jnp.sqrt(jnp.maximum(squared - 2 * least, 0.0))
+            reach = jnp.sqrt(squared) + farthest  # from the centre to any that is as near
+            return jnp.where(overflows, jnp.inf, unit_of_error * reach**2)
+
+        return Ranking(values, doubt)
+    if metric == "cosine":
+        largest = jnp.max(jnp.abs(references), axis=1, keepdims=True)  # whose square may overflow
+        columns = distances.unit(references / jnp.where(largest > 0, largest, 1.0)).T
+        return Ranking(
+            lambda q: hide(distances.product(q, columns)),
+            lambda q, least: unit_of_error * jnp.linalg.norm(q, axis=1),
+        )
+    if metric == "dot":
+        longest = jnp.max(jnp.linalg.norm(references, axis=1))
+        return Ranking(
+            lambda q: hide(distances.product(q, references.T)),
+            lambda q, least: unit_of_error * jnp.linalg.norm(q, axis=1) * longest,
+        )
+    return Ranking(
+        lambda q: hide(-distances.pairwise(q, references, metric)),
+        lambda q, least: unit_of_error * jnp.abs(least),
+    )
+
+
+def by_tiles(
+    of_tile: Callable[[Int[Array, "tile"], Float[Array, "tile dim"]], PyTree],
+    queries: Float[Array, "queries dim"],
+) -> PyTree:
+    """`of_tile(rows, some)` of every tile of queries, put together again.
+
+    `rows` are the numbers of the queries `some`; those of the last tile may go beyond the end, and
+    what it gives for them is dropped.
+    """
+    tile = min(TILE, len(queries))
+    tiles = -(-len(queries) // tile)
+    padded = jnp.pad(queries, ((0, tiles * tile - len(queries)), (0, 0)))
+
+    def of_number(number_and_queries):
+        number, some = number_and_queries
+        return of_tile(number * tile + jnp.arange(tile), some)
+
+    whole = padded.reshape(tiles, tile, padded.shape[1])
+    parts = jax.lax.map(of_number, (jnp.arange(tiles), whole))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(queries)], parts)
+
+
+def _centre(x):
+    """The mean, as a multiple of a power of two near the spread: less it, whole numbers stay whole,
+    and ties stay ties."""
+    mean = jnp.mean(x, axis=0)
+    spread = jnp.std(x - mean)
+    step = jnp.exp2(jnp.floor(jnp.log2(jnp.where(spread > 0, spread, 1.0))))
+    centre = jnp.round(mean / step) * step
+    return jnp.where(jnp.isfinite(centre), centre, 0.0)

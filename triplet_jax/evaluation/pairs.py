@@ -1,0 +1,191 @@
+"""Verification: are two examples of one class?"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from triplet_jax import arguments
+
+
+def verification(
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
+    *,
+    max_pairs: int = 1_000_000,
+    seed: int = 0,
+    false_accept_rates: Sequence[float] = (1e-1, 1e-2, 1e-3),
+) -> dict[str, int | float]:
+    """Same or different? Pairs are accepted below a threshold on their Euclidean distance.
+
+    Rows with NaN or infinite values are left out, and counted.
+
+    Args:
+      embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
+      labels: their classes, a list or an array of shape `[examples]`, of whole numbers or strings.
+      max_pairs: of same and of different pairs, each; where there are more, this many are
+        drawn without replacement.
+      seed: of the draw.
+      false_accept_rates: the FAR, of different pairs, at which the TAR is stated.
+
+    Returns:
+      `roc_auc`; `eer`, where as many same pairs are rejected as different ones accepted;
+      `tar_at_far_<rate>`, the share of same pairs accepted at the largest threshold that
+      accepts at most this share of different ones; `same_pairs` and `different_pairs`,
+      the number used; `examples_not_finite`. NaN where there are no pairs of one kind.
+
+    Raises:
+      InputError: an array has another shape or type.
+    """
+    embeddings = arguments.embeddings(embeddings)
+    same, different = pair_distances(embeddings, labels, max_pairs=max_pairs, seed=seed)
+    names = ["roc_auc", "eer", *(_tar_name(rate) for rate in false_accept_rates)]
+    counts = {
+        "same_pairs": len(same),
+        "different_pairs": len(different),
+        "examples_not_finite": int((~np.isfinite(embeddings).all(axis=1)).sum()),
+    }
+    if not len(same) or not len(different):
+        return dict.fromkeys(names, math.nan) | counts
+    curve = roc(same, different)
+    area = np.trapezoid(curve.true_accepts, curve.false_accepts)
+    result = {"roc_auc": float(area), "eer": _equal_error(curve)}
+    for rate in false_accept_rates:
+        result[_tar_name(rate)] = curve.at(rate).true_accepts
+    return result | counts
+
+
+class Accepted(NamedTuple):
+    """What is accepted up to a threshold on the distance, the threshold included."""
+
+    threshold: float
+    false_accepts: float
+    """FAR, the share of different pairs."""
+    true_accepts: float
+    """TAR, the share of same pairs."""
+
+
+class Curve(NamedTuple):
+    """`Accepted` at every threshold, rising; the first, below all distances, accepts nothing."""
+
+    thresholds: Float[np.ndarray, "thresholds"]
+    false_accepts: Float[np.ndarray, "thresholds"]
+    true_accepts: Float[np.ndarray, "thresholds"]
+
+    def at(self, false_accept_rate: float) -> Accepted:
+        """The largest threshold that accepts at most this share of different pairs."""
+        last = np.searchsorted(self.false_accepts, false_accept_rate, side="right") - 1
+        return Accepted(*(float(x[last]) for x in self))
+
+
+def roc(same: Float[np.ndarray, "same"], different: Float[np.ndarray, "different"]) -> Curve:
+    """What every threshold on the distance accepts.
+
+    Args:
+      same: distances of pairs of one class, at least one.
+      different: distances of pairs of two classes, at least one.
+    """
+    import sklearn.metrics
+
+    distance = np.concatenate([same, different])
+    is_same = np.arange(len(distance)) < len(same)
+    false_accepts, true_accepts, score = sklearn.metrics.roc_curve(
+        is_same, -distance, drop_intermediate=False
+    )
+    return Curve(-score, false_accepts, true_accepts)
+
+
+def pair_distances(
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
+    *,
+    max_pairs: int = 1_000_000,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "same"], Float[np.ndarray, "different"]]:
+    """Euclidean distances of pairs of one class, and of pairs of two.
+
+    Rows with NaN or infinite values are in no pair.
+
+    Args:
+      embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
+      labels: their classes, a list or an array of shape `[examples]`, of whole numbers or strings.
+      max_pairs: of each kind; where there are more, this many are drawn without replacement.
+      seed: of the draw.
+
+    Raises:
+      InputError: an array has another shape or type.
+    """
+    x = arguments.embeddings(embeddings)
+    _, labels = arguments.codes(labels, x.shape)
+    finite = np.isfinite(x).all(axis=1)
+    x, labels = x[finite], labels[finite]
+    if x.size and np.abs(x).max() > 1e18:  # whose squares float32 does not hold
+        x = x.astype(np.float64)
+    random = np.random.default_rng(seed)
+    same = _same_pairs(labels, max_pairs, random)
+    different = _different_pairs(labels, max_pairs, random)
+    return _pair_distances(x, same), _pair_distances(x, different)
+
+
+def _tar_name(rate):
+    mantissa, exponent = f"{rate:.0e}".split("e")
+    return f"tar_at_far_{mantissa}e{int(exponent)}"
+
+
+def _equal_error(curve):
+    """Where the two curves cross, between the two thresholds around the crossing."""
+    false_accept, false_reject = curve.false_accepts, 1 - curve.true_accepts
+    after = int(np.argmax(false_accept >= false_reject))
+    before = max(after - 1, 0)
+    gap = false_reject[before] - false_accept[before]
+    closing = gap - (false_reject[after] - false_accept[after])
+    part = gap / closing if closing > 0 else 0.0
+    return float(false_accept[before] + part * (false_accept[after] - false_accept[before]))
+
+
+def _by_class(labels):
+    """The order that sorts by class; in it, where each class starts, and its size."""
+    order = np.argsort(labels, kind="stable")
+    _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
+    return order, start, count
+
+
+def _same_pairs(labels, most, random):
+    """Pairs of one class: numbered class after class, so that a draw needs no list of them."""
+    order, start, count = _by_class(labels)
+    ends = np.cumsum(count * (count - 1) // 2)
+    number = _draw(ends[-1] if len(ends) else 0, most, random)
+    c = np.searchsorted(ends, number, side="right")
+    within = number - (ends[c] - count[c] * (count[c] - 1) // 2)
+    # The pair (i, j), i < j, of a class has the number j (j - 1) / 2 + i.
+    j = ((1 + np.sqrt(1 + 8 * within)) / 2).astype(np.int64)
+    j -= j * (j - 1) // 2 > within
+    i = within - j * (j - 1) // 2
+    return np.stack([order[start[c] + i], order[start[c] + j]], axis=1)
+
+
+def _different_pairs(labels, most, random):
+    """Pairs of two classes, numbered too: each example with all of the classes before its own."""
+    order, start, count = _by_class(labels)
+    before = np.repeat(start, count)
+    ends = np.cumsum(before)
+    number = _draw(ends[-1] if len(ends) else 0, most, random)
+    j = np.searchsorted(ends, number, side="right")
+    i = number - (ends[j] - before[j])
+    return np.stack([order[i], order[j]], axis=1)
+
+
+def _draw(population, most, random):
+    if population <= most:
+        return np.arange(population)
+    return np.sort(random.choice(population, most, replace=False))
+
+
+def _pair_distances(x, pairs):
+    parts = [
+        np.linalg.norm(x[some[:, 0]] - x[some[:, 1]], axis=1)
+        for some in np.array_split(pairs, max(1, len(pairs) // 100_000))
+    ]
+    return np.concatenate(parts)
