@@ -38,20 +38,60 @@ def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
 
 
 def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:
-    """Refuses a data set of which nothing is left to test on.
+    """Refuses a data set whose test split can tell nothing.
 
     Raises:
-      InputError: saying how many examples of how many classes there are.
+      InputError: saying how many examples of how many classes there are, and what to change.
     """
-    if (everything.split == "test").any():
+    test = everything.only("test")
+    if can_score(test):
         return
+    raise errors.InputError(
+        f"{_left('test', config, everything, test)} Raise dataset.test_fraction,"
+        f" have more examples of a class{_or_split_otherwise(config)}."
+    )
+
+
+def can_score(split: data.Dataset) -> bool:
+    """Whether retrieval among the examples of a split can come out well or badly: there are two
+    classes, and two examples of one of them."""
+    _, counts = np.unique(split.labels, return_counts=True)
+    return len(counts) > 1 and counts.max() > 1
+
+
+def note_on_validation(config: ml_collections.ConfigDict, everything: data.Dataset) -> str:
+    """What a user must know of a validation split that can tell nothing; else empty."""
+    validation = everything.only("validation")
+    if not len(validation) or can_score(validation):
+        return ""
+    return (
+        f"warning: {_left('validation', config, everything, validation)} So there is no validation"
+        " score, and the last checkpoint is evaluated. To choose the best one, raise"
+        f" dataset.validation_fraction, have more examples of a class"
+        f"{_or_split_otherwise(config)}."
+    )
+
+
+def _left(name, config, everything, split):
     c = config.dataset
     by = f" with dataset.split_by={c.split_by!r}" if c.name in ("folder", "arrays") else ""
-    raise errors.InputError(
-        f"dataset.test_fraction={c.test_fraction}{by} leaves none of {len(everything)} examples of"
-        f" {len(np.unique(everything.labels))} classes to test on: raise it"
-        f"{', or split by the other of image and class' if by else ''}."
+    sizes = f"{len(everything)} examples of {len(np.unique(everything.labels))} classes"
+    said = f"dataset.{name}_fraction={c[f'{name}_fraction']}{by} leaves"
+    if not len(split):
+        return f"{said} none of {sizes} for the {name} split."
+    why = "all are of one class"
+    if len(np.unique(split.labels)) > 1:
+        why = "no two are of one class"
+    return (
+        f"{said} {len(split)} of {sizes} for the {name} split, of which {why}, so that no score can"
+        " tell a good embedding from a bad one."
     )
+
+
+def _or_split_otherwise(config):
+    if config.dataset.name not in ("folder", "arrays"):
+        return ""
+    return ", or set dataset.split_by to another way of splitting"
 
 
 def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:

@@ -341,6 +341,9 @@ def _why_this_checkpoint(config, validation, best):
         return "the last"
     if not len(validation):
         return "the last, as there is no validation split"
+    _, counts = np.unique(validation, return_counts=True)
+    if len(counts) < 2 or counts.max() < 2:
+        return "the last, as no two validation examples are of one class, or all are"
     return best
 
 
@@ -375,6 +378,8 @@ def _table(result):
 
 
 def _number(part, metric):
+    if part.get(metric) is None:  # which the examples cannot tell
+        return "-"
     interval = f" ± {part['ci95']:.3f}" if "ci95" in part else ""
     return f"{part[metric]:.3f}{interval}"
 

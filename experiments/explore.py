@@ -7,7 +7,6 @@ The page is one file that needs no network.
 
 import base64
 import io
-import json
 import pathlib
 
 import jinja2
@@ -88,7 +87,10 @@ def make_view(step: int, embedded: np.ndarray, labels: np.ndarray, start) -> dic
         points = projection.tsne(embedded, start=start)
     else:
         points = projection.PROJECTIONS[PROJECTION.value](embedded)
-    distance, neighbours = evaluation.nearest(embedded, None, neighbours=NEIGHBOURS)
+    count = min(NEIGHBOURS, len(embedded) - 1)
+    distance = neighbours = np.zeros((len(embedded), 0))
+    if count:
+        distance, neighbours = evaluation.nearest(embedded, None, neighbours=count)
     scores = evaluation.retrieval(embedded, labels)
     return {
         "step": step,
@@ -96,7 +98,9 @@ def make_view(step: int, embedded: np.ndarray, labels: np.ndarray, start) -> dic
         "neighbours": neighbours,
         "distances": distance,
         "clusters": classes.clusters(embedded, len(np.unique(labels))),
-        "note": f"P@1 {scores['precision_at_1']:.3f}, MAP@R {scores['map_at_r']:.3f}",
+        "note": "no score: no two examples are of one class"
+        if not scores["queries"]
+        else f"P@1 {scores['precision_at_1']:.3f}, MAP@R {scores['map_at_r']:.3f}",
     }
 
 
@@ -109,7 +113,7 @@ def render(title: str, shown, pixels: np.ndarray, views: list[dict]) -> str:
     content = {
         "names": [str(shown.class_names[c]) for c in present],
         "labels": _packed(codes, np.uint32),
-        "neighbours": NEIGHBOURS,
+        "neighbours": min(NEIGHBOURS, len(shown) - 1),
         "atlas": atlas(pixels) if pixels.ndim == 4 else None,
         "views": [
             {
@@ -126,7 +130,7 @@ def render(title: str, shown, pixels: np.ndarray, views: list[dict]) -> str:
     return environment.get_template("explore.html").render(
         title=title,
         examples=len(shown),
-        content=json.dumps(content).replace("<", "\\u003c"),  # no text in it ends the script
+        content=logging.as_json(content).replace("<", "\\u003c"),  # no text in it ends the script
     )
 
 

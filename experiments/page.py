@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import plotly.offline
 
 from experiments.findings import Findings, best_of_in_words, p_in_words, plus_minus
-from triplet_jax import comparison
+from triplet_jax import comparison, logging
 
 # Okabe and Ito 2008: told apart by the colour-blind too, and on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C6D31")
@@ -58,7 +58,7 @@ def render(findings: Findings) -> str:
 
 def _for_script(content):
     """JSON that may stand in a script: no text in it can end the script."""
-    return json.dumps(content).replace("<", "\\u003c")
+    return logging.as_json(content).replace("<", "\\u003c")
 
 
 def _row(row, metric):

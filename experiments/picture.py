@@ -43,7 +43,7 @@ def main() -> None:
     for side, (title, key, vectors) in zip(axes, sides, strict=True):
         plots.embedding_map(side, projection.tsne(vectors), test.labels, test.class_names)
         score = result[key]["retrieval"]["map_at_r"]
-        side.set_title(f"{title}: MAP@R {score:.3f}")
+        side.set_title(title if score is None else f"{title}: MAP@R {score:.3f}")
     plots.write(figure, output)
     print(f"written to {output}")
 

@@ -100,7 +100,8 @@ class Run:
         try:
             for name in names:
                 found = found[name]
-            return float(found)
+            # null stands for a number that the examples could not tell.
+            return math.nan if found is None else float(found)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, KeyError) and default is not None:
                 return default

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import build, changes, check, components, evaluate, objective, record
+from experiments import build, changes, check, collapse, components, evaluate, objective, record
 from experiments.offline import OfflineMining
 from triplet_jax import (
     collectives,
@@ -42,6 +42,9 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     started = time.perf_counter()
     everything = build.dataset(config)
     build.check_test(config, everything)
+    note = build.note_on_validation(config, everything)
+    if note:
+        print(note)
     examples, wrong = build.training_split(config, everything)
     shape = everything.input_shape
     encoder = build.encoder(config, shape, everything.pair_shapes)
@@ -89,7 +92,13 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
                 save=lambda *saved: hosts.first_does(lambda: checkpoints.save(*saved)),
                 journal=hosts.first_does(
                     lambda: open_journal(
-                        config, workdir, first_step, len(validation) > 1, watch, resources
+                        config,
+                        workdir,
+                        first_step,
+                        examples,
+                        build.can_score(validation),
+                        watch,
+                        resources,
                     )
                 ),
                 stop=stop,
@@ -145,6 +154,7 @@ def open_journal(
     config,
     workdir: pathlib.Path,
     first_step: int,
+    examples: data.Dataset,
     validates: bool,
     watch: Stopwatch,
     resources: contextlib.ExitStack,
@@ -169,6 +179,7 @@ def open_journal(
         ),
         collapsed_loss=objective.collapsed_loss(config),
         stopwatch=watch,
+        advice=lambda: collapse.advice(config, examples),
     )
     resources.callback(journal.close)
     return journal
@@ -285,11 +296,11 @@ class _Streamed:
 
 
 def validate(embed, state, validation: data.Dataset) -> dict[str, float]:
-    """MAP@R and P@1 of the validation split; empty where there is none.
+    """MAP@R and P@1 of the validation split; empty where there is none, or it can tell nothing.
 
     Of pairs both are Recall at 1 between the two arrays, the mean of both ways.
     """
-    if len(validation) < 2:
+    if not build.can_score(validation):
         return {}
     scores = evaluate.retrieval(validation, embed(state.variables, validation.inputs))
     return {name: scores[name] for name in ("map_at_r", "precision_at_1")}

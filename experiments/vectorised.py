@@ -114,7 +114,7 @@ class _Group:
             return
         best = _Kept(state, config, kept)
         with contextlib.ExitStack() as resources:
-            validates = len(everything.only("validation")) > 1
+            validates = build.can_score(everything.only("validation"))
             loggers = [_Logger(run, int(best.step), validates, resources) for run in self._members]
             watch = Stopwatch(self._folder / "seconds.json", started=started)
             self._loop(best, start(best.state), embed, everything, saved, loggers, watch, stop)

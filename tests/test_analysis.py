@@ -65,6 +65,7 @@ def test_uniformity_in_one_point_is_0_and_of_one_example_unknown():
 def test_the_spectrum_is_that_of_the_covariance_and_its_rank_counts_dimensions():
     random = np.random.default_rng(0)
     x = random.normal(size=(40, 6)) * np.array([5, 3, 1, 0.5, 0.1, 0.01])
+    x = x.astype(np.float32).astype(np.float64)
     expected = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
     np.testing.assert_allclose(geometry.spectrum(x), expected / expected.sum(), rtol=1e-8)
     line = np.outer(np.arange(10.0), [1, 2, 3])

@@ -44,7 +44,7 @@ def collapse(rows: Sequence[Row], *, level: float) -> str | None:
       level: the penalty of a triplet whose distances are 0.
 
     Returns:
-      What was seen and what helps, or None.
+      What was seen, or None.
     """
     recent = rows[-ROWS:]
     read = {"embedding_spread", "embedding_norm"} | ({"loss", "mean_d_an"} if level > 0 else set())
@@ -53,18 +53,13 @@ def collapse(rows: Sequence[Row], *, level: float) -> str | None:
         return None
     relative = [row["embedding_spread"] / max(row["embedding_norm"], 1e-12) for row in recent]
     if max(relative) < COLLAPSED_SPREAD:
-        seen = (
+        return (
             f"the embeddings' spread is {100 * relative[-1]:.1f}% of their length in each of the"
             f" last {ROWS} logged steps"
         )
-    elif level > 0 and all(
+    if level > 0 and all(
         abs(row["loss"] / level - 1) < 0.01 and row["mean_d_an"] < 0.05 * row["embedding_norm"]
         for row in recent
     ):
-        seen = f"the loss stands at {level:.3f}, its value when all distances are 0"
-    else:
-        return None
-    return (
-        f"The embedding has collapsed: {seen}. Try mining.miner=semi_hard, a smaller"
-        " optimizer.learning_rate, or a smaller loss.margin."
-    )
+        return f"the loss stands at {level:.3f}, its value when all distances are 0"
+    return None

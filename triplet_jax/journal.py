@@ -1,6 +1,6 @@
 """What is written down of a run while it trains, and said of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from triplet_jax import health, logging
@@ -17,6 +17,7 @@ class Journal:
       tensorboard: or None.
       progress: the screen.
       collapsed_loss: the loss of an embedding that maps everything to one point.
+      advice: what helps a run whose embedding has collapsed; called once one has.
       stopwatch: which notes the time at every row, or None.
     """
 
@@ -29,11 +30,13 @@ class Journal:
         tensorboard: logging.TensorBoard | None,
         progress: logging.Progress,
         collapsed_loss: float,
+        advice: Callable[[], str],
         stopwatch: Stopwatch | None = None,
     ):
         self._rows, self._timing, self._telemetry = rows, timing, telemetry
         self._tensorboard, self._progress = tensorboard, progress
-        self._collapsed_loss, self._stopwatch = collapsed_loss, stopwatch
+        self._collapsed_loss, self._advice = collapsed_loss, advice
+        self._stopwatch = stopwatch
         self._warned = False
 
     def compiled(self, step: int) -> None:
@@ -56,10 +59,13 @@ class Journal:
         if self._tensorboard:
             self._tensorboard.write(row | timing)
         recent = [logged for logged in self._rows.rows[-2 * health.ROWS :] if "loss" in logged]
-        advice = health.collapse(recent, level=self._collapsed_loss)
-        if advice and not self._warned:
-            self._progress.say(f"warning: step {row['step']}: {advice}")
-        self._warned = advice is not None
+        seen = health.collapse(recent, level=self._collapsed_loss)
+        if seen and not self._warned:
+            self._progress.say(
+                f"warning: step {row['step']}: The embedding has collapsed: {seen}."
+                f" {self._advice()}"
+            )
+        self._warned = seen is not None
 
     def scores(self, step: int, scores: Mapping[str, float], *, shown: str) -> None:
         """Those of a validation; the one that is shown is said too."""

@@ -1,6 +1,7 @@
 """What a run writes down while it trains: files of numbers, and a line on the screen."""
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Iterable, Mapping
@@ -51,7 +52,7 @@ class RowFile:
                     " stop it, put the file back as it was, and start again."
                 )
         # Through a second file, so that no moment loses the rows.
-        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        write_text(path, "".join(as_json(row) + "\n" for row in self.rows))
         self._path = path
         self._file: TextIO = path.open("a")
 
@@ -59,7 +60,7 @@ class RowFile:
         """Adds one row."""
         self.rows.append(row)
         with writing.naming(self._path):
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(as_json(row) + "\n")
             self._file.flush()
 
     def close(self) -> None:
@@ -152,7 +153,20 @@ def write_arrays(path: pathlib.Path, **arrays) -> None:
 
 def write_json(path: pathlib.Path, content: dict | list) -> None:
     """Writes a whole file or none."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, as_json(content, indent=2) + "\n")
+
+
+def as_json(content: Any, *, indent: int | None = None) -> str:
+    """JSON that any program reads: NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_without_nan(content), indent=indent, allow_nan=False)
+
+
+def _without_nan(content):
+    if isinstance(content, Mapping):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 class TensorBoard:

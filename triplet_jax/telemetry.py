@@ -161,11 +161,17 @@ def read(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """
     rows = logging.read_rows(pathlib.Path(workdir) / "telemetry.jsonl")
     try:
-        return {name: np.asarray([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    except (KeyError, ValueError) as error:
+        return {name: _numbers([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    except (KeyError, ValueError, TypeError) as error:
         raise errors.InputError(
             f"{workdir}/telemetry.jsonl is damaged: its rows differ in their arrays."
         ) from error
+
+
+def _numbers(values):
+    """An array, with NaN where a row holds null."""
+    found = np.asarray(values)
+    return found.astype(np.float64) if found.dtype == object else found
 
 
 def _mean(x, where, axis=None):

@@ -7,14 +7,14 @@ import pandas as pd
 import scipy.spatial.distance
 from jaxtyping import Float, Int
 
-from triplet_jax import errors, evaluation
+from triplet_jax import arguments, errors, evaluation
 
 METHODS = ("kmeans", "agglomerative")
 
 
 def statistics(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     class_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """A row for each class, in the order of the labels.
@@ -38,9 +38,11 @@ def statistics(
     Raises:
       InputError: there is only one class.
     """
+    embeddings = arguments.finite_rows(embeddings)
+    labels = np.asarray(arguments.labels(labels, embeddings.shape))
     present = np.unique(labels)
     _need_two(present)
-    x = np.asarray(embeddings, np.float64)
+    x = embeddings.astype(np.float64)
     centres, spread = _centres(x, labels, present)
     between = scipy.spatial.distance.cdist(centres, centres)
     np.fill_diagonal(between, np.inf)
@@ -50,7 +52,7 @@ def statistics(
     of_query = {name: of_query[name] for name in ("map_at_r", "precision_at_1")}
     of_query["silhouette"] = _silhouettes(x, labels)
     names = _names(present, class_names)
-    means = pd.DataFrame(of_query).groupby(np.asarray(labels)).mean()
+    means = pd.DataFrame(of_query).groupby(labels).mean()
     with np.errstate(divide="ignore", invalid="ignore"):
         separation = to_nearest / (spread + spread[nearest])
     return pd.DataFrame(
@@ -70,13 +72,13 @@ def statistics(
 
 
 def confusion(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     class_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Of each class's examples (rows), the share whose nearest neighbour is of each class."""
-    present = np.unique(labels)
-    codes = np.searchsorted(present, labels)
+    embeddings = arguments.finite_rows(embeddings)
+    present, codes = arguments.codes(labels, embeddings.shape)
     _, position = evaluation.nearest(embeddings, None, neighbours=1)
     counts = np.zeros((len(present), len(present)))
     np.add.at(counts, (codes, codes[position[:, 0]]), 1)
@@ -100,7 +102,7 @@ def most_confused(table: pd.DataFrame, *, pairs: int = 10) -> pd.DataFrame:
 
 
 def clusters(
-    embeddings: Float[np.ndarray, "examples dim"],
+    embeddings: arguments.Embeddings,
     number: int,
     *,
     method: str = "kmeans",
@@ -114,17 +116,18 @@ def clusters(
     import sklearn.cluster
 
     errors.check_known("method", method, METHODS)
+    embeddings = arguments.finite_rows(embeddings)
     if not 1 <= number <= len(embeddings):
         raise errors.InputError(f"number={number} must be in [1, {len(embeddings)}].")
     if method == "kmeans":
         found = sklearn.cluster.KMeans(number, n_init=3, random_state=seed)
     else:
         found = sklearn.cluster.AgglomerativeClustering(number)
-    return found.fit_predict(np.asarray(embeddings, np.float64))
+    return found.fit_predict(embeddings.astype(np.float64))
 
 
 def tree(
-    embeddings: Float[np.ndarray, "examples dim"], labels: Int[np.ndarray, "examples"]
+    embeddings: arguments.Embeddings, labels: arguments.Labels
 ) -> Float[np.ndarray, "merges 4"]:
     """Classes joined step by step, the nearest first: Ward's criterion on their means.
 
@@ -136,9 +139,11 @@ def tree(
     """
     import scipy.cluster.hierarchy
 
+    embeddings = arguments.finite_rows(embeddings)
+    labels = np.asarray(arguments.labels(labels, embeddings.shape))
     present = np.unique(labels)
     _need_two(present)
-    centres, _ = _centres(np.asarray(embeddings, np.float64), labels, present)
+    centres, _ = _centres(embeddings.astype(np.float64), labels, present)
     return scipy.cluster.hierarchy.linkage(centres, method="ward", optimal_ordering=True)
 
 

@@ -1,16 +1,14 @@
 """Two runs on the same examples: which queries got better, and which worse."""
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
 
-from triplet_jax import errors, evaluation
+from triplet_jax import arguments, errors, evaluation
 
 
 def queries(
-    before: Float[np.ndarray, "examples dim"],
-    after: Float[np.ndarray, "as_many other"],
-    labels: Int[np.ndarray, "as_many_again"],
+    before: arguments.Embeddings,
+    after: arguments.Embeddings,
+    labels: arguments.Labels,
     *,
     score: str = "map_at_r",
 ) -> pd.DataFrame:

@@ -3,12 +3,12 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from triplet_jax import errors, evaluation
+from triplet_jax import arguments, errors, evaluation
 
 
 def alignment(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     *,
     max_pairs: int = 1_000_000,
     seed: int = 0,
@@ -22,15 +22,13 @@ def alignment(
     return float(np.mean(same.astype(np.float64) ** 2)) if len(same) else float("nan")
 
 
-def uniformity(
-    embeddings: Float[np.ndarray, "examples dim"], *, t: float = 2.0, tile: int = 1024
-) -> float:
+def uniformity(embeddings: arguments.Embeddings, *, t: float = 2.0, tile: int = 1024) -> float:
     """How evenly embeddings spread over the sphere; the lower the better, 0 in one point.
 
     Wang and Isola 2020, for unit vectors: `log E exp(-t |f(x) - f(y)|^2)` over all pairs of two
     examples. NaN for a single example.
     """
-    x = np.asarray(embeddings, np.float64)
+    x = arguments.finite_rows(embeddings).astype(np.float64)
     n, lengths, total = len(x), np.sum(x**2, axis=1), 0.0
     if n < 2:
         return float("nan")
@@ -41,16 +39,16 @@ def uniformity(
     return float(np.log((total - n) / (n * (n - 1))))
 
 
-def spectrum(embeddings: Float[np.ndarray, "examples dim"]) -> Float[np.ndarray, "dim"]:
+def spectrum(embeddings: arguments.Embeddings) -> Float[np.ndarray, "dim"]:
     """The share of the variance along each principal axis, falling; zeros where there is none."""
-    x = np.asarray(embeddings, np.float64)
+    x = arguments.finite_rows(embeddings).astype(np.float64)
     variance = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
     variance = np.pad(variance, (0, x.shape[1] - len(variance)))
     total = variance.sum()
     return variance / total if total > 0 else np.zeros_like(variance)
 
 
-def effective_rank(embeddings: Float[np.ndarray, "examples dim"]) -> float:
+def effective_rank(embeddings: arguments.Embeddings) -> float:
     """How many dimensions are used: `exp(-sum p log p)` of the spectrum p.
 
     Roy and Vetterli 2007. As many as there are where all are used alike, 1 on a line, and 1 in a
@@ -62,7 +60,7 @@ def effective_rank(embeddings: Float[np.ndarray, "examples dim"]) -> float:
 
 
 def occurrences(
-    embeddings: Float[np.ndarray, "examples dim"], *, neighbours: int = 10
+    embeddings: arguments.Embeddings, *, neighbours: int = 10
 ) -> Int[np.ndarray, "examples"]:
     """How often each example is among the nearest of another; a hub is so very often.
 
@@ -72,10 +70,10 @@ def occurrences(
       InputError: there are not that many others.
     """
     _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
-    return np.bincount(position.reshape(-1), minlength=len(embeddings))
+    return np.bincount(position.reshape(-1), minlength=len(position))
 
 
-def hubness(embeddings: Float[np.ndarray, "examples dim"], *, neighbours: int = 10) -> float:
+def hubness(embeddings: arguments.Embeddings, *, neighbours: int = 10) -> float:
     """The skewness of `occurrences`: near 0 without hubs, large with some; 0 if all are alike."""
     found = occurrences(embeddings, neighbours=neighbours).astype(np.float64)
     centred = found - found.mean()
@@ -83,7 +81,7 @@ def hubness(embeddings: Float[np.ndarray, "examples dim"], *, neighbours: int = 
     return float(np.mean(centred**3) / deviation**3) if deviation > 0 else 0.0
 
 
-def cka(a: Float[np.ndarray, "examples dim"], b: Float[np.ndarray, "as_many other"]) -> float:
+def cka(a: arguments.Embeddings, b: arguments.Embeddings) -> float:
     """How alike two embeddings of the same examples are, whatever their rotation and scale.
 
     Linear CKA (Kornblith et al. 2019): `|B'A|^2 / (|A'A| |B'B|)` of centred A and B, in
@@ -93,10 +91,11 @@ def cka(a: Float[np.ndarray, "examples dim"], b: Float[np.ndarray, "as_many othe
     Raises:
       InputError: they are not of as many examples.
     """
+    a, b = (arguments.finite_rows(x, name=name) for x, name in ((a, "a"), (b, "b")))
     if len(a) != len(b):
         raise errors.InputError(
             f"Two embeddings of the same examples are needed, but there are {len(a)} and {len(b)}."
         )
-    a, b = (np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64) for x in (a, b))
+    a, b = (x.astype(np.float64) - np.mean(x, axis=0, dtype=np.float64) for x in (a, b))
     scale = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
     return float(np.linalg.norm(b.T @ a) ** 2 / scale) if scale > 0 else float("nan")

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from triplet_jax import distances, errors, evaluation, sampling
+from triplet_jax import arguments, distances, errors, evaluation, sampling
 
 
 def disagreement(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     *,
     neighbours: int = 10,
 ) -> Float[np.ndarray, "examples"]:
@@ -24,19 +24,20 @@ def disagreement(
     Raises:
       InputError: there are not that many others.
     """
-    votes = _votes(embeddings, labels, neighbours)
-    return np.mean(votes != np.asarray(labels)[:, None], axis=1)
+    embeddings = arguments.finite_rows(embeddings)
+    labels = np.asarray(arguments.labels(labels, embeddings.shape))
+    return np.mean(_votes(embeddings, labels, neighbours) != labels[:, None], axis=1)
 
 
 def _votes(embeddings, labels, neighbours):
     """The labels of each example's nearest others, nearest first."""
     _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
-    return np.asarray(labels)[position]
+    return labels[position]
 
 
 def misplacement(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     *,
     neighbours: int = 10,
     tile: int = 256,
@@ -47,7 +48,8 @@ def misplacement(
     labels, `neighbours` of each, or as many as there are. Infinite for an example alone in its
     class, 0 where there is only one class.
     """
-    x, labels = np.asarray(embeddings, np.float64), np.asarray(labels)
+    x = arguments.finite_rows(embeddings).astype(np.float64)
+    labels = np.asarray(arguments.labels(labels, x.shape))
     lengths, found = np.sum(x**2, axis=1), np.empty(len(x))
     for start in range(0, len(x), tile):
         rows = np.arange(start, min(start + tile, len(x)))
@@ -73,8 +75,8 @@ def _mean_of_nearest(distance, neighbours):
 
 
 def picked_as_hardest(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     *,
     classes: int = 8,
     per_class: int = 8,
@@ -98,7 +100,9 @@ def picked_as_hardest(
     Raises:
       InputError: there are not two classes with `per_class` examples, or `per_class` is below 2.
     """
-    _, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    embeddings = arguments.finite_rows(embeddings)
+    _, code = arguments.codes(labels, embeddings.shape)
+    count = np.bincount(code)
     large = int(np.sum(count >= per_class))
     if large < 2 or per_class < 2:
         raise errors.InputError(
@@ -106,14 +110,14 @@ def picked_as_hardest(
             f" examples; {large} have."
         )
     kept = np.flatnonzero(count[code] >= per_class)
-    index = sampling.class_index(labels[kept])
+    index = sampling.class_index(code[kept])
     of_batch = {"classes": min(classes, large), "per_class": per_class}
     drawn = kept[
         np.stack([sampling.pk_batch(np, index, seed, i, **of_batch) for i in range(batches)])
     ]
     counts = np.asarray(_picks_of_batches(jnp.asarray(embeddings), jnp.asarray(drawn), per_class))
-    total = np.bincount(drawn.reshape(-1), counts.reshape(-1), minlength=len(labels))
-    times = np.bincount(drawn.reshape(-1), minlength=len(labels))
+    total = np.bincount(drawn.reshape(-1), counts.reshape(-1), minlength=len(code))
+    times = np.bincount(drawn.reshape(-1), minlength=len(code))
     return total / np.maximum(times, 1)
 
 
@@ -136,8 +140,8 @@ def _picks_of_batches(embeddings, drawn, per_class):
 
 
 def rank(
-    embeddings: Float[np.ndarray, "examples dim"],
-    labels: Int[np.ndarray, "examples"],
+    embeddings: arguments.Embeddings,
+    labels: arguments.Labels,
     *,
     neighbours: int = 10,
     seed: int = 0,
@@ -159,7 +163,8 @@ def rank(
     Raises:
       InputError: see the functions.
     """
-    labels = np.asarray(labels)
+    embeddings = arguments.finite_rows(embeddings)
+    labels = np.asarray(arguments.labels(labels, embeddings.shape))
     votes = _votes(embeddings, labels, neighbours)
     _, counts = np.unique(labels, return_counts=True)
     per_class = int(min(8, np.median(counts)))
