@@ -192,8 +192,9 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
     """
     finite = jnp.all(jnp.isfinite(references), axis=1)
     references = jnp.where(finite[:, None], references, 0.0)
-    # Errors of a sum of so many products, which mostly cancel.
-    unit_of_error = float(np.sqrt(references.shape[1] + 1) * np.finfo(np.float32).eps)
+    # Errors of a sum of so many products mostly cancel: the largest of 10^6 measured sums of 64 and
+    # of 512 was 0.6 of this times |q||r| + |r|^2 / 2, and `doubt` has more than that.
+    unit_of_error = float(np.sqrt(references.shape[1] + 1) * np.finfo(np.float32).eps / 2)
 
     def hide(values):
         return jnp.where(finite, values, -jnp.inf)
