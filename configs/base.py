@@ -205,6 +205,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.mining.miner = "semi_hard"  # a name in mining.MINERS
     config.mining.second = ""  # another miner, with its own defaults
     config.mining.mix = 0.0  # the second miner's share of the loss
+    # By which triplets are picked, where it is not loss.metric; a name in distances.METRICS without
+    # parameters of its own.
+    config.mining.metric = ""
     config.mining.tile_size = 0  # the most anchors at a time; 0 chooses
     # Numbers of the miner; what is not set keeps the miner's own default.
     config.mining.knobs = ml_collections.ConfigDict()

@@ -17,7 +17,7 @@ from experiments import (
     objective,
     settings,
 )
-from triplet_jax import errors, images, label_noise, losses, models, sampling
+from triplet_jax import errors, images, importing, label_noise, losses, models, sampling
 
 MOST_COUNTED = 2**31 - 1  # by an integer of 32 bits
 # field: lowest, highest or None, and whether the lowest itself is allowed
@@ -112,6 +112,8 @@ NAMES = {
 # Fields of a data set that has its images, or its features, as they are.
 _OF_FILES = ("image_size", "channels", "invert", "bad_images", "class_level")
 _OF_FILES += ("fit", "background", "max_pixels")
+# What a table of tensorflow-datasets, which has no folders, leaves unread.
+OF_FOLDERS = ("class_level",)
 UNUSED = {
     "digits": ("path", "split_by", *_OF_FILES, *settings.OF_TABLES),
     "arrays": (*_OF_FILES, *settings.OF_TABLES),
@@ -244,10 +246,11 @@ def _check_idle(config):
     """Refuses fields that nothing reads, and what begins after the last step."""
     c = config
     # By what, whether it is so, and the fields that then have no effect.
+    unused = UNUSED.get(c.dataset.name, () if importing.is_path(c.dataset.name) else OF_FOLDERS)
     idle = {
         f"dataset.name={c.dataset.name!r}": (
-            c.dataset.name in UNUSED,
-            [f"dataset.{field}" for field in UNUSED.get(c.dataset.name, ())],
+            bool(unused),
+            [f"dataset.{field}" for field in unused],
         ),
         f"dataset.name={c.dataset.name!r}, which has no features": (
             c.dataset.name not in ("arrays", "pairs"),
@@ -259,7 +262,7 @@ def _check_idle(config):
         ),
         f"loss.name={c.loss.name!r}, which has no triplets": (
             c.loss.name != "triplet",
-            ("loss.penalty", "loss.average", "mining.second", "memory.miner"),
+            ("loss.penalty", "loss.average", "mining.second", "mining.metric", "memory.miner"),
         ),
         "model.projection=0": (not c.model.projection, ("model.projection_dim",)),
         "loss.proxies=''": (not c.loss.proxies, ("optimizer.proxies_rate",)),

@@ -56,6 +56,7 @@ _MINER = Kind(
     mining.MINERS,
     "(to_positives, is_positive, to_negatives, is_negative) -> mining.Triplets",
 )
+_METRIC = Kind("metric", distances.METRICS, "() or (*, p) -> distances.Metric")
 _BACKBONE = Kind(
     "backbone", models.BACKBONES, "(**settings) -> a flax module, called with (inputs, train)"
 )
@@ -70,7 +71,8 @@ FIELDS = {
         "(to_positives, is_positive, to_negatives, is_negative) -> contrastive.Terms",
         others=("triplet",),
     ),
-    "loss.metric": Kind("metric", distances.METRICS, "() or (*, p) -> distances.Metric"),
+    "loss.metric": _METRIC,
+    "mining.metric": dataclasses.replace(_METRIC, may_be_empty=True),
     "model.name": _BACKBONE,
     "model.second": dataclasses.replace(_BACKBONE, may_be_empty=True),
     "dataset.name": Kind("data set", {}, "(fields of config.dataset) -> data.Dataset"),
@@ -229,7 +231,7 @@ def _try_loss(field, name, function, config):
 
 
 def _try_metric(field, name, function, config):
-    given = {} if config.loss.p is None else {"p": config.loss.p}
+    given = {} if config.loss.p is None or field != "loss.metric" else {"p": config.loss.p}
     tried(
         field,
         name,

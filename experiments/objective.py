@@ -183,7 +183,7 @@ def _contrastive_loss(config):
             "loss": functools.partial(
                 components.find("loss.name", c.name), **(settings.knobs(c.knobs) | learned)
             ),
-            "metric": _metric(c),
+            "metric": _metric("loss", c.metric),
             "metric_params": _metric_params(c),
             "tile_size": config.mining.tile_size or None,
             "axis_name": axis_name,
@@ -227,8 +227,9 @@ def _triplet_loss(config):
                 labels,
                 miner=miner,
                 tile_size=config.mining.tile_size or None,
-                metric=_metric(c),
+                metric=_metric("loss", c.metric),
                 metric_params=_metric_params(c),
+                mining_metric=_metric("mining", config.mining.metric) or None,
                 penalty=penalty,
                 margin=c.margin,
                 average=c.average,
@@ -303,6 +304,8 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
     if not config.log.telemetry_every:
         return None
 
+    own = config.mining.metric
+
     def measure(embeddings, labels, *, key, axis_name, numbers=None):
         moved = settings.with_numbers(config, numbers)
         return measurements.of_batch(
@@ -311,8 +314,9 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
             miner=miner(moved),
             margin=moved.loss.margin,
             most_positives=config.batch.per_class - 1,
-            metric=_metric(config.loss),
-            metric_params=_metric_params(config.loss),
+            # That of mining, since mined triplets are what is measured.
+            metric=_metric("mining", own) if own else _metric("loss", config.loss.metric),
+            metric_params={} if own else _metric_params(config.loss),
             per_anchor=config.log.telemetry_per_anchor,
             mask=shown(config, numbers, len(labels), axis_name),
             key=key,
@@ -322,10 +326,9 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
     return measurements.every(config.log.telemetry_every, measure)
 
 
-def _metric(c):
+def _metric(section, name):
     """The name of a metric of the library, or the function that makes one of the user's own."""
-    own = importing.is_path(c.metric)
-    return components.find("loss.metric", c.metric) if own else c.metric
+    return components.find(f"{section}.metric", name) if importing.is_path(name) else name
 
 
 def _metric_params(c) -> dict:

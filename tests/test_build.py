@@ -140,11 +140,45 @@ def test_what_does_not_fit_together_is_refused(fields, message):
         check.check(config(**fields))
 
 
+def test_triplets_are_picked_by_a_metric_of_their_own():
+    made = config(mining__miner="batch_hard", mining__metric="cosine")
+    check.check(made)
+    x, labels = jax.random.normal(jax.random.key(0), (24, 8)), jnp.arange(24) // 4
+    by_hand, _ = losses.triplet_loss(
+        x, labels, miner="batch_hard", mining_metric="cosine", margin=made.loss.margin
+    )
+    assert float(run(made)) == pytest.approx(float(by_hand), rel=1e-6)
+    assert float(run(config(mining__miner="batch_hard"))) != pytest.approx(float(by_hand), rel=1e-3)
+    measure = objective.telemetry(made)
+    found = measure(49, x, labels, key=jax.random.key(1), axis_name=None)
+    assert np.max(found["distances"]) <= 2.0  # cosines
+    for field, message in (("cosin", "mining.metric='cosin'"), ("minkowski", "takes p")):
+        with pytest.raises(errors.InputError, match=message):
+            check.check(config(mining__metric=field))
+    # distance_weighted needs Euclidean distances, whatever the loss is measured by.
+    check.check(
+        config(
+            mining__miner="distance_weighted",
+            mining__metric="euclidean",
+            loss__metric="cosine",
+            loss__penalty="selectively_contrastive",
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"dataset__split_by": "class"}, "split_by='class' has no effect with dataset.name='dig"),
         ({"dataset__image_size": 28}, "image_size=28 has no effect"),
+        (
+            {"loss__name": "info_nce", "loss__metric": "cosine", "mining__metric": "cosine"},
+            "mining.metric='cosine' has no effect with loss.name='info_nce'",
+        ),
+        (
+            {"dataset__name": "omniglot", "dataset__class_level": 2},
+            "class_level=2 has no effect with dataset.name='omniglot'",
+        ),
         ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' has no effect with memory.s"),
         ({"memory__start": 5}, "memory.start=5 has no effect"),
         (
