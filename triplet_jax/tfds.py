@@ -43,11 +43,11 @@ def from_tfds(
       validation_fraction: held out of training.
       seed: of the choice.
       image_feature: the name of the image in a record; empty to find it by `tfds_features.choose`.
-      label_feature: likewise of the class, such as "class_id", or "identity/Identity_No" of a
-        nested one.
+      label_feature: the name of the class, such as "class_id", or "identity/Identity_No" of a
+        nested one; empty to find it.
       train_split: the builder's split for training; several are joined, as in "train+extra".
-      validation_split: likewise; empty to hold it out of training.
-      test_split: likewise.
+      validation_split: the builder's split for validation; empty to hold it out of training.
+      test_split: the builder's split for the test.
 
     Raises:
       InputError: there is no such data set, feature or split, it was not prepared, or its files

@@ -20,7 +20,7 @@ def choose(name: str, info: Any, image_feature: str, label_feature: str) -> tupl
       name: of the data set, for messages.
       info: `tfds.core.DatasetInfo`.
       image_feature: such as "image", and of a nested one "camera/image"; empty to find it.
-      label_feature: likewise; a class label, an integer, a boolean or a text.
+      label_feature: of a class label, an integer, a boolean or a text; empty to find it.
 
     Raises:
       InputError: naming those that are possible, where there is none or more than one.
