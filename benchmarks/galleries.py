@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from triplet_jax import gallery
+from triplet_jax.evaluation import gallery
 
 DIM = 128
 

@@ -83,7 +83,8 @@ def parts(case: Case) -> dict[str, Part]:
     import jax.numpy as jnp
     import optax
 
-    from triplet_jax import collectives, losses, models
+    from triplet_jax import losses, models
+    from triplet_jax.devices import collectives
 
     axis = collectives.DEVICES
     encoder = models.encoder("conv4", dim=case.dim, norm="group", width=64)
@@ -172,7 +173,7 @@ def measure_sampler() -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from triplet_jax import sampling
+    from triplet_jax.data import sampling
 
     index = sampling.class_index(np.repeat(np.arange(CLASSES), 5))
     options = {"classes": 64, "per_class": PER_CLASS}
@@ -352,12 +353,12 @@ def main() -> None:
     options = _options()
     if options.measure == "parts":
         from experiments import command
-        from triplet_jax import hosts
+        from triplet_jax.devices.processes import start
 
         command.use_xla_flags()  # as a run does
         case = Case(*json.loads(options.case))
         if case.processes > 1:
-            hosts.start(options.address, case.processes, options.process)
+            start(options.address, case.processes, options.process)
         print(json.dumps(measure_parts(case)))
     elif options.measure == "gallery":
         print(json.dumps(measure_gallery(options.references)))

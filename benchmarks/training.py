@@ -47,8 +47,10 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     import jax
 
     from configs import base
-    from experiments import build, command, objective, settings
-    from triplet_jax import collectives, train_step
+    from experiments import command
+    from experiments.config import encoders, objective, optimizers, settings, stepping
+    from triplet_jax.devices import collectives
+    from triplet_jax.training import over_devices, train_step
 
     command.use_xla_flags()  # as a run does
     setting = MODELS[model]
@@ -58,17 +60,17 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     config.loss.margin = MARGIN
     config.optimizer.update(learning_rate=LEARNING_RATE, decay="constant")
     config.log.telemetry_every = telemetry_every
-    encoder = build.encoder(config, setting.shape)
-    state = train_step.replicate(build.initial_state(config, encoder, setting.shape))
-    lifted = train_step.over_devices(
+    encoder = encoders.encoder(config, setting.shape)
+    state = over_devices.replicate(stepping.initial_state(config, encoder, setting.shape))
+    lifted = over_devices.over_devices(
         functools.partial(
             train_step.train_step,
             encoder=encoder,
-            optimizer=build.optimizer(config),
+            optimizer=optimizers.optimizer(config),
             loss=objective.loss(config),
             augment=None,
             average_decay=0.0,
-            learning_rate=build.learning_rate(config),
+            learning_rate=optimizers.learning_rate(config),
             telemetry=objective.telemetry(config),
             key=settings.keys(config)[1],
             axis_name=collectives.DEVICES,

@@ -11,7 +11,8 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from triplet_jax import contrastive, errors, importing, losses, mining
+from experiments.config import import_paths
+from triplet_jax import contrastive, errors, losses, mining
 
 
 def hardness(order: str, **differences) -> dict:
@@ -320,9 +321,9 @@ def add_own_knobs(
             name = names[section][field.rpartition(".")[2]]
         except (KeyError, TypeError):  # of a damaged file, which is reported elsewhere
             continue
-        if importing.is_path(name):
+        if import_paths.is_path(name):
             try:
-                function = importing.function(name)
+                function = import_paths.function(name)
             except errors.InputError as error:
                 raise errors.InputError(f"{field}={error}") from error
             with config.unlocked():

@@ -18,8 +18,10 @@ from ml_collections import config_flags
 
 from configs import base
 from configs.sweeps import base as sweeps
-from experiments import settings
-from triplet_jax import errors, health, hosts, stopping
+from experiments.config import settings
+from triplet_jax import errors
+from triplet_jax.devices import processes, signals
+from triplet_jax.runs import health
 
 REFUSED = 2
 FAILED = 1
@@ -67,7 +69,7 @@ def run(
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         use_compilation_cache()
         use_xla_flags()
-        stopping.interrupt_on_signals()
+        signals.interrupt_on_signals()
         sys.unraisablehook = _leave_out_late_reads
         try:
             if not of_several and (COORDINATOR.value or PROCESSES.value or PROCESS.value >= 0):
@@ -89,7 +91,7 @@ def run(
                 raise
             if "Out of memory" in why:
                 _leave(f"{_NO_MEMORY} ({why}).", FAILED)
-            if not hosts.several():
+            if not processes.several():
                 raise
             _leave(f"{_ALONE} ({why}). {_go_on}", LOST)
         except OSError as error:
@@ -127,11 +129,11 @@ _go_on = ""
 
 
 def start_processes() -> None:
-    """Joins the processes of this program, if there are several: see `hosts`."""
+    """Joins the processes of this program, if there are several: see `devices.processes`."""
     with _saying_when_others_are_lost():
-        hosts.start(*(flag.value for flag in (COORDINATOR, PROCESSES, PROCESS)))
-    hosts.check_devices()
-    hosts.meet()
+        processes.start(*(flag.value for flag in (COORDINATOR, PROCESSES, PROCESS)))
+    processes.check_devices()
+    processes.meet()
 
 
 @contextlib.contextmanager
@@ -144,18 +146,18 @@ def _saying_when_others_are_lost() -> Iterator[None]:
     """
     global _complain_to
     _complain_to = os.dup(2)
-    of_abort, *_ = [stopping.on_signal(n, _end) for n in (signal.SIGABRT, *stopping.SIGNALS)]
+    of_abort, *_ = [signals.on_signal(n, _end) for n in (signal.SIGABRT, *signals.SIGNALS)]
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(_complain_to, 2)
-        if hosts.several():
-            stopping.share_sigterm()
+        if processes.several():
+            signals.share_sigterm()
         else:
-            stopping.on_signal(signal.SIGABRT, of_abort)
-        for number in stopping.SIGNALS:
+            signals.on_signal(signal.SIGABRT, of_abort)
+        for number in signals.SIGNALS:
             signal.signal(number, signal.getsignal(number))
 
 

@@ -14,9 +14,15 @@ import numpy as np
 import PIL.Image
 from absl import flags
 
-from experiments import command, evaluate, record, settings
-from triplet_jax import embedding, errors, evaluation, images, logging, train_step
+from experiments import command
+from experiments.config import settings
+from experiments.run import record, restoring
+from triplet_jax import errors, evaluation
 from triplet_jax.analysis import classes, projection
+from triplet_jax.data import images
+from triplet_jax.models import embedding
+from triplet_jax.runs import files
+from triplet_jax.training import over_devices
 
 SPLIT = flags.DEFINE_string("split", "test", "Which examples: train, validation, test.")
 PROJECTION = flags.DEFINE_string("projection", "tsne", "The map: pca, tsne, umap.")
@@ -59,19 +65,21 @@ def main() -> None:
         write_projector(pathlib.Path(PROJECTOR.value), embedded, shown, pixels)
         print(f"for TensorBoard: tensorboard --logdir={PROJECTOR.value}")
     title = f"{config.dataset.name}, {settings.rule(config)}: {SPLIT.value} split of {workdir.name}"
-    logging.write_text(output, render(title, shown, pixels, views))
+    files.write_text(output, render(title, shown, pixels, views))
     print(f"written to {output}: {output.stat().st_size / 2**20:.1f} MiB")
 
 
 def of_checkpoints(config, workdir: pathlib.Path, shown, input_shape):
     """The step and the embeddings of every checkpoint that the run kept, in order."""
-    encoder, state, checkpoints = evaluate.load_run(config, workdir, input_shape, shown.pair_shapes)
+    encoder, state, checkpoints = restoring.load_run(
+        config, workdir, input_shape, shown.pair_shapes
+    )
     if not checkpoints.steps:
-        evaluate.restore(config, checkpoints, state)  # which says how to mend that
+        restoring.restore(config, checkpoints, state)  # which says how to mend that
     embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
     for step in checkpoints.steps:
         restored = checkpoints.restore(step, state)
-        yield step, embed(train_step.replicate(restored.variables), shown.inputs)
+        yield step, embed(over_devices.replicate(restored.variables), shown.inputs)
 
 
 def make_view(step: int, embedded: np.ndarray, labels: np.ndarray, start) -> dict:
@@ -130,7 +138,7 @@ def render(title: str, shown, pixels: np.ndarray, views: list[dict]) -> str:
     return environment.get_template("explore.html").render(
         title=title,
         examples=len(shown),
-        content=logging.as_json(content).replace("<", "\\u003c"),  # no text in it ends the script
+        content=files.as_json(content).replace("<", "\\u003c"),  # no text in it ends the script
     )
 
 

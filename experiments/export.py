@@ -8,8 +8,9 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments import command, evaluate, record
-from triplet_jax import exported
+from experiments import command
+from experiments.run import record, restoring
+from triplet_jax.models import export
 
 
 def main() -> None:
@@ -39,10 +40,10 @@ def write(workdir: pathlib.Path, output: pathlib.Path, data: str | None = None):
     """
     config = record.read_config(workdir)
     shape, pair_shapes = record.input_shapes(workdir, config, data)
-    encoder, state, checkpoints = evaluate.load_run(config, workdir, shape, pair_shapes)
-    step, chosen = evaluate.restore(config, checkpoints, state)
+    encoder, state, checkpoints = restoring.load_run(config, workdir, shape, pair_shapes)
+    step, chosen = restoring.restore(config, checkpoints, state)
     dtype = np.uint8 if len(shape) == 3 else np.float32
-    exported.write(output, encoder, jax.device_get(chosen.variables), shape, dtype)
+    export.write(output, encoder, jax.device_get(chosen.variables), shape, dtype)
     return step, shape, dtype
 
 

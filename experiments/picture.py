@@ -11,9 +11,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from experiments import command, evaluate, record, settings
-from triplet_jax import errors, logging
+from experiments import command
+from experiments.config import settings
+from experiments.run import raw_inputs, record
+from triplet_jax import errors
 from triplet_jax.analysis import plots, projection
+from triplet_jax.runs import files
 
 
 def main() -> None:
@@ -26,7 +29,7 @@ def main() -> None:
             f"--workdir={workdir} holds no evaluation. Make one:"
             f" python -m experiments.evaluate --workdir={workdir}"
         )
-    result = logging.read_json(result_file)
+    result = files.read_json(result_file)
     if "raw_pixels" not in result:
         raise errors.InputError(
             f"--workdir={workdir} holds a run on pairs, whose raw inputs cannot be compared: the"
@@ -37,7 +40,7 @@ def main() -> None:
     test = everything.only("test")
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
     sides = (
-        ("raw pixels", "raw_pixels", evaluate.raw_inputs(test)),
+        ("raw pixels", "raw_pixels", raw_inputs.raw_inputs(test)),
         (f"embedding, {settings.rule(config)}", "embedding", embedded),
     )
     for side, (title, key, vectors) in zip(axes, sides, strict=True):

@@ -10,8 +10,12 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from experiments import build, changes, command, record, settings
-from triplet_jax import data, difficulty, errors
+from experiments import command
+from experiments.config import settings
+from experiments.config.datasets import given_labels
+from experiments.run import changes, record
+from triplet_jax import data, errors
+from triplet_jax.curricula import difficulty
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of the reference runs, with commas between.")
 GROUPS = flags.DEFINE_integer("groups", 10, "Groups that confusable classes are put into.")
@@ -55,7 +59,7 @@ def score(workdir: pathlib.Path, config, everything: data.Dataset) -> difficulty
       InputError: the run has no embeddings.
     """
     embeddings = record.embeddings(workdir, everything)[everything.split == "train"]
-    labels = build.given_labels(config, everything.only("train"))
+    labels = given_labels(config, everything.only("train"))
     return difficulty.Scores(
         1.0 - difficulty.r_precision(embeddings, labels),
         difficulty.confusable(embeddings, labels, groups=GROUPS.value),

@@ -24,11 +24,15 @@ import rich.markup
 import rich.table
 from absl import flags
 
-from experiments import command, embed, record
-from experiments.galleries import following, make_place, place_of
-from triplet_jax import decoding, errors, evaluation, folders, gallery, images, writing
+from experiments import command
+from experiments.run import embedders, image_flags, record
+from experiments.run.galleries import following, make_place, place_of
+from triplet_jax import errors, evaluation
 from triplet_jax.analysis import plots, run
-from triplet_jax.file_names import from_text, to_text
+from triplet_jax.data import decoding, folders, images
+from triplet_jax.data.file_names import from_text, to_text
+from triplet_jax.evaluation import gallery
+from triplet_jax.runs import files
 
 GALLERY = flags.DEFINE_string("gallery", None, "Folder of images, with or without class folders.")
 QUERY = flags.DEFINE_multi_string("query", None, "Image or folder to look for; may be repeated.")
@@ -80,7 +84,7 @@ def main() -> None:
     folder = pathlib.Path(command.required(GALLERY, "a folder of images"))
     command.required(QUERY, "the image to look for")
     check_numbers()
-    queries = find_queries(embed.largest(record.read_config(workdir)))
+    queries = find_queries(image_flags.largest(record.read_config(workdir)))
     listing = list_folder(GALLERY, workdir)
     calibration = list_folder(CALIBRATION, workdir) if CALIBRATION.value else None
     place = place_of(workdir, folder, GALLERY_DIR.value)
@@ -92,7 +96,7 @@ def main() -> None:
             raise errors.InputError(f"--{flag.name}={file} must lie in a folder that exists.")
     plots.check_format(sheet)
 
-    embedder = embed.load_embedder(workdir.absolute(), embed.MAX_PIXELS.value)
+    embedder = embedders.load_embedder(workdir.absolute(), image_flags.MAX_PIXELS.value)
     embeddings = embedder(queries)
     dim = embeddings.shape[1]
     if calibration is None:
@@ -105,7 +109,7 @@ def main() -> None:
     if threshold:
         print(threshold)
     if table:
-        with writing.whole_file(table) as file:
+        with files.whole_file(table) as file:
             answers.to_csv(file, index=False)
         print(f"all {len(answers):,} neighbours written to {table}")
     draw(answers, dataclasses.replace(embedder.form, size=160, channels=3, invert=False), sheet)
@@ -137,7 +141,7 @@ def find_queries(max_pixels: int = decoding.MAX_PIXELS) -> list[pathlib.Path]:
         if query.is_dir():
             listing = folders.find(query, folders.layout_of(query))
             good = folders.only_images(
-                listing, embed.BAD_IMAGES.value, field="--bad_images", max_pixels=max_pixels
+                listing, image_flags.BAD_IMAGES.value, field="--bad_images", max_pixels=max_pixels
             ).paths
             if not good:
                 raise errors.InputError(f"--query={query} holds no images that can be read.")
@@ -160,8 +164,8 @@ def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folders.Listin
     folder = pathlib.Path(flag.value)
     if not folder.is_dir():
         raise errors.InputError(f"--{flag.name}={folder} is not a folder of images.")
-    listing = embed.find(workdir, folder.absolute())
-    listing.check_nothing_is_lost(embed.BAD_IMAGES.value, field="--bad_images")
+    listing = embedders.find(workdir, folder.absolute())
+    listing.check_nothing_is_lost(image_flags.BAD_IMAGES.value, field="--bad_images")
     if listing.report:
         print(f"passed over:\n{listing.report}")
     if not listing.files:
@@ -169,9 +173,9 @@ def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folders.Listin
     return listing
 
 
-def opened(place: pathlib.Path, listing: folders.Listing, embedder: embed.Embedder, dim: int):
+def opened(place: pathlib.Path, listing: folders.Listing, embedder: embedders.Embedder, dim: int):
     """The gallery of a folder as `galleries.following` has it."""
-    return following(place, listing, embedder, dim=dim, bad_images=embed.BAD_IMAGES.value)
+    return following(place, listing, embedder, dim=dim, bad_images=image_flags.BAD_IMAGES.value)
 
 
 def by_validation(workdir: pathlib.Path) -> Threshold | None:
@@ -198,7 +202,7 @@ def by_validation(workdir: pathlib.Path) -> Threshold | None:
 
 
 def by_folder(
-    workdir: pathlib.Path, listing: folders.Listing, embedder: embed.Embedder, dim: int
+    workdir: pathlib.Path, listing: folders.Listing, embedder: embedders.Embedder, dim: int
 ) -> Threshold:
     """The threshold by the folder of --calibration, whose embeddings are kept, too.
 

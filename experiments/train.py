@@ -12,8 +12,9 @@ import pathlib
 
 import ml_collections
 
-from experiments import claim, command, training
-from triplet_jax import hosts
+from experiments import command
+from experiments.run import lock, training
+from triplet_jax.devices import processes
 
 CONFIG = command.config_file("File, with :variant, of a config.")
 
@@ -24,8 +25,8 @@ def main() -> None:
     command.start_processes()
     workdir = pathlib.Path(path).absolute()
     with contextlib.ExitStack() as resources:
-        hosts.first_does(lambda: command.make_workdir(path))
-        hosts.first_does(lambda: resources.enter_context(claim.claimed(workdir)))
+        processes.first_does(lambda: command.make_workdir(path))
+        processes.first_does(lambda: resources.enter_context(lock.claimed(workdir)))
         training.train(ml_collections.FrozenConfigDict(CONFIG.value), workdir)
 
 

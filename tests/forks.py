@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 
-SHARED = ("experiments.training", "experiments.vectorised", "experiments.page")
+SHARED = ("experiments.run.training", "experiments.sweeps.vectorised", "experiments.sweeps.page")
 
 
 class Server:

@@ -15,7 +15,9 @@ import warnings
 
 import atheris
 
-with atheris.instrument_imports(include=["PIL", "triplet_jax.decoding", "triplet_jax.images"]):
+with atheris.instrument_imports(
+    include=["PIL", "triplet_jax.data.decoding", "triplet_jax.data.images"]
+):
     import numpy as np
     import PIL.BmpImagePlugin
     import PIL.GifImagePlugin
@@ -26,7 +28,8 @@ with atheris.instrument_imports(include=["PIL", "triplet_jax.decoding", "triplet
     import PIL.TiffImagePlugin
     import PIL.WebPImagePlugin
 
-    from triplet_jax import errors, images
+    from triplet_jax import errors
+    from triplet_jax.data import images
 
 FORM = images.ImageForm(size=16, channels=3)
 FLAGS = ("-max_len=4096", "-timeout=10", "-rss_limit_mb=4096")

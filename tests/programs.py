@@ -16,7 +16,7 @@ import time
 import compiling
 import forks
 
-from triplet_jax import logging
+from triplet_jax.runs import row_files
 
 ROOT = pathlib.Path(__file__).parent.parent
 WARNINGS = "error::UserWarning"
@@ -200,7 +200,7 @@ def kill_loaders(process):
 
 def last_step(workdir):
     """Of the metrics written so far."""
-    rows = logging.read_rows(workdir / "metrics.jsonl")
+    rows = row_files.read_rows(workdir / "metrics.jsonl")
     return rows[-1]["step"] if rows else 0
 
 

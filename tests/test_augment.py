@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from triplet_jax import augment
+from triplet_jax.data import augment
 
 
 @pytest.fixture

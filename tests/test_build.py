@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 
 from configs import base, digits, omniglot
-from experiments import build, check, objective, settings
-from triplet_jax import (
-    contrastive,
-    data,
-    difficulty,
-    errors,
-    losses,
-    mining,
-    rules,
-    sampling,
-    schedules,
-    train_step,
+from experiments.config import (
+    check,
+    datasets,
+    encoders,
+    objective,
+    optimizers,
+    pk_batches,
+    settings,
+    stepping,
 )
+from triplet_jax import contrastive, data, errors, losses, mining, schedules
+from triplet_jax.curricula import difficulty
+from triplet_jax.data import sampling
+from triplet_jax.engine import rules
+from triplet_jax.training import over_devices
 
 
 def config(**fields):
@@ -204,7 +206,7 @@ def test_a_field_that_nothing_reads_is_refused(fields, message):
 def test_a_data_set_of_which_nothing_is_left_to_test_on_is_refused():
     made = config(dataset__test_fraction=0.0)
     with pytest.raises(errors.InputError, match="test_fraction=0.0 leaves none of 1797"):
-        build.check_test(made, build.dataset(made))
+        datasets.check_test(made, datasets.dataset(made))
 
 
 def test_a_new_miner_is_named_in_a_config_like_any_other(monkeypatch):
@@ -242,9 +244,9 @@ def test_proxies_are_of_the_classes_of_training():
     made.batch.update({"classes": 3, "per_class": 4})
     everything = data.Dataset(x, labels, np.full(12, "train"), tuple("0123456789"))
     with pytest.raises(errors.InputError, match="set loss.num_classes=3"):
-        build.training_split(made, everything)
+        datasets.training_split(made, everything)
     made.loss.num_classes = 3
-    train, _ = build.training_split(made, everything)
+    train, _ = datasets.training_split(made, everything)
     assert train.labels.tolist() == np.repeat([0, 1, 2], 4).tolist()
     assert train.class_names == ("3", "5", "8")
     proxies = objective.learned(made)["proxies"]
@@ -306,7 +308,7 @@ def test_proxies_and_memory_are_of_the_size_that_the_loss_sees():
     check.check(made)
     assert objective.learned(made)["proxies"].shape == (10, 5)
     made = config(memory__size=200, **head)
-    state = build.initial_state(made, build.encoder(made, (8, 8, 1)), (8, 8, 1))
+    state = stepping.initial_state(made, encoders.encoder(made, (8, 8, 1)), (8, 8, 1))
     assert state.memory.embeddings.shape == (200, 5)
 
 
@@ -314,7 +316,7 @@ def test_proxies_have_a_learning_rate_of_their_own():
     made = digits.get_config("proxy_nca")
     made.optimizer.update({"name": "sgd", "momentum": 0.0, "proxies_rate": 100.0})
     parameters = {"w": jnp.ones(2)}, {"proxies": jnp.ones((3, 2)), "temperature": jnp.float32(1)}
-    optimizer = build.optimizer(made)
+    optimizer = optimizers.optimizer(made)
     updates, _ = optimizer.update(parameters, optimizer.init(parameters), parameters)
     rate = made.optimizer.learning_rate
     np.testing.assert_allclose(updates[0]["w"], -rate, rtol=1e-5)
@@ -331,9 +333,9 @@ def test_a_learned_temperature_survives_any_learning_rate(variant, knob):
     )
     check.check(made)
     shape = (8, 8, 1)
-    encoder = build.encoder(made, shape)
-    state = build.initial_state(made, encoder, shape)
-    step = train_step.over_devices(build.step(made, encoder, augment=None))
+    encoder = encoders.encoder(made, shape)
+    state = stepping.initial_state(made, encoder, shape)
+    step = over_devices.over_devices(stepping.step(made, encoder, augment=None))
     pixels = np.random.default_rng(0).integers(0, 255, (8, 2, *shape)).astype(np.uint8)
     labels, places = np.arange(16).reshape(8, 2) // 4, np.arange(16).reshape(8, 2)
     for _ in range(5):
@@ -460,8 +462,8 @@ def test_a_schedule_is_the_same_in_a_stream():
     made.batch.order = "random"
     check.check(made)
     index = sampling.class_index(np.repeat(np.arange(12), 40))
-    on_host = build.draw_on_host(made, index)
-    draw = build.draw(made)
+    on_host = pk_batches.draw_on_host(made, index)
+    draw = pk_batches.draw(made)
 
     @jax.jit
     def on_device(index, step):
@@ -494,42 +496,42 @@ def test_classes_and_images_of_a_batch_may_move():
 def test_a_pool_that_is_too_small_is_refused():
     made = config(batch__pool=0.05, batch__order="random")
     with pytest.raises(errors.InputError, match="fewer than batch.per_class=12"):
-        build.training_split(made, build.dataset(made))
+        datasets.training_split(made, datasets.dataset(made))
 
 
 # -- label noise and scores --------------------------------------------------------------
 
 
 def test_noise_is_planted_in_training_alone_and_can_be_dropped():
-    clean = build.dataset(config())
+    clean = datasets.dataset(config())
     made = config(dataset__label_noise=0.4)
-    train, wrong = build.training_split(made, clean)
+    train, wrong = datasets.training_split(made, clean)
     truth = clean.only("train")
     np.testing.assert_array_equal(train.labels != truth.labels, wrong)
     assert wrong.mean() == pytest.approx(0.4, abs=0.01)
     made = config(dataset__label_noise=0.4, dataset__drop_noisy=True)
-    kept, _ = build.training_split(made, clean)
+    kept, _ = datasets.training_split(made, clean)
     np.testing.assert_array_equal(kept.inputs, truth.inputs[~wrong])
     np.testing.assert_array_equal(kept.labels, truth.labels[~wrong])
 
 
 def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
-    clean = build.dataset(config())
+    clean = datasets.dataset(config())
     truth = clean.only("train")
     found = difficulty.Scores(np.linspace(1, 0, len(truth)), np.arange(10, dtype=np.int32) % 2)
     path = tmp_path / "scores.npz"
     difficulty.write(path, found, clean)
     made = config(batch__scores=str(path), batch__pool=0.3)
-    train, _ = build.training_split(made, clean)
-    index = build.class_index(made, train)
+    train, _ = datasets.training_split(made, clean)
+    index = pk_batches.class_index(made, train)
     members = index.order[: index.count[0]]
     assert (np.diff(train.difficulty[members]) >= 0).all()
     np.testing.assert_array_equal(index.group, np.arange(10) % 2)
-    hard = build.class_index(config(batch__scores=str(path), batch__order="hard"), train)
+    hard = pk_batches.class_index(config(batch__scores=str(path), batch__order="hard"), train)
     assert (np.diff(train.difficulty[hard.order[: hard.count[0]]]) <= 0).all()
-    other = build.dataset(config(dataset__split_seed=1))
+    other = datasets.dataset(config(dataset__split_seed=1))
     with pytest.raises(errors.InputError, match="another data set"):
-        build.training_split(made, other)
+        datasets.training_split(made, other)
     for damaged in (
         found._replace(difficulty=found.difficulty[:3]),
         found._replace(difficulty=np.array(["hard"] * len(truth))),
@@ -539,7 +541,7 @@ def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
     ):
         difficulty.write(path, damaged, clean)
         with pytest.raises(errors.InputError, match="damaged"):
-            build.training_split(made, clean)
+            datasets.training_split(made, clean)
 
 
 def test_r_precision_of_each_example():

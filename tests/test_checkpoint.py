@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from triplet_jax import errors
-from triplet_jax.checkpoint import Checkpoints, DamagedError, SaveError
+from triplet_jax.runs.checkpoint import Checkpoints, DamagedError, SaveError
 
 # Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -8,7 +8,7 @@ import sys
 import programs
 import pytest
 
-from experiments import claim
+from experiments.run import lock
 from triplet_jax import errors
 
 HOLD = """
@@ -36,29 +36,29 @@ def holder(tmp_path):
 
 
 def test_a_second_process_is_refused_naming_the_first(holder, tmp_path):
-    assert claim.is_claimed(tmp_path)
+    assert lock.is_claimed(tmp_path)
     with pytest.raises(errors.InputError, match=rf"process {holder.pid} on .* is working in"):
-        claim.claimed(tmp_path).__enter__()
-    assert claim.is_claimed(tmp_path)  # looking takes nothing from the first
+        lock.claimed(tmp_path).__enter__()
+    assert lock.is_claimed(tmp_path)  # looking takes nothing from the first
 
 
 def test_a_process_that_is_killed_lets_go(holder, tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    assert not claim.is_claimed(tmp_path)
-    with claim.claimed(tmp_path):
-        assert claim.is_claimed(tmp_path)
-    assert not claim.is_claimed(tmp_path)
+    assert not lock.is_claimed(tmp_path)
+    with lock.claimed(tmp_path):
+        assert lock.is_claimed(tmp_path)
+    assert not lock.is_claimed(tmp_path)
 
 
 def test_nobody_holds_a_folder_without_a_lock(tmp_path):
-    assert not claim.is_claimed(tmp_path)
+    assert not lock.is_claimed(tmp_path)
 
 
 def test_where_locks_are_not_to_be_had_it_goes_on(monkeypatch, tmp_path):
     def without(*_):
-        raise OSError(claim._WITHOUT_LOCKS[0], "No locks available")
+        raise OSError(lock._WITHOUT_LOCKS[0], "No locks available")
 
-    monkeypatch.setattr(claim.fcntl, "flock", without)
-    with claim.claimed(tmp_path), claim.claimed(tmp_path):
+    monkeypatch.setattr(lock.fcntl, "flock", without)
+    with lock.claimed(tmp_path), lock.claimed(tmp_path):
         pass

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import collectives
+from triplet_jax.devices import collectives
 
 DEVICES, ROWS, DIM = 8, 3, 5
 

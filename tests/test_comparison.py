@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from triplet_jax import comparison
+from triplet_jax.evaluation import comparison
 
 NUMBERS = hnp.arrays(np.float64, st.integers(2, 20), elements=st.floats(-10, 10, width=16))
 

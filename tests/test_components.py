@@ -12,8 +12,18 @@ import pytest
 
 from configs import base, digits, saved
 from configs.sweeps import base as sweeps
-from experiments import build, check, components, embed, record, settings, sweep
-from triplet_jax import distances, errors, importing, losses, mining
+from experiments.config import (
+    augmentations,
+    check,
+    components,
+    datasets,
+    encoders,
+    import_paths,
+    settings,
+)
+from experiments.run import embedders, record
+from experiments.sweeps import plan
+from triplet_jax import distances, errors, losses, mining
 
 DOCS = (programs.ROOT / "docs" / "components.md").read_text()
 CODE = "\n\n".join(re.findall(r"```python\n(.*?)```", DOCS, re.S))
@@ -173,7 +183,7 @@ def test_a_config_that_names_a_part_has_its_knobs(place):
 
 
 def test_the_miner_and_the_metric_of_the_documentation_give_what_they_say(place):
-    miner, metric = map(importing.function, ("my_parts:nth_band", "my_parts:canberra"))
+    miner, metric = map(import_paths.function, ("my_parts:nth_band", "my_parts:canberra"))
     d_p, d_n = np.array([0.3, 0.9]), np.array([0.2, 0.5, 0.8, 0.95, 2.5])
     is_negative = np.array([True, True, True, True, False])
     mined = miner(d_p, np.ones(2, bool), d_n, is_negative, band=0.6, nth=2)
@@ -246,31 +256,31 @@ def test_a_part_that_does_not_fit_is_refused_with_what_is_expected(field, name, 
 
 
 def test_a_miner_that_one_process_knows_is_reported(place, monkeypatch):
-    monkeypatch.setitem(mining.MINERS, "mine", importing.function("my_parts:nth_band"))
+    monkeypatch.setitem(mining.MINERS, "mine", import_paths.function("my_parts:nth_band"))
     assert not components.known_here_alone(config(mining__miner="quantile", model__name="resnet18"))
     (complaint,) = components.known_here_alone(config(mining__miner="mine"))
     assert "mining.miner='mine' is known to this process alone" in complaint
     assert "such as 'my_parts:mine'" in complaint
     made = sweeps.get_config(config())
     made.arms, made.reference = (("own", {"mining.miner": "mine"}),), "own"
-    assert len(sweep.plan(made, place)) == 5
+    assert len(plan.plan(made, place)) == 5
     made.engine = "processes"
     with pytest.raises(errors.InputError, match="arm 'own': engine='processes': mining.miner='mi"):
-        sweep.plan(made, place)
+        plan.plan(made, place)
 
 
 def test_parts_whose_input_is_known_late_are_tried_out_before_training(place):
     (place / "bad_parts.py").write_text(BAD)
     with pytest.raises(errors.InputError, match="model.name=.*and not a flax module that gives"):
-        build.encoder(config(model__name="bad_parts:text"), (8, 8, 1))
+        encoders.encoder(config(model__name="bad_parts:text"), (8, 8, 1))
     with pytest.raises(errors.InputError, match=r"augment.own=.*of shape \[2, 8, 1\], and not an"):
-        build.augmentation(config(augment__own="bad_parts:bigger"), (8, 8, 1))
+        augmentations.augmentation(config(augment__own="bad_parts:bigger"), (8, 8, 1))
     with pytest.raises(errors.InputError, match="dataset.name=.*and not a data.Dataset"):
-        build.dataset(config(dataset__name="bad_parts:text"))
+        datasets.dataset(config(dataset__name="bad_parts:text"))
 
 
 def test_images_are_embedded_as_a_data_set_of_ones_own_has_them(place):
-    form = embed.image_form(config(dataset__name="my_parts:even_digits"), place)
+    form = embedders.image_form(config(dataset__name="my_parts:even_digits"), place)
     assert (form.size, form.channels) == (8, 1)
     (place / "of_files.py").write_text(
         "import my_parts\nimport dataclasses\nfrom triplet_jax import images\n"
@@ -280,13 +290,13 @@ def test_images_are_embedded_as_a_data_set_of_ones_own_has_them(place):
         "    read = images.Images(['x.png'] * len(made), form)\n"
         "    return dataclasses.replace(made, inputs=read)\n"
     )
-    form = embed.image_form(config(dataset__name="of_files:files"), place)
+    form = embedders.image_form(config(dataset__name="of_files:files"), place)
     assert (form.size, form.channels, form.invert) == (20, 3, True)
 
 
 def test_an_augmentation_of_ones_own_comes_after_the_others(place):
     image = jnp.full((8, 8, 1), 0.25)
-    alone = build.augmentation(
+    alone = augmentations.augmentation(
         config(
             augment__own="my_parts:invert_some",
             augment__shift=0.0,
@@ -297,14 +307,14 @@ def test_an_augmentation_of_ones_own_comes_after_the_others(place):
     )
     seen = {float(alone(jax.random.key(i), image)[0, 0, 0]) for i in range(20)}
     assert seen == {0.25, 0.75}
-    both = build.augmentation(config(augment__own="my_parts:invert_some"), (8, 8, 1))
+    both = augmentations.augmentation(config(augment__own="my_parts:invert_some"), (8, 8, 1))
     seen = {round(float(both(jax.random.key(i), image)[4, 4, 0]), 5) for i in range(20)}
     assert seen == {0.25, 0.75}
 
 
 def test_a_path_is_told_from_the_names_of_libraries():
     for name in ("my_parts:nth_band", "a.b.c:D", "_x:_y"):
-        assert importing.is_path(name)
+        assert import_paths.is_path(name)
     for name in (
         "omniglot:3.0.0",
         "omniglot/split:1.0.0",
@@ -315,7 +325,7 @@ def test_a_path_is_told_from_the_names_of_libraries():
         "",
         3,
     ):
-        assert not importing.is_path(name)
+        assert not import_paths.is_path(name)
 
 
 def test_the_hash_is_of_the_file_that_defines_the_function(place):
@@ -325,7 +335,7 @@ def test_the_hash_is_of_the_file_that_defines_the_function(place):
         "half = functools.partial(miners.mine, band=0.5)\n"
     )
     (place / "kit" / "miners.py").write_text("def mine(a, b, c, d, *, band=1.0): ...\n")
-    assert importing.source("kit:half") == place / "kit" / "miners.py"
-    before = importing.digest("kit:half")
+    assert import_paths.source("kit:half") == place / "kit" / "miners.py"
+    before = import_paths.digest("kit:half")
     (place / "kit" / "miners.py").write_text("def mine(a, b, c, d, *, band=2.0): ...\n")
-    assert importing.digest("kit:half") != before
+    assert import_paths.digest("kit:half") != before

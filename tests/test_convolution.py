@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import convolution
+from triplet_jax.xla import convolution
 
 FORM = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 

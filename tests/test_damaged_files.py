@@ -21,9 +21,14 @@ import prepared
 import pytest
 
 from configs import digits
-from experiments import build, changes, findings, record, report, slurm
-from triplet_jax import data, difficulty, errors, images, logging, offline, telemetry
+from experiments.config import datasets
+from experiments.run import changes, record
+from experiments.sweeps import findings, slurm, summary
+from triplet_jax import data, errors
 from triplet_jax.analysis import run
+from triplet_jax.curricula import difficulty, near_examples
+from triplet_jax.data import images
+from triplet_jax.runs import files, telemetry_file
 
 EXAMPLES = int(os.environ.get("FUZZ", 40))
 SUPPRESSED = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
@@ -43,8 +48,8 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     random = np.random.default_rng(0)
     config = digits.get_config("semi_hard")
-    logging.write_json(folder / "config.json", json.loads(config.to_json()))
-    logging.write_json(folder / "data.json", record.mark(build.dataset(config)))
+    files.write_json(folder / "config.json", json.loads(config.to_json()))
+    files.write_json(folder / "data.json", record.mark(datasets.dataset(config)))
     fields = {"log.every": 10}
     changes.note(folder, fields, {"log.every": 5}, 40)
     names = ("loss", "mean_d_ap", "mean_d_an", "embedding_norm", "embedding_spread")
@@ -66,7 +71,7 @@ def workdir(tmp_path_factory):
     np.savez(folder / "label_noise.npz", positions=np.arange(3), given=np.zeros(3, int))
     retrieval = {"retrieval": {"map_at_r": 0.5}}
     result = {"embedding": retrieval, "raw_pixels": retrieval, "trained_steps": 1000}
-    logging.write_json(folder / "result.json", result)
+    files.write_json(folder / "result.json", result)
 
     x = random.integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
     np.savez_compressed(folder / "data.npz", x=x, y=labels)
@@ -75,20 +80,20 @@ def workdir(tmp_path_factory):
     scores = difficulty.Scores(hard, np.arange(5))
     difficulty.write(folder / "scores.npz", scores, everything)
     table = random.integers(0, len(labels), (len(labels), 2), np.int32)
-    offline.write(folder / "near.npz", table, examples=everything, model=MODEL)
+    near_examples.write(folder / "near.npz", table, examples=everything, model=MODEL)
     (folder / "slurm").mkdir()
     jobs = {f"a seed {i}": {"job": f"7_{i}", "step": 10, "tries": 1} for i in range(2)}
-    logging.write_json(folder / "slurm" / "jobs.json", jobs)
+    files.write_json(folder / "slurm" / "jobs.json", jobs)
     prepared.omniglot(folder)
 
     of_sweep = folder / "sweep" / "runs" / "a" / "seed0"
     of_sweep.mkdir(parents=True)
-    logging.write_json(of_sweep / "result.json", result)
-    logging.write_json(of_sweep / "config.json", json.loads(config.to_json()))
+    files.write_json(of_sweep / "result.json", result)
+    files.write_json(of_sweep / "config.json", json.loads(config.to_json()))
     (of_sweep / "metrics.jsonl").write_text(text)
     sweep = {"arms": [["a", {}]], "settings": [["", {}]], "seeds": [0], "best_of": [], "run": {}}
     sweep |= {"reference": "a", "metric": "map_at_r", "claim": "", "source": ""}
-    logging.write_json(folder / "sweep" / "sweep.json", sweep)
+    files.write_json(folder / "sweep" / "sweep.json", sweep)
     return folder
 
 
@@ -135,7 +140,7 @@ def scores(workdir):
 def near(workdir):
     everything = data.arrays(str(workdir / "data.npz"), **SPLIT)
     path = str(workdir / "near.npz")
-    return offline.read(path, field="near", examples=everything, model=MODEL, neighbours=2)
+    return near_examples.read(path, field="near", examples=everything, model=MODEL, neighbours=2)
 
 
 def records(workdir):
@@ -149,7 +154,7 @@ def jobs(workdir):
 
 
 def table(workdir):
-    return report.markdown(findings.read(workdir / "sweep"))
+    return summary.markdown(findings.read(workdir / "sweep"))
 
 
 CHECKED = {
@@ -167,7 +172,7 @@ UNCHECKED = {
     "data.json": lambda workdir: record.input_shapes(workdir, record.read_config(workdir)),
     "result.json": run.load,
     "metrics.jsonl": run.load,
-    "telemetry.jsonl": telemetry.read,
+    "telemetry.jsonl": telemetry_file.read,
     "omniglot/3.0.0/dataset_info.json": records,
     "slurm/jobs.json": jobs,
     "sweep/sweep.json": table,

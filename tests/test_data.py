@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triplet_jax import data, errors, images, splits
+from triplet_jax import data, errors
+from triplet_jax.data import images, splits
 
 FORM = images.ImageForm(size=8, channels=3)
 SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}

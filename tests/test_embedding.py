@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import evaluate
-from triplet_jax import data, embedding, images, models, train_step
+from experiments.run import raw_inputs
+from triplet_jax import data, models
+from triplet_jax.data import images
+from triplet_jax.models import embedding
+from triplet_jax.models.pixels import as_floats
 
 
 def fitting(name, shape, **params):
@@ -33,8 +36,8 @@ def test_width_counts_and_small_inputs_keep_a_large_batch():
 def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
     encoder = models.encoder("mlp", dim=4, norm="group", width=8)
     inputs = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 1), np.uint8)
-    variables = encoder.init(key, train_step.as_floats(jnp.asarray(inputs)))
-    expected = encoder.apply(variables, train_step.as_floats(jnp.asarray(inputs)))
+    variables = encoder.init(key, as_floats(jnp.asarray(inputs)))
+    expected = encoder.apply(variables, as_floats(jnp.asarray(inputs)))
     found = embedding.make_embed(encoder, batch=batch)(variables, inputs)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -48,7 +51,7 @@ def test_small_images_are_compared_as_they_are():
     pixels = np.random.default_rng(0).integers(1, 256, (300, 5, 5, 1), np.uint8)
     rows = pixels.reshape(300, -1).astype(np.float64)
     expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    np.testing.assert_allclose(evaluate.raw_inputs(dataset(pixels)), expected, rtol=1e-5)
+    np.testing.assert_allclose(raw_inputs.raw_inputs(dataset(pixels)), expected, rtol=1e-5)
 
 
 def test_large_images_are_compared_by_the_means_of_blocks():
@@ -61,7 +64,7 @@ def test_large_images_are_compared_by_the_means_of_blocks():
         ]
     ).reshape(3, -1)
     expected = means / np.linalg.norm(means, axis=1, keepdims=True)
-    found = evaluate.raw_inputs(dataset(pixels))
+    found = raw_inputs.raw_inputs(dataset(pixels))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -74,5 +77,5 @@ def test_encoded_images_are_compared_as_decoded_ones(tmp_path):
         Image.fromarray(image).save(files[-1])
     encoded = images.Images(files, images.ImageForm(size=8, channels=3))
     np.testing.assert_array_equal(
-        evaluate.raw_inputs(dataset(encoded)), evaluate.raw_inputs(dataset(pixels))
+        raw_inputs.raw_inputs(dataset(encoded)), raw_inputs.raw_inputs(dataset(pixels))
     )

@@ -9,7 +9,7 @@ import sklearn.metrics
 
 import oracles
 from triplet_jax import distances, errors, evaluation
-from triplet_jax.evaluation import pairs as verification_pairs
+from triplet_jax.evaluation import verification_metrics as verification_pairs
 
 KS = (1, 2, 4, 8)
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import extremes, models
+from triplet_jax import models
+from triplet_jax.xla import extremes
 
 
 def normalise(x, axes):

@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import embed
-from triplet_jax import data, errors, file_names, folders, images
+from experiments.run import embedders
+from triplet_jax import data, errors
+from triplet_jax.data import file_names
+from triplet_jax.data.folders import Layout, find, layout_of
+from triplet_jax.data.images import ImageForm, load
 
-FORM = images.ImageForm(size=4, channels=1)
+FORM = ImageForm(size=4, channels=1)
 SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
 
 
@@ -30,12 +34,12 @@ def pictures(root, *names):
 
 def found(root, **layout):
     """The names of the files, from the top, with their classes."""
-    listing = folders.find(root, folders.Layout(**layout))
+    listing = find(root, Layout(**layout))
     return {str(f.path.relative_to(root)): f.label for f in listing.files}
 
 
 def reasons(root):
-    listing = folders.find(root, folders.Layout())
+    listing = find(root, Layout())
     return {str(one.path.relative_to(root)): (one.why, one.is_lost) for one in listing.passed_over}
 
 
@@ -147,7 +151,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
     ],
 )
 def test_the_place_of_a_file(layout, name, place):
-    assert folders.Layout(**layout).place(pathlib.PurePath(name)) == place
+    assert Layout(**layout).place(pathlib.PurePath(name)) == place
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_the_place_of_a_file(layout, name, place):
 def test_first_folders_are_splits_where_they_are_called_so(names, expected, tmp_path):
     for name in names:
         (tmp_path / name).mkdir()
-    assert folders.layout_of(tmp_path).has_splits is expected
+    assert layout_of(tmp_path).has_splits is expected
 
 
 def many(root, *folders, images=4):
@@ -192,9 +196,9 @@ def test_official_splits_are_those_of_the_folders(tmp_path):
     run = tmp_path / ".run"
     run.mkdir()
     (run / "config.json").write_text('{"dataset": {"name": "folder", "split_by": "official"}}')
-    listed = embed.find(run, tmp_path)
+    listed = embedders.find(run, tmp_path)
     assert [file.label for file in listed.files] == [found.class_names[i] for i in found.labels]
-    inside = embed.find(run, tmp_path / "test")
+    inside = embedders.find(run, tmp_path / "test")
     assert [file.label for file in inside.files] == ["cat"] * 4 + ["emu"] * 4
 
 
@@ -274,8 +278,8 @@ def test_names_that_are_not_utf8_are_listed_read_and_written(tmp_path, capsys):
     name = odd_pictures(tmp_path / "root")
     dataset = fold(tmp_path / "root")
     assert dataset.class_names == (r"caf\xe9", "tea")
-    assert images.load(dataset.inputs).shape == (4, 4, 4, 1)
-    listing = folders.find(tmp_path / "root", folders.Layout())
+    assert load(dataset.inputs).shape == (4, 4, 4, 1)
+    listing = find(tmp_path / "root", Layout())
     embed.write(tmp_path / "out.npz", listing.files, np.zeros((4, 2)))
     with np.load(tmp_path / "out.npz") as saved:
         assert list(saved["labels"]) == [r"caf\xe9"] * 2 + ["tea"] * 2
@@ -341,7 +345,7 @@ def compare_programs(root, level):
     run.mkdir()
     config = ml_collections.ConfigDict({"dataset": {"name": "folder", "class_level": level}})
     (run / "config.json").write_text(config.to_json())
-    listed = embed.find(run, root)
+    listed = embedders.find(run, root)
     real = [os.path.realpath(path) for path in listed.paths]
     assert len(set(real)) == len(real), "a file came twice"
     assert not any(part[0] == "." for p in listed.paths for part in p.relative_to(root).parts)

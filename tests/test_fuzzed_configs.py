@@ -22,26 +22,29 @@ import pytest
 import sklearn.datasets
 
 from configs import base, digits
-from experiments import build, check, check_schedules, components, settings
-from experiments.offline import OfflineMining
-from triplet_jax import (
-    contrastive,
-    errors,
-    health,
-    loop,
-    losses,
-    mining,
-    schedules,
-    stopping,
-    train_step,
+from experiments.config import (
+    augmentations,
+    check,
+    check_schedules,
+    components,
+    datasets,
+    encoders,
+    pk_batches,
+    stepping,
 )
+from experiments.config.settings import flat, with_numbers
+from experiments.run.offline_mining import OfflineMining
+from triplet_jax import contrastive, errors, losses, mining, schedules
+from triplet_jax.devices import signals
+from triplet_jax.runs import health
+from triplet_jax.training import loop, train_state
 
 TRACED = int(os.environ.get("FUZZ", 25))
 TRAINED = int(os.environ.get("FUZZ", 2))
 STARTED = int(os.environ.get("FUZZ", 20)) // 10
 HUGE = 1e30
 DEFAULTS = base.get_config()
-FIELDS = sorted(settings.flat(DEFAULTS))
+FIELDS = sorted(flat(DEFAULTS))
 FILES = ["", "nowhere"]
 PATHS = ["no_such:part", "math:pi", "math:sqrt", "builtins:print", "json:"]
 NAMES = check.NAMES | {
@@ -154,14 +157,14 @@ def refused_or_built(config):
 
 def built(config):
     check.check(config)
-    everything = build.dataset(config)
-    build.check_test(config, everything)
-    examples, _ = build.training_split(config, everything)
-    encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
-    augment = build.augmentation(config, everything.input_shape)
-    if build.mines_offline(config):
+    everything = datasets.dataset(config)
+    datasets.check_test(config, everything)
+    examples, _ = datasets.training_split(config, everything)
+    encoder = encoders.encoder(config, everything.input_shape, everything.pair_shapes)
+    augment = augmentations.augmentation(config, everything.input_shape)
+    if pk_batches.mines_offline(config):
         OfflineMining(config, pathlib.Path("nowhere"), examples, embed=None)
-    return everything, encoder, augment, build.class_index(config, examples)
+    return everything, encoder, augment, pk_batches.class_index(config, examples)
 
 
 def refused_or_traced(config):
@@ -170,11 +173,11 @@ def refused_or_traced(config):
     if parts is None:
         return
     everything, encoder, augment, index = parts
-    state = jax.eval_shape(lambda: build.initial_state(config, encoder, everything.input_shape))
-    step = _on_one_device(build.step(config, encoder, augment))
+    state = jax.eval_shape(lambda: stepping.initial_state(config, encoder, everything.input_shape))
+    step = _on_one_device(stepping.step(config, encoder, augment))
     after, metrics = jax.eval_shape(step, state, *_batch(config, everything, index, 0))
     assert metrics["loss"].shape == (1,)
-    assert isinstance(after, train_step.TrainState)
+    assert isinstance(after, train_state.TrainState)
 
 
 def refused_or_trained(config, steps=3):
@@ -183,21 +186,21 @@ def refused_or_trained(config, steps=3):
     if parts is None:
         return
     everything, encoder, augment, index = parts
-    step = jax.jit(_on_one_device(build.step(config, encoder, augment)))
+    step = jax.jit(_on_one_device(stepping.step(config, encoder, augment)))
 
     def take_step(state):
         after = step(state, *_batch(config, everything, index, int(state.step)))
         return jax.tree.map(lambda x: x[0], after)
 
     after = loop.train(
-        build.initial_state(config, encoder, everything.input_shape),
+        stepping.initial_state(config, encoder, everything.input_shape),
         take_step,
         schedule=loop.Schedule(steps, log_every=1, telemetry_every=1, evaluate_every=steps),
         score=lambda state: {},
         score_name="map_at_r",
         save=lambda *saved: None,
         journal=None,
-        stop=stopping.Stop(),
+        stop=signals.Stop(),
     )
     assert after.step == steps
 
@@ -208,10 +211,10 @@ def _on_one_device(step):
 
 def _batch(config, everything, index, step):
     """What one device, which is all there is, is given of a step."""
-    examples, _ = build.training_split(config, everything)
+    examples, _ = datasets.training_split(config, everything)
     # What moves is computed of all steps, and the most that a config may have take too long.
     steps = {"train.steps": min(config.train.steps, 1000)}
-    positions = build.draw_on_host(settings.with_numbers(config, steps), index)(step)
+    positions = pk_batches.draw_on_host(with_numbers(config, steps), index)(step)
     assert positions.shape == (config.batch.classes * config.batch.per_class,)
     batch = examples.inputs[positions], examples.labels[positions], positions
     if not isinstance(examples.inputs, np.ndarray):

@@ -13,7 +13,8 @@ import pytest
 from test_damaged_files import EXAMPLES, damages, fuzzed
 from test_galleries import DIM, Encoder, followed, paint
 
-from triplet_jax import gallery, seal
+from triplet_jax.evaluation import gallery
+from triplet_jax.runs import seal
 
 few = hypothesis.settings(fuzzed, max_examples=EXAMPLES // 4)
 

@@ -17,7 +17,8 @@ import test_damaged_files as damaged
 import test_fuzzed_configs as random_configs
 
 from configs import base, digits
-from experiments import evaluate, export, record, training
+from experiments import evaluate, export
+from experiments.run import record, training
 from triplet_jax import errors
 
 # Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.

@@ -8,9 +8,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments import galleries, search
-from triplet_jax import errors, folders, gallery, images
-from triplet_jax.file_names import to_text
+from experiments import search
+from experiments.run import galleries
+from triplet_jax import errors
+from triplet_jax.data import folders, images
+from triplet_jax.data.file_names import to_text
+from triplet_jax.evaluation import gallery
 
 DIM = 4
 

@@ -8,7 +8,8 @@ import lancedb
 import numpy as np
 import pytest
 
-from triplet_jax import errors, evaluation, gallery
+from triplet_jax import errors, evaluation
+from triplet_jax.evaluation import gallery
 
 
 def filled(folder, n=200, dim=8):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from triplet_jax import health
+from triplet_jax.runs import health
 
 
 def row(step=1, **changes):

@@ -14,9 +14,11 @@ import PIL.Image
 import programs
 import pytest
 
-from experiments import build, evaluate, record
-from triplet_jax import hosts, logging
-from triplet_jax.checkpoint import Checkpoints
+from experiments.config import datasets
+from experiments.run import record, restoring
+from triplet_jax.devices import processes
+from triplet_jax.runs import row_files
+from triplet_jax.runs.checkpoint import Checkpoints
 
 # Everything that a state holds: an average, a memory, a number that paces itself; streamed data.
 FIELDS = {
@@ -91,7 +93,9 @@ def together(tmp_path_factory):
 def last_state(workdir):
     """What the last checkpoint holds."""
     config = record.read_config(workdir)
-    _, state, checkpoints = evaluate.load_run(config, workdir, build.dataset(config).input_shape)
+    _, state, checkpoints = restoring.load_run(
+        config, workdir, datasets.dataset(config).input_shape
+    )
     return checkpoints.restore_last(state)
 
 
@@ -103,7 +107,7 @@ def assert_alike(a, b):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     for one, other in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-4 * np.abs(other).max())
-    rows = [logging.read_rows(workdir / "metrics.jsonl") for workdir in (a, b)]
+    rows = [row_files.read_rows(workdir / "metrics.jsonl") for workdir in (a, b)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for one, other in zip(*rows, strict=True):
         counts = {name for name in one if "active" in name}
@@ -340,7 +344,7 @@ def test_a_process_that_waits_for_others_can_be_stopped(tmp_path):
 
 def test_one_process_has_all_and_hears_itself():
     rows = np.arange(5)
-    assert hosts.own_share(rows)[1] == 0
-    assert hosts.first_does(lambda: 3) == 3
-    assert hosts.first_reads(lambda: None, like=rows) is None
-    np.testing.assert_array_equal(hosts.all_shares(rows, 5), rows)
+    assert processes.own_share(rows)[1] == 0
+    assert processes.first_does(lambda: 3) == 3
+    assert processes.first_reads(lambda: None, like=rows) is None
+    np.testing.assert_array_equal(processes.all_shares(rows, 5), rows)

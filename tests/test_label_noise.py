@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triplet_jax import errors, label_noise
+from triplet_jax import errors
+from triplet_jax.data import label_noise
 
 
 @given(

@@ -2,20 +2,20 @@ import json
 
 import pytest
 
-from triplet_jax import logging
+from triplet_jax.runs import files, row_files, screen, trackers
 
 
 def test_rows_after_the_checkpoint_are_cut_off(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    rows = logging.RowFile(path, last_step=0)
+    rows = row_files.RowFile(path, last_step=0)
     for step in (10, 20, 30):
         rows.write({"step": step, "loss": step / 100})
     rows.close()
-    again = logging.RowFile(path, last_step=20)
+    again = row_files.RowFile(path, last_step=20)
     again.write({"step": 30, "loss": 0.3})
     again.close()
-    assert [row["step"] for row in logging.read_rows(path)] == [10, 20, 30]
-    assert again.rows == logging.read_rows(path)
+    assert [row["step"] for row in row_files.read_rows(path)] == [10, 20, 30]
+    assert again.rows == row_files.read_rows(path)
 
 
 EVERY = {"loss": 10, "validation/score": 30}
@@ -32,7 +32,7 @@ def whole_file(path):
 def test_of_a_whole_file_nothing_is_said(tmp_path, capsys):
     path = whole_file(tmp_path / "metrics.jsonl")
     for last_step in (65, 30, 0):
-        logging.RowFile(path, last_step=last_step, every=EVERY).close()
+        row_files.RowFile(path, last_step=last_step, every=EVERY).close()
         assert not capsys.readouterr().out
 
 
@@ -47,7 +47,7 @@ def test_of_a_whole_file_nothing_is_said(tmp_path, capsys):
 def test_rows_that_a_damaged_file_has_lost_are_said(change, words, tmp_path, capsys):
     path = whole_file(tmp_path / "metrics.jsonl")
     path.write_text(change(path.read_text()))
-    logging.RowFile(path, last_step=60, every=EVERY).close()
+    row_files.RowFile(path, last_step=60, every=EVERY).close()
     said = capsys.readouterr().out
     assert said.startswith(f"warning: {path} is damaged: ")
     assert words in said
@@ -56,26 +56,26 @@ def test_rows_that_a_damaged_file_has_lost_are_said(change, words, tmp_path, cap
 def test_a_half_written_last_line_is_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert [row["step"] for row in logging.read_rows(path)] == [1, 2]
+    assert [row["step"] for row in row_files.read_rows(path)] == [1, 2]
 
 
 def test_json_is_written_whole(tmp_path):
     path = tmp_path / "result.json"
-    logging.write_json(path, {"a": 1})
-    logging.write_json(path, {"a": 2})
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 2}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_tensorboard_gets_the_rows(tmp_path):
-    writer = logging.TensorBoard(tmp_path, last_step=0)
+    writer = trackers.TensorBoard(tmp_path, last_step=0)
     writer.write({"step": 1, "loss": 0.5})
     writer.close()
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) > 50
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
-    progress = logging.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
+    progress = screen.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
     progress.update({"step": 50, "loss": 0.25, "active_fraction": 0.5})
     progress.say("a line")
     progress.close()
@@ -87,7 +87,7 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
 
 
 def test_progress_knows_no_speed_where_no_step_was_timed(capsys):
-    progress = logging.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
+    progress = screen.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
     progress.restart_clock(1)
     assert progress.update({"step": 1, "loss": 0.25}) == {}
     assert progress.update({"step": 2, "loss": 0.25})["images_per_second"] > 0

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, distances, errors, losses, masks, mining, picks
+from triplet_jax import distances, errors, losses, mining
+from triplet_jax.devices import collectives
+from triplet_jax.engine import label_runs, picks
 
 MINERS = [name for name in sorted(mining.MINERS) if name != "semi_hard_hardest_beyond"]
 DETERMINISTIC = [name for name in MINERS if name not in oracles.RANDOM]
@@ -305,7 +307,7 @@ def test_draws_do_not_depend_on_tiles_or_on_padding(miner, key):
     # One class of 30 among pairs: in one tile everybody's row is as wide as its positives,
     # and in tiles of one the pairs' are narrow.
     y = np.random.default_rng(0).permutation([*range(9), *range(9), *[99] * 30])
-    assert len(masks.widths(48)) > 1
+    assert len(label_runs.widths(48)) > 1
     x = spread(5, 48) / 2
     settings = {"miner": miner, "key": key, "average": "valid"}
     run = functools.partial(jax.value_and_grad(losses.triplet_loss, has_aux=True), **settings)

@@ -11,8 +11,10 @@ from hypothesis import given
 
 import oracles
 from configs import base, digits
-from experiments import build, check, objective
-from triplet_jax import collectives, contrastive, errors, losses, memory
+from experiments.config import check, encoders, objective, stepping
+from triplet_jax import contrastive, errors, losses
+from triplet_jax.devices import collectives
+from triplet_jax.training import cross_batch_memory
 
 DIM = 3
 STRENGTHS = ("shift", "rotate", "scale", "shear", "noise")
@@ -29,28 +31,28 @@ def batches(seed, steps, rows, examples):
 
 @given(seed=st.integers(0, 99), size=st.sampled_from((6, 13, 20)), rows=st.sampled_from((1, 4, 6)))
 def test_the_ring_keeps_the_latest_and_hides_the_examples_of_a_batch(seed, size, rows):
-    ring, kept = memory.empty(size, DIM), []
+    ring, kept = cross_batch_memory.empty(size, DIM), []
     for x, labels, places in batches(seed, 8, rows, 15):  # through several wrap-arounds
-        counts = np.asarray(memory.useful(ring, jnp.asarray(places)))
+        counts = np.asarray(cross_batch_memory.useful(ring, jnp.asarray(places)))
         expected = [(p, y, tuple(e)) for e, y, p in kept if p not in places]
         found = zip(ring.places, ring.labels, ring.embeddings, counts, strict=True)
         found = [(int(p), int(y), tuple(np.asarray(e))) for p, y, e, use in found if use]
         assert sorted(found) == sorted(expected)
-        ring = memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
+        ring = cross_batch_memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
         kept = [*kept, *zip(x, labels, places, strict=True)][-size:]
 
 
 def test_the_ring_keeps_no_rows_that_do_not_count():
-    ring, kept = memory.empty(7, DIM), []
+    ring, kept = cross_batch_memory.empty(7, DIM), []
     hidden = np.array([True, False, True, False])
     for x, labels, places in batches(0, 9, 4, 15):
         places = np.where(hidden, -1, places)
-        ring = memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
+        ring = cross_batch_memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
         kept = [*kept, *places[~hidden]][-7:]
     assert sorted(np.asarray(ring.places).tolist()) == sorted(kept)
-    assert not memory.useful(ring, jnp.asarray(kept)).any()
+    assert not cross_batch_memory.useful(ring, jnp.asarray(kept)).any()
     # Rows that do not count hide nobody.
-    assert memory.useful(ring, jnp.full(4, -1)).all()
+    assert cross_batch_memory.useful(ring, jnp.full(4, -1)).all()
 
 
 def config(variant="xbm", **fields):
@@ -78,9 +80,9 @@ def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
             return lambda x: oracles.loss_of(x, found, margin=margin, refs=refs)[0]["active"]
         return lambda x: oracles.contrastive(x, labels, name, metric, refs, ref_labels)
 
-    ring, kept = memory.empty(20, DIM), []
+    ring, kept = cross_batch_memory.empty(20, DIM), []
     for x, labels, places in batches(0, 9, 8, 30):  # through three wrap-arounds
-        counts = memory.useful(ring, jnp.asarray(places))
+        counts = cross_batch_memory.useful(ring, jnp.asarray(places))
         (found, stats), gradient = run(x, jnp.asarray(labels), (ring, counts))
         terms = [(1.0, by_definition(x, labels))]
         beside = [(e, y) for e, y, p in kept if p not in places]
@@ -95,7 +97,7 @@ def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
         slope = oracles.slope(expected, x)["loss"]
         np.testing.assert_allclose(gradient, slope, rtol=5e-3, atol=1e-4)
         assert np.isfinite(stats["memory/loss"])
-        ring = memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
+        ring = cross_batch_memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
         kept = [*kept, *zip(x, labels, places, strict=True)][-20:]
 
 
@@ -116,7 +118,9 @@ def test_what_makes_no_sense_is_refused(fields, words):
 def test_a_memory_has_its_own_miner():
     made = config(memory__size=20, memory__miner="batch_hard", mining__miner="batch_all")
     [(x, y, _), (past, labels, _)] = batches(0, 2, 12, 30)
-    ring = memory.remember(memory.empty(20, DIM), *map(jnp.asarray, (past, labels, labels)))
+    ring = cross_batch_memory.remember(
+        cross_batch_memory.empty(20, DIM), *map(jnp.asarray, (past, labels, labels))
+    )
     counts = ring.places >= 0
     _, stats = objective.loss(made)(
         jnp.asarray(x), y, key=None, axis_name=None, remembered=(ring, counts)
@@ -207,15 +211,15 @@ def test_an_own_reference_that_is_hidden_takes_no_positive_away():
 def step_of(made):
     """The step of one device on small images, and the state before the first."""
     check.check(made)
-    encoder = build.encoder(made, (8, 8, 1))
+    encoder = encoders.encoder(made, (8, 8, 1))
     step = jax.pmap(
-        build.step(made, encoder, None),
+        stepping.step(made, encoder, None),
         axis_name=collectives.DEVICES,
         in_axes=(None, 0, 0, 0),
         out_axes=(None, None),
         devices=jax.devices()[:1],
     )
-    return step, build.initial_state(made, encoder, (8, 8, 1))
+    return step, stepping.initial_state(made, encoder, (8, 8, 1))
 
 
 def test_rows_that_a_schedule_leaves_out_are_not_remembered():
@@ -235,11 +239,11 @@ def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
     made = config("moco", memory__size=130, loss__knobs__temperature=0.2)
     loss = objective.loss(made)
     random = np.random.default_rng(0)
-    ring, kept = memory.empty(130, DIM), []
+    ring, kept = cross_batch_memory.empty(130, DIM), []
     for _ in range(5):
         images = random.choice(40, 16, replace=False).repeat(2)  # two views of each
         x, views = (random.normal(size=(32, DIM)).astype(np.float32) for _ in range(2))
-        counts = memory.useful(ring, jnp.asarray(images))
+        counts = cross_batch_memory.useful(ring, jnp.asarray(images))
         value, _ = loss(
             jnp.asarray(x),
             jnp.asarray(images),
@@ -253,7 +257,7 @@ def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
         labels = np.array([*images, *[p for _, p in past]])
         expected = info_nce_of(x, images, references, labels, np.arange(32), temperature=0.2)
         np.testing.assert_allclose(value, expected, rtol=1e-5)
-        ring = memory.remember(ring, *map(jnp.asarray, (views, images, images)))
+        ring = cross_batch_memory.remember(ring, *map(jnp.asarray, (views, images, images)))
         kept = [*kept, *zip(views, images, strict=True)][-130:]
     assert len(past) > 50
 

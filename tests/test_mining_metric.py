@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, errors, losses, mining
+from triplet_jax import errors, losses, mining
+from triplet_jax.devices import collectives
 
 RULED = [name for name in sorted(mining.MINERS) if name not in oracles.RANDOM]
 RULED.remove("semi_hard_hardest_beyond")

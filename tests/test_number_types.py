@@ -7,15 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import (
-    collectives,
-    contrastive,
-    distances,
-    errors,
-    losses,
-    regularisers,
-    telemetry,
-)
+from triplet_jax import contrastive, distances, errors, losses, regularisers, telemetry
+from triplet_jax.devices import collectives
 
 ROWS, LABELS = 12, np.repeat([3, 1, 2], 4)
 LOW = (jnp.float16, jnp.bfloat16)

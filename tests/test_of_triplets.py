@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, distances, errors, losses
+from triplet_jax import distances, errors, losses
+from triplet_jax.devices import collectives
 
 PRECISION = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 0.7]])
 PARAMS = {"minkowski": {"p": 3.0}, "mahalanobis": {"precision": jnp.float32(PRECISION)}}

@@ -14,10 +14,11 @@ import pyarrow.parquet
 import pytest
 import sklearn.datasets
 
-from experiments import embed
+from experiments.run import embedders
 from experiments.search import place_of
-from triplet_jax import exported, gallery
 from triplet_jax.analysis import run
+from triplet_jax.evaluation import gallery
+from triplet_jax.models import export
 
 NAMES = ("zero", "one", "two", "three")
 
@@ -103,7 +104,7 @@ def test_a_search_finds_the_nearest_and_follows_the_folder(trained, copies, tmp_
     rows = pyarrow.parquet.read_table(tmp_path / "all.parquet").to_pandas()
     assert set(rows.path) == {str(file) for file in copies.glob("*/*")}
     paths = [p for p in copies.glob("*/*") if p.name == "moved'.png"]
-    direct = embed.load_embedder(trained)(paths)[0]
+    direct = embedders.load_embedder(trained)(paths)[0]
     stored = rows[rows.path == str(paths[0])].vector.iloc[0]
     np.testing.assert_allclose(stored, direct, atol=1e-6)
 
@@ -222,16 +223,16 @@ def test_the_exported_encoder_runs_with_jax_alone(trained, own_images, tmp_path)
     done = programs.run("export", f"--workdir={trained}", f"--output={file}")
     assert done.returncode == 0, done.stderr
     assert "uint8 inputs of 16x16x1" in done.stdout or "uint8 inputs of 16x16x3" in done.stdout
-    embedder = embed.load_embedder(trained)
+    embedder = embedders.load_embedder(trained)
     paths = sorted(own_images.glob("*/*"))[:5]
     pixels = np.stack([embedder.form.read(str(path)) for path in paths])
     live = embedder(paths)
-    np.testing.assert_allclose(exported.load(file).call(pixels), live, atol=1e-5)
+    np.testing.assert_allclose(export.load(file).call(pixels), live, atol=1e-5)
     np.save(tmp_path / "pixels.npy", pixels)
     command = [sys.executable, "-c", "import jax.export" + ALONE, file, tmp_path / "pixels.npy"]
     subprocess.run([*map(str, command), str(tmp_path / "out.npy")], check=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), live[[0, 0]], atol=1e-5)
-    assert set(exported.load(file).platforms) == {"cpu", "cuda", "rocm", "tpu"}
+    assert set(export.load(file).platforms) == {"cpu", "cuda", "rocm", "tpu"}
 
 
 def test_an_export_into_no_folder_is_refused(trained, tmp_path):

@@ -13,17 +13,13 @@ import pytest
 import oracles
 from configs import digits
 from configs import pairs as pairs_config
-from experiments import build, check, embed, objective
-from triplet_jax import (
-    collectives,
-    data,
-    errors,
-    evaluation,
-    exported,
-    models,
-    sampling,
-    train_step,
-)
+from experiments.config import augmentations, check, encoders, objective
+from experiments.run import embedders
+from triplet_jax import data, errors, evaluation, models
+from triplet_jax.data import sampling
+from triplet_jax.devices import collectives
+from triplet_jax.models import export
+from triplet_jax.training import train_state, train_step
 
 DIM = 5
 SPLIT = {"test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
@@ -206,7 +202,7 @@ def test_the_encoders_share_no_parameters():
 def test_of_ordinary_inputs_the_first_encoder_is_the_embedding():
     made = digits.get_config("clip")
     made.model.update({"name": "mlp", "width": 8})
-    towers = build.encoder(made, (8, 8, 1))
+    towers = encoders.encoder(made, (8, 8, 1))
     x = jax.random.uniform(jax.random.key(0), (3, 8, 8, 1))
     variables = jax.jit(towers.init)(jax.random.key(1), x[:1])
     found = jax.jit(functools.partial(towers.apply, train=False))(variables, x)
@@ -239,7 +235,7 @@ def test_eight_devices_take_the_steps_of_one():
             devices=jax.devices()[:devices],
         )
         shard = (devices, 32 // devices)
-        state = train_step.init_state(
+        state = train_state.init_state(
             towers, optimizer, x[:1], key=jax.random.key(1), averaged=False
         )
         for _ in range(2):
@@ -364,16 +360,16 @@ def test_a_backbone_that_does_not_suit_its_array_is_refused():
         ("mlp", "conv4", "model.second='conv4' needs images"),
     ):
         with pytest.raises(errors.InputError, match=message):
-            build.encoder(config(model__name=name, model__second=second), (65,), shapes)
+            encoders.encoder(config(model__name=name, model__second=second), (65,), shapes)
     with pytest.raises(errors.InputError, match="model.name='conv4' needs images"):
-        build.encoder(config(model__name="conv4"), (65,), shapes[::-1])
-    built = build.encoder(config(model__name="conv4", model__second="mlp"), (65,), shapes)
+        encoders.encoder(config(model__name="conv4"), (65,), shapes[::-1])
+    built = encoders.encoder(config(model__name="conv4", model__second="mlp"), (65,), shapes)
     assert built.shapes == shapes
 
 
 def test_augmentation_of_pairs_is_refused():
     with pytest.raises(errors.InputError, match="augment changes images"):
-        build.augmentation(config(augment__crop=1), (65,))
+        augmentations.augmentation(config(augment__crop=1), (65,))
 
 
 # -- evaluation
@@ -462,7 +458,7 @@ def test_the_encoders_of_pairs_are_exported_and_explored(trained, two_looks, tmp
     inputs = data.pairs(two_looks, **SPLIT).inputs
     with np.load(workdir / "embeddings.npz") as saved:
         expected = saved["embeddings"][:5]
-    np.testing.assert_allclose(exported.load(file).call(inputs[:5]), expected, atol=1e-5)
+    np.testing.assert_allclose(export.load(file).call(inputs[:5]), expected, atol=1e-5)
     done = programs.run("explore", f"--workdir={workdir}", "--projection=pca")
     assert done.returncode == 0, done.stderr
 
@@ -470,7 +466,7 @@ def test_the_encoders_of_pairs_are_exported_and_explored(trained, two_looks, tmp
 def test_programs_on_images_refuse_a_run_on_pairs(trained, tmp_path):
     workdir, _ = trained
     with pytest.raises(errors.InputError, match="trained on the pairs of an .npz file"):
-        embed.load_embedder(workdir)
+        embedders.load_embedder(workdir)
     done = programs.run("picture", f"--workdir={workdir}", f"--output={tmp_path / 'a.png'}")
     programs.refused(done, "holds a run on pairs")
 
@@ -490,4 +486,4 @@ def test_two_views_have_an_encoder_each(tmp_path):
     # That of digits by the first encoder, beside raw pixels as ever.
     assert result["embedding"]["retrieval"]["queries"] == 539
     assert set(result["raw_pixels"]) == set(result["embedding"])
-    assert embed.load_embedder(tmp_path / "run").form.size == 8
+    assert embedders.load_embedder(tmp_path / "run").form.size == 8

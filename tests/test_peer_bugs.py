@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, distances, errors, losses, mining
+from triplet_jax import distances, errors, losses, mining
+from triplet_jax.devices import collectives
 
 
 def spread(seed, n, dim=3):

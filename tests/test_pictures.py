@@ -14,8 +14,11 @@ import pytest
 from picture_files import STORED, padded, png, shown, tiff
 
 from configs import base
-from experiments import build, check, embed, record, search
-from triplet_jax import data, decoding, errors, images
+from experiments import search
+from experiments.config import check, datasets
+from experiments.run import embedders, record
+from triplet_jax import data, errors
+from triplet_jax.data import decoding, images
 
 
 def encoded(image, form, **options):
@@ -157,10 +160,10 @@ def test_any_picture_reads_as_it_is_shown_by_every_way(draw_file, drawn, tmp_pat
     config.update_from_flattened_dict(
         {"dataset.image_size": side, "dataset.fit": "pad", "dataset.background": background}
     )
-    assert build.image_form(config.dataset) == form
+    assert datasets.image_form(config.dataset) == form
     split = {"test_fraction": 0.0, "validation_fraction": 0.0, "split_by": "image", "seed": 0}
     folder = data.folder(str(tmp_path / "images"), form=form, bad_images="refuse", **split)
-    embedder = embed.Embedder(lambda _, pictures: images.load(pictures), {}, form)
+    embedder = embedders.Embedder(lambda _, pictures: images.load(pictures), {}, form)
     for again in (form.read(str(path)), images.load(folder.inputs)[0], embedder([path])[0]):
         np.testing.assert_array_equal(again, read)
     grey = images.ImageForm(channels=1, **fields).read(file)[..., 0]
@@ -334,11 +337,11 @@ def test_the_mark_of_embeddings_follows_the_rules_of_reading():
         images.ImageForm(size=8, channels=3, **field)
         for field in ({"fit": "pad"}, {"background": 0}, {"invert": True})
     ]
-    marks = {embed.Embedder(None, {}, f).mark for f in (form, *others)}
+    marks = {embedders.Embedder(None, {}, f).mark for f in (form, *others)}
     assert len(marks) == 4
     assert "rules=" in repr(form)
     larger = images.ImageForm(size=8, channels=3, max_pixels=9)
-    assert embed.Embedder(None, {}, larger).mark == embed.Embedder(None, {}, form).mark
+    assert embedders.Embedder(None, {}, larger).mark == embedders.Embedder(None, {}, form).mark
 
 
 def test_the_sheet_shows_what_the_encoder_sees(tmp_path, monkeypatch):

@@ -13,8 +13,10 @@ import programs
 import pytest
 import sklearn.datasets
 
-from experiments import command, evaluate, training
-from triplet_jax import logging, telemetry
+from experiments import command
+from experiments.run import score_table
+from experiments.run.training import train
+from triplet_jax.runs import row_files, telemetry_file
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +52,13 @@ def test_a_run_leaves_what_the_readme_says(trained):
         "tensorboard",
         "timing.jsonl",
     }
-    arrays = telemetry.read(workdir)
+    arrays = telemetry_file.read(workdir)
     np.testing.assert_array_equal(arrays["step"], [50, 100, 150, 200])
     assert arrays["hardness"].shape == (4, 40)
     assert (arrays["effective_rank"] > 1).all()
     config = json.loads((workdir / "config.json").read_text())
     assert config["mining"]["miner"] == "semi_hard"
-    rows = logging.read_rows(workdir / "metrics.jsonl")
+    rows = row_files.read_rows(workdir / "metrics.jsonl")
     training = [row for row in rows if "loss" in row]
     assert [row["step"] for row in training] == list(range(10, 241, 10))
     assert {"active_fraction", "num_valid", "learning_rate", "grad_norm"} <= set(training[0])
@@ -333,7 +335,7 @@ def test_omniglot_trains_streamed_and_resident(omniglot_dir, tmp_path):
     losses = [
         [row["loss"] for row in rows if "loss" in row]
         for name in ("resident", "streamed")
-        for rows in [logging.read_rows(tmp_path / name / "metrics.jsonl")]
+        for rows in [row_files.read_rows(tmp_path / name / "metrics.jsonl")]
     ]
     assert len(losses[0]) == 4
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -369,6 +371,6 @@ def test_a_finished_run_scores_the_examples_of_another(trained, tmp_path):
 def test_every_name_that_is_shown_is_measured(trained):
     workdir, _ = trained
     result = json.loads((workdir / "result.json").read_text())
-    shown = [pair for pair in evaluate.SHOWN.values() if "group" not in pair[0]]
+    shown = [pair for pair in score_table.SHOWN.values() if "group" not in pair[0]]
     assert all(metric in result["embedding"][part] for part, metric in shown)
-    assert callable(training.train)
+    assert callable(train)

@@ -9,8 +9,10 @@ import pytest
 
 import oracles
 from configs import base, digits
-from experiments import check, evaluate, objective, settings
-from triplet_jax import data, errors, evaluation, memory, regularisers
+from experiments.config import check, objective, settings
+from experiments.run import scoring
+from triplet_jax import data, errors, evaluation, regularisers
+from triplet_jax.training import cross_batch_memory
 
 NAMES = sorted(regularisers.REGULARISERS)
 N, DIM = 16, 3
@@ -131,7 +133,7 @@ def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normali
 
     def loss(made, x, past, **tables):
         if made.memory.size:
-            ring = memory.empty(20, past.shape[1])._replace(
+            ring = cross_batch_memory.empty(20, past.shape[1])._replace(
                 embeddings=past, labels=jnp.arange(20) % 8
             )
             tables["remembered"] = ring, jnp.arange(20) > 3
@@ -163,11 +165,11 @@ def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normali
 def test_evaluation_reports_every_nested_size():
     x, y = rows(5), LABELLINGS["pairs"]
     test = data.Dataset(x, y, np.full(len(y), "test"), tuple("abcdefgh"))
-    found = evaluate.nested(config(loss__nested_dims=(2, 3)), test, x)
+    found = scoring.nested(config(loss__nested_dims=(2, 3)), test, x)
     short = x[:, :2] / np.linalg.norm(x[:, :2], axis=1, keepdims=True)
     assert found["2"] == pytest.approx(evaluation.retrieval(short, y))
     assert list(found) == ["2", "3"]
-    assert not evaluate.nested(config(), test, x)
+    assert not scoring.nested(config(), test, x)
 
 
 def test_a_weight_may_move():

@@ -11,7 +11,7 @@ import programs
 import pytest
 
 from configs import digits
-from experiments import record, training
+from experiments.run import record, training
 from triplet_jax import data, errors
 
 PATHS = {

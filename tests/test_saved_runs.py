@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 from configs import base, digits, saved
-from experiments import changes, evaluate, export, record, score, settings, training
-from triplet_jax import errors, exported, logging
-from triplet_jax.checkpoint import Checkpoints
+from experiments import evaluate, score
+from experiments import export as export_program
+from experiments.config import settings
+from experiments.run import changes, record, training
+from triplet_jax import errors
+from triplet_jax.models import export
+from triplet_jax.runs import files, row_files
+from triplet_jax.runs.checkpoint import Checkpoints
 
 # Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -134,7 +139,9 @@ def test_what_cannot_change_a_run_may_change_and_leaves_every_bit(tmp_path):
     assert {change["step"] for change in result["changes"]} == {20}
     assert len(noted) == len(others)
     assert result["embedding"]["few_shot_1"]["episodes"] == 12
-    rows = [row["step"] for row in logging.read_rows(disturbed / "metrics.jsonl") if "loss" in row]
+    rows = [
+        row["step"] for row in row_files.read_rows(disturbed / "metrics.jsonl") if "loss" in row
+    ]
     assert rows == [10, 20, 21, 28, 30]
 
 
@@ -235,9 +242,9 @@ def test_digits_have_no_other_place(tmp_path):
 
 def test_export_needs_no_data(copied, tmp_path):
     edit(copied, "dataset.path", "gone.npz")
-    step, shape, dtype = export.write(copied, tmp_path / "one.jaxexport")
+    step, shape, dtype = export_program.write(copied, tmp_path / "one.jaxexport")
     assert (step, shape, dtype) == (step, (5,), np.float32)
-    call = exported.load(tmp_path / "one.jaxexport").call
+    call = export.load(tmp_path / "one.jaxexport").call
     assert call(np.ones((3, 5), np.float32)).shape == (3, 4)
 
 
@@ -268,7 +275,7 @@ SENSELESS = {
     ("field", "value"), [(field, value) for field, some in SENSELESS.items() for value in some]
 )
 def test_a_senseless_saved_config_is_refused_by_field(field, value, tmp_path):
-    logging.write_json(tmp_path / "config.json", json.loads(config().to_json()))
+    files.write_json(tmp_path / "config.json", json.loads(config().to_json()))
     record.read_config(tmp_path)
     edit(tmp_path, field, value)
     with pytest.raises(errors.InputError) as refused:
@@ -297,7 +304,7 @@ EDITED = {
 @pytest.mark.parametrize("field", EDITED)
 def test_a_config_that_was_edited_after_a_checkpoint_is_refused_by_field(field, copied, tmp_path):
     edit(copied, field, EDITED[field])
-    for use in (evaluate.of_run, lambda w: export.write(w, tmp_path / "one.jaxexport")):
+    for use in (evaluate.of_run, lambda w: export_program.write(w, tmp_path / "one.jaxexport")):
         with pytest.raises(errors.InputError, match="belongs to another config") as refused:
             use(copied)
         assert f"{field}: " in str(refused.value)
@@ -338,7 +345,7 @@ def test_a_run_of_the_code_before_is_evaluated_and_exported(old, tmp_path):
     found = evaluate.of_run(old)
     for metric, value in before["embedding"]["retrieval"].items():
         assert found["embedding"]["retrieval"][metric] == pytest.approx(value, abs=0.01), metric
-    step, shape, _ = export.write(old, tmp_path / "one.jaxexport")
+    step, shape, _ = export_program.write(old, tmp_path / "one.jaxexport")
     assert (step, shape) == (found["checkpoint_step"], (8, 8, 1))
 
 

@@ -118,10 +118,10 @@ def test_a_gradient_penalty_is_that_of_one_device():
 
 
 def test_a_mesh_of_one_device_takes_squares(monkeypatch):
-    from triplet_jax import squares
+    from triplet_jax.engine import half_matrix
 
-    monkeypatch.setattr(squares, "_LEAST", 1)
-    monkeypatch.setattr(squares, "_SIZE", 5)
+    monkeypatch.setattr(half_matrix, "_LEAST", 1)
+    monkeypatch.setattr(half_matrix, "_SIZE", 5)
     loss = functools.partial(triplet, number=0.3, proxies=None, miner="batch_all")
     sharded = jax.shard_map(
         functools.partial(loss, axis_name="shards"),

@@ -12,7 +12,7 @@ import time
 import programs
 import pytest
 
-from experiments import slurm
+from experiments.sweeps import slurm
 
 TIMEOUT = 900
 pytestmark = pytest.mark.slow

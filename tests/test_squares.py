@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, losses, mining, squares
+from triplet_jax import losses, mining
+from triplet_jax.devices import collectives
+from triplet_jax.engine import half_matrix
 
 SEPARABLE = [name for name, mine in sorted(mining.MINERS.items()) if mining.is_separable(mine)]
 MARGIN = 0.3
@@ -35,7 +37,7 @@ def program(n, small, **settings):
         return losses.triplet_loss(x, y, mask=mask, margin=MARGIN, **settings)
 
     examples = (rows(0, n), np.zeros(n, int), np.ones(n, bool))
-    with mock.patch.multiple(squares, _SIZE=5 if small else 256, _LEAST=1 if small else 2**30):
+    with mock.patch.multiple(half_matrix, _SIZE=5 if small else 256, _LEAST=1 if small else 2**30):
         return jax.jit(jax.value_and_grad(run, has_aux=True)).lower(*examples).compile()
 
 
@@ -117,9 +119,9 @@ def test_squares_are_for_large_batches_with_few_positives():
     tiles, either = compiled(tile_size=300), compiled()
     for batch in (few, many):
         assert float(either(*batch)) == pytest.approx(float(tiles(*batch)), rel=1e-5)
-    sweep = squares.sweep
+    sweep = half_matrix.sweep
     nothing = mock.patch.object(
-        squares, "sweep", lambda *a: jax.tree.map(jnp.zeros_like, sweep(*a))
+        half_matrix, "sweep", lambda *a: jax.tree.map(jnp.zeros_like, sweep(*a))
     )
     with nothing:
         either = compiled()
@@ -133,8 +135,8 @@ def test_an_axis_of_one_device_takes_squares():
     settings = {"miner": "batch_all", "margin": MARGIN, "axis_name": collectives.DEVICES}
     lifted = functools.partial(losses.triplet_loss, **settings)
     with (
-        mock.patch.multiple(squares, _SIZE=5, _LEAST=1),
-        mock.patch.object(squares, "sweep", side_effect=squares.sweep) as sweep,
+        mock.patch.multiple(half_matrix, _SIZE=5, _LEAST=1),
+        mock.patch.object(half_matrix, "sweep", side_effect=half_matrix.sweep) as sweep,
     ):
         run = jax.pmap(lifted, axis_name=collectives.DEVICES, devices=jax.devices()[:1])
         [loss], _ = run(x[None], y[None])
@@ -149,7 +151,7 @@ def test_runs_that_are_batched_take_squares_or_tiles_together():
     run = jax.value_and_grad(
         functools.partial(losses.triplet_loss, miner="batch_all", margin=MARGIN), has_aux=True
     )
-    with mock.patch.multiple(squares, _SIZE=5, _LEAST=1):
+    with mock.patch.multiple(half_matrix, _SIZE=5, _LEAST=1):
         together = jax.jit(jax.vmap(run))(x, labels)
     alone = program(17, False, miner="batch_all")
     for i in range(2):

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from configs import base, saved
-from experiments import build, check, evaluate, training
-from triplet_jax import embedding, errors, exported, models, standardise, train_step
+from experiments.config import check, datasets, encoders, stepping
+from experiments.run import restoring, training
+from triplet_jax import errors, models
+from triplet_jax.models import embedding, export, standardise
+from triplet_jax.training import over_devices
 
 
 def blobs(offset, scale=1.0, seed=0):
@@ -105,15 +108,15 @@ def test_pairs_standardise_each_array_that_has_features(tmp_path):
     right = random.integers(0, 256, (40, 2, 2, 1), np.uint8)
     np.savez(tmp_path / "pairs.npz", x=left, pair=right)
     config = config_of(tmp_path / "pairs.npz", **{"dataset.name": "pairs", "model.towers": 2})
-    everything = build.dataset(config)
-    measured = build.input_statistics(config, everything)
+    everything = datasets.dataset(config)
+    measured = encoders.input_statistics(config, everything)
     train = np.flatnonzero(everything.split[0::2] == "train")
     np.testing.assert_allclose(
         measured["first"][standardise.LAYER]["deviation"], left[train].std(axis=0), rtol=1e-5
     )
     assert measured["second"] == {}
-    encoder = build.encoder(config, everything.input_shape, everything.pair_shapes)
-    state = build.initial_state(config, encoder, everything.input_shape, measured)
+    encoder = encoders.encoder(config, everything.input_shape, everything.pair_shapes)
+    state = stepping.initial_state(config, encoder, everything.input_shape, measured)
     found = state.batch_stats["first"][standardise.LAYER]["deviation"]
     np.testing.assert_array_equal(found, measured["first"][standardise.LAYER]["deviation"])
 
@@ -129,16 +132,14 @@ def test_a_run_learns_at_a_large_offset_and_its_export_embeds_alike(tmp_path):
     result = json.loads((workdir / "result.json").read_text())
     assert result["embedding"]["retrieval"]["map_at_r"] > 0.9
 
-    everything = build.dataset(config)
-    encoder, state, checkpoints = evaluate.load_run(config, workdir, everything.input_shape)
-    _, chosen = evaluate.restore(config, checkpoints, state)
-    embedded = embedding.make_embed(encoder)(train_step.replicate(chosen.variables), x)
+    everything = datasets.dataset(config)
+    encoder, state, checkpoints = restoring.load_run(config, workdir, everything.input_shape)
+    _, chosen = restoring.restore(config, checkpoints, state)
+    embedded = embedding.make_embed(encoder)(over_devices.replicate(chosen.variables), x)
     with np.load(workdir / "embeddings.npz") as kept:
         np.testing.assert_allclose(kept["embeddings"], embedded, atol=1e-6)
-    exported.write(
-        tmp_path / "encoder.jaxexport", encoder, chosen.variables, x.shape[1:], np.float32
-    )
-    called = exported.load(tmp_path / "encoder.jaxexport").call(x)
+    export.write(tmp_path / "encoder.jaxexport", encoder, chosen.variables, x.shape[1:], np.float32)
+    called = export.load(tmp_path / "encoder.jaxexport").call(x)
     np.testing.assert_allclose(called, embedded, atol=1e-5)
 
 
@@ -149,8 +150,8 @@ def test_a_run_without_the_field_keeps_its_features_as_they_were(tmp_path):
     path.write_text(json.dumps(content))
     config = saved.get_config(str(path))
     assert config.dataset.standardise is False
-    assert build.input_statistics(config, build.dataset(config)) == {}
-    assert not build.encoder(config, (24,)).standardised
+    assert encoders.input_statistics(config, datasets.dataset(config)) == {}
+    assert not encoders.encoder(config, (24,)).standardised
     content["dataset"]["name"] = "digits"
     path.write_text(json.dumps(content))
     assert saved.get_config(str(path)).dataset.standardise is True

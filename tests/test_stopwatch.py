@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from triplet_jax import errors, stopwatch
+from triplet_jax import errors
+from triplet_jax.runs import stopwatch
 
 
 def test_the_seconds_of_killed_processes_are_kept(tmp_path):

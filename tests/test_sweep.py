@@ -22,8 +22,11 @@ import pytest
 from configs import base, digits
 from configs.sweeps import base as sweeps
 from configs.sweeps import contrastive, offline, schedules
-from experiments import claim, engines, findings, page, slurm, sweep
-from triplet_jax import errors, stopwatch
+from experiments.run import lock
+from experiments.sweeps import executors, findings, page, plan, slurm
+from experiments.sweeps.board import Board
+from triplet_jax import errors
+from triplet_jax.runs import stopwatch
 
 SMALL = {
     "model.name": "mlp",
@@ -284,7 +287,7 @@ def test_a_terminal_shows_all_runs_in_one_table(tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     done, failed, started, *waiting = planned(tmp_path)
-    with sweep.Board([done, failed, started, *waiting], "map_at_r") as board:
+    with Board([done, failed, started, *waiting], "map_at_r") as board:
         for run in (done, started):
             run.folder.mkdir(parents=True)
             (run.folder / "metrics.jsonl").write_text('{"step": 20}\n')
@@ -303,10 +306,10 @@ def test_a_terminal_shows_all_runs_in_one_table(tmp_path, monkeypatch):
 def test_a_run_that_another_process_trains_is_left_to_it(engine, tmp_path):
     run = a_run(tmp_path)
     with (
-        claim.claimed(run.folder),
+        lock.claimed(run.folder),
         pytest.raises(errors.InputError, match=r"is working in .*seed0"),
     ):
-        engines.ENGINES[engine]([run], None, lambda: None)
+        executors.ENGINES[engine]([run], None, lambda: None)
     assert run.state == "waiting"
 
 
@@ -323,8 +326,8 @@ def test_a_process_that_lacks_something_has_not_failed(
         with (run.folder / "log.txt").open("w") as log:
             return subprocess.Popen(["sh", "-c", ending], stdout=log)
 
-    monkeypatch.setattr(engines, "_start", start)
-    engines.processes([run], ml_collections.ConfigDict({"processes": 1}), lambda: None)
+    monkeypatch.setattr(executors, "_start", start)
+    executors.processes([run], ml_collections.ConfigDict({"processes": 1}), lambda: None)
     assert words in capsys.readouterr().out
     assert run.state == "waiting"
 
@@ -354,7 +357,7 @@ def test_a_launcher_that_looks_on_leaves_when_its_jobs_are_cancelled(tmp_path, m
     looks = threading.Event()
 
     def look_on():
-        with claim.claimed(tmp_path):
+        with lock.claimed(tmp_path):
             slurm.jobs([run], ml_collections.ConfigDict({"slurm": {}}), looks.set)
             assert not ended  # so that it cannot give the run another job
 
@@ -371,10 +374,10 @@ def test_a_launcher_that_looks_on_leaves_when_its_jobs_are_cancelled(tmp_path, m
 @pytest.mark.parametrize("task", ["0", "1"])
 def test_every_task_of_a_job_waits_for_what_an_earlier_one_left(task, tmp_path, monkeypatch):
     holder, started_while_held = contextlib.ExitStack(), []
-    holder.enter_context(claim.claimed(tmp_path))
+    holder.enter_context(lock.claimed(tmp_path))
 
     def start(folder, log):
-        started_while_held.append(claim.is_claimed(folder))
+        started_while_held.append(lock.is_claimed(folder))
         return subprocess.Popen(["true"])
 
     monkeypatch.setenv("SLURM_PROCID", task)
@@ -416,7 +419,7 @@ def planned(tmp_path, **fields):
     made.reference = "one"
     for name, value in fields.items():
         made[name] = value
-    return sweep.plan(made, tmp_path)
+    return plan.plan(made, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import oracles
-from triplet_jax import collectives, mining, telemetry
+from triplet_jax import mining, telemetry
+from triplet_jax.devices import collectives
 
 
 def batch(n=24, classes=6, dim=5):

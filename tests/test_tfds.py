@@ -10,8 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import base
-from experiments import build, check
-from triplet_jax import data, errors, images, tfds_features
+from experiments.config import check, datasets
+from triplet_jax import data, errors
+from triplet_jax.data import images, tfds_features
 
 FORM = images.ImageForm(size=4, channels=3)
 USUAL = {"split_by": "official", "test_fraction": 0.2, "validation_fraction": 0.0, "seed": 0}
@@ -154,7 +155,7 @@ def test_the_fields_of_a_config_choose_the_features_and_splits(tmp_path):
     config.dataset.label_feature = "class_id"
     config.dataset.train_split, config.dataset.test_split = "test", "train"
     check.check(config)
-    found = build.dataset(config)
+    found = datasets.dataset(config)
     assert set(found.only("test").labels) == {0, 1}
     config.dataset.name, config.dataset.split_by = "digits", "image"
     with pytest.raises(errors.InputError, match="dataset.label_feature='class_id' has no effect"):

@@ -6,16 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from triplet_jax import (
-    augment,
-    collectives,
-    losses,
-    memory,
-    models,
-    sampling,
-    schedules,
-    train_step,
-)
+from triplet_jax import losses, models, schedules
+from triplet_jax.data import augment, sampling
+from triplet_jax.devices import collectives
+from triplet_jax.models.pixels import as_floats
+from triplet_jax.training import cross_batch_memory, over_devices, train_state, train_step
 
 # Not Adam: it turns the rounding of a gradient near zero into a step of full length.
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
@@ -24,7 +19,7 @@ OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=
 def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
     settings = {"name": "conv4", "dim": 4, "width": 16, "axis_name": collectives.DEVICES}
     encoder = models.encoder(norm=norm, **settings | of_encoder)
-    state = train_step.init_state(
+    state = train_state.init_state(
         encoder, OPTIMIZER, jnp.zeros((1, 8, 8, 1)), key=jax.random.key(1), averaged=averaged
     )
     step = functools.partial(
@@ -94,7 +89,7 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
 @pytest.mark.parametrize("of_average", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_eight_devices_remember_what_one_does(of_average):
     state, step = make(norm="group")
-    state = train_step.with_memory(state, memory.empty(48, 4))
+    state = train_state.with_memory(state, cross_batch_memory.empty(48, 4))
 
     def with_memory(embeddings, labels, *, key, axis_name, remembered, by_average=None):
         assert (by_average is not None) == of_average
@@ -125,7 +120,7 @@ def test_eight_devices_remember_what_one_does(of_average):
 
 def test_the_memory_of_an_average_is_what_the_average_sees():
     state, step = make()
-    state = train_step.with_memory(state, memory.empty(32, 4))
+    state = train_state.with_memory(state, cross_batch_memory.empty(32, 4))
 
     def loss(embeddings, labels, *, by_average, remembered, key, axis_name):
         value, stats = losses.triplet_loss(embeddings, labels, axis_name=axis_name)
@@ -184,7 +179,7 @@ def test_running_statistics_are_those_of_one_part_after_the_other():
     for part in np.split(pixels, 2):
         _, updates = encoder.apply(
             {"params": state.params, "batch_stats": expected},
-            train_step.as_floats(jnp.asarray(part)),
+            as_floats(jnp.asarray(part)),
             train=True,
             mutable=["batch_stats"],
         )
@@ -216,7 +211,7 @@ def test_the_first_step_has_the_gradient_of_the_global_loss():
     encoder = models.encoder("conv4", dim=4, norm="group", width=16)
 
     def loss(params):
-        embeddings = encoder.apply({"params": params}, train_step.as_floats(jnp.asarray(pixels)))
+        embeddings = encoder.apply({"params": params}, as_floats(jnp.asarray(pixels)))
         return losses.triplet_loss(embeddings, labels)[0]
 
     expected = jax.tree.map(lambda p, g: p - g, state.params, jax.grad(loss)(state.params))
@@ -258,14 +253,14 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
     def draw(index, state):
         return sampling.pk_batch(jnp, index, 5, state.step, **settings)
 
-    resident = train_step.over_devices_resident(
-        train_step.draw_and_step(step, draw, devices=devices)
+    resident = over_devices.over_devices_resident(
+        over_devices.draw_and_step(step, draw, devices=devices)
     )
-    streamed = train_step.over_devices(step)
+    streamed = over_devices.over_devices(step)
     index = jax.tree.map(jnp.asarray, index)
-    held = train_step.replicate((index, jnp.asarray(pixels), jnp.asarray(labels)))
+    held = over_devices.replicate((index, jnp.asarray(pixels), jnp.asarray(labels)))
     # Two copies, since a step gives its state away.
-    ours, theirs = train_step.replicate(state), train_step.replicate(state)
+    ours, theirs = over_devices.replicate(state), over_devices.replicate(state)
     for number in range(3):
         ours, found = resident(ours, held, np.arange(devices))
         picked = sampling.pk_batch(np, index, 5, number, **settings)

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from configs import base
-from experiments import build, collapse, evaluate, runs, training
-from triplet_jax import arguments, data, errors, evaluation, logging, telemetry
+from experiments.config import datasets
+from experiments.run import collapse, score_table, scoring, training
+from experiments.sweeps import runs
+from triplet_jax import arguments, data, errors, evaluation
 from triplet_jax.analysis import projection
+from triplet_jax.runs import files, row_files, telemetry_file
 
 
 def dataset(test, validation=(0, 0, 1, 1)):
@@ -31,21 +34,21 @@ def dataset(test, validation=(0, 0, 1, 1)):
 def test_a_test_split_that_can_tell_nothing_is_refused(test, why):
     config = base.get_config()
     with pytest.raises(errors.InputError, match=f"^dataset.test_fraction=.*{why}.* Raise dataset"):
-        build.check_test(config, dataset(test))
-    build.check_test(config, dataset([0, 0, 1]))
+        datasets.check_test(config, dataset(test))
+    datasets.check_test(config, dataset([0, 0, 1]))
 
 
 @pytest.mark.parametrize("validation", [[0, 1, 2], [3, 3, 3], [1]])
 def test_a_validation_split_that_can_tell_nothing_is_reported_and_gives_no_score(validation):
     everything = dataset([0, 0, 1], validation)
     config = base.get_config()
-    note = build.note_on_validation(config, everything)
+    note = datasets.note_on_validation(config, everything)
     assert f"leaves {len(validation)} of" in note and "the last checkpoint is evaluated" in note
     assert training.validate(None, None, everything.only("validation")) == {}
-    reason = evaluate._why_this_checkpoint(config, everything.only("validation").labels, "best")
+    reason = scoring._why_this_checkpoint(config, everything.only("validation").labels, "best")
     assert reason.startswith("the last, as")
     for fine in ([], [0, 0, 1, 1]):
-        assert build.note_on_validation(config, dataset([0, 0, 1], fine)) == ""
+        assert datasets.note_on_validation(config, dataset([0, 0, 1], fine)) == ""
 
 
 def strict(text):
@@ -58,25 +61,27 @@ def strict(text):
 def test_json_never_holds_nan(tmp_path):
     content = {"a": math.nan, "b": [1.5, (math.inf, -math.inf)], "c": {"d": np.float64("nan")}}
     expected = {"a": None, "b": [1.5, [None, None]], "c": {"d": None}}
-    logging.write_json(tmp_path / "x.json", content)
+    files.write_json(tmp_path / "x.json", content)
     assert strict((tmp_path / "x.json").read_text()) == expected
-    rows = logging.RowFile(tmp_path / "telemetry.jsonl", last_step=0)
+    rows = row_files.RowFile(tmp_path / "telemetry.jsonl", last_step=0)
     rows.write({"step": 1, "norms": [0.5, math.nan]})
     rows.write({"step": 2, "norms": [0.5, 1.0]})
     rows.close()
     for line in (tmp_path / "telemetry.jsonl").read_text().splitlines():
         strict(line)
-    np.testing.assert_array_equal(telemetry.read(tmp_path)["norms"], [[0.5, np.nan], [0.5, 1.0]])
+    np.testing.assert_array_equal(
+        telemetry_file.read(tmp_path)["norms"], [[0.5, np.nan], [0.5, 1.0]]
+    )
 
 
 def test_a_number_that_was_not_told_is_nan_to_a_reader(tmp_path):
     found = evaluation.retrieval(np.eye(3), [0, 1, 2])
     run = runs.Run(arm="a", setting="", seed=0, config=None, workdir=tmp_path)
     run.folder.mkdir(parents=True)
-    logging.write_json(run.folder / "result.json", {"embedding": {"retrieval": found}})
+    files.write_json(run.folder / "result.json", {"embedding": {"retrieval": found}})
     assert math.isnan(run.score("map_at_r"))
-    assert evaluate._number({"map_at_r": None}, "map_at_r") == "-"
-    assert evaluate._number({}, "nmi") == "-"
+    assert score_table._number({"map_at_r": None}, "map_at_r") == "-"
+    assert score_table._number({}, "nmi") == "-"
 
 
 @pytest.mark.parametrize("name", ["pca", "tsne"])

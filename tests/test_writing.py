@@ -13,22 +13,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from triplet_jax import errors, exported, gallery, logging, writing
+from triplet_jax import errors
 from triplet_jax.analysis import plots
+from triplet_jax.evaluation import gallery
+from triplet_jax.models import export
+from triplet_jax.runs import files, row_files
 
 NOISE = np.random.default_rng(0).random((200, 200))
 
 
 def text(path):
-    logging.write_text(path, "é" * 40_000)
+    files.write_text(path, "é" * 40_000)
 
 
 def json(path):
-    logging.write_json(path, {"numbers": list(range(10_000))})
+    files.write_json(path, {"numbers": list(range(10_000))})
 
 
 def arrays(path):
-    logging.write_arrays(path, a=NOISE, b=NOISE)
+    files.write_arrays(path, a=NOISE, b=NOISE)
 
 
 class Product(nn.Module):
@@ -39,7 +42,7 @@ class Product(nn.Module):
 
 def encoder(path):
     variables = {"params": {"w": jnp.asarray(NOISE, jnp.float32)}}
-    exported.write(path, Product(), variables, (200,), jnp.float32)
+    export.write(path, Product(), variables, (200,), jnp.float32)
 
 
 def picture(path):
@@ -125,7 +128,7 @@ def test_where_a_file_may_not_grow_what_was_there_stays(name, tmp_path):
 @pytest.mark.parametrize("error", [OSError(errno.EDQUOT, "Quota"), KeyboardInterrupt()])
 def test_whatever_ends_the_block_leaves_nothing_beside(error, tmp_path):
     path = tmp_path / "file"
-    with pytest.raises(type(error)), writing.whole_file(path) as file:
+    with pytest.raises(type(error)), files.whole_file(path) as file:
         file.write(b"half of it")
         raise error
     assert not os.listdir(tmp_path)
@@ -137,24 +140,24 @@ def test_an_error_of_the_rename_names_the_file_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     with pytest.raises(PermissionError) as caught:
-        logging.write_text(tmp_path / "summary.csv", "arm\n")
+        files.write_text(tmp_path / "summary.csv", "arm\n")
     assert str(caught.value) == f"[Errno 13] Permission denied: '{tmp_path / 'summary.csv'}'"
 
 
 def test_a_link_is_followed_and_a_device_is_written_directly(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere" / "file.json")
-    logging.write_json(tmp_path / "link.json", [1])
+    files.write_json(tmp_path / "link.json", [1])
     assert (tmp_path / "link.json").is_symlink()
     assert os.listdir(tmp_path / "elsewhere") == ["file.json"]
-    logging.write_text(pathlib.Path("/dev/null"), "text")
+    files.write_text(pathlib.Path("/dev/null"), "text")
     assert not os.path.isfile("/dev/null")
     with pytest.raises(IsADirectoryError):
-        logging.write_text(tmp_path / "elsewhere", "text")
+        files.write_text(tmp_path / "elsewhere", "text")
 
 
 def test_a_row_that_cannot_be_added_names_its_file():
-    rows = logging.RowFile.__new__(logging.RowFile)
+    rows = row_files.RowFile.__new__(row_files.RowFile)
     rows.rows, rows._path, rows._file = [], "metrics.jsonl", open("/dev/full", "a")  # noqa: SIM115
     with pytest.raises(OSError, match="No space left on device: 'metrics.jsonl'"):
         rows.write({"step": 1})

@@ -18,17 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from triplet_jax import (
-    arguments,
-    candidates,
-    collectives,
-    distances,
-    engine,
-    errors,
-    gradient,
-    losses,
-    rules,
-)
+from triplet_jax import arguments, distances, errors, losses
+from triplet_jax.devices import collectives
+from triplet_jax.engine import candidates, gradient, rules, sweep
 
 Number = Float[Array, ""] | float
 
@@ -347,7 +339,7 @@ def contrastive_loss(
 
     def sums_of(shares):
         rule = rules.OfAnchor(made, measure, shares)
-        return engine.over_anchors(rule, compared, knobs, tile_size, derivatives)
+        return sweep.over_anchors(rule, compared, knobs, tile_size, derivatives)
 
     if len(shares) > 1:
         # What each is divided by comes first, so that all of them have one gradient: to take the

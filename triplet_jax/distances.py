@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from triplet_jax import arguments, errors, extremes
+from triplet_jax import arguments, errors
+from triplet_jax.xla import extremes
 
 # Squared distances from a matrix product carry an error of about 3e-7 of the vectors' squared
 # lengths. Below this share of them the error shows in the fourth digit.

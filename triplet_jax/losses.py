@@ -10,18 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from triplet_jax import (
-    arguments,
-    candidates,
-    collectives,
-    distances,
-    engine,
-    errors,
-    extremes,
-    gradient,
-    mining,
-    rules,
-)
+from triplet_jax import arguments, distances, errors, mining
+from triplet_jax.devices import collectives
+from triplet_jax.engine import candidates, gradient, rules, sweep
+from triplet_jax.xla import extremes
 
 
 def hinge(
@@ -245,7 +237,7 @@ def triplet_loss(
         own_reference=own_reference,
         mining_metric=mined_by,
     )
-    sums = engine.over_anchors(
+    sums = sweep.over_anchors(
         rules.Rule(made, mine, penalize, key, mined_by),
         compared,
         knobs | {"margin": jnp.asarray(margin, jnp.float32)},

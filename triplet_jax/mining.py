@@ -58,7 +58,7 @@ def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
     """Marks a miner of all pairs that judges a triplet by its own two distances.
 
     Neither the other distances nor whether these two are equal may matter, nor anything that is
-    given by keyword. `squares` then mines large batches in less time.
+    given by keyword. `engine.half_matrix` then mines large batches in less time.
     """
     miner.is_separable = True
     return miner

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from triplet_jax import arguments, collectives, distances
+from triplet_jax import arguments, distances
+from triplet_jax.devices import collectives
 
 ANCHORS = 1024
 """That `spread` compares with all others at a time."""

@@ -4,7 +4,6 @@ Losses are averages and hide what they average over. These arrays show it: they 
 every so many steps, beside the step's scalars, and read back for a notebook.
 """
 
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,18 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
-from triplet_jax import (
-    arguments,
-    collectives,
-    distances,
-    engine,
-    errors,
-    logging,
-    losses,
-    masks,
-    mining,
-    rules,
-)
+from triplet_jax import arguments, distances, losses, mining
+from triplet_jax.devices import collectives
+from triplet_jax.engine import label_runs, rules, sweep
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -88,7 +78,7 @@ def of_batch(
     labels = collectives.gather(labels, axis_name)
     n = len(labels)
     shown = jnp.ones(n, bool) if mask is None else collectives.gather(mask, axis_name)
-    order, labels = masks.by_label(labels, shown)
+    order, labels = label_runs.by_label(labels, shown)
     embeddings, shown = embeddings[order], shown[order]
     count = jnp.sum(shown)
     anchors = max(1, min(n, _MOST_TRIPLETS // (n * most_positives)))
@@ -97,8 +87,8 @@ def of_batch(
     made = distances.make(metric, **(metric_params or {}))
     prepared, _ = distances.prepared(made, embeddings, embeddings)
     rule = rules.Rule(made, losses.miner_of(miner), losses.hinge, key)
-    runs = masks.label_runs(labels[chosen], labels, chosen).hiding(shown[chosen], count)
-    seen, mined = engine.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
+    runs = label_runs.label_runs(labels[chosen], labels, chosen).hiding(shown[chosen], count)
+    seen, mined = sweep.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
 
     is_other = (jnp.arange(n) != chosen[:, None]) & shown & shown[chosen][:, None]
     to_negatives = _mean(seen.to_negatives, seen.is_negative)
@@ -151,27 +141,6 @@ def every(steps: int, measure: Callable[..., dict[str, Array]]) -> Callable[...,
         return jax.lax.cond(step % steps == 0, lambda: measure(*args, **kwargs), zeros)
 
     return maybe
-
-
-def read(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """What a run wrote, by name, with a leading axis of rows; `step` tells when. Empty if off.
-
-    Raises:
-      InputError: its file is damaged.
-    """
-    rows = logging.read_rows(pathlib.Path(workdir) / "telemetry.jsonl")
-    try:
-        return {name: _numbers([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-    except (KeyError, ValueError, TypeError) as error:
-        raise errors.InputError(
-            f"{workdir}/telemetry.jsonl is damaged: its rows differ in their arrays."
-        ) from error
-
-
-def _numbers(values):
-    """An array, with NaN where a row holds null."""
-    found = np.asarray(values)
-    return found.astype(np.float64) if found.dtype == object else found
 
 
 def _mean(x, where, axis=None):

@@ -8,7 +8,8 @@ import PIL.Image
 import programs
 import sklearn.datasets
 
-from experiments import build, record
+from experiments.config import datasets
+from experiments.run import record
 from faults.bench import EVERY, Bench, all_of, complaint
 
 
@@ -76,7 +77,7 @@ def not_finite(bench: Bench) -> Iterator[str]:
 
 def _of_training(bench):
     """The row of an example that is trained on."""
-    everything = build.dataset(record.read_config(bench.alone))
+    everything = datasets.dataset(record.read_config(bench.alone))
     return int(np.flatnonzero(everything.split == "train")[-1])
 
 

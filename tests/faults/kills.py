@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import programs
 
-from experiments import claim
+from experiments.run import lock
 from faults.bench import KILLED, Bench, NothingToCompare, checkpoints, complaint, end
 
 STAGES = ("steps", "start", "end")
@@ -162,7 +162,7 @@ def _killed_sweeps(bench, kill, status, *words):
         said, _ = process.communicate()
         if wrong := complaint(said, process.returncode, *wanted):
             yield wrong
-        while claim.is_claimed(run):  # one without a launcher saves
+        while lock.is_claimed(run):  # one without a launcher saves
             time.sleep(0.1)
         newest = [] if (run / "result.json").exists() else checkpoints(run)[-1:]
         process = start()

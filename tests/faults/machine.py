@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import programs
 
-from experiments import claim
+from experiments.run import lock
 from faults.bench import EVERY, Bench, NotDone, all_of, checkpoints, complaint
 from faults.kills import every, wait_until_it_writes
 
@@ -83,7 +83,7 @@ def slow_disk(bench: Bench) -> Iterator[str]:
             # Not strace, without which the calls that it slows would fail.
             subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=True)
         said, _ = process.communicate()
-        while claim.is_claimed(workdir):
+        while lock.is_claimed(workdir):
             time.sleep(0.1)
         wrong = complaint(said, process.returncode, -9 if killed else 0)
         yield wrong or (bench.finish if killed else bench.compared)(workdir)

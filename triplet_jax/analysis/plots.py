@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from triplet_jax import comparison, errors, evaluation, telemetry, writing
+from triplet_jax import errors, evaluation, telemetry
+from triplet_jax.evaluation import comparison
+from triplet_jax.runs import files
 
 # Okabe and Ito 2008, without black and yellow, which is too light on paper.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
@@ -36,14 +38,14 @@ def check_format(path: pathlib.Path) -> str:
 
 
 def write(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    """Writes a whole picture or none, in the format of the file's ending; see `writing`.
+    """Writes a whole picture or none, in the format of the file's ending; see `runs.files`.
 
     Raises:
       InputError: matplotlib knows no such format.
       OSError: it cannot be written.
     """
     form = check_format(path)
-    with writing.whole_file(path) as file:
+    with files.whole_file(path) as file:
         figure.savefig(file, format=form, dpi=130)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from triplet_jax import data, errors, logging, telemetry
+from triplet_jax import data, errors
+from triplet_jax.runs import files, row_files, telemetry_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +68,14 @@ def load(workdir: pathlib.Path | str) -> Run:
     result = workdir / "result.json"
     return Run(
         workdir=workdir,
-        config=logging.read_json(workdir / "config.json"),
-        metrics=pd.DataFrame(logging.merged(logging.read_rows(workdir / "metrics.jsonl"))),
-        telemetry=telemetry.read(workdir),
+        config=files.read_json(workdir / "config.json"),
+        metrics=pd.DataFrame(row_files.merged(row_files.read_rows(workdir / "metrics.jsonl"))),
+        telemetry=telemetry_file.read(workdir),
         embeddings=embeddings,
         labels=labels,
         split=split,
         given=_given(workdir, labels),
-        result=logging.read_json(result) if result.exists() else {},
+        result=files.read_json(result) if result.exists() else {},
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from triplet_jax import arguments, distances, errors, evaluation, sampling
+from triplet_jax import arguments, distances, errors, evaluation
+from triplet_jax.data import sampling
 
 
 def disagreement(

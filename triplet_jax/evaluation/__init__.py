@@ -7,11 +7,21 @@ embedding, and rows that are not finite score nothing: each function's docstring
 scikit-learn takes longer to import than all the rest, so what needs it imports it.
 """
 
-from triplet_jax.evaluation.clusters import agreement, clustering
-from triplet_jax.evaluation.episodes import few_shot
+from triplet_jax.evaluation.clustering_metrics import agreement, clustering
+from triplet_jax.evaluation.few_shot_metrics import few_shot
 from triplet_jax.evaluation.neighbours import by_tiles, make_ranking, nearest
-from triplet_jax.evaluation.pairs import Accepted, Curve, pair_distances, roc, verification
-from triplet_jax.evaluation.ranked import retrieval, retrieval_of_pairs, retrieval_of_queries
+from triplet_jax.evaluation.retrieval_metrics import (
+    retrieval,
+    retrieval_of_pairs,
+    retrieval_of_queries,
+)
+from triplet_jax.evaluation.verification_metrics import (
+    Accepted,
+    Curve,
+    pair_distances,
+    roc,
+    verification,
+)
 
 __all__ = [
     "Accepted",

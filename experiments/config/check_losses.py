@@ -1,0 +1,132 @@
+"""Refuses losses and miners whose parts do not go together."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from experiments.config import components, objective, settings
+from triplet_jax import contrastive, errors
+from triplet_jax.engine import rules
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses knobs that the miner or the loss lacks, and parts of a loss that do not go together.
+
+    Raises:
+      InputError: naming the field, its value and what is allowed.
+    """
+    c, m = config.loss, config.mining
+    owner = f"mining.miner={m.miner!r}"
+    function = components.find("mining.miner", m.miner)
+    moved = [c.field for c in config.schedules.values()]
+    set_and_moved = [*settings.knobs(m.knobs), *_leaves(moved, "mining.knobs")]
+    _check_knobs("mining.knobs", set_and_moved, owner, function, rules.GIVEN_TO_MINERS)
+    _check_loss_name(config)
+    _check_regularisers(config)
+    _check_nested(config)
+    owner, function = objective.of_loss(config)
+    set_and_moved = [*settings.knobs(c.knobs), *_leaves(moved, "loss.knobs")]
+    for field, knobs in (("loss.knobs", set_and_moved), ("loss.learned", c.learned)):
+        _check_knobs(field, knobs, owner, function, rules.GIVEN_TO_PENALTIES)
+    for knob in c.learned:
+        if f"loss.knobs.{knob}" in moved:
+            raise errors.InputError(
+                f"loss.learned={c.learned} learns {knob}, which a schedule moves: take it out of"
+                " loss.learned, or leave the schedule out."
+            )
+    batch = jax.ShapeDtypeStruct((2, objective.dim(config)), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    # What only the library knows, such as the metric that a miner needs.
+    run = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))
+    jax.eval_shape(run, batch, labels, key=jax.random.key(0))
+
+
+def check_mix(config: ml_collections.ConfigDict) -> None:
+    """Refuses a share of a second miner where there is none.
+
+    Raises:
+      InputError: naming the field and its value.
+    """
+    moves = any(c.field == "mining.mix" for c in config.schedules.values())
+    if (moves or config.mining.mix) and not config.mining.second:
+        how = "is scheduled" if moves else f"is {config.mining.mix}"
+        raise errors.InputError(
+            f"mining.mix {how}, but mining.second is empty: name the other miner."
+        )
+
+
+def _check_knobs(field, knobs, owner, function, given) -> None:
+    """Refuses knobs that the miner or the penalty of the field `owner` does not have."""
+    takes = {p.name for p in inspect.signature(function).parameters.values() if _is_knob(p)}
+    takes -= set(given)
+    for knob in knobs:
+        if knob not in takes:
+            has = f"its knobs are {', '.join(sorted(takes))}" if takes else "it has none"
+            raise errors.InputError(f"{field}: {owner} has no knob {knob!r}; {has}.")
+
+
+def _leaves(fields, owner):
+    return [field.removeprefix(f"{owner}.") for field in fields if field.startswith(f"{owner}.")]
+
+
+def _is_knob(parameter):
+    return parameter.kind is parameter.KEYWORD_ONLY
+
+
+def _check_loss_name(config: ml_collections.ConfigDict) -> None:
+    """Refuses fields that the loss does not use, and proxies without their number."""
+    c = config.loss
+    if c.proxies and c.name == "triplet":
+        raise errors.InputError(
+            f"loss.proxies={c.proxies!r} goes with no triplet loss: set loss.name to one of"
+            f" {', '.join(contrastive.LOSSES)}."
+        )
+    if (c.name == "proxy_anchor") != (c.proxies == "anchors"):
+        raise errors.InputError(
+            f"loss.name={c.name!r} with loss.proxies={c.proxies!r}: 'anchors' goes with"
+            " 'proxy_anchor', and nothing else does."
+        )
+    if c.proxies and c.num_classes < 2:
+        raise errors.InputError(
+            f"loss.num_classes={c.num_classes}, but loss.proxies={c.proxies!r} needs a proxy for"
+            " each training class: set it to their number."
+        )
+    if c.name == "triplet":
+        return
+    for schedule in config.schedules.values():
+        if schedule.kind == "self_paced" or schedule.field in ("loss.margin", "mining.mix"):
+            raise errors.InputError(
+                f"A schedule of {schedule.field} of kind {schedule.kind!r} needs triplets, and"
+                f" loss.name={c.name!r} has none: set loss.name='triplet'."
+            )
+
+
+def _check_regularisers(config: ml_collections.ConfigDict) -> None:
+    if "norm" in objective.regularised_by(config) and config.model.normalize:
+        raise errors.InputError(
+            f"loss.norm_weight={config.loss.norm_weight} would add a constant, since with"
+            " model.normalize=True every embedding has length 1: set model.normalize=False, or"
+            " loss.norm_weight=0."
+        )
+
+
+def _check_nested(config: ml_collections.ConfigDict) -> None:
+    dims, dim = config.loss.nested_dims, config.model.dim
+    if not dims:
+        return
+    if config.model.projection:
+        raise errors.InputError(
+            f"loss.nested_dims={dims} would be of what the projection head gives, which evaluation"
+            f" leaves out: set model.projection={config.model.projection} to 0, or"
+            " loss.nested_dims=()."
+        )
+    whole = all(type(d) is int and 2 <= d <= dim for d in dims)
+    if not whole or sorted(set(dims)) != list(dims) or dims[-1] != dim:
+        kept = sorted({d for d in dims if type(d) is int and 2 <= d < dim} | {dim})
+        raise errors.InputError(
+            f"loss.nested_dims={dims} must be whole numbers that rise from at least 2 to"
+            f" model.dim={dim}, which is the last: set it to {tuple(kept)}, or to () for none."
+        )

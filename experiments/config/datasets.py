@@ -1,0 +1,199 @@
+"""From the fields of a config to the data set of a run and its splits."""
+
+import dataclasses
+
+import ml_collections
+import numpy as np
+
+from experiments.config import components, import_paths, settings
+from triplet_jax import data, errors
+from triplet_jax.curricula import difficulty
+from triplet_jax.data import images, label_noise, sampling
+
+
+def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
+    """All examples, every one with its split; decoded already if they are to fit on the device."""
+    everything = open_dataset(config.dataset)
+    if config.dataset.placement == "device":
+        return dataclasses.replace(everything, inputs=images.load(everything.inputs))
+    return everything
+
+
+def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:
+    """Refuses a data set whose test split can tell nothing.
+
+    Raises:
+      InputError: saying how many examples of how many classes there are, and what to change.
+    """
+    test = everything.only("test")
+    if can_score(test):
+        return
+    raise errors.InputError(
+        f"{_left('test', config, everything, test)} Raise dataset.test_fraction,"
+        f" have more examples of a class{_or_split_otherwise(config)}."
+    )
+
+
+def can_score(split: data.Dataset) -> bool:
+    """Whether retrieval among the examples of a split can come out well or badly: there are two
+    classes, and two examples of one of them."""
+    _, counts = np.unique(split.labels, return_counts=True)
+    return len(counts) > 1 and counts.max() > 1
+
+
+def note_on_validation(config: ml_collections.ConfigDict, everything: data.Dataset) -> str:
+    """What a user must know of a validation split that can tell nothing; else empty."""
+    validation = everything.only("validation")
+    if not len(validation) or can_score(validation):
+        return ""
+    return (
+        f"warning: {_left('validation', config, everything, validation)} So there is no validation"
+        " score, and the last checkpoint is evaluated. To choose the best one, raise"
+        f" dataset.validation_fraction, have more examples of a class"
+        f"{_or_split_otherwise(config)}."
+    )
+
+
+def _left(name, config, everything, split):
+    c = config.dataset
+    by = f" with dataset.split_by={c.split_by!r}" if c.name in ("folder", "arrays") else ""
+    sizes = f"{len(everything)} examples of {len(np.unique(everything.labels))} classes"
+    said = f"dataset.{name}_fraction={c[f'{name}_fraction']}{by} leaves"
+    if not len(split):
+        return f"{said} none of {sizes} for the {name} split."
+    why = "all are of one class"
+    if len(np.unique(split.labels)) > 1:
+        why = "no two are of one class"
+    return (
+        f"{said} {len(split)} of {sizes} for the {name} split, of which {why}, so that no score can"
+        " tell a good embedding from a bad one."
+    )
+
+
+def _or_split_otherwise(config):
+    if config.dataset.name not in ("folder", "arrays"):
+        return ""
+    return ", or set dataset.split_by to another way of splitting"
+
+
+def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
+    """The same by the section `dataset`; images that files hold are not decoded yet."""
+    split = {
+        "test_fraction": c.test_fraction,
+        "validation_fraction": c.validation_fraction,
+        "seed": c.split_seed,
+    }
+    if c.name == "digits":
+        return data.digits(**split)
+    if c.name == "arrays":
+        return data.arrays(c.path, split_by=c.split_by, **split)
+    if c.name == "pairs":
+        return data.pairs(c.path, **split)
+    if import_paths.is_path(c.name):
+        return components.dataset(c)
+    form = image_form(c)
+    if c.name == "folder":
+        return data.folder(
+            c.path,
+            form=form,
+            split_by=c.split_by,
+            bad_images=c.bad_images,
+            class_level=c.class_level,
+            **split,
+        )
+    return data.from_tfds(
+        c.name,
+        data_dir=c.data_dir,
+        form=form,
+        split_by=c.split_by,
+        **{field: c[field] for field in settings.OF_TABLES},
+        **split,
+    )
+
+
+def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:
+    """What the images in files are brought to, by the fields of `config.dataset`."""
+    return images.ImageForm(
+        size=c.image_size,
+        channels=c.channels,
+        invert=c.invert,
+        fit=c.fit,
+        background=c.background,
+        max_pixels=c.max_pixels,
+    )
+
+
+def training_split(
+    config: ml_collections.ConfigDict, everything: data.Dataset
+) -> tuple[data.Dataset, np.ndarray]:
+    """The examples that batches are drawn from, with the labels that training is given.
+
+    Also whether each example of the training split, as it stands in `everything`, is labelled
+    wrongly on purpose.
+    """
+    c = config.dataset
+    train = everything.only("train")
+    given = given_labels(config, train)
+    wrong = given != train.labels
+    train = dataclasses.replace(train, labels=given)
+    if config.batch.scores:
+        train = difficulty.attach(train, difficulty.read(config.batch.scores, everything))
+    if c.drop_noisy:
+        train = train.take(np.flatnonzero(~wrong))
+    if c.turns_as_classes:
+        if len(train.input_shape) != 3 or train.input_shape[0] != train.input_shape[1]:
+            raise errors.InputError(
+                "dataset.turns_as_classes=True needs square images, not inputs of shape"
+                f" {train.input_shape}; set it to False."
+            )
+        train = data.quarter_turns_as_classes(train)
+    if c.images_as_classes:
+        train = data.images_as_classes(train)
+    train = sampling.fit_classes(
+        train,
+        classes=config.batch.classes,
+        per_class=config.batch.per_class,
+        small_classes=config.batch.small_classes,
+    )
+    _check_pool_size(config, train)
+    if config.loss.proxies:
+        train = _numbered(config, train)
+    return train, wrong
+
+
+def _numbered(config, train):
+    """The training split with its classes numbered from 0, as the table of proxies has them."""
+    present, labels = np.unique(train.labels, return_inverse=True)
+    if config.loss.num_classes != len(present):
+        raise errors.InputError(
+            f"loss.num_classes={config.loss.num_classes}, but training has {len(present)} classes,"
+            f" and each has a proxy: set loss.num_classes={len(present)}."
+        )
+    return dataclasses.replace(
+        train,
+        labels=labels.astype(train.labels.dtype),
+        class_names=tuple(train.class_names[c] for c in present),
+        groups=None if train.groups is None else train.groups[present],
+    )
+
+
+def _check_pool_size(config, train):
+    schedule = settings.scheduled(config).get("batch.pool")
+    pool = min(schedule.start, schedule.end) if schedule else config.batch.pool
+    smallest = np.unique(train.labels, return_counts=True)[1].min()
+    holds = int(np.ceil(pool * smallest))
+    if pool < 1 and holds < config.batch.per_class:
+        least = min(1.0, config.batch.per_class / smallest)
+        raise errors.InputError(
+            f"batch.pool goes down to {pool}, which is {holds} of the {smallest} examples of the"
+            f" smallest class, fewer than batch.per_class={config.batch.per_class}. Start it at"
+            f" {least:.2f} or above."
+        )
+
+
+def given_labels(config: ml_collections.ConfigDict, train: data.Dataset) -> np.ndarray:
+    """The labels of the training split, some of them wrong if the config plants noise."""
+    c = config.dataset
+    return label_noise.plant(
+        train.labels, c.label_noise, kind=c.noise_kind, seed=c.noise_seed, groups=train.groups
+    )

@@ -1,0 +1,72 @@
+"""From the fields of a config to the encoder of a run."""
+
+import flax.linen as nn
+import ml_collections
+
+from experiments.config import components
+from triplet_jax import data, errors, models
+from triplet_jax.devices import collectives
+from triplet_jax.models import standardise
+
+
+def encoder(
+    config: ml_collections.ConfigDict,
+    input_shape: tuple[int, ...],
+    pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+) -> nn.Module:
+    """The model, with batch statistics over all devices; `pair_shapes` are those of the data."""
+    c = config.model
+    shapes = pair_shapes or (input_shape, input_shape)
+    features = [standardises(config, shape) for shape in shapes]
+    first = _tower(c, "name", c.name, shapes[0], features[0])
+    if c.towers == 1:
+        return first
+    second = _tower(c, "second", c.second or c.name, shapes[1], features[1])
+    return models.TwoTowers(first, second, pair_shapes)
+
+
+def standardises(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> bool:
+    """Whether the encoder standardises inputs of this shape: features, unless turned off."""
+    return config.dataset.standardise and len(shape) == 1
+
+
+def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset) -> dict:
+    """What the encoder's layers of that kind need, by the names of its parts; {} without any."""
+    shapes = everything.pair_shapes or (everything.input_shape,)
+    if not any(standardises(config, shape) for shape in shapes):
+        return {}
+    train = everything.only("train").inputs
+    if everything.pair_shapes is None:
+        found = [standardise.statistics(train)] * config.model.towers
+    else:
+        # Rows of the two arrays take turns, each filled up to one length.
+        rows = [train[i::2, : shape[0]] for i, shape in enumerate(shapes)]
+        found = [
+            standardise.statistics(x) if standardises(config, shape) else None
+            for x, shape in zip(rows, shapes, strict=True)
+        ]
+    layers = [{} if one is None else {standardise.LAYER: one} for one in found]
+    if config.model.towers == 1:
+        return layers[0]
+    return dict(zip(("first", "second"), layers, strict=True))
+
+
+def _tower(c, field, name, shape, standardised):
+    backbone = components.backbone(f"model.{field}", name, shape)
+    if name == backbone != "mlp" and len(shape) != 3:
+        raise errors.InputError(
+            f"model.{field}={name!r} needs images, but an input has shape {shape}. Set"
+            f" model.{field}='mlp'."
+        )
+    return models.encoder(
+        backbone,
+        dim=c.dim,
+        normalize=c.normalize,
+        norm=c.norm,
+        dropout=c.dropout,
+        projection=c.projection,
+        projection_dim=c.projection_dim,
+        standardised=standardised,
+        axis_name=collectives.DEVICES,
+        width=c.width,
+    )

@@ -1,0 +1,123 @@
+"""What a config sets: its fields, its keys, and the numbers that move while it trains."""
+
+from collections.abc import Callable
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from configs import base
+from triplet_jax import schedules
+from triplet_jax.training import train_step
+
+# Fields of dataset that say what is read of a data set of tensorflow-datasets.
+OF_TABLES = ("image_feature", "label_feature", "train_split", "validation_split", "test_split")
+
+
+def flat(config: ml_collections.ConfigDict) -> dict:
+    """The fields by their dotted names."""
+    return flax.traverse_util.flatten_dict(config.to_dict(), sep=".")
+
+
+def knobs(fields) -> dict:
+    """Those that are set; the others keep their defaults."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def rule(config: ml_collections.ConfigDict) -> str:
+    """What a run is called by: its loss, or the miner of a triplet loss."""
+    return config.mining.miner if config.loss.name == "triplet" else config.loss.name
+
+
+def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
+    """The key of the initial weights, and that of everything drawn while training."""
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    return init_key, run_key
+
+
+def with_numbers(config, numbers: dict | None):
+    """The config with other numbers, which may be traced, at their dotted names."""
+    if not numbers:
+        return config
+    moved = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    with moved.ignore_type():
+        moved.update_from_flattened_dict(numbers)
+    return moved
+
+
+def scheduled(config) -> dict:
+    """The schedules by their fields."""
+    return {c.field: c for _, c in sorted(config.schedules.items())}
+
+
+def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
+    """The scheduled numbers, by their fields; None where nothing is scheduled."""
+    by_field = scheduled(config)
+    if not by_field:
+        return None
+    _, run_key = keys(config)
+    # Beyond the keys of the steps.
+    shuffling = [jax.random.fold_in(run_key, 2**31 + i) for i in range(len(by_field))]
+    paths = {
+        field: _path(c, config.train.steps, key)
+        for (field, c), key in zip(by_field.items(), shuffling, strict=True)
+    }
+    defaults = base.like(config)
+
+    def at(step, pace):
+        numbers = {}
+        for field, c in by_field.items():
+            path = paths[field]
+            if path is None:
+                own = schedules.constant(pace[field].fraction)
+                path = schedules.ordered(own, c.order, total_steps=config.train.steps)
+            value = schedules.between(path, start=c.start, end=c.end)(step)
+            owner, _, name = field.rpartition(".")
+            whole = defaults[owner].get_type(name) is int
+            numbers[field] = jnp.round(value).astype(jnp.int32) if whole else value
+        return numbers
+
+    return at
+
+
+def _path(c, steps, key):
+    """From the step to the share of the way; None for a self-paced one, which has no path."""
+    if c.kind == "self_paced":
+        return None
+    if c.kind == "constant":
+        path = schedules.constant(1.0)
+    elif c.kind == "cosine":
+        path = schedules.cosine(total_steps=steps, a=c.a)
+    elif c.kind == "piecewise":
+        boundaries = [share * steps for share in c.boundaries]
+        path = schedules.piecewise(boundaries=boundaries, values=c.levels)
+    else:
+        path = schedules.pacing(c.kind, total_steps=steps, a=c.a, b=c.b)
+    return schedules.ordered(path, c.order, total_steps=steps, key=key)
+
+
+def _self_paced(config):
+    return {field: c for field, c in scheduled(config).items() if c.kind == "self_paced"}
+
+
+def first_pace(config: ml_collections.ConfigDict) -> dict[str, schedules.Pace]:
+    """Where the self-paced numbers start."""
+    return {
+        field: schedules.first_pace(target=c.target, b=c.b)
+        for field, c in _self_paced(config).items()
+    }
+
+
+def next_pace(config: ml_collections.ConfigDict) -> Callable:
+    """How the self-paced numbers go on."""
+
+    def after(pace, active_fraction):
+        return {
+            field: schedules.next_pace(
+                pace[field], active_fraction, target=c.target, rate=c.rate, decay=c.decay
+            )
+            for field, c in _self_paced(config).items()
+        }
+
+    return after

@@ -1,0 +1,1 @@
+"""One training run: its training, its scores, and its folder."""

@@ -1,0 +1,111 @@
+"""A function from image files to embeddings, with the encoder of a run."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from experiments.config import datasets, import_paths
+from experiments.run import record, restoring
+from triplet_jax import errors
+from triplet_jax.data import folders, images
+from triplet_jax.models import embedding
+from triplet_jax.training import over_devices
+
+
+def find(workdir: pathlib.Path, folder: pathlib.Path) -> folders.Listing:
+    """The files of a folder, with classes as the run in `workdir` has them."""
+    level = record.read_config(workdir).dataset.class_level
+    return folders.find(folder, folders.layout_of(folder, class_level=level))
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """A function from image files to embeddings, with a run's encoder.
+
+    Args:
+      embed: from `embedding.make_embed`.
+      variables: of the encoder, on every device.
+      form: what images are brought to.
+    """
+
+    embed: Callable
+    variables: dict
+    form: images.ImageForm
+
+    def __call__(self, files: Sequence[pathlib.Path]) -> np.ndarray:
+        paths = [str(file) for file in files]
+        return self.embed(self.variables, images.Images(paths, self.form))
+
+    @property
+    def mark(self) -> str:
+        """Tells encoders apart: another one makes other embeddings."""
+        digest = hashlib.sha256(repr(self.form).encode())
+        for leaf in jax.tree.leaves(self.variables):
+            digest.update(np.ascontiguousarray(leaf))
+        return digest.hexdigest()[:16]
+
+
+def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embedder:
+    """With the checkpoint that the run is judged by.
+
+    Args:
+      workdir: of the run.
+      max_pixels: a picture of more is refused; None for `dataset.max_pixels` of the run.
+
+    Raises:
+      InputError: there is no run, or it was not trained on images.
+    """
+    config = record.read_config(workdir)
+    form = image_form(config, workdir)
+    if max_pixels:
+        form = dataclasses.replace(form, max_pixels=max_pixels)
+    encoder, state, checkpoints = restoring.load_run(
+        config, workdir, (form.size, form.size, form.channels)
+    )
+    _, chosen = restoring.restore(config, checkpoints, state)
+    embed = _few_or_many(encoder, config.evaluate.batch)
+    return Embedder(embed, over_devices.replicate(chosen.variables), form)
+
+
+def _few_or_many(encoder, batch):
+    """As `embedding.make_embed` makes it, with batches no larger than the inputs need."""
+    up_to = functools.cache(lambda most: embedding.make_embed(encoder, batch=batch, most=most))
+
+    def embed(variables, inputs):
+        return up_to(1 << (len(inputs) - 1).bit_length())(variables, inputs)
+
+    return embed
+
+
+def image_form(config, workdir: pathlib.Path) -> images.ImageForm:
+    """What a run's images look like to its encoder.
+
+    Raises:
+      InputError: the run was not trained on square images.
+    """
+    c = config.dataset
+    if c.name == "digits":
+        return images.ImageForm(size=8, channels=1)
+    if c.name == "pairs":
+        raise errors.InputError(
+            "This run was trained on the pairs of an .npz file, not on images alone, so that it"
+            " cannot embed a folder. The embeddings of all pairs are in embeddings.npz of the run."
+        )
+    if import_paths.is_path(c.name):
+        inputs = datasets.open_dataset(c).inputs
+        if isinstance(inputs, images.Images):
+            return inputs.form
+    if c.name == "arrays" or import_paths.is_path(c.name):
+        shape, _ = record.input_shapes(workdir, config)
+        if len(shape) != 3 or shape[0] != shape[1]:
+            raise errors.InputError(
+                f"This run was trained on inputs of shape {shape}, not on square images, so that"
+                " it cannot embed images."
+            )
+        return images.ImageForm(size=shape[0], channels=shape[2])
+    return datasets.image_form(c)

@@ -1,0 +1,87 @@
+"""Offline mining of a run: when its training set is embedded, and the files of what is found."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from triplet_jax import data, errors
+from triplet_jax.curricula import near_examples
+from triplet_jax.devices import processes
+from triplet_jax.training import train_state
+
+
+class OfflineMining:
+    """The tables of near examples of a run, each a file in `offline/` of its folder.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      examples: what it trains on.
+      embed: from `embedding.make_embed`.
+
+    Raises:
+      InputError: the file to start from is not of this run's examples and model, or there are
+        fewer examples than neighbours are asked for.
+    """
+
+    def __init__(self, config, workdir: pathlib.Path, examples: data.Dataset, embed: Callable):
+        self._every, self._neighbours = config.offline.every, config.offline.neighbours
+        self._folder, self._examples, self._embed = workdir / "offline", examples, embed
+        self._of = {"examples": examples, "model": config.model.to_dict()}
+        if self._neighbours > len(examples):
+            raise errors.InputError(
+                f"offline.neighbours={self._neighbours} must be at most {len(examples)}, the number"
+                " of training examples."
+            )
+        self._like = np.zeros((len(examples), self._neighbours), np.int32)
+        self._first = None
+        if config.offline.table:
+            self._first = processes.first_reads(
+                lambda: self._read(config.offline.table, "offline.table"), like=self._like
+            )
+
+    def at_start(self, step: int) -> np.ndarray | None:
+        """The table that a run at this step goes on with; None where there is none yet.
+
+        Raises:
+          InputError: its file is missing or damaged.
+        """
+        made_at = step // self._every * self._every if self._every else 0
+        if not made_at:
+            return self._first
+        if made_at == step:  # made anew before the step is taken
+            return None
+        return processes.first_reads(lambda: self._read_own(made_at, step), like=self._like)
+
+    def is_due(self, step: int) -> bool:
+        """Whether a table is made before this step."""
+        return bool(self._every and step and step % self._every == 0)
+
+    def mine(self, state: train_state.TrainState) -> np.ndarray:
+        """Embeds the training set and finds and saves what is near."""
+        near = near_examples.nearest_of_other_classes(
+            self._embed(state.variables, self._examples.inputs),
+            self._examples.labels,
+            neighbours=self._neighbours,
+        )
+        path = self._path(int(state.step))
+        processes.first_does(lambda: near_examples.write(path, near, **self._of))
+        return processes.from_first(near)
+
+    def _path(self, step):
+        return self._folder / f"step_{step:08d}.npz"
+
+    def _read(self, path, field):
+        return near_examples.read(path, field=field, neighbours=self._neighbours, **self._of)
+
+    def _read_own(self, made_at, step):
+        path = self._path(made_at)
+        try:
+            return self._read(str(path), "the table")
+        except errors.InputError as error:
+            raise errors.InputError(
+                f"{path} is {'damaged' if path.exists() else 'missing'}, and the run goes on with"
+                f" it after step {step}. Put it back as it was; or move the checkpoints after step"
+                f" {made_at} elsewhere, and the run goes back and makes it anew."
+            ) from error

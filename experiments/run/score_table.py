@@ -1,0 +1,61 @@
+"""The table of scores that an evaluation prints."""
+
+import pathlib
+
+import rich.console
+import rich.table
+
+# What the table shows, of what result.json holds.
+SHOWN = {
+    "MAP@R": ("retrieval", "map_at_r"),
+    "R-precision": ("retrieval", "r_precision"),
+    "P@1": ("retrieval", "precision_at_1"),
+    "Recall@8": ("retrieval", "recall_at_8"),
+    "1-shot": ("few_shot_1", "accuracy"),
+    "5-shot": ("few_shot_5", "accuracy"),
+    "1-shot within group": ("few_shot_1_within_group", "accuracy"),
+    "ROC AUC": ("verification", "roc_auc"),
+    "EER": ("verification", "eer"),
+    "TAR at FAR 1e-3": ("verification", "tar_at_far_1e-3"),
+    "NMI": ("clustering", "nmi"),
+    "AMI": ("clustering", "ami"),
+}
+# The k of Recall at k that it shows of pairs.
+SHOWN_OF_PAIRS = (1, 5, 10)
+
+
+def show(result: dict, workdir: pathlib.Path) -> None:
+    """Prints the numbers beside those of the raw inputs, or of pairs beside chance."""
+    table = _table_of_pairs(result) if "chance" in result else _table(result)
+    for dim, short in result.get("nested", {}).items():
+        table.add_row(f"MAP@R, {dim} values", _number(short, "map_at_r"))
+    rich.console.Console().print(table)
+    print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
+
+
+def _table_of_pairs(result):
+    ways = {way.replace("_", " "): result["embedding"][way] for way in result["embedding"]}
+    del ways["retrieval"]
+    table = rich.table.Table("", *ways, "chance", title=result["protocol"]["test"])
+    for k in SHOWN_OF_PAIRS:
+        parts = (*ways.values(), result["chance"])
+        table.add_row(f"Recall@{k}", *(_number(part, f"recall_at_{k}") for part in parts))
+    return table
+
+
+def _table(result):
+    table = rich.table.Table("", "embedding", "raw pixels", title=result["protocol"]["test"])
+    for name, (part, metric) in SHOWN.items():
+        if part in result["embedding"]:
+            ours, raw = (result[which][part] for which in ("embedding", "raw_pixels"))
+            if part.startswith("few_shot"):
+                name = f"{ours['ways']}-way {name}"
+            table.add_row(name, _number(ours, metric), _number(raw, metric))
+    return table
+
+
+def _number(part, metric):
+    if part.get(metric) is None:  # which the examples cannot tell
+        return "-"
+    interval = f" ± {part['ci95']:.3f}" if "ci95" in part else ""
+    return f"{part[metric]:.3f}{interval}"

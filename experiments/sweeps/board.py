@@ -1,0 +1,83 @@
+"""All runs of a sweep at a glance, on the screen."""
+
+import sys
+import time
+
+import rich.console
+import rich.live
+import rich.table
+
+from experiments.sweeps import runs
+
+
+class Board:
+    """All runs at a glance: a live table in a terminal, else a line for each run that ends."""
+
+    def __init__(self, planned: list[runs.Run], metric: str):
+        self._planned, self._metric = planned, metric
+        self._started = time.monotonic()
+        self._before = {run.folder for run in planned if run.has_ended}
+        self._told = set(self._before)
+        # Fixed, since an engine may send what a run prints elsewhere.
+        self._console = rich.console.Console(file=sys.stdout)
+        self._live = None
+
+    def __enter__(self):
+        if self._console.is_terminal:
+            self._live = rich.live.Live(
+                get_renderable=self._table, console=self._console, refresh_per_second=1
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_):
+        self.show()
+        if self._live:
+            self._live.stop()
+
+    def show(self) -> None:
+        """Tells of the runs that ended since the last call."""
+        if self._live:
+            return
+        for run in self._planned:
+            if run.folder not in self._told and run.has_ended:
+                self._told.add(run.folder)
+                print(f"{self._count()}  {run.name}: {self._cell(run)}{self._eta()}", flush=True)
+
+    def _count(self):
+        ended = sum(run.has_ended for run in self._planned)
+        return f"{ended:4d}/{len(self._planned)}"
+
+    def _eta(self):
+        """From the steps that were taken since the start."""
+        taken, left = 0, 0
+        for run in self._planned:
+            if run.folder in self._before:
+                continue
+            steps = run.config.train.steps
+            at = steps if run.has_ended else run.last_step
+            taken, left = taken + at, left + steps - at
+        seconds = (time.monotonic() - self._started) * left / max(taken, 1)
+        return f"  ETA {seconds:,.0f} s" if taken and left else ""
+
+    def _cell(self, run):
+        state = run.state
+        if state == "done":
+            return f"{self._metric} {run.score(self._metric):.4f}"
+        if state == "failed":
+            return f"failed: {run.error_file.read_text().splitlines()[-1]}"
+        step = run.last_step
+        return f"{step}/{run.config.train.steps}" if step else "waiting"
+
+    def _table(self):
+        seeds = sorted({run.seed for run in self._planned})
+        table = rich.table.Table(
+            "setting", "arm", *map(str, seeds), caption=f"{self._count()} runs{self._eta()}"
+        )
+        rows: dict[tuple[str, str], dict[int, str]] = {}
+        for run in self._planned:
+            cell = self._cell(run).removeprefix(f"{self._metric} ")
+            rows.setdefault((run.setting, run.arm), {})[run.seed] = cell[:16]
+        for (setting, arm), cells in rows.items():
+            table.add_row(setting, arm, *(cells.get(seed, "") for seed in seeds))
+        return table

@@ -1,0 +1,175 @@
+"""The runs of a sweep, planned and checked before the first one starts."""
+
+import contextlib
+import json
+import pathlib
+import re
+
+import ml_collections
+
+from configs import base
+from experiments.config import augmentations, check, components, datasets, encoders, settings
+from experiments.sweeps import executors, runs, vectorised
+from triplet_jax import errors
+from triplet_jax.runs import files
+
+METRICS = ("map_at_r", "r_precision", "precision_at_1")
+METRICS += tuple(f"recall_at_{k}" for k in (1, 2, 4, 8))
+
+
+def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.Run]:
+    """All runs, in the order in which they are to be run, each with its config checked.
+
+    Raises:
+      InputError: a name is used twice or is no folder's, a field is not known, a run's config makes
+        no sense, or an engine, a reference or a seed is missing.
+    """
+    errors.check_known("engine", sweep.engine, executors.ENGINES)
+    _check_names("arms", sweep.arms)
+    _check_names("settings", sweep.settings)
+    arms = [name for name, _ in sweep.arms]
+    errors.check_known("reference", sweep.reference, arms)
+    for arm in sweep.best_of:
+        errors.check_known("best_of", arm, arms)
+    if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
+        raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be different, and at least one.")
+    errors.check_known("metric", sweep.metric, METRICS)
+    if not all(0 <= seed < 2**31 for seed in sweep.seeds):
+        raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be from 0 to 2^31 - 1.")
+    if sweep.processes < 1:
+        raise errors.InputError(f"processes={sweep.processes} must be at least 1.")
+    _check_slurm(sweep.slurm)
+    planned = []
+    for setting, in_setting in sweep.settings:
+        for arm, of_arm in sweep.arms:
+            for seed in sweep.seeds:
+                differences = in_setting | of_arm | dict.fromkeys(sweep.also_seeds, seed)
+                config = _config(sweep.run, differences, f"arm {arm!r}")
+                planned.append(runs.Run(arm, setting, seed, config, workdir))
+            with _naming(planned[-1]):
+                check.check(planned[-1].config)
+                _check_engine(sweep, planned[-1].config)
+    return planned
+
+
+def _check_slurm(c):
+    least = dict.fromkeys(("minutes", "nodes", "tasks_per_node", "cpus_per_task", "parallel"), 1)
+    for name, smallest in (
+        least | {"gpus_per_node": 0, "memory_gb": 0, "grace_seconds": 0}
+    ).items():
+        if c[name] < smallest:
+            raise errors.InputError(f"slurm.{name}={c[name]} must be at least {smallest}.")
+    if c.grace_seconds >= 60 * c.minutes:
+        raise errors.InputError(
+            f"slurm.grace_seconds={c.grace_seconds} must be below slurm.minutes={c.minutes}, which"
+            f" is {60 * c.minutes} seconds."
+        )
+
+
+def _check_names(field, pairs):
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise errors.InputError(f"{field}: {name!r} is there twice; names must differ.")
+        seen.add(name)
+        if not re.fullmatch(r"[\w.+-]*", name) or (not name and len(pairs) > 1):
+            raise errors.InputError(
+                f"{field}: {name!r} is to be a folder; use letters, digits and . _ + - only."
+            )
+    if not seen:
+        raise errors.InputError(f"{field} is empty; give pairs of a name and the fields it sets.")
+
+
+def _config(run, differences, owner):
+    config = run.copy_and_resolve_references()
+    named = {field: differences[field] for field in base.WITH_KNOBS if field in differences}
+    try:
+        known = settings.flat(base.like(base.with_differences(config, named)))
+        for field in differences:
+            if not field.startswith("schedules."):
+                errors.check_known("field", field, known)
+        base.with_differences(config, differences)
+    except (TypeError, ValueError, KeyError) as error:
+        raise errors.InputError(f"{owner}: {error}") from error
+    return ml_collections.FrozenConfigDict(config)
+
+
+def _check_engine(sweep, config):
+    ignored = {
+        "dataset.placement": config.dataset.placement == "stream",
+        "log.tensorboard": config.log.tensorboard,
+        "offline.every": config.offline.every > 0,
+        "offline.table": bool(config.offline.table),
+    }
+    if sweep.engine in ("processes", "slurm"):
+        for complaint in components.known_here_alone(config):
+            raise errors.InputError(f"engine={sweep.engine!r}: {complaint}")
+    for field, asked in ignored.items():
+        if sweep.engine == "vectorised" and asked:
+            raise errors.InputError(
+                f"engine='vectorised' does not obey {field}={settings.flat(config)[field]!r}:"
+                " choose engine='here' or 'processes'."
+            )
+
+
+def check_data(planned: list[runs.Run]) -> None:
+    """Opens what every arm is to train on.
+
+    Raises:
+      InputError: naming the arm, and why it cannot be trained.
+    """
+    # Noise depends on the seed, and may leave a class too few examples.
+    different = {
+        (run.setting, run.arm, run.seed if run.config.dataset.label_noise else None): run
+        for run in reversed(planned)
+    }
+    for run in different.values():
+        with _naming(run):
+            everything = vectorised.dataset(run.config)
+            datasets.check_test(run.config, everything)
+            datasets.training_split(run.config, everything)
+            encoders.encoder(run.config, everything.input_shape, everything.pair_shapes)
+            augmentations.augmentation(run.config, everything.input_shape)
+
+
+@contextlib.contextmanager
+def _naming(run):
+    try:
+        yield
+    except errors.InputError as error:
+        where = f"arm {run.arm!r}" + (f" in setting {run.setting!r}" if run.setting else "")
+        raise errors.InputError(f"{where}: {error}") from error
+
+
+def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes what the sweep is, or refuses a folder of another one. Seeds may be added.
+
+    Raises:
+      InputError: naming what differs.
+    """
+    path = workdir / "sweep.json"
+    now = json.loads(sweep.to_json())
+    if path.exists():
+        before = files.read_json(path, "seeds")
+        may_change = (
+            "metric",
+            "seeds",
+            "engine",
+            "processes",
+            "slurm",
+            "claim",
+            "source",
+            "best_of",
+        )
+        different = [
+            name
+            for name in sorted(now.keys() | before.keys())
+            if now.get(name) != before.get(name) and name not in may_change
+        ]
+        if different:
+            raise errors.InputError(
+                f"--workdir={workdir} holds another sweep: {', '.join(different)} differ. Give"
+                " another --workdir, or the same sweep to go on; only seeds may be added."
+            )
+        now["seeds"] = sorted({*before["seeds"], *now["seeds"]})
+    files.write_json(path, now)

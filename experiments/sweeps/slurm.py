@@ -1,0 +1,255 @@
+"""The runs of a sweep as jobs of a SLURM cluster, through submitit.
+
+What is known of a job is its number, in a file; what is known of a run is in its folder. So a
+sweep that is killed loses nothing: its jobs go on, and the same command finds them again.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from experiments import command
+from experiments.run import lock, record
+from experiments.sweeps import child, runs
+from triplet_jax import errors
+from triplet_jax.devices import signals
+from triplet_jax.runs import files
+
+# A run whose job has gone without getting any further is given up after so many jobs.
+TRIES = 3
+POLL_SECONDS = 2.0
+# So long --cancel waits for a launcher that looks on, which may be submitting jobs.
+PATIENCE_SECONDS = 60.0
+
+
+def check() -> None:
+    """Refuses where no job can be submitted.
+
+    Raises:
+      InputError: saying what is missing.
+    """
+    try:
+        import submitit  # noqa: F401
+    except ImportError as error:
+        raise errors.InputError(
+            "engine='slurm' needs submitit: pip install 'triplet_jax[slurm]', or pip install"
+            " submitit"
+        ) from error
+    try:
+        _queue()
+    except OSError as error:
+        raise errors.InputError(
+            f"engine='slurm' needs a SLURM cluster, and squeue cannot be asked ({error}): choose"
+            " engine='processes', 'here' or 'vectorised'."
+        ) from error
+
+
+def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
+    """Submits the runs that have no job, and looks on until all have ended.
+
+    A job that SLURM preempts goes back into the queue by itself, after it saved. A run whose job
+    was killed gets another.
+    """
+    workdir = planned[0].workdir
+    book = Book(workdir)
+    absent: set[str] = set()
+    stop = signals.Stop()
+    _leave_file(workdir).unlink(missing_ok=True)  # of a --cancel that was killed
+    with stop.listening():
+        while stop.signal is None:
+            if _leave_file(workdir).exists():
+                print("The jobs are being cancelled.")
+                return
+            waiting = [run for run in planned if not run.has_ended]
+            if not waiting:
+                return
+            alone = book.without_job(waiting)
+            # Twice, since a job may leave the queue before its last file can be seen.
+            again = [run for run in alone if run.name in absent or not book.knows(run)]
+            absent = {run.name for run in alone}
+            book.submit([run for run in again if book.may_try(run)], sweep.slurm)
+            show()
+            time.sleep(POLL_SECONDS)
+    print("The jobs go on. Run the same command again to look on, or with --cancel to end them.")
+
+
+def cancel(workdir: pathlib.Path) -> int:
+    """Ends all jobs of a sweep; how many there were.
+
+    A launcher that looks on leaves first, or it would give the runs other jobs.
+
+    Raises:
+      InputError: another process works in the folder, and does not leave.
+    """
+    leave = _leave_file(workdir)
+    leave.parent.mkdir(exist_ok=True)
+    leave.touch()
+    try:
+        with lock.claimed(workdir, patience=PATIENCE_SECONDS):
+            alive = sorted(set(Book(workdir).numbers()) & _queue())
+            if alive:
+                subprocess.run(["scancel", *alive], check=True)
+    finally:
+        leave.unlink(missing_ok=True)
+    return len(alive)
+
+
+def _leave_file(workdir):
+    """It exists while a launcher is asked to leave."""
+    return workdir / "slurm" / "leave"
+
+
+class Book:
+    """Which job each run of a sweep has, in `slurm/jobs.json` of its folder."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._folder = workdir / "slurm"
+        self._path = self._folder / "jobs.json"
+        self._jobs = _read(self._path) if self._path.exists() else {}
+
+    def numbers(self) -> list[str]:
+        return [entry["job"] for entry in self._jobs.values()]
+
+    def knows(self, run: runs.Run) -> bool:
+        """Whether it ever had a job."""
+        return run.name in self._jobs
+
+    def forget(self, some: Sequence[runs.Run]) -> None:
+        """Runs that are to be tried as if for the first time."""
+        forgotten = {run.name for run in some} & self._jobs.keys()
+        if forgotten:
+            self._jobs = {name: job for name, job in self._jobs.items() if name not in forgotten}
+            files.write_json(self._path, self._jobs)
+
+    def without_job(self, some: Sequence[runs.Run]) -> list[runs.Run]:
+        """Those that have no job in the queue; where SLURM is silent, those that never had one."""
+        try:
+            queue = _queue()
+        except OSError:
+            queue = set(self.numbers())
+        return [r for r in some if not self.knows(r) or self._jobs[r.name]["job"] not in queue]
+
+    def may_try(self, run: runs.Run) -> bool:
+        """Whether it gets another job; if not, it has failed."""
+        entry = self._jobs.get(run.name)
+        if entry is None or run.last_step > entry["step"] or entry["tries"] < TRIES:
+            return True
+        run.fail(
+            f"{TRIES} jobs of it have ended without getting beyond step {entry['step']}; the last"
+            f" was {entry['job']}, and wrote {self._folder}/{entry['job']}_0_log.err; the run said:"
+            f" {child.last_word(run.folder, command.LOST)}"
+        )
+        return False
+
+    def submit(self, some: Sequence[runs.Run], c) -> None:
+        """Submits one array of jobs.
+
+        Raises:
+          InputError: SLURM does not take it.
+        """
+        if not some:
+            return
+        from submitit.core.utils import FailedJobError
+
+        for run in some:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            record.remember_config(run.folder, run.config)
+        executor = _executor(self._folder, c)
+        try:
+            with executor.batch():
+                submitted = [executor.submit(Job(run.folder)) for run in some]
+        except FailedJobError as error:
+            raise errors.InputError(
+                f"SLURM does not take the jobs: {str(error).strip()}. Mend slurm.partition or what"
+                " else it names, and run the same command again; jobs that it has go on."
+            ) from error
+        for run, job in zip(some, submitted, strict=True):
+            before = self._jobs.get(run.name, {"step": -1, "tries": 0})
+            at = run.last_step
+            tries = 1 if at > before["step"] else before["tries"] + 1
+            self._jobs[run.name] = {"job": job.job_id, "step": at, "tries": tries}
+        files.write_json(self._path, self._jobs)
+
+
+def _read(path):
+    jobs = files.read_json(path)
+    for run, entry in jobs.items():
+        values = map(entry.get, ("job", "step", "tries")) if isinstance(entry, dict) else ()
+        if [type(value) for value in values] != [str, int, int]:
+            raise errors.InputError(
+                f"{path} is damaged: {run!r} has no job, step and tries. Put it back as it was;"
+                " or remove it, end the jobs of the sweep with scancel, and run the same command"
+                " again."
+            )
+    return jobs
+
+
+def _executor(folder, c):
+    import submitit
+
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=10_000)
+    parameters = {
+        "job_name": "triplet_jax",
+        "partition": c.partition or None,
+        "time": c.minutes,
+        "nodes": c.nodes,
+        "ntasks_per_node": c.tasks_per_node,
+        "cpus_per_task": c.cpus_per_task,
+        "gpus_per_node": c.gpus_per_node or None,
+        "mem": f"{c.memory_gb}GB" if c.memory_gb else None,
+        "array_parallelism": c.parallel,
+        "signal_delay_s": c.grace_seconds,
+        "setup": list(c.setup) or None,
+        "additional_parameters": {"requeue": True},
+    }
+    executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
+    return executor
+
+
+def _queue() -> set[str]:
+    """The jobs of this user that wait or run."""
+    asked = subprocess.run(
+        ["squeue", "--me", "--array", "--noheader", "--format=%i %T"],
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode:
+        raise OSError(asked.stderr.strip() or "squeue failed")
+    lines = (line.split() for line in asked.stdout.splitlines())
+    return {job for job, state in lines if state != "COMPLETED"}
+
+
+class Job:
+    """One run, as submitit calls it in every task of a job."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = str(folder)
+        self._process: subprocess.Popen | None = None
+
+    def __call__(self) -> None:
+        folder = pathlib.Path(self._folder)
+        is_first = os.environ.get("SLURM_PROCID", "0") == "0"
+        # By what a job before this one left behind. Every task waits: the run takes its folder once
+        # all are there, and those that came early would give up those that came late.
+        while lock.is_claimed(folder):
+            time.sleep(1)
+        with (folder / "log.txt").open("a") if is_first else open(os.devnull, "w") as log:
+            self._process = child.start(folder, log)
+            status = self._process.wait()
+        if is_first and status in (command.REFUSED, command.FAILED):
+            message = child.last_word(folder, status)
+            files.write_text(folder / "error.txt", message + "\n")
+
+    def checkpoint(self):
+        """What submitit calls when SLURM is about to take the machine: saves, and goes on later."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)  # if it has not ended
+            with contextlib.suppress(ChildProcessError):  # it had
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(Job(pathlib.Path(self._folder)))

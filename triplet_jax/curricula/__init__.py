@@ -1,0 +1,1 @@
+"""What orders the examples of a training set: their difficulty, and their near neighbours."""

@@ -1,0 +1,15 @@
+"""Data sets: where they come from, how they are split, and how batches are drawn from them."""
+
+from triplet_jax.data.array_files import arrays as arrays
+from triplet_jax.data.array_files import pairs as pairs
+from triplet_jax.data.array_files import read_arrays as read_arrays
+from triplet_jax.data.dataset import SPLITS as SPLITS
+from triplet_jax.data.dataset import Dataset as Dataset
+from triplet_jax.data.dataset import fingerprint as fingerprint
+from triplet_jax.data.dataset import fingerprints as fingerprints
+from triplet_jax.data.dataset import images_as_classes as images_as_classes
+from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
+from triplet_jax.data.image_folders import folder as folder
+from triplet_jax.data.sklearn_digits import digits as digits
+from triplet_jax.data.splits import hold_out as hold_out
+from triplet_jax.data.tfds import from_tfds as from_tfds

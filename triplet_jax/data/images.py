@@ -1,0 +1,167 @@
+"""Images in files: how they are read, and whether a file holds one."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Int, UInt8
+
+from triplet_jax import errors
+from triplet_jax.data import decoding
+from triplet_jax.data.decoding import SUFFIXES
+from triplet_jax.data.file_names import to_text
+
+BAD_IMAGES = ("refuse", "skip")
+FITS = ("crop", "pad", "stretch")
+# Counted up when the same file comes to give other pixels, so that embeddings made before differ
+# in their mark from those made after.
+_RULES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageForm:
+    """The form that every image of a data set is brought to: `decoding.decode`, and a square.
+
+    Args:
+      size: height and width in pixels.
+      channels: 1 for grey, 3 for colour.
+      invert: exchange black and white, so that ink on paper becomes light on dark. It is the last
+        step, and turns the background, too.
+      fit: how an image that is not square becomes one. "crop" cuts out the square in its middle,
+        "pad" fills up its shorter sides with the background, "stretch" scales both sides alone.
+      background: the grey level, from 0 (black) to 255 (white), behind what is transparent.
+      max_pixels: an image of more pixels is refused.
+    """
+
+    size: int
+    channels: int
+    invert: bool = False
+    fit: str = "crop"
+    background: int = 255
+    max_pixels: int = dataclasses.field(default=decoding.MAX_PIXELS, repr=False)
+    rules: int = dataclasses.field(default=_RULES, init=False)
+
+    def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
+        """Decodes an image, given as its bytes or its path.
+
+        Raises:
+          InputError: it is none, or cannot be read.
+        """
+        try:
+            image = decoding.decode(
+                encoded, least=self.size, background=self.background, max_pixels=self.max_pixels
+            )
+        except errors.InputError as error:
+            name = "an image of the data set" if isinstance(encoded, bytes) else to_text(encoded)
+            raise errors.InputError(f"{name} cannot be read as an image: {error}") from error
+        image = self._square(image.convert("L" if self.channels == 1 else "RGB"))
+        pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
+        return 255 - pixels if self.invert else pixels
+
+    def _square(self, image):
+        errors.check_known("fit", self.fit, FITS)
+        if self.fit == "pad":
+            scale = self.size / max(image.size)
+            width, height = (max(1, round(scale * length)) for length in image.size)
+            ground = PIL.Image.new("L", (self.size, self.size), self.background).convert(image.mode)
+            scaled = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+            ground.paste(scaled, ((self.size - width) // 2, (self.size - height) // 2))
+            return ground
+        side_x, side_y = image.size if self.fit == "stretch" else (min(image.size),) * 2
+        left, top = (image.width - side_x) / 2, (image.height - side_y) / 2
+        box = (left, top, left + side_x, top + side_y)
+        return image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=box)
+
+
+class Images(Sequence):
+    """Images that are decoded when they are read. An array of positions selects some of them."""
+
+    def __init__(self, encoded: Sequence, form: ImageForm, positions=None, turns=None):
+        self._encoded = encoded
+        self._form = form
+        self._positions = np.arange(len(encoded)) if positions is None else positions
+        self._turns = np.zeros(len(self._positions), np.int8) if turns is None else turns
+
+    @property
+    def form(self) -> ImageForm:
+        """What the images are brought to."""
+        return self._form
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), self._form.size, self._form.size, self._form.channels
+
+    def __getitem__(self, which):
+        if isinstance(which, np.ndarray):
+            return Images(self._encoded, self._form, self._positions[which], self._turns[which])
+        pixels = self._form.read(self._encoded[int(self._positions[which])])
+        return np.rot90(pixels, self._turns[which])
+
+    def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
+        """The same images, each rotated by this many more quarter turns."""
+        return Images(self._encoded, self._form, self._positions, self._turns + turns)
+
+
+def load(inputs: np.ndarray | Images) -> np.ndarray:
+    """All inputs as one array in memory, decoded in threads where they are not yet."""
+    if isinstance(inputs, np.ndarray):
+        return inputs
+    with ThreadPoolExecutor() as threads:
+        images = list(threads.map(inputs.__getitem__, range(len(inputs)), chunksize=64))
+    return np.stack(images) if images else np.zeros(inputs.shape, np.uint8)
+
+
+def keep_images(
+    files: Sequence[pathlib.Path],
+    bad_images: str,
+    *,
+    field: str = "bad_images",
+    max_pixels: int = decoding.MAX_PIXELS,
+) -> list[pathlib.Path]:
+    """The files that can be read as images.
+
+    Every file is decoded once, a JPEG at an eighth of its size, so that one cut short is
+    found now and not in the middle of a run.
+
+    Args:
+      files: to look at.
+      bad_images: "refuse" or "skip" those that cannot be read.
+      field: what that choice is called in messages.
+      max_pixels: an image of more pixels cannot be read.
+
+    Raises:
+      InputError: some cannot be read, and `bad_images` is "refuse".
+    """
+    errors.check_known(field, bad_images, BAD_IMAGES)
+    with ThreadPoolExecutor() as threads:
+        faults = list(threads.map(lambda file: _image_fault(file, max_pixels), files))
+    bad = [
+        f"  {to_text(str(file))}: {fault}"
+        for file, fault in zip(files, faults, strict=True)
+        if fault
+    ]
+    if bad and bad_images == "refuse":
+        more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
+        raise errors.InputError(
+            f"{len(bad)} of {len(files)} files cannot be read as images:\n"
+            + "\n".join(bad[:20])
+            + more
+            + f"\nRemove them, or set {field}='skip' to leave them out."
+        )
+    return [file for file, fault in zip(files, faults, strict=True) if not fault]
+
+
+def _image_fault(file: pathlib.Path, max_pixels: int) -> str:
+    if file.suffix.lower() not in SUFFIXES:
+        return f"is no {', '.join(SUFFIXES)} file"
+    try:
+        decoding.decode(str(file), least=1, background=255, max_pixels=max_pixels)
+    except errors.InputError as error:
+        return str(error)
+    return ""

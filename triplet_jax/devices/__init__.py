@@ -1,0 +1,1 @@
+"""Many devices and many processes: what crosses them, and the signals that end them."""

@@ -1,0 +1,1 @@
+"""The engine: sums over all anchors, and their gradient."""

@@ -1,0 +1,19 @@
+"""Encoders: backbones from the literature, an embedding head, and how inputs are embedded."""
+
+from triplet_jax.models.conv4 import Conv4 as Conv4
+from triplet_jax.models.encoders import BACKBONES as BACKBONES
+from triplet_jax.models.encoders import Encoder as Encoder
+from triplet_jax.models.encoders import Projection as Projection
+from triplet_jax.models.encoders import TwoTowers as TwoTowers
+from triplet_jax.models.encoders import encoder as encoder
+from triplet_jax.models.encoders import prefix as prefix
+from triplet_jax.models.layers import NORMS as NORMS
+from triplet_jax.models.layers import Conv as Conv
+from triplet_jax.models.layers import GroupNorm as GroupNorm
+from triplet_jax.models.layers import Norm as Norm
+from triplet_jax.models.layers import drop as drop
+from triplet_jax.models.layers import make_norm as make_norm
+from triplet_jax.models.layers import max_pool_2x2 as max_pool_2x2
+from triplet_jax.models.mlp import MLP as MLP
+from triplet_jax.models.resnet import ResidualBlock as ResidualBlock
+from triplet_jax.models.resnet import ResNet as ResNet

@@ -1,0 +1,79 @@
+"""Layers that the backbones share: convolution, normalisation, pooling, dropout."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from triplet_jax.xla import convolution, extremes
+
+Norm = Callable[..., nn.Module]
+NORMS = ("batch", "group")
+Conv = functools.partial(nn.Conv, use_bias=False, conv_general_dilated=convolution.convolve)
+
+
+def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
+    """The normalisation layer, to be called once for every place it is used.
+
+    Args:
+      kind: "batch", whose statistics in training are those of the batches of all devices,
+        or "group", which mixes no examples.
+      train: whether statistics come from the batch or from their running average.
+      axis_name: the device axis over which batch statistics are averaged, or None.
+    """
+    if kind == "group":
+        return GroupNorm
+    return functools.partial(
+        nn.BatchNorm,
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        use_fast_variance=False,  # the mean square less the squared mean cancels
+        axis_name=axis_name if train else None,
+    )
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018): at most 32 groups, of at least 4 channels each.
+
+    A group of one channel would leave nothing of a layer without height and width.
+    """
+
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+        channels = x.shape[-1]
+        most = max(1, min(32, channels // 4))
+        groups = max(g for g in range(1, most + 1) if channels % g == 0)
+        return nn.GroupNorm(num_groups=groups, scale_init=self.scale_init, use_fast_variance=False)(
+            x
+        )
+
+
+def max_pool_2x2(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """Maximum over 2 x 2 windows; an odd last row or column is dropped.
+
+    By pairs of rows, then of columns: the gradient of XLA's window reduction is slow on a CPU, and
+    that of a maximum over reshaped axes is wrong after a fused normalisation: see `extremes`.
+    """
+    height, width = (size // 2 * 2 for size in x.shape[1:3])
+    rows = extremes.larger(x[:, 0:height:2, :width], x[:, 1:height:2, :width])
+    return extremes.larger(rows[:, :, 0::2], rows[:, :, 1::2])
+
+
+def drop(
+    x: Float[Array, "batch features"], keys: Key[Array, "batch"], rate: float
+) -> Float[Array, "batch features"]:
+    """Dropout (Srivastava et al. 2014), in which every row draws with a key of its own.
+
+    A value is 0 with probability `rate`, else divided by `1 - rate`, so that its mean stays. What a
+    row loses does not depend on the rows beside it.
+    """
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1.0 - rate), 0.0)

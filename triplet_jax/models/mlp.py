@@ -1,0 +1,24 @@
+"""A multilayer perceptron, the backbone for features."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from triplet_jax.models import layers
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU on the flattened input."""
+
+    width: int = 256
+    depth: int = 2
+    norm: str = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch features"]:
+        norm = layers.make_norm(self.norm, train=train, axis_name=self.axis_name)
+        x = x.reshape(x.shape[0], -1)
+        for _ in range(self.depth):
+            x = nn.Dense(self.width, use_bias=False)(x)
+            x = nn.relu(norm()(x))
+        return x

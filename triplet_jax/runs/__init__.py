@@ -1,0 +1,1 @@
+"""What the folder of a run holds: files, checkpoints, and what is logged."""

@@ -1,0 +1,65 @@
+"""Is the run still learning? Checks on the numbers that a step reports."""
+
+import math
+from collections.abc import Sequence
+
+from triplet_jax.runs.row_files import Row
+
+COLLAPSED_SPREAD = 0.05
+ROWS = 5
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss or the gradients are NaN or infinite."""
+
+
+def check_finite(row: Row) -> None:
+    """Refuses to go on with numbers that are not finite.
+
+    Args:
+      row: the metrics of one step, with `step` and `learning_rate`.
+
+    Raises:
+      NotFiniteError: naming the step, the learning rate and the metrics.
+    """
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    if bad:
+        values = ", ".join(f"{name}={row[name]}" for name in bad)
+        raise NotFiniteError(
+            f"Step {row['step']} is not finite: {values} at learning rate"
+            f" {row['learning_rate']:.3g}."
+        )
+
+
+def collapse(rows: Sequence[Row], *, level: float) -> str | None:
+    """Recognises an embedding that maps everything to one point.
+
+    Hard mining ends so when it starts too early or too fast (Schroff et al. 2015, section
+    3.2): every distance is 0, the hinge equals the margin, the soft margin ln 2, and the
+    gradient vanishes. The last rows are looked at together, since one batch may look so
+    by chance.
+
+    Args:
+      rows: the metrics of the logged steps so far, oldest first.
+      level: the penalty of a triplet whose distances are 0.
+
+    Returns:
+      What was seen, or None.
+    """
+    recent = rows[-ROWS:]
+    read = {"embedding_spread", "embedding_norm"} | ({"loss", "mean_d_an"} if level > 0 else set())
+    # A damaged file may have lost the name of a number.
+    if len(recent) < ROWS or any(read - row.keys() for row in recent):
+        return None
+    relative = [row["embedding_spread"] / max(row["embedding_norm"], 1e-12) for row in recent]
+    if max(relative) < COLLAPSED_SPREAD:
+        return (
+            f"the embeddings' spread is {100 * relative[-1]:.1f}% of their length in each of the"
+            f" last {ROWS} logged steps"
+        )
+    if level > 0 and all(
+        abs(row["loss"] / level - 1) < 0.01 and row["mean_d_an"] < 0.05 * row["embedding_norm"]
+        for row in recent
+    ):
+        return f"the loss stands at {level:.3f}, its value when all distances are 0"
+    return None

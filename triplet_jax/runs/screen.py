@@ -1,0 +1,82 @@
+"""Where a run stands, on the screen."""
+
+import time
+
+import rich.console
+import rich.progress
+
+from triplet_jax.runs.row_files import Row
+
+
+class Progress:
+    """Where the run stands: a live bar in a terminal, else a plain line now and then.
+
+    Args:
+      steps: of the whole run.
+      first_step: where this process starts.
+      batch: images a step.
+      seconds_between_lines: at least, where the output is no terminal.
+    """
+
+    def __init__(
+        self, *, steps: int, first_step: int, batch: int, seconds_between_lines: float = 5.0
+    ):
+        self._steps, self._batch = steps, batch
+        self._between = seconds_between_lines
+        self._last_step, self._last_time = first_step, time.perf_counter()
+        self._last_line = -float("inf")
+        self._console = rich.console.Console()
+        self._bar = None
+        if self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                "{task.description}",
+                rich.progress.BarColumn(),
+                "step {task.completed}/{task.total}  {task.fields[numbers]}  ETA",
+                rich.progress.TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(
+                "training", total=steps, completed=first_step, numbers="compiling"
+            )
+            self._bar.start()
+        else:
+            print("compiling the first step", flush=True)
+
+    def restart_clock(self, step: int) -> None:
+        """Forgets the time until now, so that compiling does not count as training."""
+        self._last_step, self._last_time = step, time.perf_counter()
+
+    def update(self, row: Row) -> Row:
+        """Shows a row of metrics; returns one of the images a second since the one before.
+
+        It is empty where there was no step since, as at the first, whose time is compiling.
+        """
+        now = time.perf_counter()
+        step = row["step"]
+        speed = (step - self._last_step) / max(now - self._last_time, 1e-9)
+        self._last_step, self._last_time = step, now
+        numbers, eta, timing = f"loss {row['loss']:.4f}", "", {}
+        if "active_fraction" in row:
+            numbers += f"  active {row['active_fraction']:.1%}"
+        if speed:
+            images = speed * self._batch
+            numbers += f"  {images:,.0f} img/s"
+            eta = f"  ETA {(self._steps - step) / speed:,.0f} s"
+            timing = {"images_per_second": images}
+        if self._bar:
+            self._bar.update(self._task, completed=step, numbers=numbers)
+        elif now - self._last_line >= self._between or step == self._steps:
+            self._last_line = now
+            print(f"step {step}/{self._steps}  {numbers}{eta}", flush=True)
+        return timing
+
+    def say(self, text: str) -> None:
+        """Prints a line without disturbing the bar."""
+        if self._bar:
+            self._console.print(text, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()

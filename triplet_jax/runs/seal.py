@@ -1,0 +1,60 @@
+"""Whether the files in a folder are still those that were sealed: a digest of each, in a file."""
+
+import hashlib
+import pathlib
+
+from triplet_jax import errors
+from triplet_jax.runs import files
+
+NAME = "seal.json"
+
+
+def close(folder: pathlib.Path) -> None:
+    """Writes down the SHA-256 of every file below a folder.
+
+    Raises:
+      OSError: a file cannot be read, or the seal cannot be written.
+    """
+    files.write_json(folder / NAME, {"files": _digests(folder)})
+
+
+def is_closed(folder: pathlib.Path) -> bool:
+    """Whether a folder has a seal, be it right or broken."""
+    return (folder / NAME).exists()
+
+
+def open(folder: pathlib.Path) -> None:
+    """Removes the seal, before files change. Without one nothing is known of the folder."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def fault(folder: pathlib.Path) -> str:
+    """What differs from the sealed files; empty where nothing does, or where there is no seal."""
+    if not is_closed(folder):
+        return ""
+    try:
+        sealed = files.read_json(folder / NAME, "files")["files"]
+        if not isinstance(sealed, dict):
+            return f"{NAME} holds no digests"
+    except errors.InputError:
+        return f"{NAME} cannot be read"
+    found = _digests(folder)
+    for name in sorted(sealed.keys() | found.keys()):
+        if name not in found:
+            return f"{name} is gone"
+        if name not in sealed:
+            return f"{name} was added"
+        if sealed[name] != found[name]:
+            return f"{name} has changed"
+    return ""
+
+
+def _digests(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return {name: _digest(path) for name, path in zip(names, paths, strict=True) if name != NAME}
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,103 @@
+"""The loop around the step: log, check, evaluate, save, and stop when asked to."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from triplet_jax.devices.signals import Stop
+from triplet_jax.runs import health
+from triplet_jax.runs.journal import Journal
+from triplet_jax.runs.row_files import Row, metrics_row
+from triplet_jax.training.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a run is and what happens how often, in steps."""
+
+    steps: int
+    log_every: int
+    telemetry_every: int
+    evaluate_every: int
+    """A checkpoint is saved at every evaluation."""
+
+
+def train(
+    state: TrainState,
+    take_step: Callable[[TrainState], tuple[TrainState, dict[str, Any]]],
+    *,
+    schedule: Schedule,
+    score: Callable[[TrainState], dict[str, float]],
+    score_name: str,
+    save: Callable[[int, TrainState, float | None], None],
+    journal: Journal | None,
+    stop: Stop,
+) -> TrainState:
+    """Trains until the schedule ends or somebody asks to stop.
+
+    Everything written depends on the state alone, so that a run that was killed and taken
+    up again leaves the same rows and the same parameters as one that was not. Wall-clock
+    speed, which does not, has a file of its own.
+
+    Args:
+      state: where to start.
+      take_step: one step over all devices.
+      schedule: how long, and what how often.
+      score: evaluates a state on the validation split; empty where there is none.
+      score_name: the number in it by which the best checkpoint is kept.
+      save: keeps a step, its state and its score, None where there is none.
+      journal: where things are written; None in a process that writes nothing.
+      stop: whether to stop.
+
+    Returns:
+      The last state.
+
+    Raises:
+      NotFiniteError: a number is NaN or infinite; no checkpoint was made of such a state.
+    """
+    step = first_step = int(state.step)
+    waiting: list[tuple[int, Any]] = []
+    saved = first_step or None
+    one_at_a_time = jax.process_count() > 1 and jax.default_backend() == "cpu"
+    while step < schedule.steps and not stop.before(step):
+        state, metrics = take_step(state)
+        arrays = metrics.pop("telemetry", None)
+        waiting.append((step, metrics))
+        step += 1
+        if one_at_a_time:  # gloo can wait for ever where two steps are under way
+            jax.block_until_ready(metrics)
+        if journal and arrays is not None and step % schedule.telemetry_every == 0:
+            journal.arrays(step, jax.device_get(arrays))
+        if step == first_step + 1:
+            jax.block_until_ready(metrics)
+            if journal:
+                journal.compiled(step)
+        logs = step % schedule.log_every == 0 or step == schedule.steps
+        evaluates = step % schedule.evaluate_every == 0 or step == schedule.steps
+        if not (logs or evaluates or stop.signal):
+            continue
+        row = _finite_rows(waiting)[-1]
+        waiting = []
+        if logs and journal:
+            journal.metrics(row)
+        if evaluates:
+            scores = score(state)
+            if scores and journal:
+                journal.scores(step, scores, shown=score_name)
+            save(step, state, scores.get(score_name))
+            saved = step
+    if step < schedule.steps and step != saved:
+        _finite_rows(waiting)
+        save(step, state, None)
+    return state
+
+
+def _finite_rows(waiting: Sequence[tuple[int, Any]]) -> list[Row]:
+    rows = []
+    for step, metrics in jax.device_get(list(waiting)):
+        row = metrics_row(step + 1, metrics)
+        health.check_finite(row)
+        rows.append(row)
+    return rows
