@@ -73,10 +73,11 @@ faults: $(VENV)/installed
 
 fuzz: $(VENV)/fuzz
 	@echo "== Decoding images at random for ten minutes"
-	@$(RUN) -m tests.fuzz_images -max_total_time=600
+	@$(RUN) -m tests.support.fuzz_images -max_total_time=600
 	@echo "== Configs and damaged files at random"
-	@FUZZ=1000 $(RUN) -m pytest -n 2 --dist worksteal tests/test_damaged_files.py tests/test_fuzzed_configs.py \
-		tests/test_fuzzed_galleries.py tests/test_fuzzed_runs.py
+	@FUZZ=1000 $(RUN) -m pytest -n 2 --dist worksteal tests/experiments/config/test_fuzzed_configs.py \
+		tests/experiments/run/test_damaged_files.py tests/experiments/run/test_fuzzed_galleries.py \
+		tests/experiments/run/test_fuzzed_runs.py
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \

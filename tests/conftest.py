@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-import compiling
+from tests.support import compiling
 
 # Before jax is imported. The tests against other libraries, and the programs that are started as a
 # person does, are compiled as a user's are.

@@ -7,9 +7,10 @@ import nbclient
 import nbformat
 import numpy as np
 import PIL.Image
-import programs
 import pytest
 import sklearn.datasets
+
+from tests.support import programs
 
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 

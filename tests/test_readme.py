@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import oracles
+from tests.support import oracles
 from triplet_jax import losses, mining
 
 ROOT = pathlib.Path(__file__).parent.parent

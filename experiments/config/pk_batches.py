@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.config import settings, stepping
+from experiments.config import settings
 from triplet_jax import data
 from triplet_jax.data import sampling
 
@@ -49,14 +49,14 @@ def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) 
     if moved and any(field.startswith("batch.") for field in settings.scheduled(config)):
         steps = jnp.arange(config.train.steps)
         pace = settings.first_pace(config)  # of other fields, which stay out
-        every = jax.jit(jax.vmap(lambda step: moved(stepping.step, pace)))(steps)
+        every = jax.jit(jax.vmap(lambda step: moved(step, pace)))(steps)
         numbers = {f: np.asarray(x) for f, x in every.items() if f.startswith("batch.")}
     return functools.partial(_draw_at, ml_collections.FrozenConfigDict(config), index, numbers)
 
 
 def _draw_at(config, index, numbers, step):
-    numbers = {field: values[stepping.step] for field, values in numbers.items()}
-    return _pk_batch(config, np, index, stepping.step, numbers)
+    numbers = {field: values[step] for field, values in numbers.items()}
+    return _pk_batch(config, np, index, step, numbers)
 
 
 def _pk_batch(config, xp, index, step, numbers):
@@ -65,7 +65,7 @@ def _pk_batch(config, xp, index, step, numbers):
         xp,
         index,
         config.seed,
-        stepping.step,
+        step,
         classes=c.classes,
         per_class=c.per_class,
         pool=numbers.get("batch.pool", c.pool),

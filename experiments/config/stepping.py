@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.config import encoders, objective, optimizers, settings
+from experiments.config import objective, optimizers, settings
 from triplet_jax.devices import collectives
 from triplet_jax.models import standardise
 from triplet_jax.training import cross_batch_memory, train_state, train_step
@@ -26,7 +26,7 @@ def initial_state(
     """
     init_key, _ = settings.keys(config)
     state = train_state.init_state(
-        encoders.encoder,
+        encoder,
         optimizers.optimizer(config),
         jnp.zeros((1, *input_shape)),
         key=init_key,
@@ -46,7 +46,7 @@ def step(
     """The step of one device, `(state, inputs, labels)`."""
     return functools.partial(
         train_step.train_step,
-        encoder=encoders.encoder,
+        encoder=encoder,
         optimizer=optimizers.optimizer(config),
         loss=objective.loss(config),
         augment=augment,

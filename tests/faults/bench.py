@@ -6,7 +6,7 @@ import random
 import tempfile
 import time
 
-import programs
+from tests.support import programs
 
 KILLED = ""  # counted, while how the run ends is still to come
 STEPS, EVERY = 120, 30

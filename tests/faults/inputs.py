@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import PIL.Image
-import programs
 import sklearn.datasets
 
 from experiments.config import datasets
 from experiments.run import record
 from faults.bench import EVERY, Bench, all_of, complaint
+from tests.support import programs
 
 
 def _of_arrays(bench) -> tuple[Bench, pathlib.Path]:

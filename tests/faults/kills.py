@@ -6,10 +6,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-import programs
-
 from experiments.run import lock
 from faults.bench import KILLED, Bench, NothingToCompare, checkpoints, complaint, end
+from tests.support import programs
 
 STAGES = ("steps", "start", "end")
 SIGKILLED = -signal.SIGKILL

@@ -8,11 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 
-import programs
-
 from experiments.run import lock
 from faults.bench import EVERY, Bench, NotDone, all_of, checkpoints, complaint
 from faults.kills import every, wait_until_it_writes
+from tests.support import programs
 
 
 @contextlib.contextmanager

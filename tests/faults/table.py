@@ -6,9 +6,8 @@ import pathlib
 import platform
 import subprocess
 
-import programs
-
 from faults.bench import KILLED
+from tests.support import programs
 
 RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from triplet_jax import errors
-from triplet_jax.data import streaming
 from triplet_jax.data.dataset import Dataset
 
 CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM, NEAR_STREAM, FILL_STREAM = range(5)
@@ -186,7 +185,7 @@ def random_bits(xp, key, stream: int, size: int) -> UInt32[Array | np.ndarray, "
     jax.random uses too. Word i is the first half of the block with counter (stream, i).
     """
     keys = (key[0], key[1], key[0] ^ key[1] ^ xp.uint32(0x1BD11BDA))
-    x = xp.full((size,), streaming.stream, xp.uint32) + keys[0]
+    x = xp.full((size,), stream, xp.uint32) + keys[0]
     y = xp.arange(size, dtype=xp.uint32) + keys[1]
     for group in range(5):
         for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:

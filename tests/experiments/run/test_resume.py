@@ -1,0 +1,200 @@
+"""A run that is killed, stopped or damaged ends like one that was left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments.run import record, training
+from tests.support import programs
+from triplet_jax import data, errors
+
+PATHS = {
+    "resident": {},
+    "streamed": {
+        "dataset__placement": "stream",
+        "dataset__workers": 1,
+        "memory__size": 200,
+        "memory__start": 50,
+        "offline__every": 120,
+    },
+}
+
+
+# What does not depend on where the batches come from is tested with one of them.
+resident, streamed = (
+    pytest.mark.parametrize("undisturbed", [path], indirect=True) for path in sorted(PATHS)
+)
+
+
+@pytest.fixture(scope="module", params=sorted(PATHS))
+def undisturbed(request, tmp_path_factory):
+    """The fields of a run, and how it ends when it is left alone."""
+    workdir = tmp_path_factory.mktemp(request.param)
+    fields = PATHS[request.param]
+    done = programs.run("train", f"--workdir={workdir}", **fields)
+    assert done.returncode == 0, done.stderr
+    return fields, programs.outcome(workdir)
+
+
+def checkpoints(workdir):
+    return [path.name for path in (workdir / "checkpoints").glob("*")]
+
+
+MOMENTS = {
+    "before the first checkpoint": lambda w: programs.last_step(w) >= 10,
+    "while the first is written": lambda w: any(name.startswith("60") for name in checkpoints(w)),
+    "after a checkpoint": lambda w: programs.last_step(w) >= 90,
+    "while another is written": lambda w: any(name.startswith("180") for name in checkpoints(w)),
+    "after the last step": lambda w: programs.last_step(w) >= 240,
+}
+
+
+@pytest.mark.parametrize(
+    "undisturbed",
+    ["resident", pytest.param("streamed", marks=pytest.mark.slow)],
+    indirect=True,
+)
+def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, tmp_path):
+    fields, expected = undisturbed
+    for moment, reached in MOMENTS.items():
+        process = programs.start("train", f"--workdir={tmp_path}", **fields)
+        programs.wait_until(lambda reached=reached: reached(tmp_path), process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)  # its workers, too, have let go of the pipe
+        assert not (tmp_path / "result.json").exists(), moment
+    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step" in done.stdout
+    assert "damaged" not in done.stdout
+    assert programs.outcome(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("undisturbed", "number"),
+    [
+        ("resident", signal.SIGINT),
+        pytest.param("streamed", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+    indirect=["undisturbed"],
+)
+def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tmp_path):
+    fields, expected = undisturbed
+    process = programs.start("train", f"--workdir={tmp_path}", **fields)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 70, process)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert f"stopped by {number.name} and saved at step" in said
+    assert "Run the same command again to go on." in said
+    assert "Traceback" not in said
+    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    assert done.returncode == 0, done.stderr
+    assert f"continuing after step {said.split('saved at step ')[1].split()[0]}" in done.stdout
+    # The checkpoint of the stop is one more among those that were kept on the way.
+    metrics, steps, digests, scores = programs.outcome(tmp_path)
+    assert (metrics, scores) == (expected[0], expected[3])
+    assert (steps[-1], digests[-1]) == (expected[1][-1], expected[2][-1])
+
+
+OUTSIDE = """
+import time
+from experiments import command
+def main():
+    print("at it", flush=True)
+    time.sleep(600)
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_program_that_is_stopped_outside_of_the_loop_says_so(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", OUTSIDE],
+        cwd=programs.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.send_signal(number)
+    out, complaint = process.communicate(timeout=60)
+    done = subprocess.CompletedProcess("outside", process.returncode, out, complaint)
+    programs.refused(done, f"stopped by {number.name}", "Run the same command again", status=3)
+
+
+def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monkeypatch, capsys):
+    config = digits.get_config("semi_hard")
+    config.update_from_flattened_dict(programs.TINY | {"model.name": "mlp"})
+
+    def to_the_end(state, *_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return state.replace(step=config.train.steps)
+
+    monkeypatch.setattr(training.loop, "train", to_the_end)
+    training.train(ml_collections.FrozenConfigDict(config), tmp_path)
+    said = capsys.readouterr().out
+    assert "stopped by SIGTERM and saved at step 240 of 240. Run the same command again" in said
+    assert not (tmp_path / "result.json").exists()
+    assert (tmp_path / "data.json").exists()
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
+    everything = data.digits(test_fraction=0.4, validation_fraction=0.0, seed=0)
+    others = everything.take(np.delete(np.arange(len(everything)), 7))
+    record.remember_data(tmp_path, record.mark(everything))
+    record.remember_data(tmp_path, record.mark(everything))
+    with pytest.raises(errors.InputError, match="a run on other data.* of its train split"):
+        record.remember_data(tmp_path, record.mark(others))
+
+
+@streamed
+def test_a_run_whose_loader_is_killed_says_so_and_goes_on(undisturbed, tmp_path):
+    fields, expected = undisturbed
+    process = programs.start("train", f"--workdir={tmp_path}", **fields)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 90, process)
+    programs.kill_loaders(process)
+    said = process.communicate()[0]
+    assert process.returncode == 3, said
+    assert "a process that loads batches has ended" in said
+    assert "Traceback" not in said
+    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    assert done.returncode == 0, done.stderr
+    assert programs.outcome(tmp_path) == expected
+
+
+@resident
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, tmp_path):
+    fields, expected = undisturbed
+    process = programs.start("train", f"--workdir={tmp_path}", **fields)
+    programs.wait_until(lambda: programs.last_step(tmp_path) >= 190, process)
+    process.kill()
+    process.communicate(timeout=60)
+    newest = max((int(n) for n in checkpoints(tmp_path) if n.isdigit()), default=0)
+    folder = tmp_path / "checkpoints" / str(newest)
+    largest = max(folder.rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    largest.write_bytes(largest.read_bytes()[:100])
+    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    assert done.returncode == 0, done.stderr
+    assert f"The checkpoint of step {newest}" in done.stdout
+    assert "going back to the one before" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert programs.outcome(tmp_path) == expected
+
+
+def test_a_finished_run_is_evaluated_again_without_training(tmp_path):
+    first = programs.run("train", f"--workdir={tmp_path}")
+    assert first.returncode == 0, first.stderr
+    before = programs.outcome(tmp_path)
+    again = programs.run("train", f"--workdir={tmp_path}")
+    assert "continuing after step 240 of 240" in again.stdout
+    assert programs.outcome(tmp_path) == before
+    evaluated = programs.run("evaluate", f"--workdir={tmp_path}")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "MAP@R" in evaluated.stdout
+    assert programs.outcome(tmp_path) == before

@@ -1,0 +1,200 @@
+"""A sweep on a real SLURM of one machine, as the programs that a cluster runs are started."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments.sweeps import slurm
+from tests.support import programs
+
+TIMEOUT = 900
+pytestmark = pytest.mark.slow
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+AuthType=auth/munge
+AuthInfo=cred_expire=5
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort=16817
+SlurmdPort=16818
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=1,sched_interval=5
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
+"""
+SWEEP = """
+from configs import digits
+from configs.base import with_differences
+from configs.sweeps import base
+
+def get_config():
+    run = digits.get_config("semi_hard")
+    with_differences(run, {fields!r})
+    sweep = base.get_config(run)
+    sweep.arms = {arms!r}
+    sweep.seeds = {seeds!r}
+    sweep.reference = {arms!r}[0][0]
+    sweep.engine = "slurm"
+    sweep.slurm.tasks_per_node = {tasks}
+    sweep.slurm.grace_seconds = 30
+    return sweep
+"""
+FIELDS = programs.TINY | {"train.steps": 60, "evaluate.every": 20, "model.width": 8}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The environment of a cluster of this machine, with two processors."""
+    if not all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged", "squeue")):
+        pytest.skip("install slurm-wlm and munge to run this test")
+    if os.geteuid():
+        pytest.skip("only root can start the SLURM that this test asks")
+    pytest.importorskip("submitit", reason="pip install submitit to run this test")
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    host = socket.gethostname().partition(".")[0]
+    conf = folder / "slurm.conf"
+    conf.write_text(CONF.format(host=host, folder=folder))
+    os.makedirs("/run/munge", exist_ok=True)
+    shutil.chown("/run/munge", "munge")
+    if not os.path.exists("/etc/munge/munge.key"):
+        subprocess.run(["mungekey", "-c"], check=True)
+    # Without this pytest's own pipes, which daemons would keep open.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if subprocess.run(["pgrep", "-x", "munged"], **quiet).returncode:
+        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True, **quiet)
+    environment = programs.environment() | {"SLURM_CONF": str(conf)}
+    for daemon in ("slurmctld", "slurmd"):
+        subprocess.run([daemon], env=environment, check=True, **quiet)
+    try:
+        wait(lambda: "idle" in ask(environment, "sinfo", "--noheader", "--format=%T"), 60)
+        yield environment
+    finally:
+        ask(environment, "scancel", "--user=root")
+        for daemon in ("slurmd", "slurmctld"):
+            os.kill(int((folder / f"{daemon}.pid").read_text()), signal.SIGTERM)
+
+
+def ask(environment, *command):
+    return subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+
+
+def wait(condition, seconds=TIMEOUT):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.1)
+
+
+def sweep(environment, config, workdir, *flags):
+    """Starts the launcher."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "experiments.sweep"),
+            *(f"--config={config}", f"--workdir={workdir}", *flags),
+        ],
+        cwd=programs.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def write_sweep(path, *, arms, seeds, tasks=1, **fields):
+    path.write_text(SWEEP.format(fields=FIELDS | fields, arms=arms, seeds=seeds, tasks=tasks))
+    return path
+
+
+def ended(launcher):
+    said, _ = launcher.communicate(timeout=TIMEOUT)
+    assert launcher.returncode == 0, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_run_of_two_tasks_requeued_in_the_middle_ends_like_an_undisturbed_one(cluster, tmp_path):
+    config = write_sweep(tmp_path / "two.py", arms=(("only", {}),), seeds=(0,), tasks=2)
+    launcher = sweep(cluster, config, tmp_path / "sweep")
+    run = tmp_path / "sweep" / "runs" / "only" / "seed0"
+    wait(lambda: programs.last_step(run) >= 20)
+    (job,) = json.loads((tmp_path / "sweep" / "slurm" / "jobs.json").read_text()).values()
+    ask(cluster, "scancel", "--signal=USR2", job["job"])  # as before the time limit
+    ended(launcher)
+    log = (run / "log.txt").read_text()
+    assert "and saved at step" in log
+    assert "continuing after step" in log
+    (after,) = json.loads((tmp_path / "sweep" / "slurm" / "jobs.json").read_text()).values()
+    assert after["job"] == job["job"]  # the same job, which went back into the queue
+
+    flags = [f"--config=configs/saved.py:{run / 'config.json'}", f"--workdir={tmp_path / 'alone'}"]
+    undisturbed = programs.start_together((1, 1), flags)
+    for process in undisturbed:
+        _, complaint = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, complaint
+    metrics, _, digests, scores = programs.outcome(run)
+    expected, _, digests_alone, scores_alone = programs.outcome(tmp_path / "alone")
+    assert (metrics, digests[-1], scores) == (expected, digests_alone[-1], scores_alone)
+
+
+def test_a_sweep_whose_launcher_and_one_of_its_tasks_are_killed_ends_complete(cluster, tmp_path):
+    arms = (("soft", {"loss.margin": 0.1}), ("wide", {"loss.margin": 0.5}))
+    config = write_sweep(tmp_path / "six.py", arms=arms, seeds=(0, 1, 2))
+    launcher = sweep(cluster, config, tmp_path / "sweep")
+    victim = tmp_path / "sweep" / "runs" / "soft" / "seed0"
+    wait(lambda: programs.last_step(victim) >= 10)
+    launcher.kill()
+    launcher.communicate()
+    found = ask(cluster, "pgrep", "-f", f"experiments.train.*--workdir={victim}$").split()
+    for pid in found:
+        os.kill(int(pid), signal.SIGKILL)
+    assert found
+    again = sweep(cluster, config, tmp_path / "sweep")
+    ended(again)
+    results = sorted((tmp_path / "sweep" / "runs").glob("*/*/result.json"))
+    assert len(results) == 6
+    assert not list((tmp_path / "sweep" / "runs").glob("*/*/error.txt"))
+    jobs = json.loads((tmp_path / "sweep" / "slurm" / "jobs.json").read_text())
+    assert jobs["soft seed 0"]["tries"] + jobs["soft seed 0"]["step"] > 1  # it had another
+    assert (tmp_path / "sweep" / "report.html").exists()
+
+
+def test_jobs_that_slurm_does_not_take_are_said(cluster, tmp_path):
+    config = write_sweep(tmp_path / "one.py", arms=(("only", {}),), seeds=(0,))
+    launcher = sweep(cluster, config, tmp_path / "sweep", "--config.slurm.partition=nowhere")
+    said, _ = launcher.communicate(timeout=TIMEOUT)
+    assert launcher.returncode == 2, said
+    assert "SLURM does not take the jobs" in said
+    assert "Traceback" not in said
+
+
+def test_jobs_are_cancelled(cluster, tmp_path):
+    config = write_sweep(tmp_path / "one.py", arms=(("only", {}),), seeds=(0, 1))
+    launcher = sweep(cluster, config, tmp_path / "sweep")
+    wait(lambda: (tmp_path / "sweep" / "slurm" / "jobs.json").exists())
+    launcher.send_signal(signal.SIGINT)
+    assert "The jobs go on." in ended(launcher)
+    assert "cancelled 2 jobs" in ended(sweep(cluster, config, tmp_path / "sweep", "--cancel"))
+
+
+def test_without_a_cluster_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(slurm.errors.InputError, match="needs"):
+        slurm.check()

@@ -1,0 +1,193 @@
+"""The page to explore embeddings, and the same for TensorBoard."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+
+from experiments import explore
+from tests.support import browser, programs
+from triplet_jax import data, evaluation
+from triplet_jax.analysis import run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run whose best checkpoint is not its last, so that there are several."""
+    workdir = tmp_path_factory.mktemp("explored") / "run"
+    done = programs.run("train", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    """Of it."""
+    done = programs.run("explore", f"--workdir={trained}", f"--projector={trained / 'projector'}")
+    assert done.returncode == 0, done.stderr
+    return (trained / "explore.html").read_text()
+
+
+def content_of(page):
+    return json.loads(re.search(r"const content = (.*);", page).group(1))
+
+
+def unpacked(text, kind):
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+def test_the_page_holds_the_embeddings_of_every_checkpoint(trained, page):
+    content = content_of(page)
+    of_run = run.load(trained)
+    test = of_run.where("test")
+    labels = unpacked(content["labels"], "<u4")
+    np.testing.assert_array_equal(labels, of_run.labels[test])
+    steps = sorted(int(folder.name) for folder in (trained / "checkpoints").iterdir())
+    assert [view["step"] for view in content["views"]] == steps
+    assert len(steps) > 1
+    judged = next(v for v in content["views"] if v["step"] == of_run.result["checkpoint_step"])
+    distance, position = evaluation.nearest(of_run.embeddings[test], None, neighbours=10)
+    np.testing.assert_allclose(unpacked(judged["distances"], "<f4"), distance.ravel(), atol=1e-5)
+    same = unpacked(judged["neighbours"], "<u4") == position.ravel()
+    assert same.mean() > 0.99  # but for equally near ones
+    for view in content["views"]:
+        points = unpacked(view["points"], "<f4")
+        assert points.min() >= 0 and points.max() <= 1
+        assert len(points) == 2 * len(labels)
+        assert len(np.unique(unpacked(view["clusters"], "<u4"))) == 10
+    precision = of_run.result["embedding"]["retrieval"]["precision_at_1"]
+    assert f"P@1 {precision:.3f}" in judged["note"]
+
+
+USE_THE_PAGE = """
+  const at = i => {
+    const box = canvas.getBoundingClientRect(), [x, y] = place(i);
+    return {clientX: box.left + x, clientY: box.top + y, pointerId: 1, bubbles: true};
+  };
+  const fire = (name, i) => canvas.dispatchEvent(new PointerEvent(name, at(i)));
+  const inked = c => [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data].some(
+    (v, i) => i % 4 < 3 && v > 0);
+  const pick = (id, value, event) => {
+    byId(id).value = value;
+    byId(id).dispatchEvent(new Event(event));
+  };
+  const shades = name => {
+    pick("colour", name, "change");
+    return new Set([...Array(n).keys()].map(colours())).size;
+  };
+  canvas.setPointerCapture = () => {};
+  const tip = byId("tip");
+  fire("pointermove", 5);
+  const hover = {
+    hidden: tip.hidden, text: tip.textContent, image: inked(tip.querySelector("canvas"))};
+  fire("pointerdown", 5);
+  fire("pointerup", 5);
+  const rows = [...byId("side").querySelectorAll(".found")];
+  const click = {
+    chosen, number: rows.length, hits: rows.filter(r => r.classList.contains("hit")).length,
+    image: inked(rows[0].querySelector("canvas"))};
+  rows[0].click();
+  const followed = chosen;
+  const colors = {class: shades("class"), cluster: shades("cluster"), hit: shades("hit")};
+  const notes = [byId("note").textContent];
+  pick("view", 0, "input");
+  notes.push(byId("note").textContent);
+  canvas.dispatchEvent(new WheelEvent("wheel", {...at(5), deltaY: -400}));
+  draw();
+  const drawn = inked(canvas);
+  const ink = getComputedStyle(document.body).color, slider = !byId("steps").hidden;
+  return {n, hover, click, followed, colors, notes, zoom, drawn, ink, slider};
+"""
+
+
+@browser.needed
+@pytest.mark.parametrize("dark", [False, True])
+def test_hovering_and_clicking_work_in_a_browser(page, tmp_path, dark):
+    found = browser.look(page, USE_THE_PAGE, tmp_path, dark=dark)
+    content = content_of(page)
+    labels = unpacked(content["labels"], "<u4")
+    assert found["hover"]["hidden"] is False
+    assert found["hover"]["image"]
+    chosen = found["click"]["chosen"]
+    neighbours = unpacked(content["views"][-1]["neighbours"], "<u4").reshape(-1, 10)[chosen]
+    hits = np.sum(labels[neighbours] == labels[chosen])
+    assert found["click"] == {"chosen": chosen, "number": 10, "hits": hits, "image": True}
+    assert found["hover"]["text"].startswith(content["names"][labels[chosen]])
+    assert found["followed"] == neighbours[0]
+    assert found["colors"]["class"] == found["colors"]["cluster"] == 10
+    assert found["colors"]["hit"] == 2
+    assert found["slider"]
+    assert found["notes"][0] != found["notes"][1]
+    assert found["zoom"] > 2
+    assert found["drawn"]
+    assert found["ink"] == ("rgb(232, 232, 232)" if dark else "rgb(27, 27, 27)")
+
+
+@browser.needed
+def test_13180_points_with_thumbnails_open_in_a_browser(tmp_path):
+    n = 13_180
+    random = np.random.default_rng(0)
+    pixels = (random.random((n, 28, 28, 1)) < 0.1).astype(np.uint8) * 255
+    labels = np.arange(n) // 20
+    names = tuple(f"class </script> {c}" for c in range(659))
+    shown = data.Dataset(pixels, labels, np.full(n, "test"), names)
+    view = {
+        "step": 1,
+        "points": random.normal(size=(n, 2)),
+        "neighbours": np.stack([(np.arange(n) + i) % n for i in range(1, 11)], axis=1),
+        "distances": np.ones((n, 10)),
+        "clusters": labels,
+        "note": "",
+    }
+    page = explore.render("many", shown, pixels, [view])
+    assert len(page) < 40e6
+    found = browser.look(page, USE_THE_PAGE, tmp_path)
+    assert found["n"] == n
+    assert found["hover"]["image"] and found["click"]["image"] and found["drawn"]
+    assert not found["slider"]
+
+
+def test_features_have_no_thumbnails():
+    x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    shown = data.Dataset(x, np.arange(30) % 3, np.full(30, "test"), ("a", "b", "c"))
+    page = explore.render(
+        "features",
+        shown,
+        x,
+        [
+            {
+                "step": 1,
+                "points": x[:, :2],
+                "neighbours": np.zeros((30, 10), int),
+                "distances": np.zeros((30, 10)),
+                "clusters": np.zeros(30, int),
+                "note": "",
+            }
+        ],
+    )
+    assert content_of(page)["atlas"] is None
+
+
+def test_the_projector_of_tensorboard_gets_vectors_names_and_images(trained, page):
+    del page
+    folder = trained / "projector"
+    (vectors,) = folder.glob("**/tensors.tsv")
+    (names,) = folder.glob("**/metadata.tsv")
+    assert list(folder.glob("**/sprite.png"))
+    assert (folder / "projector_config.pbtxt").exists()
+    of_run = run.load(trained)
+    test = of_run.where("test")
+    assert np.loadtxt(vectors).shape == of_run.embeddings[test].shape
+    assert names.read_text().split() == [str(c) for c in of_run.labels[test]]
+
+
+def test_bad_input_is_refused(trained, tmp_path):
+    programs.refused(programs.run("explore", f"--workdir={tmp_path}"), "holds no run")
+    for flag, words in (
+        ("--split=dev", ["--split='dev'", "validation"]),
+        ("--projection=tsn", ["--projection='tsn'", "tsne"]),
+        ("--most=5", ["--most=5 must be above 10"]),
+    ):
+        programs.refused(programs.run("explore", f"--workdir={trained}", flag), *words)

@@ -1,0 +1,178 @@
+import functools
+import operator
+from unittest import mock
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.support import oracles
+from triplet_jax import losses, mining
+from triplet_jax.devices import collectives
+from triplet_jax.engine import half_matrix
+
+SEPARABLE = [name for name, mine in sorted(mining.MINERS.items()) if mining.is_separable(mine)]
+MARGIN = 0.3
+
+
+def rows(seed, n, dim=3):
+    return np.float32(np.random.default_rng(seed).normal(size=(n, dim)))
+
+
+def classes(seed, n, most=4):
+    """Labels of so many examples a class at most, in any order."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, most + 1, n)
+    return rng.permutation(np.repeat(np.arange(n), sizes)[:n])
+
+
+@functools.cache
+def program(n, small, **settings):
+    """Loss, stats and gradient, compiled; in squares of a few rows or, if not `small`, in tiles."""
+
+    def run(x, y, mask):
+        return losses.triplet_loss(x, y, mask=mask, margin=MARGIN, **settings)
+
+    examples = (rows(0, n), np.zeros(n, int), np.ones(n, bool))
+    with mock.patch.multiple(half_matrix, _SIZE=5 if small else 256, _LEAST=1 if small else 2**30):
+        return jax.jit(jax.value_and_grad(run, has_aux=True)).lower(*examples).compile()
+
+
+def assert_same(found, expected):
+    (loss, stats), gradient = found
+    (expected_loss, expected_stats), expected_gradient = expected
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5, abs=1e-6)
+    for name, number in expected_stats.items():
+        assert float(stats[name]) == pytest.approx(float(number), rel=1e-5, abs=1e-5), name
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [15, 17])
+@pytest.mark.parametrize("miner", SEPARABLE)
+@hypothesis.given(y=st.data(), seed=st.integers(0, 3))
+def test_squares_agree_with_brute_force(miner, n, y, seed):
+    y = np.array(y.draw(st.lists(st.integers(0, n // 2), min_size=n, max_size=n)))
+    x = rows(seed, n)
+    (loss, stats), gradient = program(n, True, miner=miner)(x, y, np.ones(n, bool))
+    chosen = oracles.mine(x, y, miner)
+    means, *counts = oracles.loss_of(x, chosen, margin=MARGIN)
+    assert [stats["num_valid"], stats["num_active"]] == counts
+    assert float(loss) == pytest.approx(means["active"], rel=1e-5, abs=1e-6)
+    slope = oracles.slope(lambda x: oracles.loss_of(x, chosen, margin=MARGIN)[0], x)["active"]
+    np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metric": "cosine"},
+        {"metric": "squared_euclidean", "average": "valid"},
+        {"penalty": "anchor_swap"},  # which takes tiles
+        {"penalty": "margin_based"},
+        {"miner": "easy", "penalty": "soft_margin"},
+    ],
+    ids=lambda settings: "-".join(settings.values()),
+)
+@hypothesis.given(seed=st.integers(0, 99), hidden=st.sampled_from([0.0, 0.3, 1.0]))
+def test_squares_and_tiles_are_one(settings, seed, hidden):
+    settings = {"miner": "batch_all"} | settings
+    mask = np.random.default_rng(seed).random(17) >= hidden
+    batch = (rows(seed, 17), classes(seed, 17), mask)
+    assert_same(*(program(17, small, **settings)(*batch) for small in (True, False)))
+
+
+@mining.separable
+def nearby(to_positives, is_positive, to_negatives, is_negative):
+    """A miner that somebody wrote: every positive with every negative that is very near."""
+    weight = is_positive[:, None] & (is_negative & (to_negatives < 0.1))
+    return mining.Triplets(to_positives[:, None], to_negatives[None, :], weight)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+@pytest.mark.parametrize("apart", [0.0, 1e-3])
+def test_near_duplicates_lose_no_digits(apart, shift):
+    x = rows(0, 16) + np.float32(shift)
+    x[8:] = x[:8] + np.float32(apart) * rows(1, 8)
+    between = np.linalg.norm(np.float64(x[8:]) - x[:8], axis=1).mean()
+    of_positives, of_negatives = np.tile(np.arange(8), 2), np.arange(16) // 2
+    for miner, y, name in (
+        ("batch_all", of_positives, "mean_d_ap"),
+        (nearby, of_negatives, "mean_d_an"),
+    ):
+        (_, stats), gradient = program(16, True, miner=miner)(x, y, np.ones(16, bool))
+        assert stats["num_valid"] > 0
+        assert float(stats[name]) == pytest.approx(between, rel=1e-4, abs=0)
+        assert np.isfinite(gradient).all()
+
+
+def test_squares_are_for_large_batches_with_few_positives():
+    x = rows(0, 2100, 4)
+    few, many = (x, classes(0, 2100, 4)), (x, classes(0, 2100, 5))
+
+    def compiled(**settings):
+        run = functools.partial(losses.triplet_loss, miner="batch_all", **settings)
+        return jax.jit(lambda *batch: run(*batch)[0])
+
+    tiles, either = compiled(tile_size=300), compiled()
+    for batch in (few, many):
+        assert float(either(*batch)) == pytest.approx(float(tiles(*batch)), rel=1e-5)
+    sweep = half_matrix.sweep
+    nothing = mock.patch.object(
+        half_matrix, "sweep", lambda *a: jax.tree.map(jnp.zeros_like, sweep(*a))
+    )
+    with nothing:
+        either = compiled()
+        assert either(*few) == 0
+        assert float(either(*many)) == pytest.approx(float(tiles(*many)), rel=1e-5)
+        assert compiled(tile_size=300)(*few) == tiles(*few)
+
+
+def test_an_axis_of_one_device_takes_squares():
+    x, y = rows(0, 17), classes(0, 17)
+    settings = {"miner": "batch_all", "margin": MARGIN, "axis_name": collectives.DEVICES}
+    lifted = functools.partial(losses.triplet_loss, **settings)
+    with (
+        mock.patch.multiple(half_matrix, _SIZE=5, _LEAST=1),
+        mock.patch.object(half_matrix, "sweep", side_effect=half_matrix.sweep) as sweep,
+    ):
+        run = jax.pmap(lifted, axis_name=collectives.DEVICES, devices=jax.devices()[:1])
+        [loss], _ = run(x[None], y[None])
+    assert sweep.called
+    (expected, _), _ = program(17, False, miner="batch_all")(x, y, np.ones(17, bool))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_runs_that_are_batched_take_squares_or_tiles_together():
+    labels = jnp.array([classes(0, 17), np.arange(17) // 5])  # the second has too many positives
+    x = jnp.stack([rows(0, 17), rows(1, 17)])
+    run = jax.value_and_grad(
+        functools.partial(losses.triplet_loss, miner="batch_all", margin=MARGIN), has_aux=True
+    )
+    with mock.patch.multiple(half_matrix, _SIZE=5, _LEAST=1):
+        together = jax.jit(jax.vmap(run))(x, labels)
+    alone = program(17, False, miner="batch_all")
+    for i in range(2):
+        found = jax.tree.map(operator.itemgetter(i), together)
+        assert_same(found, alone(x[i], labels[i], np.ones(17, bool)))
+
+
+@pytest.mark.parametrize("miner", SEPARABLE)
+def test_a_separable_miner_needs_but_two_distances(miner):
+    rng = np.random.default_rng(0)
+    near, far = jnp.float32(rng.random(4)), jnp.float32(rng.random(9))
+    is_positive, is_negative = jnp.array(rng.random(4) < 0.7), jnp.array(rng.random(9) < 0.7)
+    d_ap, d_an, weight = np.broadcast_arrays(
+        *mining.MINERS[miner](near, is_positive, far, is_negative)
+    )
+    for p, n in np.ndindex(4, 9):
+        one, other = slice(p, p + 1), slice(n, n + 1)
+        alone = mining.MINERS[miner](near[one], is_positive[one], far[other], is_negative[other])
+        assert [x.item() for x in alone] == [d_ap[p, n], d_an[p, n], weight[p, n]]
+
+
+def test_a_partial_of_a_separable_miner_is_separable():
+    assert mining.is_separable(functools.partial(mining.easy, margin=0.3))
+    assert not mining.is_separable(functools.partial(mining.band, low=0.3))
