@@ -214,8 +214,8 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(tmp_path):
 ENDING = """
 import errno, jax
 from experiments import command
-from triplet_jax import hosts
-hosts.several = lambda: True
+from triplet_jax.devices import processes
+processes.several = lambda: True
 def main():
     {fault}
 command.run(main)

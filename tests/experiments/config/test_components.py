@@ -283,7 +283,7 @@ def test_images_are_embedded_as_a_data_set_of_ones_own_has_them(place):
     form = embedders.image_form(config(dataset__name="my_parts:even_digits"), place)
     assert (form.size, form.channels) == (8, 1)
     (place / "of_files.py").write_text(
-        "import my_parts\nimport dataclasses\nfrom triplet_jax import images\n"
+        "import my_parts\nimport dataclasses\nfrom triplet_jax.data import images\n"
         "def files(fields):\n"
         "    form = images.ImageForm(size=20, channels=3, invert=True)\n"
         "    made = my_parts.even_digits(fields)\n"

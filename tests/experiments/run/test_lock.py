@@ -13,8 +13,8 @@ from triplet_jax import errors
 
 HOLD = """
 import pathlib, sys, time
-from experiments import claim
-with claim.claimed(pathlib.Path(sys.argv[1])):
+from experiments.run import lock
+with lock.claimed(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """

@@ -318,7 +318,8 @@ def test_pillow_writes_nothing_to_stderr(tmp_path):
     PIL.Image.new("L", (30, 30)).save(tmp_path / "x.png")
     code = (
         "import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = 500\n"
-        "from triplet_jax import errors, images\n"
+        "from triplet_jax import errors\n"
+        "from triplet_jax.data import images\n"
         "try: images.ImageForm(size=8, channels=1, max_pixels=600).read('x.png')\n"
         "except errors.InputError as error: print(error)"
     )

@@ -291,8 +291,8 @@ def test_flags_that_make_no_sense_are_refused(flags, words, tmp_path):
 
 ALONE = """
 from experiments import command, train
-from triplet_jax import hosts
-hosts.JOIN_SECONDS = {seconds}
+from triplet_jax.devices import processes
+processes.JOIN_SECONDS = {seconds}
 command.run(train.main, of_several=True)
 """
 
