@@ -11,7 +11,7 @@ import pathlib
 from experiments import command
 from experiments.config import datasets
 from experiments.run import record, restoring, scoring
-from triplet_jax.models import embedding
+from triplet_jax.models import inference
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def of_run(workdir: pathlib.Path, moved_to: str | None = None) -> dict:
     encoder, state, checkpoints = restoring.load_run(
         config, workdir, everything.input_shape, everything.pair_shapes
     )
-    embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
+    embed = inference.make_embed(encoder, batch=config.evaluate.batch)
     return scoring.evaluate(config, workdir, everything, embed, state, checkpoints)
 
 

@@ -20,7 +20,7 @@ from experiments.run import record, restoring
 from triplet_jax import errors, evaluation
 from triplet_jax.analysis import classes, projection
 from triplet_jax.data import images
-from triplet_jax.models import embedding
+from triplet_jax.models import inference
 from triplet_jax.runs import files
 from triplet_jax.training import over_devices
 
@@ -76,7 +76,7 @@ def of_checkpoints(config, workdir: pathlib.Path, shown, input_shape):
     )
     if not checkpoints.steps:
         restoring.restore(config, checkpoints, state)  # which says how to mend that
-    embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
+    embed = inference.make_embed(encoder, batch=config.evaluate.batch)
     for step in checkpoints.steps:
         restored = checkpoints.restore(step, state)
         yield step, embed(over_devices.replicate(restored.variables), shown.inputs)

@@ -13,7 +13,7 @@ from experiments.config import datasets, import_paths
 from experiments.run import record, restoring
 from triplet_jax import errors
 from triplet_jax.data import folders, images
-from triplet_jax.models import embedding
+from triplet_jax.models import inference
 from triplet_jax.training import over_devices
 
 
@@ -28,7 +28,7 @@ class Embedder:
     """A function from image files to embeddings, with a run's encoder.
 
     Args:
-      embed: from `embedding.make_embed`.
+      embed: from `inference.make_embed`.
       variables: of the encoder, on every device.
       form: what images are brought to.
     """
@@ -73,8 +73,8 @@ def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embed
 
 
 def _few_or_many(encoder, batch):
-    """As `embedding.make_embed` makes it, with batches no larger than the inputs need."""
-    up_to = functools.cache(lambda most: embedding.make_embed(encoder, batch=batch, most=most))
+    """As `inference.make_embed` makes it, with batches no larger than the inputs need."""
+    up_to = functools.cache(lambda most: inference.make_embed(encoder, batch=batch, most=most))
 
     def embed(variables, inputs):
         return up_to(1 << (len(inputs) - 1).bit_length())(variables, inputs)

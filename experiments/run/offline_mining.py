@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from triplet_jax import data, errors
-from triplet_jax.curricula import near_examples
+from triplet_jax.curricula import offline_negatives
 from triplet_jax.devices import processes
 from triplet_jax.training import train_state
 
@@ -18,7 +18,7 @@ class OfflineMining:
       config: of the run.
       workdir: of the run.
       examples: what it trains on.
-      embed: from `embedding.make_embed`.
+      embed: from `inference.make_embed`.
 
     Raises:
       InputError: the file to start from is not of this run's examples and model, or there are
@@ -60,20 +60,20 @@ class OfflineMining:
 
     def mine(self, state: train_state.TrainState) -> np.ndarray:
         """Embeds the training set and finds and saves what is near."""
-        near = near_examples.nearest_of_other_classes(
+        near = offline_negatives.nearest_of_other_classes(
             self._embed(state.variables, self._examples.inputs),
             self._examples.labels,
             neighbours=self._neighbours,
         )
         path = self._path(int(state.step))
-        processes.first_does(lambda: near_examples.write(path, near, **self._of))
+        processes.first_does(lambda: offline_negatives.write(path, near, **self._of))
         return processes.from_first(near)
 
     def _path(self, step):
         return self._folder / f"step_{step:08d}.npz"
 
     def _read(self, path, field):
-        return near_examples.read(path, field=field, neighbours=self._neighbours, **self._of)
+        return offline_negatives.read(path, field=field, neighbours=self._neighbours, **self._of)
 
     def _read_own(self, made_at, step):
         path = self._path(made_at)

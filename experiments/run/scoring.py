@@ -37,7 +37,7 @@ def evaluate(
       config: of the run.
       workdir: of the run.
       everything: all examples.
-      embed: from `embedding.make_embed`.
+      embed: from `inference.make_embed`.
       state: any state of the run, for its structure.
       checkpoints: of the run.
       extra: what else to put into the result.

@@ -24,12 +24,13 @@ from experiments.config import (
 from experiments.run import changes, collapse, record, scoring
 from experiments.run.offline_mining import OfflineMining
 from triplet_jax import data, errors
-from triplet_jax.data import streaming
+from triplet_jax.data import batch_loading
 from triplet_jax.devices import collectives, processes, signals
-from triplet_jax.models import embedding
-from triplet_jax.runs import files, health, row_files, screen, trackers
+from triplet_jax.models import inference
+from triplet_jax.runs import files, health, row_files, trackers
 from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.journal import Journal
+from triplet_jax.runs.progress import Progress
 from triplet_jax.runs.stopwatch import Stopwatch
 from triplet_jax.training import loop, over_devices
 
@@ -52,7 +53,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     shape = everything.input_shape
     encoder = encoders.encoder(config, shape, everything.pair_shapes)
     augment = augmentations.augmentation(config, shape)
-    embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
+    embed = inference.make_embed(encoder, batch=config.evaluate.batch)
     mining = None
     if pk_batches.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)
@@ -175,7 +176,7 @@ def open_journal(
         timing=rows("timing"),
         telemetry=rows("telemetry") if config.log.telemetry_every else None,
         tensorboard=tensorboard,
-        progress=screen.Progress(
+        progress=Progress(
             steps=config.train.steps,
             first_step=first_step,
             batch=config.batch.classes * config.batch.per_class,
@@ -241,7 +242,7 @@ class _OnDevice:
         self._step = over_devices.over_devices_resident(
             over_devices.draw_and_step(step, pk_batches.draw(config), devices=jax.device_count())
         )
-        self._examples = over_devices.replicate(streaming.resident(examples))
+        self._examples = over_devices.replicate(batch_loading.resident(examples))
         self._devices = collectives.own_devices()
         self._index = None
 
@@ -267,7 +268,7 @@ class _Streamed:
 
     def draw_from(self, index, first_step, last_step):
         self.close()
-        self._batches = streaming.stream(
+        self._batches = batch_loading.stream(
             self._examples,
             pk_batches.draw_on_host(self._config, index),
             first_step=first_step,

@@ -23,9 +23,9 @@ from experiments.config import augmentations, datasets, encoders, pk_batches, se
 from experiments.run import lock, record, scoring, training
 from experiments.sweeps import runs
 from triplet_jax import data
-from triplet_jax.data import streaming
+from triplet_jax.data import batch_loading
 from triplet_jax.devices import collectives, signals
-from triplet_jax.models import embedding
+from triplet_jax.models import inference
 from triplet_jax.runs import files, health, row_files, stopwatch
 from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.stopwatch import Stopwatch
@@ -102,7 +102,7 @@ class _Group:
         config = self._members[0].config
         everything = dataset(config)
         encoder = encoders.encoder(config, everything.input_shape, everything.pair_shapes)
-        embed = embedding.make_embed(encoder, batch=config.evaluate.batch)
+        embed = inference.make_embed(encoder, batch=config.evaluate.batch)
         resident = self._prepare(everything)
         state, start = self._compile(config, encoder, everything, resident)
         saved = Checkpoints(self._folder / "checkpoints")
@@ -148,7 +148,7 @@ class _Group:
                 training.remember_noise(run.folder, run.config, everything, wrong)
             examples.append(mine)
             indices.append(pk_batches.class_index(run.config, mine))
-        inputs, _ = streaming.resident(examples[0])
+        inputs, _ = batch_loading.resident(examples[0])
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
         labels = jnp.stack([mine.labels for mine in examples])
         return over_devices.replicate((index, inputs, labels))

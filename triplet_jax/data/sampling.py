@@ -29,7 +29,7 @@ class ClassIndex(NamedTuple):
     class_of: Int[Array | np.ndarray, "examples"] | None = None
     """Of each example; with `near` alone."""
     near: Int[Array | np.ndarray, "examples neighbours"] | None = None
-    """Of each example, examples of other classes (`curricula.near_examples`); -1 for none."""
+    """Of each example, examples of other classes (`curricula.offline_negatives`); -1 for none."""
 
     def beside(self, near: Int[np.ndarray, "examples neighbours"]) -> "ClassIndex":
         """The same with a table of near examples, to draw batches from."""

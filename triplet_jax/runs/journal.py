@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from triplet_jax.runs import health, row_files, screen, trackers
+from triplet_jax.runs import health, row_files, trackers
+from triplet_jax.runs.progress import Progress
 from triplet_jax.runs.stopwatch import Stopwatch
 
 
@@ -28,7 +29,7 @@ class Journal:
         timing: row_files.RowFile,
         telemetry: row_files.RowFile | None,
         tensorboard: trackers.TensorBoard | None,
-        progress: screen.Progress,
+        progress: Progress,
         collapsed_loss: float,
         advice: Callable[[], str],
         stopwatch: Stopwatch | None = None,

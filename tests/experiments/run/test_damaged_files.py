@@ -25,7 +25,7 @@ from experiments.sweeps import findings, slurm, summary
 from tests.support import limits, prepared
 from triplet_jax import data, errors
 from triplet_jax.analysis import run
-from triplet_jax.curricula import difficulty, near_examples
+from triplet_jax.curricula import difficulty, offline_negatives
 from triplet_jax.data import images
 from triplet_jax.runs import files, telemetry_file
 
@@ -79,7 +79,7 @@ def workdir(tmp_path_factory):
     scores = difficulty.Scores(hard, np.arange(5))
     difficulty.write(folder / "scores.npz", scores, everything)
     table = random.integers(0, len(labels), (len(labels), 2), np.int32)
-    near_examples.write(folder / "near.npz", table, examples=everything, model=MODEL)
+    offline_negatives.write(folder / "near.npz", table, examples=everything, model=MODEL)
     (folder / "slurm").mkdir()
     jobs = {f"a seed {i}": {"job": f"7_{i}", "step": 10, "tries": 1} for i in range(2)}
     files.write_json(folder / "slurm" / "jobs.json", jobs)
@@ -139,7 +139,9 @@ def scores(workdir):
 def near(workdir):
     everything = data.arrays(str(workdir / "data.npz"), **SPLIT)
     path = str(workdir / "near.npz")
-    return near_examples.read(path, field="near", examples=everything, model=MODEL, neighbours=2)
+    return offline_negatives.read(
+        path, field="near", examples=everything, model=MODEL, neighbours=2
+    )
 
 
 def records(workdir):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from triplet_jax import data, errors
-from triplet_jax.data import sampling, streaming
+from triplet_jax.data import batch_loading, sampling
 from triplet_jax.devices import signals
 
 
@@ -125,7 +125,7 @@ def _draw(index, step):  # of the module, as other processes have to find it
 def test_a_stream_gives_the_batches_of_its_steps(workers):
     examples = dataset(np.repeat(np.arange(6), 5))
     index = sampling.class_index(examples.labels)
-    stream = streaming.stream(examples, drawing(index), first_step=2, steps=6, workers=workers)
+    stream = batch_loading.stream(examples, drawing(index), first_step=2, steps=6, workers=workers)
     batches = list(stream)
     assert len(batches) == 4
     for step, (inputs, labels, places) in enumerate(batches, start=2):
@@ -139,7 +139,7 @@ def test_what_loads_a_stream_goes_on_when_all_processes_are_asked_to_stop():
     examples = dataset(np.repeat(np.arange(6), 5))
     draw = drawing(sampling.class_index(examples.labels))
     before = multiprocessing.active_children()
-    stream = streaming.stream(examples, draw, first_step=0, steps=40, workers=2)
+    stream = batch_loading.stream(examples, draw, first_step=0, steps=40, workers=2)
     next(stream)
     workers = [p for p in multiprocessing.active_children() if p not in before]
     assert len(workers) == 2
@@ -162,7 +162,7 @@ def test_a_stream_whose_worker_is_killed_as_it_starts_ends_rather_than_waits():
 
     killer = threading.Thread(target=kill_the_first)
     killer.start()
-    stream = streaming.stream(examples, draw, first_step=0, steps=9, workers=1)
+    stream = batch_loading.stream(examples, draw, first_step=0, steps=9, workers=1)
     with pytest.raises(RuntimeError, match="terminated unexpectedly"):
         next(stream)
     killer.join()
@@ -171,7 +171,9 @@ def test_a_stream_whose_worker_is_killed_as_it_starts_ends_rather_than_waits():
 def test_hosts_share_a_batch():
     examples = dataset(np.repeat(np.arange(6), 5))
     draw = drawing(sampling.class_index(examples.labels))
-    stream = functools.partial(streaming.stream, examples, draw, first_step=0, steps=3, workers=0)
+    stream = functools.partial(
+        batch_loading.stream, examples, draw, first_step=0, steps=3, workers=0
+    )
     whole = list(stream())
     halves = [list(stream(shard=i, shards=2)) for i in range(2)]
     for step in range(3):

@@ -12,7 +12,7 @@ from configs import base, saved
 from experiments.config import check, datasets, encoders, stepping
 from experiments.run import restoring, training
 from triplet_jax import errors, models
-from triplet_jax.models import embedding, export, standardise
+from triplet_jax.models import export, inference, standardise
 from triplet_jax.training import over_devices
 
 
@@ -135,7 +135,7 @@ def test_a_run_learns_at_a_large_offset_and_its_export_embeds_alike(tmp_path):
     everything = datasets.dataset(config)
     encoder, state, checkpoints = restoring.load_run(config, workdir, everything.input_shape)
     _, chosen = restoring.restore(config, checkpoints, state)
-    embedded = embedding.make_embed(encoder)(over_devices.replicate(chosen.variables), x)
+    embedded = inference.make_embed(encoder)(over_devices.replicate(chosen.variables), x)
     with np.load(workdir / "embeddings.npz") as kept:
         np.testing.assert_allclose(kept["embeddings"], embedded, atol=1e-6)
     export.write(tmp_path / "encoder.jaxexport", encoder, chosen.variables, x.shape[1:], np.float32)

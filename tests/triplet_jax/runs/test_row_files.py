@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from triplet_jax.runs import files, row_files, screen, trackers
+from triplet_jax.runs import files, row_files, trackers
+from triplet_jax.runs.progress import Progress
 
 
 def test_rows_after_the_checkpoint_are_cut_off(tmp_path):
@@ -75,7 +76,7 @@ def test_tensorboard_gets_the_rows(tmp_path):
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
-    progress = screen.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
+    progress = Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
     progress.update({"step": 50, "loss": 0.25, "active_fraction": 0.5})
     progress.say("a line")
     progress.close()
@@ -87,7 +88,7 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
 
 
 def test_progress_knows_no_speed_where_no_step_was_timed(capsys):
-    progress = screen.Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
+    progress = Progress(steps=100, first_step=0, batch=10, seconds_between_lines=0.0)
     progress.restart_clock(1)
     assert progress.update({"step": 1, "loss": 0.25}) == {}
     assert progress.update({"step": 2, "loss": 0.25})["images_per_second"] > 0

@@ -8,7 +8,7 @@ import pytest
 from experiments.run import raw_inputs
 from triplet_jax import data, models
 from triplet_jax.data import images
-from triplet_jax.models import embedding
+from triplet_jax.models import inference
 from triplet_jax.models.pixels import as_floats
 
 
@@ -16,13 +16,13 @@ def fitting(name, shape, **params):
     encoder = models.encoder(name, dim=64, norm="group", **params)
     one = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(encoder.init, jax.random.key(0), one)
-    return embedding.fitting(encoder, variables, one)
+    return inference.fitting(encoder, variables, one)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(28, 512), (64, 128), (128, 32), (224, 8)])
 def test_the_largest_layer_decides_how_many_are_embedded_at_a_time(size, expected):
     assert fitting("conv4", (size, size, 3), width=64) == expected
-    assert expected * size * size * 64 * 4 <= embedding.LARGEST_LAYER
+    assert expected * size * size * 64 * 4 <= inference.LARGEST_LAYER
 
 
 def test_width_counts_and_small_inputs_keep_a_large_batch():
@@ -38,7 +38,7 @@ def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
     inputs = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 1), np.uint8)
     variables = encoder.init(key, as_floats(jnp.asarray(inputs)))
     expected = encoder.apply(variables, as_floats(jnp.asarray(inputs)))
-    found = embedding.make_embed(encoder, batch=batch)(variables, inputs)
+    found = inference.make_embed(encoder, batch=batch)(variables, inputs)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 

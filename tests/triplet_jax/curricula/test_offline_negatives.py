@@ -15,7 +15,7 @@ from experiments.config import check
 from experiments.run import training
 from experiments.run.offline_mining import OfflineMining
 from triplet_jax import data, errors
-from triplet_jax.curricula import near_examples
+from triplet_jax.curricula import offline_negatives
 from triplet_jax.data import sampling
 
 
@@ -26,7 +26,7 @@ def test_the_nearest_of_other_classes(seed, n, classes):
     x = random.integers(0, 6, (n, 3)).astype(np.float32)
     labels = random.integers(0, classes, n) * 7 - 3
     neighbours = int(random.integers(1, min(n, 9) + 1))
-    found = near_examples.nearest_of_other_classes(x, labels, neighbours=neighbours)
+    found = offline_negatives.nearest_of_other_classes(x, labels, neighbours=neighbours)
     for i in range(n):
         d = ((x[i].astype(np.float64) - x) ** 2).sum(axis=1)
         others = np.flatnonzero(labels != labels[i])
@@ -91,10 +91,10 @@ def examples(n=20, classes=4):
 def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
     of = {"examples": examples(), "model": {"name": "mlp", "dim": 4}}
     path, near = tmp_path / "a" / "table.npz", np.arange(60).reshape(20, 3) % 20
-    near_examples.write(path, near, **of)
+    offline_negatives.write(path, near, **of)
 
     def read(neighbours=3, path=path, **differences):
-        return near_examples.read(
+        return offline_negatives.read(
             str(path), field="offline.table", neighbours=neighbours, **(of | differences)
         )
 
@@ -107,7 +107,7 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
         read(model={"name": "mlp", "dim": 8})
     with pytest.raises(errors.InputError, match=r"has 3 neighbours.*set offline.neighbours=3"):
         read(4)
-    near_examples.write(path, near + 1, **of)
+    offline_negatives.write(path, near + 1, **of)
     with pytest.raises(errors.InputError, match="is damaged"):
         read()
     path.write_bytes(path.read_bytes()[:100])
@@ -120,7 +120,7 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
 def test_a_run_starts_from_the_table_of_another(tmp_path):
     config, near = digits.get_config("semi_hard"), np.arange(60).reshape(20, 3) % 20
     config.offline.update({"table": str(tmp_path / "table.npz"), "neighbours": 3})
-    near_examples.write(
+    offline_negatives.write(
         tmp_path / "table.npz", near, examples=examples(), model=config.model.to_dict()
     )
     mining = OfflineMining(config, tmp_path / "run", examples(), embed=None)
@@ -135,7 +135,7 @@ def test_a_table_of_the_run_that_is_damaged_or_missing_is_said_with_the_way_out(
     mining = OfflineMining(config, tmp_path, examples(), embed=None)
     path = tmp_path / "offline" / "step_00000050.npz"
     near = np.zeros((20, 3), np.int32)
-    near_examples.write(path, near, examples=examples(), model=config.model.to_dict())
+    offline_negatives.write(path, near, examples=examples(), model=config.model.to_dict())
     np.testing.assert_array_equal(mining.at_start(60), near)
     path.write_bytes(path.read_bytes()[:100])
     for how in ("damaged", "missing"):
@@ -147,7 +147,7 @@ def test_a_table_of_the_run_that_is_damaged_or_missing_is_said_with_the_way_out(
 
 def test_a_run_that_is_refused_its_table_leaves_nothing_behind(tmp_path):
     path, config = tmp_path / "table.npz", digits.get_config("semi_hard")
-    near_examples.write(path, np.zeros((20, 10), np.int32), examples=examples(), model={})
+    offline_negatives.write(path, np.zeros((20, 10), np.int32), examples=examples(), model={})
     config.offline.table = str(path)
     with pytest.raises(errors.InputError, match="offline.table=.* is of other training examples"):
         training.train(ml_collections.FrozenConfigDict(config), tmp_path / "run")
