@@ -15,7 +15,7 @@ from experiments import command
 from experiments.run import embedders, image_flags, record
 from experiments.run.image_flags import BAD_IMAGES, MAX_PIXELS
 from triplet_jax import errors
-from triplet_jax.data import folders
+from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
 from triplet_jax.devices import processes
 from triplet_jax.runs.files import write_arrays
@@ -30,7 +30,7 @@ def main() -> None:
     command.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
-    listing = folders.only_images(
+    listing = folder_listing.only_images(
         embedders.find(workdir, folder),
         BAD_IMAGES.value,
         field="--bad_images",
@@ -45,7 +45,9 @@ def main() -> None:
     print(f"{len(listing.files)} embeddings of {embeddings.shape[1]} values written to {output}")
 
 
-def write(output: pathlib.Path, files: Sequence[folders.File], embeddings: np.ndarray) -> None:
+def write(
+    output: pathlib.Path, files: Sequence[folder_listing.File], embeddings: np.ndarray
+) -> None:
     """The embeddings with the paths of their files, and the classes: "" for loose files."""
     write_arrays(
         output,

@@ -29,7 +29,7 @@ from experiments.run import embedders, image_flags, record
 from experiments.run.galleries import following, make_place, place_of
 from triplet_jax import errors, evaluation
 from triplet_jax.analysis import plots, run
-from triplet_jax.data import decoding, folders, images
+from triplet_jax.data import decoding, folder_layout, folder_listing, images
 from triplet_jax.data.file_names import from_text, to_text
 from triplet_jax.evaluation import gallery
 from triplet_jax.runs import files
@@ -139,8 +139,8 @@ def find_queries(max_pixels: int = decoding.MAX_PIXELS) -> list[pathlib.Path]:
     found = []
     for query in map(pathlib.Path, QUERY.value):
         if query.is_dir():
-            listing = folders.find(query, folders.layout_of(query))
-            good = folders.only_images(
+            listing = folder_listing.find(query, folder_layout.layout_of(query))
+            good = folder_listing.only_images(
                 listing, image_flags.BAD_IMAGES.value, field="--bad_images", max_pixels=max_pixels
             ).paths
             if not good:
@@ -155,7 +155,7 @@ def find_queries(max_pixels: int = decoding.MAX_PIXELS) -> list[pathlib.Path]:
     return list(dict.fromkeys(found))
 
 
-def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folders.Listing:
+def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folder_listing.Listing:
     """What the folder of a flag holds.
 
     Raises:
@@ -173,7 +173,9 @@ def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folders.Listin
     return listing
 
 
-def opened(place: pathlib.Path, listing: folders.Listing, embedder: embedders.Embedder, dim: int):
+def opened(
+    place: pathlib.Path, listing: folder_listing.Listing, embedder: embedders.Embedder, dim: int
+):
     """The gallery of a folder as `galleries.following` has it."""
     return following(place, listing, embedder, dim=dim, bad_images=image_flags.BAD_IMAGES.value)
 
@@ -202,7 +204,7 @@ def by_validation(workdir: pathlib.Path) -> Threshold | None:
 
 
 def by_folder(
-    workdir: pathlib.Path, listing: folders.Listing, embedder: embedders.Embedder, dim: int
+    workdir: pathlib.Path, listing: folder_listing.Listing, embedder: embedders.Embedder, dim: int
 ) -> Threshold:
     """The threshold by the folder of --calibration, whose embeddings are kept, too.
 

@@ -12,15 +12,15 @@ import numpy as np
 from experiments.config import datasets, import_paths
 from experiments.run import record, restoring
 from triplet_jax import errors
-from triplet_jax.data import folders, images
+from triplet_jax.data import folder_layout, folder_listing, images
 from triplet_jax.models import inference
 from triplet_jax.training import over_devices
 
 
-def find(workdir: pathlib.Path, folder: pathlib.Path) -> folders.Listing:
+def find(workdir: pathlib.Path, folder: pathlib.Path) -> folder_listing.Listing:
     """The files of a folder, with classes as the run in `workdir` has them."""
     level = record.read_config(workdir).dataset.class_level
-    return folders.find(folder, folders.layout_of(folder, class_level=level))
+    return folder_listing.find(folder, folder_layout.layout_of(folder, class_level=level))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from experiments import command
 from experiments.run import embedders, lock
-from triplet_jax.data import folders
+from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
 
@@ -50,7 +50,7 @@ def make_place(place: pathlib.Path) -> None:
 @contextlib.contextmanager
 def following(
     place: pathlib.Path,
-    listing: folders.Listing,
+    listing: folder_listing.Listing,
     embedder: embedders.Embedder,
     *,
     dim: int,
@@ -87,7 +87,10 @@ def following(
 
 
 def follow(
-    found: gallery.Gallery, listing: folders.Listing, embedder: embedders.Embedder, bad_images: str
+    found: gallery.Gallery,
+    listing: folder_listing.Listing,
+    embedder: embedders.Embedder,
+    bad_images: str,
 ) -> None:
     """Brings a gallery to what a folder holds now, and prints what changed.
 
@@ -109,8 +112,8 @@ def follow(
             " rules. They are embedded anew.",
             flush=True,
         )
-    changed = folders.Listing(tuple(files[path] for path in put), ())
-    good = folders.only_images(
+    changed = folder_listing.Listing(tuple(files[path] for path in put), ())
+    good = folder_listing.only_images(
         changed, bad_images, field="--bad_images", max_pixels=embedder.form.max_pixels
     ).files
     bad = sorted(set(put) - {to_text(str(file.path)) for file in good})

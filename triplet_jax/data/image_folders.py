@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from triplet_jax import errors
-from triplet_jax.data import folders, splits
+from triplet_jax.data import folder_layout, folder_listing, splits
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import to_text
 from triplet_jax.data.images import ImageForm, Images
@@ -24,7 +24,7 @@ def folder(
     bad_images: str,
     class_level: int = 1,
 ) -> Dataset:
-    """A folder with a folder of images for every class, listed by `folders.find`.
+    """A folder with a folder of images for every class, listed by `folder_listing.find`.
 
     Args:
       path: the folder; `path/cat/1.jpg` is an image of the class "cat".
@@ -32,7 +32,7 @@ def folder(
       split_by: "image" holds out images of every class and "class" whole classes. "group" holds
         out whole sessions, the folders below a class, as in `path/cat/monday/1.jpg`; sessions of
         one name in several classes are one session. "official" takes the splits from the first
-        folder, as in `path/train/cat/1.jpg`, by `folders.SPLIT_FOLDERS`.
+        folder, as in `path/train/cat/1.jpg`, by `folder_layout.SPLIT_FOLDERS`.
       test_fraction: held out for the test; not for "official".
       validation_fraction: held out for validation. For "official", where there is no folder for
         validation: of training, by class where training and test share none, else by image.
@@ -52,10 +52,10 @@ def folder(
             f"dataset.path={path!r} is not a folder. Give a folder that holds one folder of"
             " images for every class."
         )
-    layout = folders.layout_of(root, class_level=class_level)
-    listing = folders.in_classes(folders.find(root, layout))
+    layout = folder_layout.layout_of(root, class_level=class_level)
+    listing = folder_listing.in_classes(folder_listing.find(root, layout))
     _check_splits(path, listing.files, layout, split_by)
-    listing = folders.only_images(
+    listing = folder_listing.only_images(
         listing, bad_images, field="dataset.bad_images", max_pixels=form.max_pixels
     )
     if not listing.files:
@@ -103,8 +103,8 @@ def _check_splits(path, files, layout, split_by):
         )
     if split_by != "official":
         return
-    known = ", ".join(folders.SPLIT_FOLDERS)
-    unknown = [name for name in first if name.lower() not in folders.SPLIT_FOLDERS]
+    known = ", ".join(folder_layout.SPLIT_FOLDERS)
+    unknown = [name for name in first if name.lower() not in folder_layout.SPLIT_FOLDERS]
     if unknown or not layout.has_splits:
         raise errors.InputError(
             f"dataset.path={path!r}: dataset.split_by='official' takes the first folders for"
@@ -115,7 +115,7 @@ def _check_splits(path, files, layout, split_by):
 
 def _official(path, files, labels, validation_fraction, seed):
     """The split of every example by its folder; validation out of training where it has none."""
-    split = np.array([folders.SPLIT_FOLDERS[file.split.lower()] for file in files])
+    split = np.array([folder_layout.SPLIT_FOLDERS[file.split.lower()] for file in files])
     for needed in ("train", "test"):
         if needed not in split:
             raise errors.InputError(

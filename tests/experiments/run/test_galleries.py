@@ -11,7 +11,7 @@ import pytest
 from experiments import search
 from experiments.run import galleries
 from triplet_jax import errors
-from triplet_jax.data import folders, images
+from triplet_jax.data import folder_layout, folder_listing, images
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
 
@@ -53,7 +53,7 @@ def place(tmp_path):
 
 
 def listed(folder):
-    return folders.find(folder, folders.layout_of(folder))
+    return folder_listing.find(folder, folder_layout.layout_of(folder))
 
 
 def followed(place, folder, encoder=None, **options):

@@ -15,7 +15,8 @@ from experiments import embed
 from experiments.run import embedders
 from triplet_jax import data, errors
 from triplet_jax.data import file_names
-from triplet_jax.data.folders import Layout, find, layout_of
+from triplet_jax.data.folder_layout import Layout, layout_of
+from triplet_jax.data.folder_listing import find
 from triplet_jax.data.images import ImageForm, load
 
 FORM = ImageForm(size=4, channels=1)

@@ -1,7 +1,6 @@
-"""Which files a folder holds, and the class of each: one answer for every program.
+"""Lists the files of a folder, each with its split, class and session; every program lists so.
 
-A path below the folder reads `[SPLIT/]CLASS[/SESSION]/file`. Links are followed, and every file is
-listed once, however many names lead to it.
+Links are followed, and every file is listed once, however many names lead to it.
 """
 
 import collections
@@ -9,54 +8,23 @@ import dataclasses
 import os
 import pathlib
 import stat
+from collections.abc import Sequence
 
 from triplet_jax import errors
 from triplet_jax.data import decoding, images
 from triplet_jax.data.file_names import to_text
-
-# What the folders of a data set with official splits are called, in any case.
-SPLIT_FOLDERS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    # Queries are looked for in a gallery: both are for the test.
-    **dict.fromkeys(("test", "testing", "query", "gallery"), "test"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """What the folders above a file mean.
-
-    Args:
-      class_level: how many folders make the class. With 1, `cat/tabby/1.jpg` is of the class "cat"
-        and the session "tabby"; with 2 it is of the class "cat/tabby".
-      has_splits: whether the first folder is the split, as in `train/cat/1.jpg`, and no class.
-    """
-
-    class_level: int = 1
-    has_splits: bool = False
-
-    def place(self, relative: pathlib.PurePath) -> tuple[str, str, str]:
-        """The split, the class and the session of a file, each "" where it has none.
-
-        Args:
-          relative: the path of the file, from the top of the folder.
-        """
-        folders = [to_text(part) for part in relative.parts[:-1]]
-        split = folders.pop(0) if self.has_splits and folders else ""
-        below = folders[self.class_level :]
-        return split, "/".join(folders[: self.class_level]), below[0] if below else ""
+from triplet_jax.data.folder_layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file of a folder, with its place by the layout; what it has not is "".
+    """One file of a folder.
 
     Args:
       path: where it can be opened.
-      split: the name of the split's folder.
-      label: its class; "" for a file that lies in no class folder.
-      session: the folder below the class.
+      split: the name of its split folder; "" where the layout has no splits.
+      label: its class; "" for a file outside of every class folder.
+      session: the folder below its class folder; "" where there is none.
     """
 
     path: pathlib.Path
@@ -67,13 +35,13 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class PassedOver:
-    """What was met and is not in the list.
+    """A name that was met and left out of the list.
 
     Args:
-      path: of it.
-      why: such as "is a link to x.jpg, which does not exist".
-      is_lost: whether an image, or a class of it, may be missing because of it. It is not where
-        the same file is listed already with the same split and class.
+      path: the name.
+      why: the reason, such as "is a link to x.jpg, which does not exist".
+      is_lost: whether the list may now lack an image, or a class of an image. It lacks nothing
+        if it has the same file with the same split and class under another name.
     """
 
     path: pathlib.Path
@@ -86,34 +54,35 @@ class PassedOver:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The files of a folder in the order of their paths, and what was passed over."""
+    """The files of a folder in the order of their paths, and the names that were passed over."""
 
     files: tuple[File, ...]
     passed_over: tuple[PassedOver, ...]
 
     @property
     def paths(self) -> list[pathlib.Path]:
+        """The path of every file."""
         return [file.path for file in self.files]
 
     @property
     def lost(self) -> list[PassedOver]:
-        """What may be missing from the list."""
+        """The names by which the list may lack an image."""
         return [one for one in self.passed_over if one.is_lost]
 
     @property
     def report(self) -> str:
-        """What was passed over and why, a line each, the first few; "" where nothing was."""
+        """A line for each of the first names that were passed over; "" where there are none."""
         return _first_lines(self.passed_over)
 
     def check_nothing_is_lost(self, bad_images: str, *, field: str = "bad_images") -> None:
-        """Refuses a folder with links that lead nowhere, files of two classes, and the like.
+        """Refuses a folder in which a link leads nowhere, a file has two classes, and the like.
 
         Args:
-          bad_images: "refuse" or "skip", which leaves them out.
+          bad_images: "refuse" them, or "skip" them: they are then left out.
           field: what that choice is called in messages.
 
         Raises:
-          InputError: naming them, if `bad_images` is "refuse".
+          InputError: names are lost, and `bad_images` is "refuse"; the message lists them.
         """
         if self.lost and bad_images == "refuse":
             raise errors.InputError(
@@ -123,37 +92,22 @@ class Listing:
             )
 
 
-def _first_lines(passed_over):
+def _first_lines(passed_over: Sequence[PassedOver]) -> str:
     more = len(passed_over) - errors.MOST_LISTED
     lines = [f"  {one}" for one in passed_over[: errors.MOST_LISTED]]
     return "\n".join([*lines, *([f"  ... and {more} more"] if more > 0 else [])])
 
 
-def layout_of(root: pathlib.Path, *, class_level: int = 1) -> Layout:
-    """The layout of a folder; its first folders are splits where their names say so.
-
-    They do where all are called by a name in `SPLIT_FOLDERS`, or where there is one for training
-    and one for another split. A single class that is called "train" beside others is a class.
-    """
-    # Not by scandir, whose is_dir raises an error for a link to itself.
-    names = [n for n in os.listdir(root) if n[0] != "." and os.path.isdir(os.path.join(root, n))]
-    splits = {SPLIT_FOLDERS.get(name.lower()) for name in names}
-    known = splits - {None}
-    has_splits = bool(known) and (None not in splits or ("train" in known and len(known) > 1))
-    return Layout(class_level=class_level, has_splits=has_splits)
-
-
 def find(root: pathlib.Path, layout: Layout) -> Listing:
-    """All files of a folder and the folders below it, each once, but for what is hidden.
+    """Lists all files in a folder and below it, each once. Names that begin with a dot are hidden.
 
-    A name that begins with a dot is hidden. Links to files and folders are followed. Of several
-    names of one file, its own place comes before links to it, a place in a class folder before one
-    in none, and then the first in order; hard links count as files of their own. A link that leads
-    to a folder it lies in is passed over.
+    Links to files and folders are followed, except for a link to a folder that contains it. Where
+    several names lead to one file, its own name is preferred to a link, a name in a class folder
+    to one outside, and then the first in order. Hard links count as files of their own.
 
     Args:
       root: the folder.
-      layout: says what class a file is of.
+      layout: what the folders above a file mean.
     """
     walk = _Walk(root, layout)
     walk.go()
@@ -166,7 +120,7 @@ def find(root: pathlib.Path, layout: Layout) -> Listing:
 
 
 def in_classes(listing: Listing) -> Listing:
-    """The files that lie in a class folder; others are passed over."""
+    """Keeps the files in class folders, and passes over the images outside of them."""
     loose = [
         PassedOver(file.path, "lies in no class folder", is_lost=False)
         for file in listing.files
@@ -183,16 +137,17 @@ def only_images(
     field: str = "bad_images",
     max_pixels: int = decoding.MAX_PIXELS,
 ) -> Listing:
-    """The files that can be read as images; a choice is needed where names lead to no file, too.
+    """Keeps the files that can be read as images.
 
     Args:
       listing: from `find`.
-      bad_images: "refuse" or "skip" what is no readable image.
+      bad_images: whether to "refuse" or to "skip" unreadable files, and the names in
+        `listing.lost`.
       field: what that choice is called in messages.
       max_pixels: an image of more pixels cannot be read.
 
     Raises:
-      InputError: some cannot be read, or `Listing.lost` is not empty, and `bad_images` is "refuse".
+      InputError: `bad_images` is "refuse", and there is an unreadable file or a lost name.
     """
     kept = set(images.keep_images(listing.paths, bad_images, field=field, max_pixels=max_pixels))
     listing.check_nothing_is_lost(bad_images, field=field)
@@ -200,16 +155,21 @@ def only_images(
 
 
 class _Walk:
-    """Folders first, then links in the order in which they were met, at last loose files."""
+    """Visits folders first, then links in the order in which they were met, then loose files.
+
+    A loose file lies in no class folder. In this order the name of a file that `find` prefers is
+    met first, and decides. `relative` is a name seen from the root, `real` the path it leads to.
+    """
 
     def __init__(self, root: pathlib.Path, layout: Layout):
         self.root, self.layout = root, layout
-        self.files, self.passed_over = [], []
-        # By its real path, the name under which a file or a folder was first met.
-        self._first_names = {}
+        self.files: list[pathlib.PurePath] = []
+        self.passed_over: list[PassedOver] = []
+        # The name under which each file or folder was first met, by its real path.
+        self._first_names: dict[str, pathlib.PurePath] = {}
         self._folders, self._links, self._loose = [], collections.deque(), []
 
-    def go(self):
+    def go(self) -> None:
         self._add_folder(pathlib.PurePath(), os.path.realpath(self.root))
         while self._folders or self._links:
             if self._folders:
@@ -219,7 +179,7 @@ class _Walk:
         for relative, real in self._loose:
             self._add_file(relative, real)
 
-    def _open(self, folder, real):
+    def _open(self, folder: pathlib.PurePath, real: str) -> None:
         try:
             with os.scandir(real) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
@@ -241,8 +201,8 @@ class _Walk:
             else:
                 self._loose.append((relative, entry.path))
 
-    def _follow(self, relative, folder):
-        """Follows a link that lies in the folder with this real path."""
+    def _follow(self, relative: pathlib.PurePath, folder: str) -> None:
+        """Follows a link that lies in the folder with the real path `folder`."""
         try:
             real = os.path.realpath(os.path.join(folder, relative.name), strict=True)
             mode = os.stat(real).st_mode
@@ -263,7 +223,7 @@ class _Walk:
         else:
             self._loose.append((relative, real))
 
-    def _add_file(self, relative, real):
+    def _add_file(self, relative: pathlib.PurePath, real: str) -> None:
         first = self._first_names.setdefault(real, relative)
         if first == relative:
             self.files.append(relative)
@@ -271,7 +231,7 @@ class _Walk:
         here, there = (self.layout.place(name)[:2] for name in (relative, first))
         self._pass_over_again(relative, first, differs=here[1] != "" and here != there)
 
-    def _add_folder(self, relative, real):
+    def _add_folder(self, relative: pathlib.PurePath, real: str) -> None:
         first = self._first_names.setdefault(real, relative)
         if first == relative:
             self._folders.append((relative, real))
@@ -281,10 +241,12 @@ class _Walk:
             here, there = (self.layout.place(name / "file")[:2] for name in (relative, first))
             self._pass_over_again(relative, first, differs=here != there)
 
-    def _pass_over_again(self, relative, first, *, differs):
+    def _pass_over_again(
+        self, relative: pathlib.PurePath, first: pathlib.PurePath, *, differs: bool
+    ) -> None:
         other = ", which has another class or split" if differs else ""
         why = f"is another name of {to_text(str(self.root / first))}{other}"
         self._pass_over(relative, why, is_lost=differs)
 
-    def _pass_over(self, relative, why, *, is_lost):
+    def _pass_over(self, relative: pathlib.PurePath, why: str, *, is_lost: bool) -> None:
         self.passed_over.append(PassedOver(self.root / relative, why, is_lost))
