@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command
-from experiments.run import embedders, image_flags, record
+from experiments.run import config_json, embedders, image_flags
 from experiments.run.image_flags import BAD_IMAGES, MAX_PIXELS
 from triplet_jax import errors
 from triplet_jax.data import folder_listing
@@ -34,7 +34,7 @@ def main() -> None:
         embedders.find(workdir, folder),
         BAD_IMAGES.value,
         field="--bad_images",
-        max_pixels=image_flags.largest(record.read_config(workdir)),
+        max_pixels=image_flags.largest(config_json.read(workdir)),
     )
     if listing.report:
         print(f"passed over:\n{listing.report}")

@@ -1,45 +1,21 @@
-"""Evaluates the best checkpoint of a run on its test split.
+"""Evaluates a run on its test split, by its best checkpoint or, as its config says, its last.
 
     python -m experiments.evaluate --workdir=runs/digits
 
-Several processes share the work, started as those of `experiments.train` are, where each can read
-the folder.
+Several processes share the work where each can read the folder; start them as those of
+`experiments.train`.
 """
 
 import pathlib
 
 from experiments import command
-from experiments.config import datasets
-from experiments.run import record, restoring, scoring
-from triplet_jax.models import inference
+from experiments.run import evaluating
 
 
 def main() -> None:
-    workdir = pathlib.Path(
-        command.required(command.WORKDIR, "the folder of a trained run")
-    ).absolute()
+    workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     command.start_processes()
-    of_run(workdir, command.DATA.value)
-
-
-def of_run(workdir: pathlib.Path, moved_to: str | None = None) -> dict:
-    """Evaluates the run of a folder; see `scoring.evaluate`.
-
-    Args:
-      workdir: of the run.
-      moved_to: where the data are now, if they were moved.
-
-    Raises:
-      InputError: the run, its checkpoints or its data cannot be read, or do not belong together.
-    """
-    config = record.read_config(workdir)
-    everything = record.open_data(workdir, config, moved_to)
-    datasets.check_test(config, everything)
-    encoder, state, checkpoints = restoring.load_run(
-        config, workdir, everything.input_shape, everything.pair_shapes
-    )
-    embed = inference.make_embed(encoder, batch=config.evaluate.batch)
-    return scoring.evaluate(config, workdir, everything, embed, state, checkpoints)
+    evaluating.evaluate_folder(workdir.absolute(), command.DATA.value)
 
 
 if __name__ == "__main__":

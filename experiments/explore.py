@@ -16,13 +16,11 @@ from absl import flags
 
 from experiments import command
 from experiments.config import settings
-from experiments.run import record, restoring
+from experiments.run import config_json, data_json, restoring
 from triplet_jax import errors, evaluation
 from triplet_jax.analysis import classes, projection
 from triplet_jax.data import images
-from triplet_jax.models import inference
 from triplet_jax.runs import files
-from triplet_jax.training import over_devices
 
 SPLIT = flags.DEFINE_string("split", "test", "Which examples: train, validation, test.")
 PROJECTION = flags.DEFINE_string("projection", "tsne", "The map: pca, tsne, umap.")
@@ -43,8 +41,8 @@ def main() -> None:
     errors.check_known("--split", SPLIT.value, ("train", "validation", "test"))
     if MOST.value <= NEIGHBOURS:
         raise errors.InputError(f"--most={MOST.value} must be above {NEIGHBOURS}.")
-    config = record.read_config(workdir)
-    everything = record.open_data(workdir, config, command.DATA.value)
+    config = config_json.read(workdir)
+    everything = data_json.open_data(workdir, config, command.DATA.value)
     chosen = np.flatnonzero(everything.split == SPLIT.value)
     if len(chosen) <= NEIGHBOURS:
         raise errors.InputError(
@@ -71,15 +69,11 @@ def main() -> None:
 
 def of_checkpoints(config, workdir: pathlib.Path, shown, input_shape):
     """The step and the embeddings of every checkpoint that the run kept, in order."""
-    encoder, state, checkpoints = restoring.load_run(
-        config, workdir, input_shape, shown.pair_shapes
-    )
-    if not checkpoints.steps:
-        restoring.restore(config, checkpoints, state)  # which says how to mend that
-    embed = inference.make_embed(encoder, batch=config.evaluate.batch)
-    for step in checkpoints.steps:
-        restored = checkpoints.restore(step, state)
-        yield step, embed(over_devices.replicate(restored.variables), shown.inputs)
+    run = restoring.load(workdir, config, input_shape, shown.pair_shapes)
+    if not run.checkpoints.steps:
+        run.judged()  # raises, and says how to mend that
+    for step in run.checkpoints.steps:
+        yield step, run.embed_with(run.checkpoints.restore(step, run.like), shown.inputs)
 
 
 def make_view(step: int, embedded: np.ndarray, labels: np.ndarray, start) -> dict:

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 
 from experiments import command
 from experiments.config import settings
-from experiments.run import raw_inputs, record
+from experiments.run import config_json, data_json, raw_inputs
 from triplet_jax import errors
 from triplet_jax.analysis import plots, projection
 from triplet_jax.runs import files
@@ -22,7 +22,7 @@ from triplet_jax.runs import files
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     output = command.file_to_write(command.OUTPUT, ".png")
-    config = record.read_config(workdir)
+    config = config_json.read(workdir)
     result_file, embeddings_file = workdir / "result.json", workdir / "embeddings.npz"
     if not (result_file.exists() and embeddings_file.exists()):
         raise errors.InputError(
@@ -35,8 +35,8 @@ def main() -> None:
             f"--workdir={workdir} holds a run on pairs, whose raw inputs cannot be compared: the"
             " picture shows them beside the embedding."
         )
-    everything = record.open_data(workdir, config, command.DATA.value)
-    embedded = record.embeddings(workdir, everything)[everything.split == "test"]
+    everything = data_json.open_data(workdir, config, command.DATA.value)
+    embedded = data_json.embeddings(workdir, everything)[everything.split == "test"]
     test = everything.only("test")
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
     sides = (

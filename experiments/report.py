@@ -1,4 +1,4 @@
-"""What a sweep found: a table, and a page that needs no network, from the files of its runs.
+"""Reports what a sweep found: a table, and a page that needs no network.
 
 python -m experiments.report --workdir=runs/schedules
 """
@@ -6,12 +6,12 @@ python -m experiments.report --workdir=runs/schedules
 import pathlib
 
 from experiments import command
-from experiments.sweeps import summary
+from experiments.sweeps import report
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a sweep")).absolute()
-    summary.write(workdir)
+    report.write(workdir)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from absl import flags
 from experiments import command
 from experiments.config import settings
 from experiments.config.datasets import given_labels
-from experiments.run import changes, record
+from experiments.run import changes, config_json, data_json
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 
@@ -30,8 +30,8 @@ def main() -> None:
     scored, datasets = [], set()
     for folder in RUNS.value:
         workdir = pathlib.Path(folder).absolute()
-        config = record.read_config(workdir)
-        everything = record.open_data(workdir, config, command.DATA.value)
+        config = config_json.read(workdir)
+        everything = data_json.open_data(workdir, config, command.DATA.value)
         fields = {n: v for n, v in settings.flat(config).items() if n.startswith("dataset.")}
         fixed = [(n, v) for n, v in fields.items() if changes.kind(n) == changes.TRAINING]
         datasets.add((str(fixed), data.fingerprint(everything)))
@@ -58,7 +58,7 @@ def score(workdir: pathlib.Path, config, everything: data.Dataset) -> difficulty
     Raises:
       InputError: the run has no embeddings.
     """
-    embeddings = record.embeddings(workdir, everything)[everything.split == "train"]
+    embeddings = data_json.embeddings(workdir, everything)[everything.split == "train"]
     labels = given_labels(config, everything.only("train"))
     return difficulty.Scores(
         1.0 - difficulty.r_precision(embeddings, labels),

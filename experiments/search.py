@@ -25,7 +25,7 @@ import rich.table
 from absl import flags
 
 from experiments import command
-from experiments.run import embedders, image_flags, record
+from experiments.run import config_json, embedders, image_flags
 from experiments.run.galleries import following, make_place, place_of
 from triplet_jax import errors, evaluation
 from triplet_jax.analysis import plots, run
@@ -84,7 +84,7 @@ def main() -> None:
     folder = pathlib.Path(command.required(GALLERY, "a folder of images"))
     command.required(QUERY, "the image to look for")
     check_numbers()
-    queries = find_queries(image_flags.largest(record.read_config(workdir)))
+    queries = find_queries(image_flags.largest(config_json.read(workdir)))
     listing = list_folder(GALLERY, workdir)
     calibration = list_folder(CALIBRATION, workdir) if CALIBRATION.value else None
     place = place_of(workdir, folder, GALLERY_DIR.value)

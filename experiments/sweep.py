@@ -14,7 +14,7 @@ from absl import flags
 from experiments import command
 from experiments.config import components
 from experiments.run import lock
-from experiments.sweeps import executors, plan, runs, slurm, summary
+from experiments.sweeps import executors, plan, report, runs, slurm
 from experiments.sweeps.board import Board
 
 CONFIG = command.config_file("File of a sweep.")
@@ -61,7 +61,7 @@ def carry_out(sweep: ml_collections.ConfigDict, planned: list[runs.Run], workdir
     if unfinished:
         print(f"stopped with {len(unfinished)} runs to do. Run the same command again to go on.")
         return
-    summary.write(workdir)
+    report.write(workdir)
 
 
 if __name__ == "__main__":

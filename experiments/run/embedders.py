@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.config import datasets, import_paths
-from experiments.run import record, restoring
+from experiments.run import config_json, data_json, restoring
 from triplet_jax import errors
 from triplet_jax.data import folder_layout, folder_listing, images
 from triplet_jax.models import inference
@@ -19,7 +19,7 @@ from triplet_jax.training import over_devices
 
 def find(workdir: pathlib.Path, folder: pathlib.Path) -> folder_listing.Listing:
     """The files of a folder, with classes as the run in `workdir` has them."""
-    level = record.read_config(workdir).dataset.class_level
+    level = config_json.read(workdir).dataset.class_level
     return folder_listing.find(folder, folder_layout.layout_of(folder, class_level=level))
 
 
@@ -60,16 +60,14 @@ def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embed
     Raises:
       InputError: there is no run, or it was not trained on images.
     """
-    config = record.read_config(workdir)
+    config = config_json.read(workdir)
     form = image_form(config, workdir)
     if max_pixels:
         form = dataclasses.replace(form, max_pixels=max_pixels)
-    encoder, state, checkpoints = restoring.load_run(
-        config, workdir, (form.size, form.size, form.channels)
-    )
-    _, chosen = restoring.restore(config, checkpoints, state)
-    embed = _few_or_many(encoder, config.evaluate.batch)
-    return Embedder(embed, over_devices.replicate(chosen.variables), form)
+    run = restoring.load(workdir, config, (form.size, form.size, form.channels))
+    _, judged = run.judged()
+    embed = _few_or_many(run.encoder, config.evaluate.batch)
+    return Embedder(embed, over_devices.replicate(judged.variables), form)
 
 
 def _few_or_many(encoder, batch):
@@ -101,7 +99,7 @@ def image_form(config, workdir: pathlib.Path) -> images.ImageForm:
         if isinstance(inputs, images.Images):
             return inputs.form
     if c.name == "arrays" or import_paths.is_path(c.name):
-        shape, _ = record.input_shapes(workdir, config)
+        shape, _ = data_json.input_shapes(workdir, config)
         if len(shape) != 3 or shape[0] != shape[1]:
             raise errors.InputError(
                 f"This run was trained on inputs of shape {shape}, not on square images, so that"

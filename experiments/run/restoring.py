@@ -1,6 +1,8 @@
-"""The encoder and the state that a run is judged by, from its checkpoints."""
+"""Opens a trained run: its encoder, its checkpoints, and the state that it is judged by."""
 
+import dataclasses
 import pathlib
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -8,19 +10,69 @@ import ml_collections
 import numpy as np
 
 from experiments.config import components, encoders, stepping
-from experiments.run import record
+from experiments.run import config_json
 from triplet_jax.devices import processes
+from triplet_jax.models import inference
 from triplet_jax.runs.checkpoint import Checkpoints
-from triplet_jax.training import train_state
+from triplet_jax.training import over_devices, train_state
 
 
-def load_run(
-    config: ml_collections.FrozenConfigDict,
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run with checkpoints, ready to embed.
+
+    Args:
+      workdir: its folder.
+      config: its config.
+      encoder: the model.
+      embed: `(variables, inputs) -> embeddings`, from `inference.make_embed`.
+      like: a state with the structure of those in the checkpoints.
+      checkpoints: its checkpoints; None in any process but the first.
+    """
+
+    workdir: pathlib.Path
+    config: ml_collections.FrozenConfigDict
+    encoder: nn.Module
+    embed: Callable
+    like: train_state.TrainState
+    checkpoints: Checkpoints | None
+
+    def judged(self) -> tuple[int, train_state.TrainState]:
+        """Reads the checkpoint that the run is judged by, as `evaluate.checkpoint` says.
+
+        Returns:
+          Its step and its state.
+
+        Raises:
+          InputError: there is no checkpoint, or it cannot be read.
+        """
+
+        def read():
+            if self.config.evaluate.checkpoint == "best":
+                return self.checkpoints.restore_best(self.like)
+            return self.checkpoints.restore_last(self.like)
+
+        step, state = processes.first_reads(read, like=(np.int64(0), self.like))
+        return int(step), state
+
+    def embed_with(self, state: train_state.TrainState, inputs) -> np.ndarray:
+        """Embeds inputs with the weights of a state, over all devices."""
+        return self.embed(over_devices.replicate(state.variables), inputs)
+
+
+def load(
     workdir: pathlib.Path,
+    config: ml_collections.FrozenConfigDict,
     input_shape: tuple[int, ...],
     pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
-) -> tuple[nn.Module, train_state.TrainState, Checkpoints]:
-    """The encoder of a run, a state of its structure, and its checkpoints.
+) -> TrainedRun:
+    """Opens a trained run; its checkpoints are only read.
+
+    Args:
+      workdir: its folder.
+      config: its config, from `config_json.read`.
+      input_shape: of one input.
+      pair_shapes: of either side of a pair; None where examples are no pairs.
 
     Raises:
       InputError: the checkpoints belong to another config, or hold other arrays.
@@ -31,24 +83,17 @@ def load_run(
 
     def opened():
         checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-        # Before the state is made, which of an edited config may not fit into memory.
-        record.check_checkpoints(config, checkpoints)
+        # Before the state is made: that of an edited config may not fit into memory.
+        config_json.check_checkpoints(config, checkpoints)
         checkpoints.check_arrays(like)
         return checkpoints
 
     checkpoints = processes.first_does(opened)
-    return encoder, stepping.initial_state(config, encoder, input_shape), checkpoints
-
-
-def restore(
-    config: ml_collections.FrozenConfigDict, checkpoints: Checkpoints, state: train_state.TrainState
-) -> tuple[int, train_state.TrainState]:
-    """The step and the state that a run is judged by, as `evaluate.checkpoint` says."""
-
-    def read():
-        if config.evaluate.checkpoint == "best":
-            return checkpoints.restore_best(state)
-        return checkpoints.restore_last(state)
-
-    step, judged = processes.first_reads(read, like=(np.int64(0), state))
-    return int(step), judged
+    return TrainedRun(
+        workdir=workdir,
+        config=config,
+        encoder=encoder,
+        embed=inference.make_embed(encoder, batch=config.evaluate.batch),
+        like=stepping.initial_state(config, encoder, input_shape),
+        checkpoints=checkpoints,
+    )

@@ -21,7 +21,15 @@ from experiments.config import (
     pk_batches,
     stepping,
 )
-from experiments.run import changes, collapse, record, scoring
+from experiments.run import (
+    changes,
+    collapse,
+    config_json,
+    data_json,
+    evaluating,
+    restoring,
+    scoring,
+)
 from experiments.run.offline_mining import OfflineMining
 from triplet_jax import data, errors
 from triplet_jax.data import batch_loading
@@ -57,8 +65,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     mining = None
     if pk_batches.mines_offline(config):
         mining = OfflineMining(config, workdir, examples, embed)
-    processes.first_does(lambda: record.remember_config(workdir, config))
-    processes.first_does(lambda: record.remember_data(workdir, record.mark(everything)))
+    processes.first_does(lambda: config_json.remember(workdir, config))
+    processes.first_does(lambda: data_json.remember(workdir, data_json.content(everything)))
     if wrong.any():
         processes.first_does(lambda: remember_noise(workdir, config, everything, wrong))
 
@@ -69,7 +77,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     restored = processes.first_reads(lambda: checkpoints.restore_latest(state), like=state)
     state = over_devices.replicate(state if restored is None else restored)
     first_step = int(state.step)
-    changed = processes.first_does(lambda: record.update_config(workdir, config, first_step))
+    changed = processes.first_does(lambda: config_json.update(workdir, config, first_step))
     if changed:
         print(f"going on with other values of {', '.join(changed)}: see {workdir / changes.FILE}")
     describe(config, everything, examples, state, first_step)
@@ -120,7 +128,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         )
         return
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
-    scoring.evaluate(config, workdir, everything, embed, state, checkpoints, extra=wall)
+    run = restoring.TrainedRun(workdir, config, encoder, embed, state, checkpoints)
+    evaluating.evaluate(run, everything, extra=wall)
     processes.first_does(lambda: watch.note(now=True))
 
 
@@ -131,7 +140,7 @@ def open_checkpoints(config, workdir: pathlib.Path, like) -> Checkpoints:
       InputError: they do not.
     """
     checkpoints = Checkpoints(workdir / "checkpoints", config=json.loads(config.to_json()))
-    record.check_checkpoints(config, checkpoints)
+    config_json.check_checkpoints(config, checkpoints)
     checkpoints.check_arrays(like)
     return checkpoints
 
@@ -343,7 +352,7 @@ def describe(config, everything, examples, state, first_step) -> None:
         f"model   {' and '.join(towers)}, {weights:,} weights, {config.model.dim}-d embedding\n"
         f"{rule},"
         f" batches of {config.batch.classes} classes x {config.batch.per_class}\n"
-        f"device  {scoring.devices()}"
+        f"device  {evaluating.devices()}"
     )
     if first_step:
         print(f"continuing after step {first_step} of {config.train.steps}")

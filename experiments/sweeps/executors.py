@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import command
-from experiments.run import lock, record, training
+from experiments.run import config_json, lock, training
 from experiments.sweeps import child, runs, slurm, vectorised
 from triplet_jax import errors
 from triplet_jax.devices import signals
@@ -82,7 +82,7 @@ def _ending(running):
 
 def _start(run):
     run.folder.mkdir(parents=True, exist_ok=True)
-    record.remember_config(run.folder, run.config)
+    config_json.remember(run.folder, run.config)
     with (run.folder / "log.txt").open("a") as log:
         return child.start(run.folder, log)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments import command
-from experiments.run import lock, record
+from experiments.run import config_json, lock
 from experiments.sweeps import child, runs
 from triplet_jax import errors
 from triplet_jax.devices import signals
@@ -157,7 +157,7 @@ class Book:
 
         for run in some:
             run.folder.mkdir(parents=True, exist_ok=True)
-            record.remember_config(run.folder, run.config)
+            config_json.remember(run.folder, run.config)
         executor = _executor(self._folder, c)
         try:
             with executor.batch():

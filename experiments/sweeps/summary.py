@@ -1,86 +1,141 @@
-"""What a sweep found: a table, and a page that needs no network, from the files of its runs."""
+"""The tables of a sweep as text: printed, in `summary.md`, and cell by cell for the page."""
 
-import pathlib
+import dataclasses
+from collections.abc import Iterator
 
+import numpy as np
 import rich.console
 import rich.table
 
-from experiments.sweeps import page
-from experiments.sweeps.findings import Findings, best_of_in_words, p_in_words, plus_minus, read
-from triplet_jax.runs import files
+from experiments.sweeps.outcome import Outcome
 
 
-def write(workdir: pathlib.Path) -> None:
-    """Writes summary.csv, summary.md and report.html, and prints the table.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The comparison of the arms in one setting, as text.
 
-    Raises:
-      InputError: there is no sweep in this folder, or no run of it is finished.
+    Args:
+      setting: its name; empty where there is only one.
+      header: the names of the columns.
+      rows: the cells.
+      raw_pixels: the score of raw pixels; empty where there is none.
     """
-    findings = read(workdir)
-    files.write_text(workdir / "summary.csv", findings.summary.to_csv(index=False))
-    files.write_text(workdir / "summary.md", markdown(findings))
-    files.write_text(workdir / "report.html", page.render(findings))
-    show(findings)
-    for name in ("summary.csv", "summary.md", "report.html"):
-        print(f"written to {workdir / name}")
+
+    setting: str
+    header: list[str]
+    rows: list[list[str]]
+    raw_pixels: str
 
 
-def show(findings: Findings) -> None:
-    """Prints a table for each setting."""
-    console = rich.console.Console()
-    for setting, header, rows, pixels in _tables(findings):
-        table = rich.table.Table(
-            *header,
-            title=setting or None,
-            caption=f"mean ± 95% over seeds; raw pixels {pixels:.3f}",
+def tables(outcome: Outcome) -> Iterator[Table]:
+    """Makes the table of each setting."""
+    sweep = outcome.sweep
+    for setting, arms in outcome.summary.groupby("setting", sort=False):
+        troubles = [name for name in ("collapsed", "failed") if arms[name].any()]
+        rows = []
+        for arm in arms.to_dict("records"):
+            text = as_text(arm, sweep["metric"])
+            begun = arm["runs"] + arm["failed"]
+            rows.append(
+                [
+                    *(text[name] for name in ("arm", "score", "difference", "p_holm")),
+                    *(f"{arm[name]} of {begun}" if arm[name] else "" for name in troubles),
+                ]
+            )
+        header = ["arm", sweep["metric"], f"minus {sweep['reference']}", "p (Holm)", *troubles]
+        yield Table(setting, header, rows, raw_pixels(outcome, setting))
+
+
+def as_text(arm: dict, metric: str) -> dict[str, str]:
+    """Formats a row of `Outcome.summary`, so that all reports show the same digits.
+
+    Args:
+      arm: the row.
+      metric: the metric of the sweep.
+
+    Returns:
+      `arm`, `score`, `difference`, `p`, `p_holm` and `seconds`; empty where there is no number.
+    """
+    difference = (arm["difference"], arm["difference_low"], arm["difference_high"])
+    return {
+        "arm": arm["arm"],
+        "score": _plus_minus(arm[metric], arm["ci95_low"], arm["ci95_high"]),
+        "difference": _plus_minus(*difference, sign="+"),
+        "p": _p_value(arm["p_value"]),
+        "p_holm": _p_value(arm["p_holm"]),
+        "seconds": "" if np.isnan(arm["seconds"]) else f"{arm['seconds']:.1f}",
+    }
+
+
+def raw_pixels(outcome: Outcome, setting: str) -> str:
+    """Formats the score of raw pixels in a setting; empty where there is none."""
+    score = outcome.summary[outcome.summary.setting == setting].raw_pixels.mean()
+    return "" if np.isnan(score) else f"{score:.3f}"
+
+
+def remarks(outcome: Outcome) -> list[str]:
+    """Says what stands below the tables: the best of several arms, and the failed runs."""
+    failed = outcome.runs[outcome.runs.state == "failed"].to_dict("records")
+    return best_of(outcome) + [f"failed: {run['name']}: {run['error']}" for run in failed]
+
+
+def best_of(outcome: Outcome) -> list[str]:
+    """Says, for each setting, what the best of several arms reaches, and what luck alone does."""
+    lines = []
+    for row in outcome.best_of.to_dict("records"):
+        where = f"{row['setting']}: " if row["setting"] else ""
+        lines.append(
+            f"{where}the best of {row['of']} arms, {row['best']}, has {row['mean']:.3f}; by"
+            f" luck the best of {row['of']} groups of {row['reference']} has {row['luck']:.3f}"
+            f" ({row['luck_low']:.3f} to {row['luck_high']:.3f})"
         )
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in _remarks(findings):
+    return lines
+
+
+def show(outcome: Outcome) -> None:
+    """Prints the tables, and the remarks below them."""
+    console = rich.console.Console()
+    for table in tables(outcome):
+        caption = ["mean ± 95% over seeds", *_of_raw_pixels(table)]
+        printed = rich.table.Table(
+            *table.header, title=table.setting or None, caption="; ".join(caption)
+        )
+        for row in table.rows:
+            printed.add_row(*row)
+        console.print(printed)
+    for line in remarks(outcome):
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def markdown(findings: Findings) -> str:
-    """The same for a document: a table for each setting, and what all of it cost."""
+def markdown(outcome: Outcome) -> str:
+    """Renders the tables and remarks in Markdown, and what all runs cost."""
     parts = []
-    for setting, header, rows, pixels in _tables(findings):
-        lines = [header, ["---"] * len(header), *rows]
-        title = f"{setting}; raw pixels {pixels:.3f}".removeprefix("; ")
-        parts.append("\n".join([f"{title}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
-    done = findings.runs[findings.runs.state == "done"]
-    remarks = [
-        *_remarks(findings),
-        f"{len(done)} runs of {done.steps.min():,} to {done.steps.max():,} steps,"
-        f" {done.seconds.sum() / 60:.1f} minutes.",
-    ]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in remarks)]) + "\n"
+    for table in tables(outcome):
+        title = "; ".join(filter(None, [table.setting, *_of_raw_pixels(table)]))
+        lines = [table.header, ["---"] * len(table.header), *table.rows]
+        titled = [f"{title}\n"] if title else []
+        parts.append("\n".join([*titled, *(f"| {' | '.join(line)} |" for line in lines)]))
+    done = outcome.runs[outcome.runs.state == "done"]
+    low, high = done.steps.min(), done.steps.max()
+    steps = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    cost = f"{len(done)} runs of {steps} steps, {done.seconds.sum() / 60:.1f} minutes."
+    below = "\n".join(f"- {line}" for line in [*remarks(outcome), cost])
+    return "\n\n".join([*parts, below]) + "\n"
 
 
-def _tables(findings):
-    """Of each setting: its name, the header and the rows of its table, and raw pixels' score."""
-    sweep, metric = findings.sweep, findings.sweep["metric"]
-    for setting, rows in findings.summary.groupby("setting", sort=False):
-        troubles = [name for name in ("collapsed", "failed") if rows[name].any()]
-        header = ["arm", metric, f"minus {sweep['reference']}", "p (Holm)", *troubles]
-        cells = [
-            [
-                row["arm"],
-                plus_minus(row[metric], row["ci95_low"], row["ci95_high"]),
-                plus_minus(row["difference"], row["difference_low"], row["difference_high"], "+"),
-                p_in_words(row["p_holm"]),
-                *(
-                    f"{row[name]} of {row['runs'] + row['failed']}" if row[name] else ""
-                    for name in troubles
-                ),
-            ]
-            for row in rows.to_dict("records")
-        ]
-        yield setting, header, cells, rows.raw_pixels.mean()
+def _of_raw_pixels(table):
+    return [f"raw pixels {table.raw_pixels}"] if table.raw_pixels else []
 
 
-def _remarks(findings):
-    """What stands below the tables."""
-    best = [best_of_in_words(row) for row in findings.best_of.to_dict("records")]
-    failed = findings.runs[findings.runs.state == "failed"].to_dict("records")
-    return best + [f"failed: {row['name']}: {row['error']}" for row in failed]
+def _plus_minus(mean, low, high, sign="-"):
+    """Such as 0.976 ± 0.004."""
+    if np.isnan(mean):
+        return ""
+    interval = "" if np.isnan(low) else f" ± {(high - low) / 2:.3f}"
+    return f"{mean:{sign}.3f}{interval}"
+
+
+def _p_value(p):
+    if np.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

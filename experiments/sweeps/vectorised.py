@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from experiments.config import augmentations, datasets, encoders, pk_batches, settings, stepping
-from experiments.run import lock, record, scoring, training
+from experiments.run import config_json, data_json, evaluating, lock, restoring, training
 from experiments.sweeps import runs
 from triplet_jax import data
 from triplet_jax.data import batch_loading
@@ -123,7 +123,7 @@ class _Group:
         of_group = sum(stopwatch.read(self._folder / "seconds.json"))
         for i, run in enumerate(self._members):
             if not run.has_ended:
-                self._finish(run, best, i, everything, embed, seconds)
+                self._finish(run, best, i, everything, encoder, embed, seconds)
                 stopwatch.write(run.folder / "seconds.json", [of_group / len(self._members)])
                 show()
 
@@ -139,10 +139,10 @@ class _Group:
 
     def _prepare(self, everything):
         """Writes what each run is; the data on the devices: inputs once, labels for every run."""
-        examples, indices, mark = [], [], record.mark(everything)
+        examples, indices, mark = [], [], data_json.content(everything)
         for run in self._members:
-            record.remember_config(run.folder, run.config)
-            record.remember_data(run.folder, mark)
+            config_json.remember(run.folder, run.config)
+            data_json.remember(run.folder, mark)
             mine, wrong = datasets.training_split(run.config, everything)
             if wrong.any():
                 training.remember_noise(run.folder, run.config, everything, wrong)
@@ -234,7 +234,7 @@ class _Group:
             write_down(write=False)
             saved.save(step, kept.tree | {"state": jax.device_get(together.state)})
 
-    def _finish(self, run, kept, i, everything, embed, seconds):
+    def _finish(self, run, kept, i, everything, encoder, embed, seconds):
         config = json.loads(run.config.to_json())
         checkpoints = Checkpoints(run.folder / "checkpoints", config=config)
         for step, state, score in kept.of_run(i):
@@ -245,9 +245,10 @@ class _Group:
         extra = {"wall_seconds_of_this_process": seconds, "runs_trained_together": together}
         with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
             state = kept.of_run(i)[-1][1]
-            scoring.evaluate(
-                run.config, run.folder, everything, embed, state, checkpoints, extra=extra
+            trained = restoring.TrainedRun(
+                run.folder, run.config, encoder, embed, state, checkpoints
             )
+            evaluating.evaluate(trained, everything, extra=extra)
 
 
 class _Kept:

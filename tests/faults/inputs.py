@@ -8,7 +8,7 @@ import PIL.Image
 import sklearn.datasets
 
 from experiments.config import datasets
-from experiments.run import record
+from experiments.run import config_json
 from faults.bench import EVERY, Bench, all_of, complaint
 from tests.support import programs
 
@@ -77,7 +77,7 @@ def not_finite(bench: Bench) -> Iterator[str]:
 
 def _of_training(bench):
     """The row of an example that is trained on."""
-    everything = datasets.dataset(record.read_config(bench.alone))
+    everything = datasets.dataset(config_json.read(bench.alone))
     return int(np.flatnonzero(everything.split == "train")[-1])
 
 

@@ -15,7 +15,11 @@ import socket
 import subprocess
 import sys
 
-SHARED = ("experiments.run.training", "experiments.sweeps.vectorised", "experiments.sweeps.page")
+SHARED = (
+    "experiments.run.training",
+    "experiments.sweeps.vectorised",
+    "experiments.sweeps.report_page",
+)
 
 
 class Server:

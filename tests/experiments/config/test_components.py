@@ -20,7 +20,7 @@ from experiments.config import (
     import_paths,
     settings,
 )
-from experiments.run import embedders, record
+from experiments.run import config_json, embedders
 from experiments.sweeps import plan
 from tests.support import programs
 from triplet_jax import distances, errors, losses, mining
@@ -99,11 +99,11 @@ def test_code_is_never_taken_from_the_folder_of_a_run(place, monkeypatch):
     (place / "my_parts.py").unlink()
     (place / "run" / "my_parts.py").write_text("raise SystemExit('it was run')")
     with pytest.raises(errors.InputError, match="there is no module 'my_parts'"):
-        record.read_config(place / "run")
+        config_json.read(place / "run")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(place)])
     monkeypatch.chdir(place / "run")
     with pytest.raises(errors.InputError, match="is .*run/my_parts.py, in the folder of a run"):
-        record.read_config(place / "run")
+        config_json.read(place / "run")
 
 
 SWEEP = """

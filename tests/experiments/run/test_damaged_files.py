@@ -20,8 +20,8 @@ import pytest
 
 from configs import digits
 from experiments.config import datasets
-from experiments.run import changes, record
-from experiments.sweeps import findings, slurm, summary
+from experiments.run import changes, config_json, data_json
+from experiments.sweeps import outcome, slurm, summary
 from tests.support import limits, prepared
 from triplet_jax import data, errors
 from triplet_jax.analysis import run
@@ -48,7 +48,7 @@ def workdir(tmp_path_factory):
     random = np.random.default_rng(0)
     config = digits.get_config("semi_hard")
     files.write_json(folder / "config.json", json.loads(config.to_json()))
-    files.write_json(folder / "data.json", record.mark(datasets.dataset(config)))
+    files.write_json(folder / "data.json", data_json.content(datasets.dataset(config)))
     fields = {"log.every": 10}
     changes.note(folder, fields, {"log.every": 5}, 40)
     names = ("loss", "mean_d_ap", "mean_d_an", "embedding_norm", "embedding_spread")
@@ -155,7 +155,7 @@ def jobs(workdir):
 
 
 def table(workdir):
-    return summary.markdown(findings.read(workdir / "sweep"))
+    return summary.markdown(outcome.read(workdir / "sweep"))
 
 
 CHECKED = {
@@ -168,9 +168,9 @@ CHECKED = {
     "omniglot/3.0.0/omniglot-test.array_record-00000-of-00001": records,
 }
 UNCHECKED = {
-    "config.json": record.read_config,
+    "config.json": config_json.read,
     "changes.json": changes.history,
-    "data.json": lambda workdir: record.input_shapes(workdir, record.read_config(workdir)),
+    "data.json": lambda workdir: data_json.input_shapes(workdir, config_json.read(workdir)),
     "result.json": run.load,
     "metrics.jsonl": run.load,
     "telemetry.jsonl": telemetry_file.read,

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from configs import base, digits
-from experiments import evaluate, export
-from experiments.run import record, training
+from experiments.run import config_json, evaluating, exporting, training
 from tests.experiments.config import test_fuzzed_configs as random_configs
 from tests.experiments.run import test_damaged_files as damaged
 from tests.support import limits
@@ -91,7 +90,10 @@ def test_an_edited_run_is_used_or_refused(edit, workdir):
     whole = path.read_text()
     path.write_text(json.dumps(edit(json.loads(whole))))
     try:
-        for use in (evaluate.of_run, lambda w: export.write(w, w / "one.jaxexport")):
+        for use in (
+            evaluating.evaluate_folder,
+            lambda w: exporting.export_encoder(w, w / "one.jaxexport"),
+        ):
             try:
                 with limits.fails_after(120):
                     use(workdir)
@@ -100,4 +102,4 @@ def test_an_edited_run_is_used_or_refused(edit, workdir):
     finally:
         path.write_text(whole)
     assert not (workdir / "damaged_checkpoints").exists()
-    record.read_config(workdir)
+    config_json.read(workdir)

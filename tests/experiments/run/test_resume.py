@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from experiments.run import record, training
+from experiments.run import data_json, training
 from tests.support import programs
 from triplet_jax import data, errors
 
@@ -147,10 +147,10 @@ def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monke
 def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
     everything = data.digits(test_fraction=0.4, validation_fraction=0.0, seed=0)
     others = everything.take(np.delete(np.arange(len(everything)), 7))
-    record.remember_data(tmp_path, record.mark(everything))
-    record.remember_data(tmp_path, record.mark(everything))
+    data_json.remember(tmp_path, data_json.content(everything))
+    data_json.remember(tmp_path, data_json.content(everything))
     with pytest.raises(errors.InputError, match="a run on other data.* of its train split"):
-        record.remember_data(tmp_path, record.mark(others))
+        data_json.remember(tmp_path, data_json.content(others))
 
 
 @streamed

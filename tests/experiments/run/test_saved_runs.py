@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from configs import base, digits, saved
-from experiments import evaluate, score
-from experiments import export as export_program
+from experiments import score
 from experiments.config import settings
-from experiments.run import changes, record, training
+from experiments.run import changes, config_json, data_json, evaluating, exporting, training
 from triplet_jax import errors
 from triplet_jax.models import export
 from triplet_jax.runs import files, row_files
@@ -131,7 +130,7 @@ def test_what_cannot_change_a_run_may_change_and_leaves_every_bit(tmp_path):
     }
     train(config(**others), disturbed)
     assert state_of(disturbed, 30) == state_of(tmp_path / "left_alone", 30)
-    assert record.read_config(disturbed) == config(**others)
+    assert config_json.read(disturbed) == config(**others)
     result = json.loads((disturbed / "result.json").read_text())
     noted = {change["field"]: (change["before"], change["after"]) for change in result["changes"]}
     assert noted["evaluate.every"] == (10, 3)
@@ -168,50 +167,50 @@ def test_other_intervals_are_not_taken_for_lost_rows(tmp_path, capsys):
     ],
 )
 def test_what_makes_another_run_is_refused_by_field(made, differences, words, tmp_path):
-    record.remember_config(tmp_path, config(**made))
-    record.remember_config(tmp_path, config(**made, evaluate__episodes=99, log__every=1))
+    config_json.remember(tmp_path, config(**made))
+    config_json.remember(tmp_path, config(**made, evaluate__episodes=99, log__every=1))
     with pytest.raises(errors.InputError, match=words) as refused:
-        record.remember_config(tmp_path, config(**made, **differences, log__every=1))
+        config_json.remember(tmp_path, config(**made, **differences, log__every=1))
     assert "log.every" not in str(refused.value)
-    assert record.read_config(tmp_path) == config(**made)
+    assert config_json.read(tmp_path) == config(**made)
 
 
 def test_a_schedule_that_does_not_know_the_end_lets_a_run_go_on(tmp_path):
     record_of = {"field": "mining.knobs.hardness", "kind": "self_paced"}
     paced = {"schedules.own": record_of, "mining__miner": "quantile"}
-    record.remember_config(tmp_path, config(**paced))
-    record.remember_config(tmp_path, config(**paced, train__steps=30))
+    config_json.remember(tmp_path, config(**paced))
+    config_json.remember(tmp_path, config(**paced, train__steps=30))
 
 
 # -- the data ----------------------------------------------------------------------------
 
 
 def test_moved_data_are_found_by_their_mark(trained, copied, tmp_path):
-    own = record.read_config(copied)
+    own = config_json.read(copied)
     moved = shutil.copy(trained / "data.npz", tmp_path / "moved.npz")
     edit(copied, "dataset.path", "gone.npz")
     with pytest.raises(errors.InputError, match="gone.npz.*give --data=PATH"):
-        evaluate.of_run(copied)
+        evaluating.evaluate_folder(copied)
     before = json.loads((trained / "run" / "result.json").read_text())
-    found = evaluate.of_run(copied, str(moved))
+    found = evaluating.evaluate_folder(copied, str(moved))
     assert found["embedding"] == before["embedding"]
     changed = ml_collections.ConfigDict(own.to_dict())
     changed.dataset.path = str(moved)
     train(changed, copied)  # which goes on
-    assert record.read_config(copied).dataset.path == str(moved)
+    assert config_json.read(copied).dataset.path == str(moved)
 
 
 def of_split(trained, split):
-    everything = record.open_data(trained / "run", record.read_config(trained / "run"))
+    everything = data_json.open_data(trained / "run", config_json.read(trained / "run"))
     return np.flatnonzero(everything.split == split)[0]
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_data_that_were_relabelled_are_refused_by_every_program(split, trained, copied, tmp_path):
     others = features(tmp_path / "others.npz", relabelled=of_split(trained, split))
-    own = record.read_config(copied)
+    own = config_json.read(copied)
     with pytest.raises(errors.InputError, match=f"run on other data.*{split}"):
-        record.open_data(copied, own, others)
+        data_json.open_data(copied, own, others)
     changed = ml_collections.ConfigDict(own.to_dict())
     changed.dataset.path = others
     with pytest.raises(errors.InputError, match="run on other data"):
@@ -220,29 +219,29 @@ def test_data_that_were_relabelled_are_refused_by_every_program(split, trained, 
 
 def test_data_with_more_examples_are_refused(copied, tmp_path):
     with pytest.raises(errors.InputError, match="run on other data"):
-        evaluate.of_run(copied, features(tmp_path / "more.npz", added=10))
+        evaluating.evaluate_folder(copied, features(tmp_path / "more.npz", added=10))
 
 
 def test_embeddings_of_other_labels_are_not_used(trained, copied, tmp_path):
     """Of a run that is too old to have marks of all splits."""
-    own = record.read_config(copied)
+    own = config_json.read(copied)
     others = features(tmp_path / "others.npz", relabelled=of_split(trained, "test"))
     (copied / "data.json").unlink()
-    everything = record.open_data(copied, own, others)
+    everything = data_json.open_data(copied, own, others)
     with pytest.raises(errors.InputError, match="of other examples, or of other labels"):
         score.score(copied, own, everything)
-    right = record.open_data(copied, own)
-    assert len(record.embeddings(copied, right)) == len(right) == 80
+    right = data_json.open_data(copied, own)
+    assert len(data_json.embeddings(copied, right)) == len(right) == 80
 
 
 def test_digits_have_no_other_place(tmp_path):
     with pytest.raises(errors.InputError, match="--data=elsewhere has no effect"):
-        record.open_data(tmp_path, config(), "elsewhere")
+        data_json.open_data(tmp_path, config(), "elsewhere")
 
 
 def test_export_needs_no_data(copied, tmp_path):
     edit(copied, "dataset.path", "gone.npz")
-    step, shape, dtype = export_program.write(copied, tmp_path / "one.jaxexport")
+    step, shape, dtype = exporting.export_encoder(copied, tmp_path / "one.jaxexport")
     assert (step, shape, dtype) == (step, (5,), np.float32)
     call = export.load(tmp_path / "one.jaxexport").call
     assert call(np.ones((3, 5), np.float32)).shape == (3, 4)
@@ -276,18 +275,18 @@ SENSELESS = {
 )
 def test_a_senseless_saved_config_is_refused_by_field(field, value, tmp_path):
     files.write_json(tmp_path / "config.json", json.loads(config().to_json()))
-    record.read_config(tmp_path)
+    config_json.read(tmp_path)
     edit(tmp_path, field, value)
     with pytest.raises(errors.InputError) as refused:
-        record.read_config(tmp_path)
+        config_json.read(tmp_path)
     assert str(tmp_path / "config.json") in str(refused.value)
     assert field.rpartition(".")[2].replace("widht", "model.widht") in str(refused.value)
 
 
 def test_a_run_of_more_devices_is_read_on_one(tmp_path, monkeypatch):
-    record.remember_config(tmp_path, config(batch__classes=5, batch__per_class=3))
-    assert record.read_config(tmp_path).batch.classes == 5  # 15 rows, 8 devices here
-    record.remember_config(tmp_path / ".", config(batch__classes=5, batch__per_class=3))
+    config_json.remember(tmp_path, config(batch__classes=5, batch__per_class=3))
+    assert config_json.read(tmp_path).batch.classes == 5  # 15 rows, 8 devices here
+    config_json.remember(tmp_path / ".", config(batch__classes=5, batch__per_class=3))
 
 
 EDITED = {
@@ -304,13 +303,16 @@ EDITED = {
 @pytest.mark.parametrize("field", EDITED)
 def test_a_config_that_was_edited_after_a_checkpoint_is_refused_by_field(field, copied, tmp_path):
     edit(copied, field, EDITED[field])
-    for use in (evaluate.of_run, lambda w: export_program.write(w, tmp_path / "one.jaxexport")):
+    for use in (
+        evaluating.evaluate_folder,
+        lambda w: exporting.export_encoder(w, tmp_path / "one.jaxexport"),
+    ):
         with pytest.raises(errors.InputError, match="belongs to another config") as refused:
             use(copied)
         assert f"{field}: " in str(refused.value)
         assert f"{EDITED[field]!r} in the config" in str(refused.value)
     with pytest.raises(errors.InputError, match=f"{field}: "):
-        train(record.read_config(copied), copied)
+        train(config_json.read(copied), copied)
     assert not (copied / "damaged_checkpoints").exists()
 
 
@@ -318,16 +320,16 @@ def test_a_config_that_was_edited_after_a_checkpoint_is_refused_by_field(field, 
 def test_arrays_that_do_not_fit_an_edited_config_are_named(field, without_config):
     edit(without_config, field, EDITED[field])
     with pytest.raises(errors.InputError, match="of another model or optimizer.*\n.*there, .*now"):
-        evaluate.of_run(without_config)
+        evaluating.evaluate_folder(without_config)
     with pytest.raises(errors.InputError, match="of another model or optimizer"):
-        train(record.read_config(without_config), without_config)
+        train(config_json.read(without_config), without_config)
     assert not (without_config / "damaged_checkpoints").exists()
 
 
 def test_what_only_judges_may_be_edited(copied):
     edit(copied, "evaluate.checkpoint", "last")
     edit(copied, "log.every", 3)
-    assert evaluate.of_run(copied)["protocol"]["checkpoint"] == "step 20, the last"
+    assert evaluating.evaluate_folder(copied)["protocol"]["checkpoint"] == "step 20, the last"
 
 
 # -- runs of the code before -------------------------------------------------------------
@@ -342,10 +344,10 @@ def old(tmp_path):
 
 def test_a_run_of_the_code_before_is_evaluated_and_exported(old, tmp_path):
     before = json.loads((old / "result.json").read_text())
-    found = evaluate.of_run(old)
+    found = evaluating.evaluate_folder(old)
     for metric, value in before["embedding"]["retrieval"].items():
         assert found["embedding"]["retrieval"][metric] == pytest.approx(value, abs=0.01), metric
-    step, shape, _ = export_program.write(old, tmp_path / "one.jaxexport")
+    step, shape, _ = exporting.export_encoder(old, tmp_path / "one.jaxexport")
     assert (step, shape) == (found["checkpoint_step"], (8, 8, 1))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from experiments.config import datasets
-from experiments.run import collapse, score_table, scoring, training
+from experiments.run import collapse, evaluating, score_table, training
 from experiments.sweeps import runs
 from triplet_jax import arguments, data, errors, evaluation
 from triplet_jax.analysis import projection
@@ -45,7 +45,7 @@ def test_a_validation_split_that_can_tell_nothing_is_reported_and_gives_no_score
     note = datasets.note_on_validation(config, everything)
     assert f"leaves {len(validation)} of" in note and "the last checkpoint is evaluated" in note
     assert training.validate(None, None, everything.only("validation")) == {}
-    reason = scoring._why_this_checkpoint(config, everything.only("validation").labels, "best")
+    reason = evaluating.why_this_checkpoint(config, everything.only("validation").labels, "best")
     assert reason.startswith("the last, as")
     for fine in ([], [0, 0, 1, 1]):
         assert datasets.note_on_validation(config, dataset([0, 0, 1], fine)) == ""

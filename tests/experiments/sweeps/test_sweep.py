@@ -21,7 +21,7 @@ from configs import base, digits
 from configs.sweeps import base as sweeps
 from configs.sweeps import contrastive, offline, schedules
 from experiments.run import lock
-from experiments.sweeps import executors, findings, page, plan, slurm
+from experiments.sweeps import executors, outcome, plan, report_page, slurm
 from experiments.sweeps.board import Board
 from tests.support import browser, programs
 from triplet_jax import errors
@@ -506,7 +506,7 @@ def test_the_page_needs_no_network(vectorised):
 
 
 def test_text_of_a_run_cannot_become_a_script(vectorised):
-    found = findings.read(vectorised[1])
+    found = outcome.read(vectorised[1])
     evil = "</script><script>alert(1)</script>"
     found.sweep["claim"] = evil
     for table in (found.curves, found.runs, found.summary):
@@ -514,20 +514,20 @@ def test_text_of_a_run_cannot_become_a_script(vectorised):
     found.sweep["arms"] = [
         [evil if name == "margin" else name, fields] for name, fields in found.sweep["arms"]
     ]
-    assert "<script>alert" not in page.render(found)
+    assert "<script>alert" not in report_page.render(found)
 
 
 @browser.needed
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs pdftotext to read the print")
 def test_a_print_of_the_page_has_the_whole_table(vectorised, tmp_path):
-    found = findings.read(vectorised[1])
+    found = outcome.read(vectorised[1])
     long = "a_curriculum_whose_name_is_as_long_as_people_make_them"
     for table in (found.curves, found.runs, found.summary):
         table["arm"] = table.arm.replace("margin", long)
     found.sweep["reference"] = long
     found.sweep["arms"] = [[long if n == "margin" else n, f] for n, f in found.sweep["arms"]]
     found.summary["seconds"] = 12345.6
-    text = browser.printed(page.render(found), tmp_path)
+    text = browser.printed(report_page.render(found), tmp_path)
     assert text.count("12345.6") == len(found.summary)
     assert re.search("seconds a *run|seconds", text)
 

@@ -14,7 +14,7 @@ import pytest
 from configs import base
 from experiments import search
 from experiments.config import check, datasets
-from experiments.run import embedders, record
+from experiments.run import data_json, embedders
 from tests.support import picture_files
 from tests.support.picture_files import STORED, padded, png, shown, tiff
 from triplet_jax import data, errors
@@ -392,7 +392,7 @@ def test_data_that_read_otherwise_than_when_a_run_began_are_refused_with_the_rea
     def marks():
         form = images.ImageForm(size=8, channels=3)
         found = data.folder(str(tmp_path / "images"), form=form, bad_images="refuse", **split)
-        return record.mark(found)
+        return data_json.content(found)
 
     def before(encoded, **_):
         with PIL.Image.open(encoded) as image:
@@ -400,10 +400,10 @@ def test_data_that_read_otherwise_than_when_a_run_began_are_refused_with_the_rea
 
     with monkeypatch.context() as old:
         old.setattr(images.decoding, "decode", before)
-        record.remember_data(tmp_path, marks())
-        record.remember_data(tmp_path, marks())
+        data_json.remember(tmp_path, marks())
+        data_json.remember(tmp_path, marks())
     with pytest.raises(errors.InputError, match="train split .* read otherwise by a newer version"):
-        record.remember_data(tmp_path, marks())
+        data_json.remember(tmp_path, marks())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from experiments.config import datasets
-from experiments.run import record, restoring
+from experiments.run import config_json, restoring
 from tests.support import programs
 from triplet_jax.devices import processes
 from triplet_jax.runs import row_files
@@ -92,11 +92,9 @@ def together(tmp_path_factory):
 
 def last_state(workdir):
     """What the last checkpoint holds."""
-    config = record.read_config(workdir)
-    _, state, checkpoints = restoring.load_run(
-        config, workdir, datasets.dataset(config).input_shape
-    )
-    return checkpoints.restore_last(state)
+    config = config_json.read(workdir)
+    run = restoring.load(workdir, config, datasets.dataset(config).input_shape)
+    return run.checkpoints.restore_last(run.like)
 
 
 def assert_alike(a, b):

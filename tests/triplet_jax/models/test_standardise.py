@@ -12,8 +12,7 @@ from configs import base, saved
 from experiments.config import check, datasets, encoders, stepping
 from experiments.run import restoring, training
 from triplet_jax import errors, models
-from triplet_jax.models import export, inference, standardise
-from triplet_jax.training import over_devices
+from triplet_jax.models import export, standardise
 
 
 def blobs(offset, scale=1.0, seed=0):
@@ -133,13 +132,14 @@ def test_a_run_learns_at_a_large_offset_and_its_export_embeds_alike(tmp_path):
     assert result["embedding"]["retrieval"]["map_at_r"] > 0.9
 
     everything = datasets.dataset(config)
-    encoder, state, checkpoints = restoring.load_run(config, workdir, everything.input_shape)
-    _, chosen = restoring.restore(config, checkpoints, state)
-    embedded = inference.make_embed(encoder)(over_devices.replicate(chosen.variables), x)
+    run = restoring.load(workdir, config, everything.input_shape)
+    _, judged = run.judged()
+    embedded = run.embed_with(judged, x)
     with np.load(workdir / "embeddings.npz") as kept:
         np.testing.assert_allclose(kept["embeddings"], embedded, atol=1e-6)
-    export.write(tmp_path / "encoder.jaxexport", encoder, chosen.variables, x.shape[1:], np.float32)
-    called = export.load(tmp_path / "encoder.jaxexport").call(x)
+    file = tmp_path / "encoder.jaxexport"
+    export.write(file, run.encoder, judged.variables, x.shape[1:], np.float32)
+    called = export.load(file).call(x)
     np.testing.assert_allclose(called, embedded, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
-"""A sweep's findings as one HTML page with plots, which opens from a file without a network."""
+"""The report of a sweep as one HTML page with plots, which opens from a file without a network."""
 
 import json
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -8,14 +9,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.offline
 
-from experiments.sweeps.findings import Findings, best_of_in_words, p_in_words, plus_minus
+from experiments.sweeps import summary
+from experiments.sweeps.outcome import Outcome
 from triplet_jax.evaluation import comparison
 from triplet_jax.runs import files
 
 # Okabe and Ito 2008: told apart by the colour-blind too, and on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C6D31")
 
-# What is drawn over the steps: the name in the metrics, and how a person calls it.
+# What is drawn over the steps: the name of each number in the metrics, and its title.
 CURVES = {
     "validation/{metric}": "Validation {metric}",
     "loss": "Training loss",
@@ -25,34 +27,47 @@ CURVES = {
 }
 
 
-def render(findings: Findings) -> str:
-    """The page, with the plotting library in it."""
-    sweep = findings.sweep
+class Plot(NamedTuple):
+    """A plot of the page.
+
+    Args:
+      title: above it.
+      setting: the setting whose runs it shows.
+      figure: the plot.
+    """
+
+    title: str
+    setting: str
+    figure: go.Figure
+
+
+def render(outcome: Outcome) -> str:
+    """Renders the page, which holds the plotting library too."""
+    sweep, runs = outcome.sweep, outcome.runs
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments", "templates"), autoescape=True
     )
     settings = [name for name, _ in sweep["settings"]]
     arms = [name for name, _ in sweep["arms"]]
     colours = {arm: COLOURS[i % len(COLOURS)] for i, arm in enumerate(arms)}
-    figures = [figure for name in settings for figure in _figures(findings, name, colours)]
+    plots = [plot for name in settings for plot in _plots(outcome, name, colours)]
+    rows = outcome.summary.to_dict("records")
+    raw_pixels = {name: summary.raw_pixels(outcome, name) for name in settings}
     return environment.get_template("report.html").render(
         sweep=sweep,
         settings=settings,
         arms=arms,
         colours=colours,
-        rows=[_row(row, sweep["metric"]) for row in findings.summary.to_dict("records")],
-        best_of=[best_of_in_words(row) for row in findings.best_of.to_dict("records")],
-        raw={
-            name: findings.summary[findings.summary.setting == name].raw_pixels.mean()
-            for name in settings
-        },
-        collapsed=findings.runs[findings.runs.collapsed_at.notna()].to_dict("records"),
-        failed=findings.runs[findings.runs.state == "failed"].to_dict("records"),
-        unfinished=int((~findings.runs.state.isin(["done", "failed"])).sum()),
+        rows=[row | summary.as_text(row, sweep["metric"]) for row in rows],
+        best_of=summary.best_of(outcome),
+        raw_pixels={name: score for name, score in raw_pixels.items() if score},
+        collapsed=runs[runs.collapsed_at.notna()].to_dict("records"),
+        failed=runs[runs.state == "failed"].to_dict("records"),
+        unfinished=int((~runs.state.isin(["done", "failed"])).sum()),
         differences=[(name, _fields(fields)) for name, fields in sweep["arms"]],
         of_settings=[(name, _fields(fields)) for name, fields in sweep["settings"]],
-        figures=[{"title": title, "setting": setting} for title, setting, _ in figures],
-        figures_json=_for_script([json.loads(figure.to_json()) for _, _, figure in figures]),
+        plots=plots,
+        figures_json=_for_script([json.loads(plot.figure.to_json()) for plot in plots]),
         plotly=plotly.offline.get_plotlyjs(),
     )
 
@@ -62,46 +77,29 @@ def _for_script(content):
     return files.as_json(content).replace("<", "\\u003c")
 
 
-def _row(row, metric):
-    seconds = row["seconds"]
-    return {
-        "setting": row["setting"],
-        "arm": row["arm"],
-        "runs": row["runs"],
-        "score": plus_minus(row[metric], row["ci95_low"], row["ci95_high"]),
-        "difference": plus_minus(
-            row["difference"], row["difference_low"], row["difference_high"], "+"
-        ),
-        "p": p_in_words(row["p_value"]),
-        "p_holm": p_in_words(row["p_holm"]),
-        "collapsed": row["collapsed"] or "",
-        "failed": row["failed"] or "",
-        "seconds": "" if np.isnan(seconds) else f"{seconds:.1f}",
-    }
-
-
 def _fields(fields):
     return [f"{name} = {value!r}" for name, value in fields.items()]
 
 
-def _figures(findings, setting, colours):
-    """Title, setting and figure of every plot of one setting."""
-    sweep, metric = findings.sweep, findings.sweep["metric"]
-    here = findings.summary[findings.summary.setting == setting]
-    runs = findings.runs[(findings.runs.setting == setting) & (findings.runs.state == "done")]
-    yield (
+def _plots(outcome, setting, colours):
+    """All plots of one setting."""
+    sweep, metric = outcome.sweep, outcome.sweep["metric"]
+    arms = outcome.summary[outcome.summary.setting == setting]
+    runs = outcome.runs[outcome.runs.setting == setting]
+    done = runs[runs.state == "done"]
+    yield Plot(
         f"{metric} on the test split: mean, 95% interval and every seed",
         setting,
-        _scores(here, runs, metric, colours),
+        _scores(arms, done, metric, colours),
     )
-    yield (
+    yield Plot(
         f"Paired difference to {sweep['reference']}, with its 95% interval",
         setting,
-        _differences(here, colours, sweep["reference"], metric),
+        _differences(arms, colours, sweep["reference"], metric),
     )
-    if not len(findings.curves):
+    if not len(outcome.curves):
         return
-    curves = findings.curves[findings.curves.setting == setting]
+    curves = outcome.curves[outcome.curves.setting == setting]
     columns = {
         name.format(metric=metric): title.format(metric=metric) for name, title in CURVES.items()
     }
@@ -112,12 +110,11 @@ def _figures(findings, setting, colours):
     }
     for column, title in columns.items():
         if column in curves and curves[column].notna().any():
-            collapsed = findings.runs[findings.runs.setting == setting]
-            yield title, setting, _over_steps(curves, column, title, colours, collapsed)
-    yield (
+            yield Plot(title, setting, _over_steps(curves, column, title, colours, runs))
+    yield Plot(
         "Wall time of a run, or its share of what was trained together",
         setting,
-        _seconds(runs, colours),
+        _seconds(arms, colours),
     )
 
 
@@ -131,9 +128,9 @@ def _layout(figure, **more):
     return figure
 
 
-def _scores(here, runs, metric, colours):
+def _scores(arms, runs, metric, colours):
     figure = go.Figure()
-    for row in here.to_dict("records"):
+    for row in arms.to_dict("records"):
         arm = row["arm"]
         seeds = runs[runs.arm == arm]
         reach = (row["ci95_high"] - row["ci95_low"]) / 2
@@ -157,7 +154,7 @@ def _scores(here, runs, metric, colours):
             legendgroup=arm,
             showlegend=False,
         )
-    raw = here.raw_pixels.mean()
+    raw = arms.raw_pixels.mean()
     if not np.isnan(raw):
         figure.add_vline(
             x=raw, line_dash="dot", annotation_text="raw pixels", annotation_position="bottom right"
@@ -166,9 +163,9 @@ def _scores(here, runs, metric, colours):
     return _layout(figure, xaxis_title=metric)
 
 
-def _differences(here, colours, reference, metric):
+def _differences(arms, colours, reference, metric):
     figure = go.Figure()
-    for row in here[here.arm != reference].to_dict("records"):
+    for row in arms[arms.arm != reference].to_dict("records"):
         arm = row["arm"]
         reach = (row["difference_high"] - row["difference_low"]) / 2
         figure.add_scatter(
@@ -248,17 +245,16 @@ def _faint(colour):
     return f"rgba({red},{green},{blue},0.15)"
 
 
-def _seconds(runs, colours):
+def _seconds(arms, colours):
     figure = go.Figure()
-    for arm, colour in colours.items():
-        mine = runs[runs.arm == arm].seconds.dropna()
-        if len(mine):
-            figure.add_bar(
-                x=[arm],
-                y=[mine.mean()],
-                marker_color=colour,
-                hovertemplate="%{y:.1f} s<extra>" + arm + "</extra>",
-                legendgroup=arm,
-                showlegend=False,
-            )
+    for row in arms[arms.seconds.notna()].to_dict("records"):
+        arm = row["arm"]
+        figure.add_bar(
+            x=[arm],
+            y=[row["seconds"]],
+            marker_color=colours[arm],
+            hovertemplate="%{y:.1f} s<extra>" + arm + "</extra>",
+            legendgroup=arm,
+            showlegend=False,
+        )
     return _layout(figure, yaxis_title="seconds")

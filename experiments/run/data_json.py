@@ -1,148 +1,19 @@
-"""What a run's folder says of the run: its config, and the data that it began with.
+"""`data.json` of a run: the data that it began with, opened again and compared with it."""
 
-Every program that uses a run reads its config and opens its data here, so that all of them check
-both, by the same rule.
-"""
-
-import json
 import pathlib
 
 import ml_collections
 
-from configs import saved
-from experiments.config import check, components, datasets, settings
-from experiments.run import changes
+from experiments.config import check, datasets
 from triplet_jax import data, errors
 from triplet_jax.analysis import run
 from triplet_jax.runs import files
-from triplet_jax.runs.checkpoint import Checkpoints
 
-# Fields of where the data are, by the name of the data set; of others that of tensorflow-datasets.
+# The field that says where the data are, by the name of the data set; `data_dir` for any other.
 _PLACES = dict.fromkeys(("arrays", "folder", "pairs"), "path")
 
 
-# -- the config --------------------------------------------------------------------------
-
-
-def read_config(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
-    """The config of a run, which passes the checks of a launch, but for those of the machine.
-
-    Fields that it is too old to have get what `configs.saved` says.
-
-    Raises:
-      InputError: there is no run in this folder, or its config cannot be read, or makes no sense.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise errors.InputError(
-            f"--workdir={workdir} holds no run: there is no config.json. Train one with"
-            f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
-        )
-    try:
-        config = ml_collections.FrozenConfigDict(saved.get_config(str(path)))
-    except errors.InputError as error:
-        raise errors.InputError(f"{path}: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise errors.InputError(f"{path} cannot be read as a config: {error}") from error
-    try:
-        _check_once(config)
-    except errors.InputError as error:
-        raise errors.InputError(
-            f"{path}: {error} If somebody edited the file, put it back as it was."
-        ) from error
-    return config
-
-
-_CHECKED: set[str] = set()
-
-
-def _check_once(config):
-    """Once for all seeds: a report reads hundreds of configs that differ in nothing else."""
-    seed = config.seed
-    any_other = type(seed) is int and 0 <= seed <= check.MOST_COUNTED
-    fields = config.to_dict() | ({"seed": 0} if any_other else {})
-    text = json.dumps(fields, sort_keys=True, default=repr)
-    if text not in _CHECKED:
-        check.check_anywhere(config)
-        _CHECKED.add(text)
-
-
-def remember_config(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> None:
-    """Writes the config of a new run, or refuses to continue a run of another one.
-
-    Raises:
-      InputError: showing the fields that differ and may not: see `changes`.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        _write_config(path, config)
-        return
-    components.check_unchanged(workdir, config)
-    refused = changes.refused(settings.flat(read_config(workdir)), settings.flat(config))
-    if refused:
-        lines = "\n".join(refused)
-        raise errors.InputError(
-            f"--workdir={workdir} holds a run with another config:\n{lines}\nGive another"
-            " --workdir, or the same fields to continue that run."
-        )
-
-
-def update_config(
-    workdir: pathlib.Path, config: ml_collections.FrozenConfigDict, step: int
-) -> list[str]:
-    """Keeps the record of a run true that goes on with another config, and its history.
-
-    Args:
-      workdir: of the run.
-      config: that it goes on with, which `remember_config` has accepted.
-      step: the steps that it has taken.
-
-    Returns:
-      The fields that changed.
-    """
-    before, now = settings.flat(read_config(workdir)), settings.flat(config)
-    names = changes.different(before, now)
-    if names:
-        changes.note(workdir, before, now, step)
-        _write_config(workdir / "config.json", config)
-    return names
-
-
-def _write_config(path, config):
-    """The config, and the hashes of the files of the user's own parts, if it names any."""
-    own = components.recorded(config)
-    content = json.loads(config.to_json()) | ({"components": own} if own else {})
-    files.write_json(path, content)
-
-
-def check_checkpoints(config: ml_collections.FrozenConfigDict, checkpoints: Checkpoints) -> None:
-    """Refuses a config that was edited since the checkpoints were made.
-
-    Checkpoints that are too old to carry a config pass.
-
-    Raises:
-      InputError: showing the fields that differ.
-    """
-    for step in reversed(checkpoints.steps):
-        content = checkpoints.config_of(step)
-        try:
-            made = None if content is None else settings.flat(saved.from_content(content))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            made = None  # damaged: the arrays decide
-        refused = [] if made is None else changes.refused(made, settings.flat(config))
-        if refused:
-            lines = "\n".join(refused).replace(" there, ", " in the checkpoint, ")
-            lines = lines.replace(" now", " in the config")
-            raise errors.InputError(
-                f"The checkpoint of step {step} in {checkpoints.folder} belongs to another"
-                f" config:\n{lines}\nIf somebody edited config.json, put it back as it was."
-            )
-
-
-# -- the data ----------------------------------------------------------------------------
-
-
-def mark(everything: data.Dataset) -> dict:
+def content(everything: data.Dataset) -> dict:
     """What is kept of the data of a run: marks of their splits, and the shape of an input."""
     return {
         "fingerprint": data.fingerprint(everything),
@@ -152,12 +23,12 @@ def mark(everything: data.Dataset) -> dict:
     }
 
 
-def remember_data(workdir: pathlib.Path, now: dict) -> None:
+def remember(workdir: pathlib.Path, now: dict) -> None:
     """Writes the mark of the data of a new run, or refuses to continue a run on others.
 
     Args:
       workdir: of the run.
-      now: from `mark`.
+      now: from `content`.
 
     Raises:
       InputError: they are not what the run began with.
@@ -201,7 +72,7 @@ def open_data(
         hint = "" if moved_to else " If the data of this run were moved, give --data=PATH."
         raise errors.InputError(f"{error}{hint}") from error
     if (workdir / "data.json").exists():
-        _check_data(workdir, mark(everything))
+        _check_data(workdir, content(everything))
     return everything
 
 

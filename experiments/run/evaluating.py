@@ -1,0 +1,165 @@
+"""Evaluates a run on its test split: `result.json`, `embeddings.npz` and a printed table."""
+
+import importlib.metadata
+import pathlib
+import platform
+import time
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.config import datasets
+from experiments.run import (
+    changes,
+    config_json,
+    data_json,
+    raw_inputs,
+    restoring,
+    score_table,
+    scoring,
+)
+from triplet_jax import data
+from triplet_jax.devices.processes import first_does
+from triplet_jax.runs import files
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+def evaluate_folder(workdir: pathlib.Path, moved_to: str | None = None) -> dict:
+    """Evaluates the run in a folder; see `evaluate`.
+
+    Args:
+      workdir: its folder.
+      moved_to: where its data are now, if they were moved.
+
+    Raises:
+      InputError: the run, its checkpoints or its data cannot be read, or do not belong together.
+    """
+    config = config_json.read(workdir)
+    everything = data_json.open_data(workdir, config, moved_to)
+    datasets.check_test(config, everything)
+    run = restoring.load(workdir, config, everything.input_shape, everything.pair_shapes)
+    return evaluate(run, everything)
+
+
+def evaluate(
+    run: restoring.TrainedRun, everything: data.Dataset, extra: dict | None = None
+) -> dict:
+    """Evaluates a run by its best checkpoint, or its last, as `evaluate.checkpoint` says.
+
+    Writes `result.json` and `embeddings.npz`, and prints a table.
+
+    Args:
+      run: the run.
+      everything: all its examples.
+      extra: what else to put into the result.
+
+    Returns:
+      What `result.json` holds.
+    """
+    started = time.perf_counter()
+    config, (step, judged) = run.config, run.judged()
+    embeddings = run.embed_with(judged, everything.inputs)
+    tested, of_tested = everything.only("test"), embeddings[everything.split == "test"]
+    result = {
+        **scoring.judge(config, tested, of_tested),
+        "protocol": protocol(config, everything, step),
+        "seed": config.seed,
+        "checkpoint_step": step,
+        "trained_steps": first_does(lambda: run.checkpoints.steps[-1]),
+        "device": devices(),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "evaluation_seconds": time.perf_counter() - started,
+    } | (extra or {})
+    changed = first_does(lambda: changes.history(run.workdir))
+    if changed:
+        result["changes"] = changed
+    if config.loss.nested_dims:
+        result["nested"] = scoring.nested(config, tested, of_tested)
+    first_does(lambda: _write(run.workdir, everything, embeddings, result))
+    return result
+
+
+def _write(workdir, everything, embeddings, result):
+    # The result comes last, since it says that the run is done.
+    files.write_arrays(
+        workdir / "embeddings.npz",
+        embeddings=embeddings,
+        labels=everything.labels,
+        split=everything.split,
+    )
+    files.write_json(workdir / "result.json", result)
+    score_table.show(result, workdir)
+
+
+def devices() -> str:
+    """Names the devices, such as `2 x cpu in 2 processes`."""
+    count = jax.process_count()
+    processes = f" in {count} processes" if count > 1 else ""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}"
+
+
+# -- what the numbers were measured on ---------------------------------------------------
+
+
+def protocol(
+    config: ml_collections.FrozenConfigDict, everything: data.Dataset, step: int
+) -> dict[str, str]:
+    """Describes, for a reader of the result, what each number was measured on.
+
+    Args:
+      config: of the run.
+      everything: all its examples.
+      step: of the checkpoint.
+    """
+    train, validation, test = (
+        everything.labels[everything.split == split] for split in data.SPLITS
+    )
+    if everything.pair_shapes:
+        best = f"the best Recall@1 on {len(validation) // 2} validation pairs"
+        return {
+            "test": f"{len(test) // 2} pairs, none of them seen in training",
+            "checkpoint": f"step {step}, {why_this_checkpoint(config, validation, best)}",
+            "retrieval": "every test row of one array is a query, all of the other are references;"
+            " Euclidean",
+            "chance": "k references at random",
+        }
+    unseen = not np.intersect1d(train, test).size
+    block = raw_inputs.block_of(everything.input_shape)
+    best = (
+        f"the best MAP@R on {len(validation)} validation examples of"
+        f" {len(np.unique(validation))} classes"
+    )
+    return {
+        "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
+        + ("none of them seen in training" if unseen else "the classes of training"),
+        "checkpoint": f"step {step}, {why_this_checkpoint(config, validation, best)}",
+        "retrieval": "every test example is a query, all others are references; Euclidean",
+        "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
+        "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
+        "clustering": "k-means with k = number of classes, one start",
+        "raw_pixels": "inputs as vectors of length 1"
+        + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
+    }
+
+
+def why_this_checkpoint(
+    config: ml_collections.FrozenConfigDict, validation: np.ndarray, best: str
+) -> str:
+    """Says why the run is judged by this checkpoint.
+
+    Args:
+      config: of the run.
+      validation: the labels of the validation split.
+      best: what to say where it is the best one.
+    """
+    if config.evaluate.checkpoint == "last":
+        return "the last"
+    if not len(validation):
+        return "the last, as there is no validation split"
+    _, counts = np.unique(validation, return_counts=True)
+    if len(counts) < 2 or counts.max() < 2:
+        return "the last, as no two validation examples are of one class, or all are"
+    return best
