@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments import explore
+from experiments.run import explore_page
 from tests.support import browser, programs
 from triplet_jax import data, evaluation
 from triplet_jax.analysis import run
@@ -133,15 +133,15 @@ def test_13180_points_with_thumbnails_open_in_a_browser(tmp_path):
     labels = np.arange(n) // 20
     names = tuple(f"class </script> {c}" for c in range(659))
     shown = data.Dataset(pixels, labels, np.full(n, "test"), names)
-    view = {
-        "step": 1,
-        "points": random.normal(size=(n, 2)),
-        "neighbours": np.stack([(np.arange(n) + i) % n for i in range(1, 11)], axis=1),
-        "distances": np.ones((n, 10)),
-        "clusters": labels,
-        "note": "",
-    }
-    page = explore.render("many", shown, pixels, [view])
+    view = explore_page.View(
+        step=1,
+        points=random.normal(size=(n, 2)),
+        neighbours=np.stack([(np.arange(n) + i) % n for i in range(1, 11)], axis=1),
+        distances=np.ones((n, 10)),
+        clusters=labels,
+        note="",
+    )
+    page = explore_page.render("many", shown, pixels, [view])
     assert len(page) < 40e6
     found = browser.look(page, USE_THE_PAGE, tmp_path)
     assert found["n"] == n
@@ -152,21 +152,15 @@ def test_13180_points_with_thumbnails_open_in_a_browser(tmp_path):
 def test_features_have_no_thumbnails():
     x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     shown = data.Dataset(x, np.arange(30) % 3, np.full(30, "test"), ("a", "b", "c"))
-    page = explore.render(
-        "features",
-        shown,
-        x,
-        [
-            {
-                "step": 1,
-                "points": x[:, :2],
-                "neighbours": np.zeros((30, 10), int),
-                "distances": np.zeros((30, 10)),
-                "clusters": np.zeros(30, int),
-                "note": "",
-            }
-        ],
+    view = explore_page.View(
+        step=1,
+        points=x[:, :2],
+        neighbours=np.zeros((30, 10), int),
+        distances=np.zeros((30, 10)),
+        clusters=np.zeros(30, int),
+        note="",
     )
+    page = explore_page.render("features", shown, x, [view])
     assert content_of(page)["atlas"] is None
 
 

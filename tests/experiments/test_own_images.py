@@ -13,8 +13,7 @@ import pyarrow.parquet
 import pytest
 import sklearn.datasets
 
-from experiments.run import embedders
-from experiments.search import place_of
+from experiments.run import embedders, galleries
 from tests.support import programs
 from triplet_jax.analysis import run
 from triplet_jax.evaluation import gallery
@@ -164,7 +163,7 @@ def test_a_search_that_is_killed_while_it_embeds_goes_on(trained, copies):
         for file in list(copies.glob("two/*.png"))[:60]:
             (copies / f"more{i}").mkdir(exist_ok=True)
             (copies / f"more{i}" / file.name).write_bytes(file.read_bytes())
-    kept = place_of(trained, copies)
+    kept = galleries.place_of(trained, copies)
     flags = [f"--workdir={trained}", f"--gallery={copies}", f"--query={query}"]
     process = programs.start("search", *flags)
     programs.wait_until(lambda: kept.exists(), process)
@@ -201,7 +200,7 @@ def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies,
     answers = pd.read_csv(tmp_path / "all.csv")
     assert list(answers["rank"]) == [1, 2] * 6
     assert answers["query"].nunique() == 6 and (answers.distance[::2] < 1e-3).all()
-    found = gallery.Gallery(place_of(workdir, copies, str(kept)), dim=16).table()
+    found = gallery.Gallery(galleries.place_of(workdir, copies, str(kept)), dim=16).table()
     codes = np.unique(found.label, return_inverse=True)[1]
     accepted = gallery.threshold(np.stack(found.vector), codes, false_accept_rate=0.05)
     assert f"up to a distance of {accepted.threshold:.3f}" in done.stdout

@@ -8,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments import search
 from experiments.run import galleries
 from triplet_jax import errors
 from triplet_jax.data import folder_layout, folder_listing, images
@@ -158,79 +157,3 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.InputError, match="cannot be written.*--gallery_dir"):
         galleries.make_place(tmp_path / "file" / "place")
-
-
-# -- what a search prints and draws ----------------------------------------------------------
-
-
-def answers(folder, queries, neighbours=2):
-    """Of each query the first files of the folder, as `search.as_table` has them."""
-    files = sorted(folder.glob("*/*"))[:neighbours]
-    rows = search.pd.DataFrame(
-        {"path": list(map(str, files)), "label": "$a_b", "distance": np.arange(neighbours) / 8}
-    )
-    return search.as_table(queries, [rows] * len(queries), None)
-
-
-def test_a_sheet_shows_all_queries_on_several_pictures(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(search, "_ROWS_OF_SHEET", 3)
-    queries = sorted(folder.glob("*/*"))
-    sheet = tmp_path / "sheet.png"
-    search.draw(answers(folder, queries), images.ImageForm(size=8, channels=3), sheet)
-    heights = []
-    for name in ("sheet.png", "sheet-2.png", "sheet-3.png"):
-        with PIL.Image.open(tmp_path / name) as picture:
-            heights.append(picture.size[1] / 182)
-    assert [round(height) for height in heights] == [3, 3, 2]
-    assert "sheet-3.png" in capsys.readouterr().out
-
-
-def test_of_a_repeated_query_none_is_lost(folder, monkeypatch):
-    one, two = folder / "dark" / "1.png", folder / "light"
-    monkeypatch.setattr(search, "QUERY", Flag("query", [str(one), str(two), str(one)]))
-    monkeypatch.setattr(search.image_flags, "BAD_IMAGES", Flag("bad_images", "refuse"))
-    assert search.find_queries() == [one, *(two / f"{i}.png" for i in range(4, 8))]
-    monkeypatch.setattr(search, "QUERY", Flag("query", [str(one), str(folder / "none.png")]))
-    with pytest.raises(errors.InputError, match="none.png is no file and no folder"):
-        search.find_queries()
-
-
-class Flag:
-    """A flag of absl as a program reads it."""
-
-    def __init__(self, name, value):
-        self.name, self.value = name, value
-
-
-@pytest.fixture
-def calibrated(monkeypatch, tmp_path):
-    """`search.by_folder` with the flags of a search."""
-
-    def by_folder(folder, rate):
-        monkeypatch.setattr(search, "CALIBRATION", Flag("calibration", str(folder)))
-        monkeypatch.setattr(search, "RATE", Flag("false_accept_rate", rate))
-        monkeypatch.setattr(search, "GALLERY_DIR", Flag("gallery_dir", str(tmp_path / "kept")))
-        monkeypatch.setattr(search.image_flags, "BAD_IMAGES", Flag("bad_images", "refuse"))
-        return search.by_folder(tmp_path / "run", listed(folder), Encoder(), DIM)
-
-    return by_folder
-
-
-def test_a_calibration_folder_sets_the_threshold(calibrated, tmp_path):
-    """20 images of two classes: pairs of two are 2 (g - h) apart, of the greys g and h."""
-    greys = np.random.default_rng(0).integers(0, 256, 20)
-    for i, grey in enumerate(greys):
-        paint(tmp_path / "images" / str(i % 2) / f"{i}.png", int(grey))
-    threshold = calibrated(tmp_path / "images", 0.1)
-    apart = np.sort(2.0 * np.abs(greys[0::2, None] - greys[None, 1::2]).ravel())
-    assert np.mean(apart <= threshold.accepted.threshold) <= 0.1
-    assert apart[10] > threshold.accepted.threshold >= apart[8]
-    assert "20 images of 2 classes" in str(threshold) and not threshold.caution
-
-
-def test_a_calibration_folder_that_cannot_tell_is_refused(calibrated, folder):
-    with pytest.raises(errors.InputError, match="too small: --false_accept_rate=0.01 .*1,000"):
-        calibrated(folder, 0.01)
-    paint(folder / "loose.png", 0)
-    with pytest.raises(errors.InputError, match="a folder for each class.*loose.png"):
-        calibrated(folder, 0.5)
