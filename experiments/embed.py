@@ -2,7 +2,7 @@
 
     python -m experiments.embed --workdir=runs/mine --images=FOLDER --output=mine.npz
 
-Several processes share the work, started as those of `experiments.train` are.
+Several processes share the work; start them as those of `experiments.train`.
 """
 
 import pathlib
@@ -48,7 +48,7 @@ def main() -> None:
 def write(
     output: pathlib.Path, files: Sequence[folder_listing.File], embeddings: np.ndarray
 ) -> None:
-    """The embeddings with the paths of their files, and the classes: "" for loose files."""
+    """Writes the embeddings, the paths of their files, and their classes, "" for loose files."""
     write_arrays(
         output,
         embeddings=embeddings,

@@ -1,18 +1,22 @@
-"""What helps a run whose embedding has collapsed, by its inputs and its config."""
+"""Advice for a run whose embedding has collapsed, by its inputs and its config."""
 
 import numpy as np
 
 from triplet_jax import data
 from triplet_jax.data import images
 
-# Below this share of their length the inputs' spread is too small to learn from.
+# Inputs whose spread is below this share of their length are too alike to learn from.
 NEARLY_EQUAL = 0.01
 _LOOKED_AT = 256
 
 
 def advice(config, examples: data.Dataset) -> str:
-    """A sentence for the user: about the inputs where they are nearly equal, else about fields that
-    are not yet as they are recommended."""
+    """Advises on the inputs where they are nearly equal, and else on fields of the config.
+
+    Args:
+      config: of the run.
+      examples: its training split.
+    """
     spread = inputs_spread(examples)
     if spread < NEARLY_EQUAL:
         return (
@@ -30,7 +34,7 @@ def advice(config, examples: data.Dataset) -> str:
 
 
 def inputs_spread(examples: data.Dataset) -> float:
-    """The root mean square distance of inputs to their mean, over that to zero."""
+    """The root mean square distance of the inputs to their mean, divided by that to zero."""
     some = np.unique(np.linspace(0, len(examples) - 1, _LOOKED_AT).astype(int))
     x = np.asarray(images.load(examples.inputs[some])).reshape(len(some), -1).astype(np.float64)
     length = np.sqrt(np.mean(np.sum(x**2, axis=1)))

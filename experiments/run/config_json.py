@@ -14,9 +14,12 @@ from triplet_jax.runs.checkpoint import Checkpoints
 
 
 def read(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
-    """The config of a run, which passes the checks of a launch, but for those of the machine.
+    """Reads the config of a run, and checks all of it that does not depend on the machine.
 
-    Fields that it is too old to have get what `configs.saved` says.
+    Fields that are newer than the run get the values of `configs.saved`.
+
+    Args:
+      workdir: of the run.
 
     Raises:
       InputError: there is no run in this folder, or its config cannot be read, or makes no sense.
@@ -46,7 +49,7 @@ _CHECKED: set[str] = set()
 
 
 def _check_once(config):
-    """Once for all seeds: a report reads hundreds of configs that differ in nothing else."""
+    """Checks a config once for all seeds: a report reads hundreds that differ in nothing else."""
     seed = config.seed
     any_other = type(seed) is int and 0 <= seed <= check.MOST_COUNTED
     fields = config.to_dict() | ({"seed": 0} if any_other else {})
@@ -57,10 +60,14 @@ def _check_once(config):
 
 
 def remember(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> None:
-    """Writes the config of a new run, or refuses to continue a run of another one.
+    """Writes the config of a new run, or checks that a run may go on with this one.
+
+    Args:
+      workdir: of the run.
+      config: that it is to be trained with.
 
     Raises:
-      InputError: showing the fields that differ and may not: see `changes`.
+      InputError: fields differ that may not (see `changes`); the message shows them.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -77,11 +84,11 @@ def remember(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> 
 
 
 def update(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict, step: int) -> list[str]:
-    """Keeps the record of a run true that goes on with another config, and its history.
+    """Writes the config that a run goes on with, and adds what changed to its history.
 
     Args:
       workdir: of the run.
-      config: that it goes on with, which `remember` has accepted.
+      config: that it goes on with; `remember` has accepted it.
       step: the steps that it has taken.
 
     Returns:
@@ -96,7 +103,7 @@ def update(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict, step:
 
 
 def _write_config(path, config):
-    """The config, and the hashes of the files of the user's own parts, if it names any."""
+    """Writes the config, with hashes of the files of the user's own components, if it names any."""
     own = components.recorded(config)
     content = json.loads(config.to_json()) | ({"components": own} if own else {})
     files.write_json(path, content)
@@ -105,10 +112,14 @@ def _write_config(path, config):
 def check_checkpoints(config: ml_collections.FrozenConfigDict, checkpoints: Checkpoints) -> None:
     """Refuses a config that was edited since the checkpoints were made.
 
-    Checkpoints that are too old to carry a config pass.
+    Checkpoints of an old version, which carry no config, pass.
+
+    Args:
+      config: of the run.
+      checkpoints: of the run.
 
     Raises:
-      InputError: showing the fields that differ.
+      InputError: fields differ; the message shows them.
     """
     for step in reversed(checkpoints.steps):
         content = checkpoints.config_of(step)

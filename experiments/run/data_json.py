@@ -14,7 +14,11 @@ _PLACES = dict.fromkeys(("arrays", "folder", "pairs"), "path")
 
 
 def content(everything: data.Dataset) -> dict:
-    """What is kept of the data of a run: marks of their splits, and the shape of an input."""
+    """What `data.json` keeps: a fingerprint of each split, and the shapes of an input.
+
+    Args:
+      everything: all examples of the run.
+    """
     return {
         "fingerprint": data.fingerprint(everything),
         "fingerprints": data.fingerprints(everything),
@@ -24,14 +28,14 @@ def content(everything: data.Dataset) -> dict:
 
 
 def remember(workdir: pathlib.Path, now: dict) -> None:
-    """Writes the mark of the data of a new run, or refuses to continue a run on others.
+    """Writes `data.json` of a new run, or checks that a run goes on with the data it began with.
 
     Args:
       workdir: of the run.
-      now: from `content`.
+      now: what `content` says of the data.
 
     Raises:
-      InputError: they are not what the run began with.
+      InputError: the run began with other data.
     """
     path = workdir / "data.json"
     if not path.exists():
@@ -43,9 +47,10 @@ def remember(workdir: pathlib.Path, now: dict) -> None:
 def open_data(
     workdir: pathlib.Path, config: ml_collections.FrozenConfigDict, moved_to: str | None = None
 ) -> data.Dataset:
-    """The data of a run, which are what it began with.
+    """Opens the data of a run, and checks that they are what it began with.
 
-    Of a run that is too old to have marks of all splits only the training split is compared.
+    For a run of an old version, which kept no fingerprint of each split, only the training split
+    is compared.
 
     Args:
       workdir: of the run.
@@ -53,7 +58,7 @@ def open_data(
       moved_to: where the data are now, if they were moved.
 
     Raises:
-      InputError: they cannot be read, or are not what the run began with.
+      InputError: they cannot be read, or the run began with other data.
     """
     where, usual = _PLACES.get(config.dataset.name, "data_dir"), config
     if moved_to:
@@ -79,10 +84,10 @@ def open_data(
 def _check_data(workdir, now):
     path = workdir / "data.json"
     before = files.read_json(path, "fingerprint")
-    marks = before.get("fingerprints", {})
-    if not isinstance(marks, dict):
-        raise errors.InputError(f"{path} is damaged: fingerprints={marks!r} are no marks.")
-    different = [s for s, m in now["fingerprints"].items() if marks.get(s, m) != m]
+    kept = before.get("fingerprints", {})
+    if not isinstance(kept, dict):
+        raise errors.InputError(f"{path} is damaged: fingerprints={kept!r} are no fingerprints.")
+    different = [split for split, f in now["fingerprints"].items() if kept.get(split, f) != f]
     if before["fingerprint"] != now["fingerprint"] and "train" not in different:
         different.insert(0, "train")
     if different:
@@ -100,7 +105,7 @@ def input_shapes(
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...] | None]:
     """The shape of an input, and those of either side of a pair; None where there are no pairs.
 
-    The data are opened only for a run that is too old to have kept them.
+    The data are opened only for a run of an old version, which did not keep the shapes.
 
     Args:
       workdir: of the run.
@@ -133,17 +138,21 @@ def _is_shape(shape):
 
 
 def embeddings(workdir: pathlib.Path, everything: data.Dataset):
-    """The embeddings that a run's last evaluation wrote, in the order of the examples.
+    """Reads the embeddings that the last evaluation of a run wrote, in the order of the examples.
+
+    Args:
+      workdir: of the run.
+      everything: all its examples, from `open_data`.
 
     Raises:
-      InputError: there are none, or the labels or splits of the examples are others by now.
+      InputError: there are none, or the examples have other labels or splits by now.
     """
     found, labels, split = run.embeddings_of(workdir)
     same = len(labels) == len(everything) and (labels == everything.labels).all()
     if not (same and (split == everything.split).all()):
         raise errors.InputError(
-            f"{workdir / 'embeddings.npz'} is of other examples, or of other labels of them, than"
-            " the data have now. Put the data back as they were when the run was evaluated, or"
-            f" write the file anew: python -m experiments.evaluate --workdir={workdir}"
+            f"{workdir / 'embeddings.npz'} is of other examples, or of other labels, than the data"
+            " have now. Put the data back as they were when the run was evaluated, or write the"
+            f" file anew: python -m experiments.evaluate --workdir={workdir}"
         )
     return found

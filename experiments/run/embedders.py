@@ -18,19 +18,19 @@ from triplet_jax.training import over_devices
 
 
 def find(workdir: pathlib.Path, folder: pathlib.Path) -> folder_listing.Listing:
-    """The files of a folder, with classes as the run in `workdir` has them."""
+    """Lists the files of a folder, with classes by the rule of the run in `workdir`."""
     level = config_json.read(workdir).dataset.class_level
     return folder_listing.find(folder, folder_layout.layout_of(folder, class_level=level))
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedder:
-    """A function from image files to embeddings, with a run's encoder.
+    """A function from image files to embeddings, with the encoder of a run.
 
     Args:
       embed: from `inference.make_embed`.
       variables: of the encoder, on every device.
-      form: what images are brought to.
+      form: the size and channels that images are brought to.
     """
 
     embed: Callable
@@ -43,7 +43,7 @@ class Embedder:
 
     @property
     def mark(self) -> str:
-        """Tells encoders apart: another one makes other embeddings."""
+        """A hash that differs between encoders whose embeddings differ."""
         digest = hashlib.sha256(repr(self.form).encode())
         for leaf in jax.tree.leaves(self.variables):
             digest.update(np.ascontiguousarray(leaf))
@@ -51,11 +51,11 @@ class Embedder:
 
 
 def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embedder:
-    """With the checkpoint that the run is judged by.
+    """Loads the encoder of the checkpoint that a run is judged by.
 
     Args:
       workdir: of the run.
-      max_pixels: a picture of more is refused; None for `dataset.max_pixels` of the run.
+      max_pixels: a picture of more pixels is refused; None for `dataset.max_pixels` of the run.
 
     Raises:
       InputError: there is no run, or it was not trained on images.
@@ -71,7 +71,7 @@ def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embed
 
 
 def _few_or_many(encoder, batch):
-    """As `inference.make_embed` makes it, with batches no larger than the inputs need."""
+    """Embeds as `inference.make_embed` does, in batches no larger than the inputs need."""
     up_to = functools.cache(lambda most: inference.make_embed(encoder, batch=batch, most=most))
 
     def embed(variables, inputs):
@@ -81,7 +81,7 @@ def _few_or_many(encoder, batch):
 
 
 def image_form(config, workdir: pathlib.Path) -> images.ImageForm:
-    """What a run's images look like to its encoder.
+    """The form in which the encoder of a run takes images.
 
     Raises:
       InputError: the run was not trained on square images.

@@ -12,22 +12,22 @@ from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
 
-# Files that are embedded before they are written; a killed search loses no more.
+# Files that are embedded before they are written: a killed search loses no more.
 _AT_A_TIME = 1024
-# Names of files in one message, at most.
+# A message names at most so many files.
 _SHOWN = 5
 
 
 def place_of(
     workdir: pathlib.Path, folder: pathlib.Path, gallery_dir: str | None = None
 ) -> pathlib.Path:
-    """Where the gallery of a folder is kept; folders are told apart by their whole paths.
+    """The folder that keeps the gallery of a folder of images, which its whole path tells apart.
 
     Args:
       workdir: of the run.
       folder: of the images.
-      gallery_dir: the folder of galleries, which may be of several runs; None for the one in the
-        workdir.
+      gallery_dir: the folder of galleries, which several runs may share; None for `galleries` in
+        the workdir.
     """
     followed = str(folder.absolute())
     whose = followed if gallery_dir is None else f"{workdir.absolute()}\n{followed}"
@@ -56,13 +56,14 @@ def following(
     dim: int,
     bad_images: str = "refuse",
 ) -> Iterator[gallery.Gallery]:
-    """A gallery with all images of a listing, which no other process uses until the block ends.
+    """Opens a gallery, embeds what is new in a folder, and locks the gallery until the block ends.
 
-    A process that finds another at work waits for it, and then has less to embed.
+    A process that finds another one at work waits for it, and then has less to embed. A damaged
+    gallery is built anew.
 
     Args:
       place: the folder of the gallery; see `make_place`.
-      listing: what the followed folder holds now.
+      listing: what the folder holds now.
       embedder: from `embedders.load_embedder`.
       dim: values of an embedding.
       bad_images: "refuse" or "skip" files that are no images.
@@ -76,7 +77,7 @@ def following(
         try:
             found = gallery.Gallery(place, dim=dim)
             if not found.is_compact:
-                found.table()  # no seal vouches for it, so that all of it is read once
+                found.table()  # reads all of it once, since no seal vouches for it
             follow(found, listing, embedder, bad_images)
         except gallery.UnusableError as error:
             print(f"warning: the gallery in {place} {error.why}. It is built anew.", flush=True)
@@ -92,7 +93,7 @@ def follow(
     embedder: embedders.Embedder,
     bad_images: str,
 ) -> None:
-    """Brings a gallery to what a folder holds now, and prints what changed.
+    """Brings a gallery up to date with a folder, and prints what changed.
 
     Args:
       found: the gallery.
@@ -109,7 +110,7 @@ def follow(
     if others:
         print(
             f"gallery: {len(others):,} images were embedded by another encoder, or read by other"
-            " rules. They are embedded anew.",
+            " rules, and are embedded anew.",
             flush=True,
         )
     changed = folder_listing.Listing(tuple(files[path] for path in put), ())
@@ -136,6 +137,6 @@ def follow(
 
 
 def _version(file):
-    """Changes with what the gallery holds of a file."""
+    """A text that changes whenever the gallery has to take a file anew."""
     status = file.path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}-{file.label}"

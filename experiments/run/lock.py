@@ -1,4 +1,4 @@
-"""One process at a time works in a folder: a second is refused."""
+"""The lock of a folder: one process at a time works in it, and a second one is refused."""
 
 import contextlib
 import errno
@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from triplet_jax import errors
 
 LOCK = ".lock"
-# What file systems that have no locks say.
+# The errors of file systems that have no locks.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
 def claimed(workdir: pathlib.Path, *, patience: float = 0.0) -> Iterator[None]:
-    """Holds a folder, for as long as this process lives or the context lasts.
+    """Holds a folder until the block ends.
 
-    The system lets go of the lock of a process that is killed. The file stays: to remove it would
-    let a third process lock a new one while a second holds the old.
+    If the process is killed, the system releases its lock. The file stays: if it were removed, a
+    third process could lock a new file while a second one holds the old.
 
     Args:
       workdir: the folder.
-      patience: for how many seconds to wait for another process to let go.
+      patience: how many seconds to wait for another process to release it.
 
     Raises:
-      InputError: another process holds it.
+      InputError: another process still holds it.
     """
     with (workdir / LOCK).open("a+") as file:
         end = time.monotonic() + patience
@@ -48,7 +48,7 @@ def claimed(workdir: pathlib.Path, *, patience: float = 0.0) -> Iterator[None]:
 
 
 def is_claimed(workdir: pathlib.Path) -> bool:
-    """Whether a process that is alive holds the folder."""
+    """Whether another process holds the folder."""
     path = workdir / LOCK
     if not path.exists():
         return False

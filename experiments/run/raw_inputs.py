@@ -1,20 +1,20 @@
 """The inputs themselves as vectors: the floor for any embedding."""
 
 import numpy as np
+from jaxtyping import Float
 
 from triplet_jax import data
 from triplet_jax.data import images
 
-# Larger images are averaged over blocks before they are compared themselves: 5,000 of 224 pixels
-# took 6 GiB as floats.
+# Larger images are averaged over blocks first: 5,000 images of 224 pixels took 6 GiB as floats.
 RAW_PIXELS = 64
 
 
-def raw_inputs(test: data.Dataset) -> np.ndarray:
-    """The inputs themselves as vectors of length 1, the floor for any embedding.
+def raw_inputs(test: data.Dataset) -> Float[np.ndarray, "examples values"]:
+    """Flattens the inputs of a split into vectors of length 1.
 
-    Images of more than `RAW_PIXELS` a side are averaged over the smallest square blocks that bring
-    them to that or below; rows and columns that fill no block are left out.
+    Images of more than `RAW_PIXELS` pixels a side are averaged over square blocks, the smallest
+    that bring them to `RAW_PIXELS` or below. Rows and columns that fill no block are left out.
     """
     block = block_of(test.input_shape)
     parts = np.split(np.arange(len(test)), range(256, len(test), 256))
@@ -23,8 +23,12 @@ def raw_inputs(test: data.Dataset) -> np.ndarray:
     return raw
 
 
-def block_of(shape):
-    """How many pixels a side are averaged into one of `raw_inputs`."""
+def block_of(shape: tuple[int, ...]) -> int:
+    """The side of the blocks that `raw_inputs` averages over, in pixels.
+
+    Args:
+      shape: of one input.
+    """
     return -(-min(shape[:2]) // RAW_PIXELS) if len(shape) == 3 else 1
 
 

@@ -5,7 +5,7 @@ import pathlib
 import rich.console
 import rich.table
 
-# What the table shows, of what result.json holds.
+# The rows of the table: where result.json holds each number.
 SHOWN = {
     "MAP@R": ("retrieval", "map_at_r"),
     "R-precision": ("retrieval", "r_precision"),
@@ -20,12 +20,17 @@ SHOWN = {
     "NMI": ("clustering", "nmi"),
     "AMI": ("clustering", "ami"),
 }
-# The k of Recall at k that it shows of pairs.
+# The k of each Recall@k in the table of a run on pairs.
 SHOWN_OF_PAIRS = (1, 5, 10)
 
 
 def show(result: dict, workdir: pathlib.Path) -> None:
-    """Prints the numbers beside those of the raw inputs, or of pairs beside chance."""
+    """Prints the scores beside those of the raw inputs; for pairs, beside chance.
+
+    Args:
+      result: what `result.json` holds.
+      workdir: of the run.
+    """
     table = _table_of_pairs(result) if "chance" in result else _table(result)
     for dim, short in result.get("nested", {}).items():
         table.add_row(f"MAP@R, {dim} values", _number(short, "map_at_r"))
@@ -55,7 +60,7 @@ def _table(result):
 
 
 def _number(part, metric):
-    if part.get(metric) is None:  # which the examples cannot tell
+    if part.get(metric) is None:  # the examples could not tell it
         return "-"
     interval = f" ± {part['ci95']:.3f}" if "ci95" in part else ""
     return f"{part[metric]:.3f}{interval}"

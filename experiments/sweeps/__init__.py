@@ -1,1 +1,1 @@
-"""A sweep: its plan, how its runs are carried out, and what they found."""
+"""A sweep: its plan, the engines that carry out its runs, and the report on what they found."""

@@ -1,4 +1,4 @@
-"""All runs of a sweep at a glance, on the screen."""
+"""The progress of a sweep on the screen."""
 
 import sys
 import time
@@ -11,14 +11,14 @@ from experiments.sweeps import runs
 
 
 class Board:
-    """All runs at a glance: a live table in a terminal, else a line for each run that ends."""
+    """Shows all runs in a live table in a terminal; elsewhere prints a line for each that ends."""
 
     def __init__(self, planned: list[runs.Run], metric: str):
         self._planned, self._metric = planned, metric
         self._started = time.monotonic()
         self._before = {run.folder for run in planned if run.has_ended}
         self._told = set(self._before)
-        # Fixed, since an engine may send what a run prints elsewhere.
+        # Fixed now, since an engine may redirect what a run prints.
         self._console = rich.console.Console(file=sys.stdout)
         self._live = None
 
@@ -36,7 +36,7 @@ class Board:
             self._live.stop()
 
     def show(self) -> None:
-        """Tells of the runs that ended since the last call."""
+        """Prints the runs that ended since the last call."""
         if self._live:
             return
         for run in self._planned:
@@ -49,7 +49,7 @@ class Board:
         return f"{ended:4d}/{len(self._planned)}"
 
     def _eta(self):
-        """From the steps that were taken since the start."""
+        """Estimates the time left by the steps taken since the start."""
         taken, left = 0, 0
         for run in self._planned:
             if run.folder in self._before:

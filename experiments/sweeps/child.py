@@ -1,4 +1,4 @@
-"""A run of a sweep as a process of its own."""
+"""Trains a run of a sweep in a process of its own."""
 
 import pathlib
 import signal
@@ -8,8 +8,8 @@ from typing import IO
 
 from configs import saved
 
-# `python -m experiments.train` that Linux ends when the process that started it is killed. Not by
-# preexec_fn, which forks this process while jax has threads.
+# Runs `python -m experiments.train`, and has Linux end it when the process that started it is
+# killed. `preexec_fn` could ask for that too, but forks this process while jax has threads.
 _TRAIN = """
 import ctypes, runpy, signal, sys
 if sys.platform == "linux":
@@ -19,7 +19,7 @@ runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 
 
 def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
-    """Trains by the config that is in the run's folder; what the process says goes to `log`."""
+    """Starts to train by the config in the run's folder; what the process prints goes to `log`."""
     config = f"--config={saved.__file__}:{folder / 'config.json'}"
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, config, f"--workdir={folder}"],
@@ -29,7 +29,7 @@ def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
 
 
 def last_word(folder: pathlib.Path, status: int) -> str:
-    """Why a process ended, by its exit status and the last line of its log."""
+    """Says why a process ended, by its exit status and the last line of its log."""
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
     log = folder / "log.txt"

@@ -1,9 +1,8 @@
-"""How the runs of a sweep are carried out: here, in processes, vectorised, or by a cluster.
+"""The engines of a sweep, which carry out its runs: here, in processes, vectorised, by a cluster.
 
-An engine takes all runs, of which it passes over those that have ended, the sweep, and a
-function to call when something may have ended. It leaves each run's folder as `experiments.train`
-does (`vectorised` without `timing.jsonl`), or an error in it, and returns early where somebody
-asked to stop.
+An engine takes all runs, the sweep, and a function to call whenever a run may have ended. It skips
+the runs that have ended. It leaves each run's folder as `experiments.train` does (`vectorised`
+without `timing.jsonl`), or with an error in it. It returns early when somebody asks to stop.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ Engine = Callable[[Sequence[runs.Run], object, Callable[[], None]], None]
 
 
 def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
-    """One run after the other in this process."""
+    """Trains one run after the other in this process."""
     for run in planned:
         if run.has_ended:
             continue
@@ -42,12 +41,12 @@ def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
 
 
 def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
-    """Some runs at a time, each in a process of its own."""
+    """Trains several runs at a time, each in a process of its own."""
     waiting, running = [run for run in planned if not run.has_ended], {}
     stop = signals.Stop()
     with stop.listening(), _ending(running):
         while (waiting or running) and stop.signal is None:
-            # Of a sweep that was killed some processes may still be saving.
+            # Processes of a sweep that was killed may still be saving.
             free = [run for run in waiting if not lock.is_claimed(run.folder)]
             for run in free[: sweep.processes - len(running)]:
                 waiting.remove(run)
@@ -57,7 +56,7 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
                 if process.poll() is None:
                     continue
                 del running[folder]
-                # Killed by somebody, or without what it needs, to go on later.
+                # It was killed, or lacks something, and can go on later.
                 if process.returncode < 0 or process.returncode == command.LOST:
                     print(f"{run.name}: {child.last_word(folder, process.returncode)}")
                     return
@@ -70,7 +69,7 @@ def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
 
 @contextlib.contextmanager
 def _ending(running):
-    """Whatever happens, no process stays behind: they save and leave."""
+    """Whatever happens, leaves no process behind: each saves and ends."""
     try:
         yield
     finally:

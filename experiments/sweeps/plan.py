@@ -1,4 +1,4 @@
-"""The runs of a sweep, planned and checked before the first one starts."""
+"""Plans the runs of a sweep, and checks all of them before the first one starts."""
 
 import contextlib
 import json
@@ -18,11 +18,15 @@ METRICS += tuple(f"recall_at_{k}" for k in (1, 2, 4, 8))
 
 
 def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.Run]:
-    """All runs, in the order in which they are to be run, each with its config checked.
+    """Makes all runs, in the order in which they are carried out, each with a checked config.
+
+    Args:
+      sweep: its config; see `configs.sweeps.base`.
+      workdir: of the sweep.
 
     Raises:
-      InputError: a name is used twice or is no folder's, a field is not known, a run's config makes
-        no sense, or an engine, a reference or a seed is missing.
+      InputError: a name is used twice or cannot name a folder, a field is not known, a run's config
+        makes no sense, or the engine, the reference, the metric or a seed is not valid.
     """
     errors.check_known("engine", sweep.engine, executors.ENGINES)
     _check_names("arms", sweep.arms)
@@ -74,7 +78,7 @@ def _check_names(field, pairs):
         seen.add(name)
         if not re.fullmatch(r"[\w.+-]*", name) or (not name and len(pairs) > 1):
             raise errors.InputError(
-                f"{field}: {name!r} is to be a folder; use letters, digits and . _ + - only."
+                f"{field}: {name!r} is to name a folder; use letters, digits and . _ + - only."
             )
     if not seen:
         raise errors.InputError(f"{field} is empty; give pairs of a name and the fields it sets.")
@@ -113,12 +117,12 @@ def _check_engine(sweep, config):
 
 
 def check_data(planned: list[runs.Run]) -> None:
-    """Opens what every arm is to train on.
+    """Opens the data of every arm, and builds its model.
 
     Raises:
-      InputError: naming the arm, and why it cannot be trained.
+      InputError: an arm cannot be trained; the message names it.
     """
-    # Noise depends on the seed, and may leave a class too few examples.
+    # The noise depends on the seed, and may leave a class too few examples.
     different = {
         (run.setting, run.arm, run.seed if run.config.dataset.label_noise else None): run
         for run in reversed(planned)
@@ -142,10 +146,16 @@ def _naming(run):
 
 
 def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes what the sweep is, or refuses a folder of another one. Seeds may be added.
+    """Writes `sweep.json` of a new sweep, or checks that the folder is of this one.
+
+    Seeds may be added, and what does not touch the runs may change.
+
+    Args:
+      sweep: its config.
+      workdir: of the sweep.
 
     Raises:
-      InputError: naming what differs.
+      InputError: the folder holds another sweep; the message names the fields that differ.
     """
     path = workdir / "sweep.json"
     now = json.loads(sweep.to_json())

@@ -1,4 +1,4 @@
-"""A run of a sweep, and where it stands, told from its files alone."""
+"""A run of a sweep, and how far it has come, told from its files alone."""
 
 import dataclasses
 import math
@@ -15,11 +15,11 @@ class Run:
     """One arm in one setting with one seed.
 
     Args:
-      arm: its name.
-      setting: its name, empty where there is only one.
+      arm: the name of the arm.
+      setting: the name of the setting; empty where there is only one.
       seed: the seed.
       config: of the run.
-      workdir: of the sweep.
+      workdir: the folder of the sweep.
     """
 
     arm: str
@@ -30,17 +30,17 @@ class Run:
 
     @property
     def folder(self) -> pathlib.Path:
-        """The workdir of the run."""
+        """The folder of the run."""
         return self.workdir / "runs" / self.setting / self.arm / f"seed{self.seed}"
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Names the run in messages."""
         return " ".join(filter(None, (self.setting, self.arm, f"seed {self.seed}")))
 
     @property
     def error_file(self) -> pathlib.Path:
-        """It exists where the run failed, and says why."""
+        """The file that says why the run failed; it exists only if it did."""
         return self.folder / "error.txt"
 
     @property
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def _was_trained(self):
-        # A run that has only begun may have been evaluated, too.
+        # A run may have been evaluated before its end.
         steps = self.config.train.steps
         return self.number("trained_steps", default=steps) >= steps
 
@@ -65,15 +65,15 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """That metrics were written of; 0 if there are none."""
+        """The last step with metrics in the file; 0 if there is none."""
         rows = self.rows()
         return int(rows[-1]["step"]) if rows else 0
 
     def rows(self) -> list[row_files.Row]:
-        """Its metrics.
+        """Reads the metrics of the run.
 
         Raises:
-          InputError: what is in the file are no rows of numbers.
+          InputError: the file holds something else than rows of numbers.
         """
         path = self.folder / "metrics.jsonl"
         rows = row_files.read_rows(path)
@@ -87,11 +87,11 @@ class Run:
         return rows
 
     def number(self, *names: str, default: float | None = None) -> float:
-        """A number of `result.json`, of a run that was evaluated.
+        """Reads a number from `result.json` of an evaluated run.
 
         Args:
-          names: that lead to it.
-          default: what it is where it is missing; None where it must be there.
+          names: the keys that lead to it.
+          default: the value if it is missing; None if it must be there.
 
         Raises:
           InputError: it is missing, or no number.
@@ -112,10 +112,10 @@ class Run:
             ) from error
 
     def seconds(self) -> float:
-        """What an evaluated run took, over all its processes.
+        """The seconds that an evaluated run took, over all its processes.
 
-        A run that was trained together with others has its share of their time. For a run that
-        is older than `seconds.json` it is the time of the last process alone, or NaN.
+        A run that was trained together with others took its share of their time. For a run of an
+        old version, which has no `seconds.json`, it is the time of the last process alone, or NaN.
 
         Raises:
           InputError: a file is damaged.
@@ -127,10 +127,10 @@ class Run:
         return last / max(self.number("runs_trained_together", default=1), 1)
 
     def score(self, metric: str) -> float:
-        """A number of `evaluation.retrieval` on the test split, of a finished run."""
+        """The score of a finished run on its test split, by a metric of `evaluation.retrieval`."""
         return self.number("embedding", "retrieval", metric)
 
     def fail(self, message: str) -> None:
-        """Keeps the run with its error."""
+        """Marks the run as failed, with its error."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_text(self.error_file, message.rstrip() + "\n")

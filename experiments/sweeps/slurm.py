@@ -1,6 +1,6 @@
-"""The runs of a sweep as jobs of a SLURM cluster, through submitit.
+"""Carries out the runs of a sweep as jobs of a SLURM cluster, through submitit.
 
-What is known of a job is its number, in a file; what is known of a run is in its folder. So a
+A file keeps the number of each job, and the folder of each run tells how far it has come. So a
 sweep that is killed loses nothing: its jobs go on, and the same command finds them again.
 """
 
@@ -19,18 +19,18 @@ from triplet_jax import errors
 from triplet_jax.devices import signals
 from triplet_jax.runs import files
 
-# A run whose job has gone without getting any further is given up after so many jobs.
+# A run fails after so many jobs in a row that ended without getting it any further.
 TRIES = 3
 POLL_SECONDS = 2.0
-# So long --cancel waits for a launcher that looks on, which may be submitting jobs.
+# So many seconds --cancel waits for a sweep that looks on: it may be submitting jobs.
 PATIENCE_SECONDS = 60.0
 
 
 def check() -> None:
-    """Refuses where no job can be submitted.
+    """Refuses the engine where no job can be submitted.
 
     Raises:
-      InputError: saying what is missing.
+      InputError: submitit or SLURM is missing.
     """
     try:
         import submitit  # noqa: F401
@@ -49,16 +49,16 @@ def check() -> None:
 
 
 def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
-    """Submits the runs that have no job, and looks on until all have ended.
+    """Submits the runs that have no job, and looks on until all runs have ended.
 
-    A job that SLURM preempts goes back into the queue by itself, after it saved. A run whose job
-    was killed gets another.
+    A job that SLURM preempts saves, and goes back into the queue by itself. A run whose job was
+    killed gets another one.
     """
     workdir = planned[0].workdir
     book = Book(workdir)
     absent: set[str] = set()
     stop = signals.Stop()
-    _leave_file(workdir).unlink(missing_ok=True)  # of a --cancel that was killed
+    _leave_file(workdir).unlink(missing_ok=True)  # a --cancel that was killed may have left it
     with stop.listening():
         while stop.signal is None:
             if _leave_file(workdir).exists():
@@ -68,7 +68,7 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
             if not waiting:
                 return
             alone = book.without_job(waiting)
-            # Twice, since a job may leave the queue before its last file can be seen.
+            # Absent twice: a job may leave the queue before its last file can be seen.
             again = [run for run in alone if run.name in absent or not book.knows(run)]
             absent = {run.name for run in alone}
             book.submit([run for run in again if book.may_try(run)], sweep.slurm)
@@ -78,9 +78,12 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
 
 
 def cancel(workdir: pathlib.Path) -> int:
-    """Ends all jobs of a sweep; how many there were.
+    """Ends all jobs of a sweep.
 
-    A launcher that looks on leaves first, or it would give the runs other jobs.
+    A process that looks on leaves first; otherwise it would give the runs other jobs.
+
+    Returns:
+      How many jobs there were.
 
     Raises:
       InputError: another process works in the folder, and does not leave.
@@ -99,12 +102,12 @@ def cancel(workdir: pathlib.Path) -> int:
 
 
 def _leave_file(workdir):
-    """It exists while a launcher is asked to leave."""
+    """The file that asks a process that looks on to leave."""
     return workdir / "slurm" / "leave"
 
 
 class Book:
-    """Which job each run of a sweep has, in `slurm/jobs.json` of its folder."""
+    """The job of each run of a sweep, kept in `slurm/jobs.json` of the sweep's folder."""
 
     def __init__(self, workdir: pathlib.Path):
         self._folder = workdir / "slurm"
@@ -112,21 +115,22 @@ class Book:
         self._jobs = _read(self._path) if self._path.exists() else {}
 
     def numbers(self) -> list[str]:
+        """The numbers of all jobs."""
         return [entry["job"] for entry in self._jobs.values()]
 
     def knows(self, run: runs.Run) -> bool:
-        """Whether it ever had a job."""
+        """Whether the run ever had a job."""
         return run.name in self._jobs
 
     def forget(self, some: Sequence[runs.Run]) -> None:
-        """Runs that are to be tried as if for the first time."""
+        """Forgets the jobs of runs that are tried as if for the first time."""
         forgotten = {run.name for run in some} & self._jobs.keys()
         if forgotten:
             self._jobs = {name: job for name, job in self._jobs.items() if name not in forgotten}
             files.write_json(self._path, self._jobs)
 
     def without_job(self, some: Sequence[runs.Run]) -> list[runs.Run]:
-        """Those that have no job in the queue; where SLURM is silent, those that never had one."""
+        """The runs with no job in the queue; if SLURM does not answer, those that never had one."""
         try:
             queue = _queue()
         except OSError:
@@ -134,22 +138,22 @@ class Book:
         return [r for r in some if not self.knows(r) or self._jobs[r.name]["job"] not in queue]
 
     def may_try(self, run: runs.Run) -> bool:
-        """Whether it gets another job; if not, it has failed."""
+        """Whether the run may get another job; if not, marks it as failed."""
         entry = self._jobs.get(run.name)
         if entry is None or run.last_step > entry["step"] or entry["tries"] < TRIES:
             return True
         run.fail(
-            f"{TRIES} jobs of it have ended without getting beyond step {entry['step']}; the last"
-            f" was {entry['job']}, and wrote {self._folder}/{entry['job']}_0_log.err; the run said:"
+            f"{TRIES} jobs ended without getting beyond step {entry['step']}; the last was"
+            f" {entry['job']}, and wrote {self._folder}/{entry['job']}_0_log.err; the run said:"
             f" {child.last_word(run.folder, command.LOST)}"
         )
         return False
 
     def submit(self, some: Sequence[runs.Run], c) -> None:
-        """Submits one array of jobs.
+        """Submits one array with a job for each run.
 
         Raises:
-          InputError: SLURM does not take it.
+          InputError: SLURM rejects it.
         """
         if not some:
             return
@@ -164,8 +168,8 @@ class Book:
                 submitted = [executor.submit(Job(run.folder)) for run in some]
         except FailedJobError as error:
             raise errors.InputError(
-                f"SLURM does not take the jobs: {str(error).strip()}. Mend slurm.partition or what"
-                " else it names, and run the same command again; jobs that it has go on."
+                f"SLURM does not take the jobs: {str(error).strip()}. Correct slurm.partition or"
+                " whatever else it names, and run the same command again; jobs that it has go on."
             ) from error
         for run, job in zip(some, submitted, strict=True):
             before = self._jobs.get(run.name, {"step": -1, "tries": 0})
@@ -211,7 +215,7 @@ def _executor(folder, c):
 
 
 def _queue() -> set[str]:
-    """The jobs of this user that wait or run."""
+    """The numbers of this user's jobs that wait or run."""
     asked = subprocess.run(
         ["squeue", "--me", "--array", "--noheader", "--format=%i %T"],
         capture_output=True,
@@ -224,7 +228,7 @@ def _queue() -> set[str]:
 
 
 class Job:
-    """One run, as submitit calls it in every task of a job."""
+    """Trains one run; submitit calls it in every task of a job."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = str(folder)
@@ -233,8 +237,9 @@ class Job:
     def __call__(self) -> None:
         folder = pathlib.Path(self._folder)
         is_first = os.environ.get("SLURM_PROCID", "0") == "0"
-        # By what a job before this one left behind. Every task waits: the run takes its folder once
-        # all are there, and those that came early would give up those that came late.
+        # An earlier job may have left processes that still hold the folder. Every task waits for
+        # them: a run starts once all its tasks are there, and early ones would not wait for late
+        # ones.
         while lock.is_claimed(folder):
             time.sleep(1)
         with (folder / "log.txt").open("a") if is_first else open(os.devnull, "w") as log:
@@ -245,11 +250,11 @@ class Job:
             files.write_text(folder / "error.txt", message + "\n")
 
     def checkpoint(self):
-        """What submitit calls when SLURM is about to take the machine: saves, and goes on later."""
+        """Saves, to go on later; submitit calls it when SLURM is about to take the machine."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)  # if it has not ended
-            with contextlib.suppress(ChildProcessError):  # it had
+            self._process.send_signal(signal.SIGTERM)  # no effect if it has ended
+            with contextlib.suppress(ChildProcessError):  # it had ended
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Job(pathlib.Path(self._folder)))

@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 
 from configs import base, digits, saved
-from experiments import score
 from experiments.config import settings
-from experiments.run import changes, config_json, data_json, evaluating, exporting, training
+from experiments.run import (
+    changes,
+    config_json,
+    data_json,
+    evaluating,
+    example_difficulty,
+    exporting,
+    training,
+)
 from triplet_jax import errors
 from triplet_jax.models import export
 from triplet_jax.runs import files, row_files
@@ -229,7 +236,7 @@ def test_embeddings_of_other_labels_are_not_used(trained, copied, tmp_path):
     (copied / "data.json").unlink()
     everything = data_json.open_data(copied, own, others)
     with pytest.raises(errors.InputError, match="of other examples, or of other labels"):
-        score.score(copied, own, everything)
+        example_difficulty.of_run(copied, own, everything, groups=3)
     right = data_json.open_data(copied, own)
     assert len(data_json.embeddings(copied, right)) == len(right) == 80
 

@@ -428,7 +428,7 @@ def planned(tmp_path, **fields):
         ({"arms": (("one", {"loss.margn": 0.1}),)}, "Did you mean 'loss.margin'"),
         ({"arms": (("one", {"loss.margin": "wide"}),)}, "arm 'one'"),
         ({"arms": (("one", {"loss.margin": -1.0}),)}, "arm 'one'.*loss.margin=-1.0 must be"),
-        ({"arms": (("a/b", {}),), "reference": "a/b"}, "'a/b' is to be a folder"),
+        ({"arms": (("a/b", {}),), "reference": "a/b"}, "'a/b' is to name a folder"),
         ({"arms": ()}, "arms is empty"),
         ({"reference": "on"}, "reference='on' is not known"),
         ({"best_of": ("three",)}, "best_of='three'"),

@@ -1,0 +1,131 @@
+"""The reports of a sweep compare arms as scipy does, and all show the same numbers."""
+
+import html
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from experiments.sweeps import arm_comparison, report_page, summary
+from experiments.sweeps.outcome import Outcome
+
+ARMS = ("semi_hard", "margin", "curriculum")
+SETTINGS = ("clean", "noisy")
+SEEDS = range(5)
+
+
+def outcome(raw_pixels=0.6):
+    """A finished sweep, in which one run collapsed and failed."""
+    random = np.random.default_rng(0)
+    sweep = {
+        "arms": [[arm, {"loss.margin": 0.1}] for arm in ARMS],
+        "settings": [[setting, {}] for setting in SETTINGS],
+        "seeds": [*SEEDS],
+        "reference": "semi_hard",
+        "metric": "map_at_r",
+        "best_of": ["margin", "curriculum"],
+        "claim": "",
+        "source": "",
+    }
+    rows = [
+        {
+            "name": f"{setting} {arm} seed {seed}",
+            "setting": setting,
+            "arm": arm,
+            "seed": seed,
+            "state": "done",
+            "score": 0.8 + 0.02 * ARMS.index(arm) + 0.01 * random.normal(),
+            "raw_pixels": raw_pixels,
+            "steps": 60,
+            "collapsed_at": np.nan,
+            "seconds": 10.0 + seed,
+            "error": "",
+        }
+        for setting in SETTINGS
+        for arm in ARMS
+        for seed in SEEDS
+    ]
+    rows[-1] |= {"state": "failed", "score": np.nan, "collapsed_at": 20.0, "error": "not finite"}
+    runs = pd.DataFrame(rows)
+    curves = runs[["setting", "arm", "seed"]].assign(step=60, loss=0.5)
+    compared, best = (f(runs, sweep) for f in (arm_comparison.compare, arm_comparison.best_of))
+    return Outcome(sweep=sweep, runs=runs, curves=curves, summary=compared, best_of=best)
+
+
+def test_arms_are_compared_by_the_paired_t_test_over_the_seeds_that_both_have():
+    found = outcome()
+    for row in found.summary.to_dict("records"):
+        here = found.runs[(found.runs.setting == row["setting"]) & (found.runs.state == "done")]
+        scores = here.pivot(index="seed", columns="arm", values="score")
+        own = scores[row["arm"]].dropna()
+        assert row["map_at_r"] == pytest.approx(own.mean())
+        low, high = scipy.stats.t.interval(0.95, len(own) - 1, own.mean(), scipy.stats.sem(own))
+        assert (row["ci95_low"], row["ci95_high"]) == pytest.approx((low, high))
+        if row["arm"] == "semi_hard":
+            assert np.isnan(row["p_value"])
+            continue
+        both = scores[[row["arm"], "semi_hard"]].dropna()
+        lacks_one = (row["setting"], row["arm"]) == ("noisy", "curriculum")
+        assert row["pairs"] == len(both) == (4 if lacks_one else 5)
+        expected = scipy.stats.ttest_rel(both[row["arm"]], both["semi_hard"]).pvalue
+        assert row["p_value"] == pytest.approx(expected)
+
+
+def test_all_p_values_are_corrected_together():
+    found = outcome().summary
+    p, corrected = found.p_value.dropna(), found.p_holm.dropna()
+    assert len(p) == len(corrected) == 4
+    assert corrected.min() == pytest.approx(4 * p.min())
+    assert (corrected >= p).all()
+
+
+def cells_of_page(page):
+    """The cells of each row in the table of the page."""
+    rows = re.findall(r"<tr data-row-arm.*?</tr>", page)
+    return [[html.unescape(cell) for cell in re.findall(r"<td.*?>(.*?)</td>", row)] for row in rows]
+
+
+def _expected(p):
+    if np.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def test_the_page_the_document_and_the_screen_show_the_same_numbers(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    found = outcome()
+    summary.show(found)
+    printed, document = capsys.readouterr().out, summary.markdown(found)
+    page = report_page.render(found)
+    cells = cells_of_page(page)
+    assert len(cells) == len(found.summary) == 6
+    tables = [row for table in summary.tables(found) for row in table.rows]
+    for row, of_page, of_table in zip(found.summary.to_dict("records"), cells, tables, strict=True):
+        setting, arm, runs, score, difference, p, p_holm, collapsed, failed, seconds = of_page
+        assert (setting, arm, int(runs)) == (row["setting"], row["arm"], row["runs"])
+        half = (row["ci95_high"] - row["ci95_low"]) / 2
+        assert score == f"{row['map_at_r']:.3f} ± {half:.3f}"
+        assert of_table[:4] == [arm, score, difference, p_holm]
+        assert f"| {arm} | {score} | {difference} | {p_holm} |" in document
+        (line,) = [line for line in printed.splitlines() if score in line]
+        assert all(cell in line for cell in (arm, difference, p_holm))
+        assert p == _expected(row["p_value"]) and p_holm == _expected(row["p_holm"])
+        assert seconds == f"{row['seconds']:.1f}"
+        assert (collapsed, failed) == tuple(
+            str(row[name] or "") for name in ("collapsed", "failed")
+        )
+    for text in (page, document, printed):
+        assert "raw pixels" in text.lower() and "0.600" in text
+        for line in summary.best_of(found):
+            assert line in html.unescape(text)
+        assert "noisy curriculum seed 4: not finite" in text
+
+
+def test_a_sweep_on_pairs_has_no_score_of_raw_pixels(capsys):
+    found = outcome(raw_pixels=np.nan)
+    summary.show(found)
+    texts = capsys.readouterr().out, summary.markdown(found)
+    assert not any("raw pixels" in text or "nan" in text for text in texts)
+    assert "Raw pixels:" not in report_page.render(found)
