@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
-from triplet_jax.engine import candidates, gradient, rules, sweep
+from triplet_jax.engine import gradient, rules, sweep
+from triplet_jax.engine import references as engine_references
 
 Number = Float[Array, ""] | float
 
@@ -268,11 +269,8 @@ def contrastive_loss(
     loss: str | Callable[..., Terms] = "info_nce",
     metric: str | Callable[..., distances.Metric] = "cosine",
     metric_params: Mapping[str, Any] | None = None,
-    references: Shaped[Array | np.ndarray, "references dim"] | None = None,
+    references: Shaped[Array | np.ndarray, "references dim"] | losses.References | None = None,
     reference_labels: arguments.Labels | None = None,
-    reference_mask: Bool[Array | np.ndarray, "references"] | None = None,
-    shared_references: bool = False,
-    own_reference: Int[Array, "batch"] | None = None,
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     tile_size: int | None = None,
     derivatives: str = "first",
@@ -294,14 +292,10 @@ def contrastive_loss(
       metric: a name in `distances.METRICS`, or a function as those in it are. Losses in
         similarities need "cosine" or "dot", `arcface` "cosine".
       metric_params: as in `losses.triplet_loss`.
-      references: candidates other than the batch: proxies, class weights, a queue, the other
-        modality.
-      reference_labels: their classes.
-      reference_mask: which of them count; None for all.
-      shared_references: whether every device was given all references, as it is with proxies;
-        else each was given its part.
-      own_reference: of every row, the reference of its class that is the row itself, embedded some
-        other way, and no candidate for it; None where there is none.
+      references: the candidates, in place of the rows of the batch: proxies, class weights, a
+        queue, the other modality. An array `[references, dim]` of which each device has its part,
+        or `losses.References`, which say more; proxies are `shared`.
+      reference_labels: the classes of an array of references.
       mask: as in `losses.triplet_loss`.
       tile_size: the most anchors at a time; memory is about `tile_size * candidates`.
       derivatives: "first" or "all", as in `losses.triplet_loss`.
@@ -322,18 +316,13 @@ def contrastive_loss(
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
     losses.check_metric_suits(measure, metric, _SUITED)
     made = distances.make(metric, **(metric_params or {}))
-    compared = candidates.compared(
+    compared = engine_references.compared(
         made,
         embeddings,
         labels,
-        references=references,
-        reference_labels=reference_labels,
+        references=engine_references.of_arguments(references, reference_labels),
         mask=mask,
-        tile_size=tile_size,
         axis_name=axis_name,
-        shared=shared_references,
-        reference_mask=reference_mask,
-        own_reference=own_reference,
     )
     shares = jnp.ones(_number_of_terms(measure, knobs), jnp.float32)
 

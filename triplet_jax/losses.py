@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from triplet_jax import arguments, distances, errors, mining
 from triplet_jax.devices import collectives
-from triplet_jax.engine import candidates, gradient, rules, sweep
+from triplet_jax.engine import gradient, rules, sweep
+from triplet_jax.engine import references as engine_references
+from triplet_jax.engine.references import References as References
 from triplet_jax.xla import extremes
 
 
@@ -132,11 +134,8 @@ def triplet_loss(
     margin: Float[Array, ""] | float = 0.2,
     penalty: str | Callable = "hinge",
     average: str = "active",
-    references: Shaped[Array | np.ndarray, "references dim"] | None = None,
+    references: Shaped[Array | np.ndarray, "references dim"] | References | None = None,
     reference_labels: arguments.Labels | None = None,
-    reference_mask: Bool[Array | np.ndarray, "references"] | None = None,
-    shared_references: bool = False,
-    own_reference: Int[Array, "batch"] | None = None,
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
@@ -171,14 +170,10 @@ def triplet_loss(
         Floats set by `functools.partial` may be learned.
       average: the denominator: "active", the triplets whose penalty is not zero, or
         "valid", all that were mined.
-      references: candidates other than the batch. The batch's own rows are then no
-        candidates; without references they are, and no row is its own positive.
-      reference_labels: their classes.
-      reference_mask: which of them count; None for all.
-      shared_references: whether every device was given all references, as with a memory; else
-        each was given its part.
-      own_reference: of every row, the reference of its class that is the row itself, embedded some
-        other way, and no candidate for it; None where there is none.
+      references: the candidates, in place of the rows of the batch: an array `[references, dim]` of
+        which each device has its part, or `References`, which say more. Without them the
+        candidates are the rows of the batch, and no row is its own positive.
+      reference_labels: the classes of an array of references.
       mask: which rows of the batch count; the others are neither anchors nor candidates, so a
         batch of a fixed shape may hold fewer examples. None for all.
       key: for miners that draw at random. The same on every device.
@@ -223,18 +218,13 @@ def triplet_loss(
     made = distances.make(metric, **(metric_params or {}))
     mined_by = _mining_metric(mining_metric, mining_metric_params)
     penalize, knobs = numbers_of(penalize)
-    compared = candidates.compared(
+    compared = engine_references.compared(
         made,
         embeddings,
         labels,
-        references=references,
-        reference_labels=reference_labels,
+        references=engine_references.of_arguments(references, reference_labels),
         mask=mask,
-        tile_size=tile_size,
         axis_name=axis_name,
-        shared=shared_references,
-        reference_mask=reference_mask,
-        own_reference=own_reference,
         mining_metric=mined_by,
     )
     sums = sweep.over_anchors(

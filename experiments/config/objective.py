@@ -106,10 +106,7 @@ def _between_towers(of_batch):
 
     def between(embeddings, labels, **context):
         def beside(mine, others):
-            references = {
-                "references": embeddings[others::2],
-                "reference_labels": labels[others::2],
-            }
+            references = losses.References(embeddings[others::2], labels[others::2])
             return of_batch(embeddings[mine::2], labels[mine::2], against=references, **context)
 
         return jax.tree.map(lambda a, b: (a + b) / 2, beside(0, 1), beside(1, 0))
@@ -131,12 +128,7 @@ def _with_memory(config, of_batch):
             labels,
             numbers=numbers,
             **context,
-            against={
-                "references": past.embeddings,
-                "reference_labels": past.labels,
-                "reference_mask": counts,
-                "shared_references": True,
-            },
+            against=losses.References(past.embeddings, past.labels, counts, shared=True),
         )
         stats |= {f"memory/{name}": number for name, number in their_stats.items()}
         return value + c.weight * beyond, stats | {"memory/loss": beyond}
@@ -167,9 +159,7 @@ def _beside_average(config, of_batch):
             batch,
             (past.embeddings, past.labels, counts),
         )
-        names = ("references", "reference_labels", "reference_mask")
-        against = dict(zip(names, references, strict=True))
-        against |= {"shared_references": True, "own_reference": index}
+        against = losses.References(*references, shared=True, own=index)
         return of_batch(embeddings, labels, against=against, **context)
 
     return beside_average
@@ -191,25 +181,20 @@ def _contrastive_loss(config):
             "axis_name": axis_name,
         }
         mask = shown(config, numbers, len(labels), axis_name)
-        if against:
-            arguments |= against
+        if against is not None:
+            arguments["references"] = against
         elif config.loss.proxies == "anchors":
             mine, classes = collectives.share(proxies, axis_name)
             return contrastive.contrastive_loss(
                 mine,
                 classes,
-                references=embeddings,
-                reference_labels=labels,
-                reference_mask=mask,
+                references=losses.References(embeddings, labels, mask),
                 mask=classes < config.loss.num_classes,
                 **arguments,
             )
         elif config.loss.proxies:
-            arguments |= {
-                "references": proxies,
-                "reference_labels": jnp.arange(len(proxies)),
-                "shared_references": True,
-            }
+            classes = jnp.arange(len(proxies))
+            arguments["references"] = losses.References(proxies, classes, shared=True)
         return contrastive.contrastive_loss(embeddings, labels, mask=mask, **arguments)
 
     return contrastive_loss
@@ -238,10 +223,10 @@ def _triplet_loss(config):
                 mask=shown(config, numbers, len(labels), axis_name),
                 key=key,
                 axis_name=axis_name,
-                **(against or {}),
+                references=against,
             )
 
-        if against and config.memory.size:
+        if against is not None and config.memory.size:
             other = moved.memory.miner
             return mined_by(components.find("memory.miner", other) if other else miner(moved))
         first = mined_by(miner(moved))

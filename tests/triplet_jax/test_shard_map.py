@@ -25,8 +25,8 @@ def triplet(x, y, number, proxies, **settings):
 
 def with_proxies(x, y, number, proxies, **settings):
     nce = functools.partial(contrastive.info_nce, temperature=number)
-    settings |= {"references": proxies, "reference_labels": jnp.arange(4), "loss": nce}
-    return contrastive.contrastive_loss(x, y, shared_references=True, **settings)[0]
+    references = losses.References(proxies, jnp.arange(4), shared=True)
+    return contrastive.contrastive_loss(x, y, loss=nce, references=references, **settings)[0]
 
 
 def contrasted(x, y, number, proxies, **settings):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from triplet_jax.devices import collectives
 from triplet_jax.engine import all_pairs, batching, label_runs, near_duplicates, picks, rules, tiles
-from triplet_jax.engine.candidates import Compared
+from triplet_jax.engine.references import Compared
 
 
 def over_anchors(

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from triplet_jax import errors
 from triplet_jax.devices import collectives
 from triplet_jax.engine import (
     all_pairs,
@@ -37,7 +38,7 @@ from triplet_jax.engine import (
     rules,
     tiles,
 )
-from triplet_jax.engine.candidates import Compared
+from triplet_jax.engine.references import Compared
 from triplet_jax.mining import Triplets
 
 
@@ -62,7 +63,12 @@ def over_anchors(
     Returns:
       The sums, of which the first, `penalty` or `value`, is differentiable in anchors, candidates
       and knobs.
+
+    Raises:
+      InputError: the tile size is below 1.
     """
+    if tile_size is not None and tile_size < 1:
+        raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None to choose.")
     if derivatives == "all":
         return plain.over_anchors(rule, compared, knobs, tile_size)
     inputs = (compared.anchors, compared.candidates, knobs)

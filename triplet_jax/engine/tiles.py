@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from triplet_jax.engine import label_runs, rules
-from triplet_jax.engine.candidates import Compared
+from triplet_jax.engine.references import Compared
 
 
 class Tile(NamedTuple):

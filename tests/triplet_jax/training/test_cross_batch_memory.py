@@ -142,9 +142,7 @@ def test_references_of_a_mask_count_for_nothing():
     mask = random.random(12) < 0.5
     pairs = functools.partial(contrastive.contrastive_loss, loss="pairs", metric="euclidean")
     for loss in (losses.triplet_loss, pairs):
-        masked, stats = loss(
-            x, y, references=refs, reference_labels=ref_labels, reference_mask=jnp.asarray(mask)
-        )
+        masked, stats = loss(x, y, references=losses.References(refs, ref_labels, mask))
         kept, of_kept = loss(x, y, references=refs[mask], reference_labels=ref_labels[mask])
         np.testing.assert_allclose(masked, kept, rtol=1e-5)
         for name, number in of_kept.items():
@@ -172,23 +170,13 @@ def test_no_row_is_compared_with_its_own_reference(tile_size):
     y, labels = np.arange(8) % 3, np.arange(20) % 4
     own = np.array([4, 13, 6, 0, 1, 18, 8, 5])  # of the row's class
     assert (labels[own] == y).all()
+    references = losses.References(refs, labels, own=jnp.asarray(own))
     run = functools.partial(
-        contrastive.contrastive_loss,
-        references=refs,
-        reference_labels=labels,
-        own_reference=jnp.asarray(own),
-        tile_size=tile_size,
+        contrastive.contrastive_loss, references=references, tile_size=tile_size
     )
     np.testing.assert_allclose(run(x, y)[0], info_nce_of(x, y, refs, labels, own), rtol=1e-5)
     # The triplets are those of each row with the others of the references.
-    _, stats = losses.triplet_loss(
-        x,
-        y,
-        miner="batch_all",
-        references=refs,
-        reference_labels=labels,
-        own_reference=jnp.asarray(own),
-    )
+    _, stats = losses.triplet_loss(x, y, miner="batch_all", references=references)
     count = [((labels == y[i]).sum() - 1) * (labels != y[i]).sum() for i in range(len(x))]
     assert stats["num_valid"] == sum(count)
 
@@ -197,13 +185,13 @@ def test_an_own_reference_that_is_hidden_takes_no_positive_away():
     random = np.random.default_rng(0)
     x, refs = (jnp.asarray(random.normal(size=(n, DIM)), jnp.float32) for n in (1, 30))
     labels = np.arange(30) % 6
-    run = functools.partial(
-        losses.triplet_loss, x, labels[:1], references=refs, reference_labels=labels
-    )
-    hidden, stats = run(
-        own_reference=jnp.array([0]), reference_mask=jnp.arange(30) > 0, miner="batch_all"
-    )
-    alone, expected = run(own_reference=jnp.array([0]), miner="batch_all")
+
+    def run(**settings):
+        references = losses.References(refs, labels, own=jnp.array([0]), **settings)
+        return losses.triplet_loss(x, labels[:1], miner="batch_all", references=references)
+
+    hidden, stats = run(mask=jnp.arange(30) > 0)
+    alone, expected = run()
     assert stats["num_positive_pairs"] == expected["num_positive_pairs"] == 4
     assert float(hidden) == pytest.approx(float(alone), rel=1e-6)
 

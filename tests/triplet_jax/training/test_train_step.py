@@ -98,10 +98,7 @@ def test_eight_devices_remember_what_one_does(of_average):
         beyond, _ = losses.triplet_loss(
             embeddings,
             labels,
-            references=past.embeddings,
-            reference_labels=past.labels,
-            reference_mask=counts,
-            shared_references=True,
+            references=losses.References(past.embeddings, past.labels, counts, shared=True),
             axis_name=axis_name,
         )
         return of_batch + beyond, stats | {"beyond": beyond}
