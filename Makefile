@@ -5,7 +5,8 @@
 # make slow    tests on a SLURM of this machine, in several processes, and by longer paths
 # make faults  faults done to real processes, and tests/faults/RESULTS.md (about two hours)
 # make fuzz    configs, damaged files and images at random, for hours (installs atheris)
-# make lock    resolves requirements.lock anew from setup.cfg
+# make docs    the documentation as a site, build/docs/index.html (installs Sphinx)
+# make lock    resolves requirements.lock anew from setup.cfg (needs uv)
 #
 # Each installs what it needs into .venv, once.
 
@@ -14,32 +15,42 @@ VENV := .venv
 # Large arrays in large pages, where the C library is glibc: a step of conv4 takes a quarter less.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 RUN := $(VENV)/bin/python
-PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --quiet
+# Prints a line that counts packages in place of pip's hundreds of lines; make sees pip's status.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+PIP := $(RUN) -m pip --disable-pip-version-check install --progress-bar off
+COUNTED := | awk '/^Collecting/ {printf "\r   %d packages, %-40.40s", ++n, $$2; fflush()} \
+	/^Installing/ {printf "\n   installing them\n"; fflush()}'
 
-.PHONY: help install compare train test lint oracle slow faults fuzz lock clean
+.PHONY: help install compare train test lint oracle slow faults fuzz docs lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
 
 install: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock setup.cfg
-	@echo "== Installing into $(VENV) with $(PYTHON) (about a minute, once)"
+	@echo "== Installing into $(VENV) with $(PYTHON) (one to three minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 2; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -r requirements.lock
-	@$(PIP) --no-deps -e .
+	@$(PIP) -r requirements.lock $(COUNTED)
+	@$(PIP) --quiet --no-deps -e .
 	@touch $@
 
 $(VENV)/oracle: requirements-oracle.in $(VENV)/installed
 	@echo "== Installing PyTorch and pytorch-metric-learning into $(VENV) (once)"
-	@$(PIP) -r requirements-oracle.in
+	@$(PIP) -r requirements-oracle.in $(COUNTED)
+	@touch $@
+
+$(VENV)/docs: requirements-docs.in $(VENV)/installed
+	@echo "== Installing Sphinx into $(VENV) (once)"
+	@$(PIP) -r requirements-docs.in $(COUNTED)
 	@touch $@
 
 $(VENV)/fuzz: requirements-fuzz.in $(VENV)/installed
 	@echo "== Installing atheris into $(VENV) (once)"
-	@$(PIP) -r requirements-fuzz.in
+	@$(PIP) -r requirements-fuzz.in $(COUNTED)
 	@touch $@
 
 compare: $(VENV)/installed
@@ -78,6 +89,10 @@ fuzz: $(VENV)/fuzz
 	@FUZZ=1000 $(RUN) -m pytest -n 2 --dist worksteal tests/experiments/config/test_fuzzed_configs.py \
 		tests/experiments/run/test_damaged_files.py tests/experiments/run/test_fuzzed_galleries.py \
 		tests/experiments/run/test_fuzzed_runs.py
+
+docs: $(VENV)/docs
+	@echo "== Building the documentation into build/docs"
+	@$(RUN) -m sphinx -M html docs build/docs $(SPHINX)
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \
