@@ -22,6 +22,7 @@ from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
 from triplet_jax.engine import gradient, rules, sweep
 from triplet_jax.engine import references as engine_references
+from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
 Number = Float[Array, ""] | float
 
@@ -35,10 +36,10 @@ class Terms(NamedTuple):
 
 
 def pairs(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     margin: Number = 1.0,
     positive_margin: Number = 0.0,
@@ -63,10 +64,10 @@ def pairs(
 
 
 def info_nce(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     temperature: Number = 0.1,
 ) -> Terms:
@@ -85,10 +86,10 @@ def info_nce(
 
 
 def n_pairs(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Terms:
     """`log(1 + sum_n exp(s_an - s_ap))`, mean over pairs (a, p): `info_nce` with temperature 1.
 
@@ -100,10 +101,10 @@ def n_pairs(
 
 
 def supervised_contrastive(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     temperature: Number = 0.1,
 ) -> Terms:
@@ -124,10 +125,10 @@ def supervised_contrastive(
 
 
 def lifted(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     margin: Number = 1.0,
 ) -> Terms:
@@ -143,10 +144,10 @@ def lifted(
 
 
 def multi_similarity(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     alpha: Number = 2.0,
     beta: Number = 50.0,
@@ -169,10 +170,10 @@ def multi_similarity(
 
 
 def circle(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     margin: Number = 0.25,
     scale: Number = 256.0,
@@ -195,10 +196,10 @@ def circle(
 
 
 def proxy_anchor(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     margin: Number = 0.1,
     scale: Number = 32.0,
@@ -218,10 +219,10 @@ def proxy_anchor(
 
 
 def arcface(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     margin: Number = 0.5,
     scale: Number = 64.0,

@@ -35,6 +35,16 @@ from triplet_jax import errors
 MANY = 512
 """Positives from which on sorting a row is faster than comparing all of it with each."""
 
+# What a miner sees of one anchor.
+ToPositives = Float[Array, "positives"]
+"""Distances from the anchor to its positives, in places of a fixed number."""
+IsPositive = Bool[Array, "positives"]
+"""Which of these places hold a positive; the others are padding."""
+ToNegatives = Float[Array, "negatives"]
+"""Distances from the anchor to all candidates."""
+IsNegative = Bool[Array, "negatives"]
+"""Which candidates are negatives."""
+
 Number = Float[Array, ""] | Int[Array, ""] | float | int
 
 
@@ -70,10 +80,10 @@ def is_separable(miner: Callable[..., Triplets]) -> bool:
 
 
 def random(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     key: PRNGKeyArray,
 ) -> Triplets:
@@ -87,10 +97,10 @@ def random(
 
 @separable
 def batch_all(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """Every positive with every negative.
 
@@ -101,10 +111,10 @@ def batch_all(
 
 
 def batch_hard(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """The farthest positive with the nearest negative: one triplet an anchor.
 
@@ -117,10 +127,10 @@ def batch_hard(
 
 
 def semi_hard(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """For every positive, the nearest negative that is farther away than it.
 
@@ -134,10 +144,10 @@ def semi_hard(
 
 
 def semi_hard_facenet(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     width: Number = 0.2,
     key: PRNGKeyArray,
@@ -156,10 +166,10 @@ def semi_hard_facenet(
 
 
 def semi_hard_tfa(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """For every positive, the nearest negative farther than it, else the farthest negative.
 
@@ -173,10 +183,10 @@ def semi_hard_tfa(
 
 
 def semi_hard_band(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     width: Number = 0.2,
 ) -> Triplets:
@@ -190,10 +200,10 @@ def semi_hard_band(
 
 
 def easy_positive_semi_hard(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """The nearest positive with the nearest negative that is farther: one triplet an anchor.
 
@@ -208,10 +218,10 @@ def easy_positive_semi_hard(
 
 
 def easy_positive_hard(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """The nearest positive with the nearest negative: one triplet an anchor.
 
@@ -223,10 +233,10 @@ def easy_positive_hard(
 
 
 def semi_hard_tfsim(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """The farthest positive with the nearest negative beyond it, else with the farthest negative.
 
@@ -242,10 +252,10 @@ def semi_hard_tfsim(
 
 @separable
 def easy(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     margin: Number = 0.2,
 ) -> Triplets:
@@ -259,10 +269,10 @@ def easy(
 
 
 def hard(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
 ) -> Triplets:
     """All triplets with `d(a, n) <= d(a, p)`: those that are ranked wrongly.
 
@@ -273,10 +283,10 @@ def hard(
 
 
 def band(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     low: Number = 0.0,
     high: Number = 0.2,
@@ -291,10 +301,10 @@ def band(
 
 
 def rank(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     n: Number = 1,
 ) -> Triplets:
@@ -308,10 +318,10 @@ def rank(
 
 
 def rank_range(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     first: Number = 1,
     last: Number = 5,
@@ -329,10 +339,10 @@ def rank_range(
 
 
 def quantile(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     hardness: Number = 1.0,
 ) -> Triplets:
@@ -349,10 +359,10 @@ def quantile(
 
 
 def batch_hard_skip(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     fraction: Number = 0.05,
 ) -> Triplets:
@@ -374,10 +384,10 @@ def batch_hard_skip(
 
 
 def distance_weighted(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     dim: int,
     cutoff: Number = 0.5,
@@ -412,10 +422,10 @@ def distance_weighted(
 
 
 def boltzmann(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     beta: Number = 1.0,
     key: PRNGKeyArray,
@@ -433,10 +443,10 @@ def boltzmann(
 
 
 def multi_similarity(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     epsilon: Number = 0.1,
 ) -> Triplets:
@@ -453,10 +463,10 @@ def multi_similarity(
 
 
 def angular(
-    to_positives: Float[Array, "positives"],
-    is_positive: Bool[Array, "positives"],
-    to_negatives: Float[Array, "negatives"],
-    is_negative: Bool[Array, "negatives"],
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
     *,
     positives_to_negatives: Float[Array, "positives negatives"],
     degrees: Number = 20.0,
