@@ -16,9 +16,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from configs import base
-from configs.sweeps import base as sweeps
-from experiments.config import settings
+from experiments.config import defaults, fields, settings
 from triplet_jax import errors
 from triplet_jax.devices import processes, signals
 from triplet_jax.runs import health
@@ -215,11 +213,11 @@ class _WithOwnKnobs(flags.ArgumentParser):
         if isinstance(config, ml_collections.ConfigDict):
             is_sweep = "run" in config
             run, prefix = (config.run, "config.run.") if is_sweep else (config, "config.")
-            base.add_own_knobs(run, run.to_dict())
-            for field, section in base.WITH_KNOBS.items():
+            defaults.add_own_knobs(run, run.to_dict())
+            for field, section in fields.WITH_KNOBS.items():
                 name = _last_value(sys.argv, prefix + field)
                 if name:
-                    base.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
+                    defaults.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
         return config
 
     def flag_type(self):
@@ -253,8 +251,7 @@ def _parse(argv):
 
 def _unknown_field(argv, said):
     """What to say of the --config.FIELD that is none, and that an error complains of."""
-    run = base.get_config()
-    known = {*settings.flat(run), *sweeps.get_config(run)}
+    known = {*settings.flat(defaults.get_config()), *fields.SWEEP.fields, "run", "slurm"}
     said = said.replace("\\", "")  # of a quote in quotes
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]

@@ -5,7 +5,6 @@ import pathlib
 import jax
 import ml_collections
 
-from configs import base
 from experiments.config import settings
 from triplet_jax import errors
 
@@ -89,12 +88,6 @@ def _check_views(config):
             f"batch.small_classes={config.batch.small_classes!r}, but dataset.images_as_classes="
             "True makes classes of one image: set it to 'redraw'."
         )
-    for field in ("pool", "same_group"):
-        moved = any(c.field == f"batch.{field}" for c in config.schedules.values())
-        if moved or config.batch[field] != base.get_config().batch[field]:
-            raise errors.InputError(
-                f"batch.{field} has no effect with dataset.images_as_classes=True: leave it out."
-            )
 
 
 def _check_pairs(config):
@@ -124,13 +117,7 @@ def _check_needed(config, needed, by):
 
 def _check_towers(config):
     """Refuses what is not between two encoders."""
-    c = config.model
-    if c.towers == 1:
-        if c.second:
-            raise errors.InputError(
-                f"model.second={c.second!r} has no effect with model.towers=1: set that to 2, or"
-                " leave it out."
-            )
+    if config.model.towers == 1:
         return
     needed = {"batch.per_class": 2, "memory.size": 0, "loss.proxies": ""}
     needed |= {"offline.every": 0, "offline.table": ""}  # which would change the order of pairs
@@ -149,18 +136,6 @@ def _check_memory(config):
         raise errors.InputError(
             f"memory.of_average=True with memory.size={c.size} and optimizer.average_decay="
             f"{config.optimizer.average_decay}: it needs both, such as 4096 and 0.999."
-        )
-    moves = "memory.weight" in [s.field for s in config.schedules.values()]
-    weighs = c.weight != 1 or moves
-    if moves and not c.size:
-        raise errors.InputError(
-            "A schedule of memory.weight has no effect with memory.size=0: set that, or leave the"
-            " schedule out."
-        )
-    if c.of_average and (weighs or c.miner or config.mining.second):
-        raise errors.InputError(
-            "memory.weight, memory.miner and mining.second have no effect with memory.of_average="
-            "True, whose loss is one: leave them out."
         )
     if 0 < config.memory.size < batch:
         raise errors.InputError(

@@ -44,20 +44,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     jax.eval_shape(run, batch, labels, key=jax.random.key(0))
 
 
-def check_mix(config: ml_collections.ConfigDict) -> None:
-    """Refuses a share of a second miner where there is none.
-
-    Raises:
-      InputError: naming the field and its value.
-    """
-    moves = any(c.field == "mining.mix" for c in config.schedules.values())
-    if (moves or config.mining.mix) and not config.mining.second:
-        how = "is scheduled" if moves else f"is {config.mining.mix}"
-        raise errors.InputError(
-            f"mining.mix {how}, but mining.second is empty: name the other miner."
-        )
-
-
 def _check_knobs(field, knobs, owner, function, given) -> None:
     """Refuses knobs that the miner or the penalty of the field `owner` does not have."""
     takes = {p.name for p in inspect.signature(function).parameters.values() if _is_knob(p)}

@@ -6,11 +6,10 @@ it returns. What is here finds them, tries them out on small inputs, and records
 files in a run's config.json.
 """
 
-import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,58 +17,18 @@ import ml_collections
 import numpy as np
 from flax import linen as nn
 
-from experiments.config import import_paths
-from triplet_jax import contrastive, data, distances, errors, losses, mining, models
+from experiments.config import fields, import_paths
+from experiments.config.fields import declaration
+from triplet_jax import contrastive, data, distances, errors
 from triplet_jax.engine import rules
 from triplet_jax.runs import files
 
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What may stand in a field.
-
-    Args:
-      word: what it is called.
-      table: those of the library, by name.
-      contract: what one of the user's own is given, and what it returns.
-      may_be_empty: whether the field may be empty.
-      others: names that are none of the table's.
-    """
-
-    word: str
-    table: Mapping[str, Callable]
-    contract: str
-    may_be_empty: bool = False
-    others: tuple[str, ...] = ()
-
-
-_MINER = Kind(
-    "miner",
-    mining.MINERS,
-    "(to_positives, is_positive, to_negatives, is_negative) -> mining.Triplets",
-)
-_METRIC = Kind("metric", distances.METRICS, "() or (*, p) -> distances.Metric")
-_BACKBONE = Kind(
-    "backbone", models.BACKBONES, "(**settings) -> a flax module, called with (inputs, train)"
-)
 FIELDS = {
-    "mining.miner": _MINER,
-    "mining.second": dataclasses.replace(_MINER, may_be_empty=True),
-    "memory.miner": dataclasses.replace(_MINER, may_be_empty=True),
-    "loss.penalty": Kind("penalty", losses.PENALTIES, "(d_ap, d_an, margin) -> values"),
-    "loss.name": Kind(
-        "loss",
-        contrastive.LOSSES,
-        "(to_positives, is_positive, to_negatives, is_negative) -> contrastive.Terms",
-        others=("triplet",),
-    ),
-    "loss.metric": _METRIC,
-    "mining.metric": dataclasses.replace(_METRIC, may_be_empty=True),
-    "model.name": _BACKBONE,
-    "model.second": dataclasses.replace(_BACKBONE, may_be_empty=True),
-    "dataset.name": Kind("data set", {}, "(fields of config.dataset) -> data.Dataset"),
-    "augment.own": Kind("augmentation", {}, "(key, image) -> image", may_be_empty=True),
+    name: field.allowed
+    for name, field in fields.FIELDS.items()
+    if isinstance(field.allowed, declaration.Part)
 }
+"""The fields that name a part of a run."""
 
 
 def find(field: str, name: str) -> Callable:
@@ -273,29 +232,29 @@ def backbone(field: str, name: str, shape: tuple[int, ...]) -> str | Callable[..
     return make
 
 
-def dataset(fields: ml_collections.ConfigDict) -> data.Dataset:
+def dataset(c: ml_collections.ConfigDict) -> data.Dataset:
     """The examples of a data set of the user's own.
 
     Raises:
       InputError: it fails, or returns no `data.Dataset` whose arrays have one length.
     """
-    function = find("dataset.name", fields.name)
+    function = find("dataset.name", c.name)
     made = tried(
         "dataset.name",
-        fields.name,
-        lambda: function(fields),
+        c.name,
+        lambda: function(c),
         lambda answer: isinstance(answer, data.Dataset),
         "a data.Dataset",
     )
     lengths = {"inputs": len(made.inputs), "labels": len(made.labels), "split": len(made.split)}
     if len(set(lengths.values())) > 1:
         raise errors.InputError(
-            f"dataset.name={fields.name!r} returns arrays of different lengths: {lengths}."
+            f"dataset.name={c.name!r} returns arrays of different lengths: {lengths}."
         )
     unknown = sorted(set(np.unique(made.split).tolist()) - set(data.SPLITS))
     if unknown:
         raise errors.InputError(
-            f"dataset.name={fields.name!r} returns the splits {unknown}; allowed:"
+            f"dataset.name={c.name!r} returns the splits {unknown}; allowed:"
             f" {', '.join(data.SPLITS)}."
         )
     return made

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from configs import base
+from experiments.config import defaults
 from triplet_jax import schedules
 from triplet_jax.training import train_step
 
@@ -63,7 +63,7 @@ def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
         field: _path(c, config.train.steps, key)
         for (field, c), key in zip(by_field.items(), shuffling, strict=True)
     }
-    defaults = base.like(config)
+    usual = defaults.like(config)
 
     def at(step, pace):
         numbers = {}
@@ -74,7 +74,7 @@ def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
                 path = schedules.ordered(own, c.order, total_steps=config.train.steps)
             value = schedules.between(path, start=c.start, end=c.end)(step)
             owner, _, name = field.rpartition(".")
-            whole = defaults[owner].get_type(name) is int
+            whole = usual[owner].get_type(name) is int
             numbers[field] = jnp.round(value).astype(jnp.int32) if whole else value
         return numbers
 

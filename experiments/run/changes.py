@@ -1,81 +1,23 @@
-"""What of a config may change when a run goes on, and what changed in this one.
+"""Which fields of a run may change when it goes on, and which did.
 
-Every field of `configs.base` is of one of three kinds:
-
-- MACHINE: where the data are, how they are loaded, what is written down. It leaves every bit of the
-  run as it was, and may change.
-- JUDGING: which checkpoints are made, which of them counts, and how it is scored. It leaves
-  training as it was, and may change; evaluations then say so.
-- TRAINING: everything else. Another value is another run, and is refused. `train.steps` may grow
-  where nothing before the old end depends on it.
+Each field declares what it concerns. One of TRAINING may not change, since another value makes
+another run; only `train.steps` may grow, where nothing before the old end depends on it. One of
+JUDGING may change, and evaluations then say so. One of MACHINE may change without a word.
 """
 
 import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from experiments.config import fields
+from experiments.config.fields import declaration
 from triplet_jax import errors
 from triplet_jax.runs import files
 
-MACHINE, JUDGING, TRAINING = "machine", "judging", "training"
-
-# Sections that are of one kind as a whole; a field of any other section has a line of its own.
-SECTIONS = dict.fromkeys(
-    ("augment", "batch", "loss", "memory", "mining", "model", "offline", "optimizer", "schedules"),
-    TRAINING,
-)
-FIELDS = {
-    "seed": TRAINING,
-    "dataset.name": TRAINING,
-    "dataset.path": MACHINE,  # the mark of the data decides whether they are the same
-    "dataset.data_dir": MACHINE,
-    "dataset.image_feature": TRAINING,
-    "dataset.label_feature": TRAINING,
-    "dataset.train_split": TRAINING,
-    "dataset.validation_split": TRAINING,
-    "dataset.test_split": TRAINING,
-    "dataset.image_size": TRAINING,
-    "dataset.channels": TRAINING,
-    "dataset.invert": TRAINING,
-    "dataset.fit": TRAINING,
-    "dataset.background": TRAINING,
-    "dataset.max_pixels": MACHINE,  # the mark of the data decides whether they are the same
-    "dataset.class_level": TRAINING,
-    "dataset.split_by": TRAINING,
-    "dataset.test_fraction": TRAINING,
-    "dataset.validation_fraction": TRAINING,
-    "dataset.split_seed": TRAINING,
-    "dataset.turns_as_classes": TRAINING,
-    "dataset.images_as_classes": TRAINING,
-    "dataset.bad_images": TRAINING,
-    "dataset.standardise": TRAINING,
-    "dataset.placement": TRAINING,  # another compiled program, which may round otherwise
-    "dataset.workers": MACHINE,
-    "dataset.label_noise": TRAINING,
-    "dataset.noise_kind": TRAINING,
-    "dataset.noise_seed": TRAINING,
-    "dataset.drop_noisy": TRAINING,
-    "train.steps": TRAINING,
-    "train.micro_batches": TRAINING,
-    "evaluate.every": JUDGING,
-    "evaluate.batch": JUDGING,  # another rounding of the embeddings
-    "evaluate.ways": JUDGING,
-    "evaluate.episodes": JUDGING,
-    "evaluate.checkpoint": JUDGING,
-    "log.every": MACHINE,
-    "log.tensorboard": MACHINE,
-    "log.telemetry_every": MACHINE,
-    "log.telemetry_per_anchor": MACHINE,
-}
 FILE = "changes.json"
 
 # Schedules that do not know how long the run is.
 _ENDLESS = ("constant", "self_paced")
-
-
-def kind(field: str) -> str:
-    """Of a field, by its dotted name; TRAINING for one that this code does not know."""
-    return FIELDS.get(field) or SECTIONS.get(field.partition(".")[0], TRAINING)
 
 
 def different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -93,7 +35,7 @@ def refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     lines = []
     for name in different(before, now):
         why = ""
-        if kind(name) != TRAINING:
+        if fields.concerns(name) != declaration.TRAINING:
             continue
         if name == "train.steps" and now[name] > before[name]:
             reasons = _what_knows_the_end(before)
@@ -107,15 +49,15 @@ def refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _what_knows_the_end(fields):
+def _what_knows_the_end(values):
     """What depends on how many steps there are in all, as parts of a sentence."""
     reasons = []
-    if fields["optimizer.decay"] != "constant":
+    if values["optimizer.decay"] != "constant":
         reasons.append(
-            f"optimizer.decay={fields['optimizer.decay']!r} leads the learning rate to 0 at the"
+            f"optimizer.decay={values['optimizer.decay']!r} leads the learning rate to 0 at the"
             " last step"
         )
-    for name, value in fields.items():
+    for name, value in values.items():
         if name.startswith("schedules.") and name.endswith(".kind") and value not in _ENDLESS:
             reasons.append(f"{name}={value!r} moves by the share of all steps")
     return reasons
@@ -164,6 +106,6 @@ def _is_change(change):
     return type(change["step"]) is int and isinstance(change["field"], str)
 
 
-def last_step_of(workdir: pathlib.Path, fields: Collection[str]) -> int:
+def last_step_of(workdir: pathlib.Path, names: Collection[str]) -> int:
     """The steps that were taken when one of these fields changed last; 0 where none did."""
-    return max([change["step"] for change in history(workdir) if change["field"] in fields] + [0])
+    return max([change["step"] for change in history(workdir) if change["field"] in names] + [0])

@@ -5,8 +5,8 @@ import pathlib
 
 import ml_collections
 
-from configs import saved
-from experiments.config import check, components, settings
+from experiments.config import check, components, saved_configs, settings
+from experiments.config.fields import declaration
 from experiments.run import changes
 from triplet_jax import errors
 from triplet_jax.runs import files
@@ -16,7 +16,7 @@ from triplet_jax.runs.checkpoint import Checkpoints
 def read(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
     """Reads the config of a run, and checks all of it that does not depend on the machine.
 
-    Fields that are newer than the run get the values of `configs.saved`.
+    Fields that are newer than the run get the values of `config.saved_configs`.
 
     Args:
       workdir: of the run.
@@ -31,7 +31,7 @@ def read(workdir: pathlib.Path) -> ml_collections.FrozenConfigDict:
             f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
         )
     try:
-        config = ml_collections.FrozenConfigDict(saved.get_config(str(path)))
+        config = ml_collections.FrozenConfigDict(saved_configs.get_config(str(path)))
     except errors.InputError as error:
         raise errors.InputError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -51,7 +51,7 @@ _CHECKED: set[str] = set()
 def _check_once(config):
     """Checks a config once for all seeds: a report reads hundreds that differ in nothing else."""
     seed = config.seed
-    any_other = type(seed) is int and 0 <= seed <= check.MOST_COUNTED
+    any_other = type(seed) is int and 0 <= seed <= declaration.MOST_COUNTED
     fields = config.to_dict() | ({"seed": 0} if any_other else {})
     text = json.dumps(fields, sort_keys=True, default=repr)
     if text not in _CHECKED:
@@ -124,7 +124,7 @@ def check_checkpoints(config: ml_collections.FrozenConfigDict, checkpoints: Chec
     for step in reversed(checkpoints.steps):
         content = checkpoints.config_of(step)
         try:
-            made = None if content is None else settings.flat(saved.from_content(content))
+            made = None if content is None else settings.flat(saved_configs.from_content(content))
         except (ValueError, TypeError, KeyError, AttributeError):
             made = None  # damaged: the arrays decide
         refused = [] if made is None else changes.refused(made, settings.flat(config))

@@ -4,7 +4,8 @@ import pathlib
 
 import ml_collections
 
-from experiments.config import check, datasets
+from experiments.config import datasets
+from experiments.config.fields import declaration
 from triplet_jax import data, errors
 from triplet_jax.analysis import run
 from triplet_jax.runs import files
@@ -133,7 +134,7 @@ def _is_shape(shape):
     return (
         isinstance(shape, list)
         and 1 <= len(shape) <= 3
-        and all(type(n) is int and 1 <= n <= check.MOST_COUNTED for n in shape)
+        and all(type(n) is int and 1 <= n <= declaration.MOST_COUNTED for n in shape)
     )
 
 

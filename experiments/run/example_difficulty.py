@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from experiments.config import settings
+from experiments.config import fields, settings
 from experiments.config.datasets import given_labels
-from experiments.run import changes, config_json, data_json
+from experiments.config.fields import declaration
+from experiments.run import config_json, data_json
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 
@@ -46,9 +47,13 @@ def of_runs(
 
 def _fixed_fields(config):
     """The fields that say what the data are, and what labels training is given."""
-    fields = settings.flat(config)
-    names = [n for n in fields if n.startswith("dataset.") and changes.kind(n) == changes.TRAINING]
-    return str([(name, fields[name]) for name in names])
+    return str(
+        [
+            (name, value)
+            for name, value in settings.flat(config).items()
+            if name.startswith("dataset.") and fields.concerns(name) == declaration.TRAINING
+        ]
+    )
 
 
 def of_run(

@@ -47,7 +47,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     """Trains from the last checkpoint, or from the start, and evaluates the best one.
 
     Args:
-      config: with every field of `configs.base`.
+      config: with every field of `config.fields`.
       workdir: of the run; see the README for what is in it.
     """
     check.check(config)

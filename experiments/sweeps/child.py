@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import IO
 
-from configs import saved
+from experiments.config import saved_configs
 
 # Runs `python -m experiments.train`, and has Linux end it when the process that started it is
 # killed. `preexec_fn` could ask for that too, but forks this process while jax has threads.
@@ -20,7 +20,7 @@ runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 
 def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
     """Starts to train by the config in the run's folder; what the process prints goes to `log`."""
-    config = f"--config={saved.__file__}:{folder / 'config.json'}"
+    config = f"--config={saved_configs.__file__}:{folder / 'config.json'}"
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, config, f"--workdir={folder}"],
         stdout=log,

@@ -8,8 +8,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from configs import base
-from experiments.config import objective
+from experiments.config import defaults, objective
 from experiments.run import config_json
 from experiments.sweeps import arm_comparison, runs
 from triplet_jax import errors
@@ -106,7 +105,7 @@ def _open(workdir, setting, arm, seed):
     run = runs.Run(arm, setting, seed, ml_collections.FrozenConfigDict({}), workdir)
     if (run.folder / "config.json").exists():
         return dataclasses.replace(run, config=config_json.read(run.folder))
-    return dataclasses.replace(run, config=ml_collections.FrozenConfigDict(base.get_config()))
+    return dataclasses.replace(run, config=ml_collections.FrozenConfigDict(defaults.get_config()))
 
 
 def _with_hardness(row):

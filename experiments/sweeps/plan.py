@@ -7,14 +7,20 @@ import re
 
 import ml_collections
 
-from configs import base
-from experiments.config import augmentations, check, components, datasets, encoders, settings
-from experiments.sweeps import executors, runs, vectorised
+from experiments.config import (
+    augmentations,
+    check,
+    components,
+    datasets,
+    defaults,
+    encoders,
+    fields,
+    settings,
+)
+from experiments.config.fields import declaration
+from experiments.sweeps import runs, vectorised
 from triplet_jax import errors
 from triplet_jax.runs import files
-
-METRICS = ("map_at_r", "r_precision", "precision_at_1")
-METRICS += tuple(f"recall_at_{k}" for k in (1, 2, 4, 8))
 
 
 def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.Run]:
@@ -28,7 +34,9 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
       InputError: a name is used twice or cannot name a folder, a field is not known, a run's config
         makes no sense, or the engine, the reference, the metric or a seed is not valid.
     """
-    errors.check_known("engine", sweep.engine, executors.ENGINES)
+    for name, field in fields.SWEEP.fields.items():
+        if field.allowed:
+            field.allowed.check(name, sweep[name])
     _check_names("arms", sweep.arms)
     _check_names("settings", sweep.settings)
     arms = [name for name, _ in sweep.arms]
@@ -37,11 +45,8 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
         errors.check_known("best_of", arm, arms)
     if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
         raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be different, and at least one.")
-    errors.check_known("metric", sweep.metric, METRICS)
     if not all(0 <= seed < 2**31 for seed in sweep.seeds):
         raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be from 0 to 2^31 - 1.")
-    if sweep.processes < 1:
-        raise errors.InputError(f"processes={sweep.processes} must be at least 1.")
     _check_slurm(sweep.slurm)
     planned = []
     for setting, in_setting in sweep.settings:
@@ -57,12 +62,9 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
 
 
 def _check_slurm(c):
-    least = dict.fromkeys(("minutes", "nodes", "tasks_per_node", "cpus_per_task", "parallel"), 1)
-    for name, smallest in (
-        least | {"gpus_per_node": 0, "memory_gb": 0, "grace_seconds": 0}
-    ).items():
-        if c[name] < smallest:
-            raise errors.InputError(f"slurm.{name}={c[name]} must be at least {smallest}.")
+    for name, field in fields.SLURM.fields.items():
+        if field.allowed:
+            field.allowed.check(f"slurm.{name}", c[name])
     if c.grace_seconds >= 60 * c.minutes:
         raise errors.InputError(
             f"slurm.grace_seconds={c.grace_seconds} must be below slurm.minutes={c.minutes}, which"
@@ -86,13 +88,13 @@ def _check_names(field, pairs):
 
 def _config(run, differences, owner):
     config = run.copy_and_resolve_references()
-    named = {field: differences[field] for field in base.WITH_KNOBS if field in differences}
+    named = {field: differences[field] for field in fields.WITH_KNOBS if field in differences}
     try:
-        known = settings.flat(base.like(base.with_differences(config, named)))
+        known = settings.flat(defaults.like(defaults.with_differences(config, named)))
         for field in differences:
             if not field.startswith("schedules."):
                 errors.check_known("field", field, known)
-        base.with_differences(config, differences)
+        defaults.with_differences(config, differences)
     except (TypeError, ValueError, KeyError) as error:
         raise errors.InputError(f"{owner}: {error}") from error
     return ml_collections.FrozenConfigDict(config)
@@ -161,16 +163,11 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     now = json.loads(sweep.to_json())
     if path.exists():
         before = files.read_json(path, "seeds")
-        may_change = (
-            "metric",
-            "seeds",
-            "engine",
-            "processes",
-            "slurm",
-            "claim",
-            "source",
-            "best_of",
-        )
+        may_change = {"slurm"} | {
+            name
+            for name, field in fields.SWEEP.fields.items()
+            if field.concerns != declaration.TRAINING
+        }
         different = [
             name
             for name in sorted(now.keys() | before.keys())

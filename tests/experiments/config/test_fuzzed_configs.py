@@ -22,13 +22,14 @@ from configs import base, digits
 from experiments.config import (
     augmentations,
     check,
-    check_schedules,
     components,
     datasets,
     encoders,
+    fields,
     pk_batches,
     stepping,
 )
+from experiments.config.fields import declaration
 from experiments.config.settings import flat, with_numbers
 from experiments.run.offline_mining import OfflineMining
 from tests.support import limits, prepared, programs
@@ -45,7 +46,11 @@ DEFAULTS = base.get_config()
 FIELDS = sorted(flat(DEFAULTS))
 FILES = ["", "nowhere"]
 PATHS = ["no_such:part", "math:pi", "math:sqrt", "builtins:print", "json:"]
-NAMES = check.NAMES | {
+NAMES = {
+    name: list(field.allowed.values)
+    for name, field in fields.FIELDS.items()
+    if isinstance(field.allowed, declaration.OneOf)
+} | {
     **{
         field: [*kind.table, *kind.others, *[""] * kind.may_be_empty, *PATHS]
         for field, kind in components.FIELDS.items()
@@ -91,7 +96,7 @@ KNOBS = list(with_knobs())
 SHARES = st.sampled_from([(), (0.5,), (0.2, 0.8), (0.8, 0.2), (-1.0,), (2.0,)])
 ENDS = st.sampled_from([0.0, 0.1, 0.5, 1.0]) | NUMBERS
 RECORD = {"start": ENDS, "end": ENDS, "order": st.sampled_from([*schedules.ORDERS, "none"])}
-RECORD["kind"] = st.sampled_from([*schedules.PACINGS, *check_schedules.OTHER_KINDS, "none"])
+RECORD["kind"] = st.sampled_from([*fields.SCHEDULE.fields["kind"].allowed.values, "none"])
 RARE = {"boundaries": SHARES, "levels": SHARES, **dict.fromkeys(("a", "b", "rate"), NUMBERS)}
 RARE |= dict.fromkeys(("target", "decay"), NUMBERS)
 
@@ -103,8 +108,8 @@ def tuned(draw):
     return owner | draw(scheduled(st.just(knob)) | values(knob).map(lambda x: {knob: x}))
 
 
-def scheduled(fields):
-    record = st.fixed_dictionaries({"field": fields} | RECORD, optional=RARE)
+def scheduled(field):
+    record = st.fixed_dictionaries({"field": field} | RECORD, optional=RARE)
     return record.map(lambda drawn: {"schedules.own": drawn})
 
 
@@ -114,9 +119,7 @@ anything = st.lists(st.sampled_from(FIELDS), max_size=3, unique=True).flatmap(
 differences = st.builds(
     operator.or_,
     anything,
-    st.just({})
-    | tuned()
-    | scheduled(st.sampled_from([*check_schedules.MOVABLE, "seed", "no_such_field"])),
+    st.just({}) | tuned() | scheduled(st.sampled_from([*fields.MOVABLE, "seed", "no_such_field"])),
 )
 
 
@@ -276,12 +279,12 @@ def test_a_config_is_refused_or_trains(differences, variant, source, sources):
 @at_random(STARTED)
 @hypothesis.example(differences={"dataset.name": "a b"}, variant="semi_hard", source="digits")
 def test_what_is_refused_is_refused_by_the_program(differences, variant, source, sources, tmp_path):
-    fields = programs.TINY | sources[source] | differences
+    given = programs.TINY | sources[source] | differences
     # No flag makes a schedule.
-    fields = {name: value for name, value in fields.items() if name != "schedules.own"}
-    if refused_by_command_line_or(refused_or_built, fields, variant) is None:
+    given = {name: value for name, value in given.items() if name != "schedules.own"}
+    if refused_by_command_line_or(refused_or_built, given, variant) is None:
         config = f"configs/digits.py:{variant}"
-        done = programs.run("train", f"--workdir={tmp_path / 'run'}", config=config, **fields)
+        done = programs.run("train", f"--workdir={tmp_path / 'run'}", config=config, **given)
         programs.refused(done)
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from configs import base, saved
+from experiments.config import saved_configs
 
 
 def write(tmp_path, content):
@@ -24,17 +25,17 @@ def without(field):
 def test_a_field_that_a_saved_config_lacks_means_what_it_meant_before(
     before, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(saved, "BEFORE", {"model.dropout": before})
+    monkeypatch.setattr(saved_configs, "BEFORE", {"model.dropout": before})
     assert saved.get_config(write(tmp_path, without("model.dropout"))).model.dropout == 0.25
 
 
 def test_a_field_that_a_saved_config_has_keeps_its_value(tmp_path, monkeypatch):
-    monkeypatch.setattr(saved, "BEFORE", {"model.dropout": 0.25})
+    monkeypatch.setattr(saved_configs, "BEFORE", {"model.dropout": 0.25})
     content = json.loads(base.get_config().to_json())
     assert saved.get_config(write(tmp_path, content)).model.dropout == 0.0
 
 
 def test_the_table_names_fields_that_there_are(tmp_path):
     """And gives a value of their type, also to a config that lacks them all."""
-    for field in saved.BEFORE:
+    for field in saved_configs.BEFORE:
         saved.get_config(write(tmp_path, without(field)))

@@ -1,0 +1,186 @@
+"""The section `dataset`: what a run learns from, and how it is split."""
+
+from experiments.config import import_paths
+from experiments.config.fields.declaration import (
+    MACHINE,
+    Field,
+    OneOf,
+    Part,
+    Section,
+    When,
+    at_least,
+)
+from triplet_jax.data import images, label_noise
+
+ARRAYS = ("arrays", "pairs")
+OTHERS = ("digits", "folder")
+
+
+def _source(name):
+    """The kind of a data set: a name of the library's own, else "tables" or "own"."""
+    if name in (*ARRAYS, *OTHERS):
+        return name
+    return "own" if import_paths.is_path(name) else "tables"
+
+
+def _when(needs, *sources):
+    return (When(needs, ("dataset.name",), lambda name: _source(name) in sources),)
+
+
+_TABLES = "a data set of tensorflow-datasets, or your own"
+_HAS_PATH = _when(
+    f"dataset.name='arrays', 'folder' or 'pairs', {_TABLES}",
+    *("arrays", "folder", "pairs", "tables", "own"),
+)
+_HAS_SPLITS = _when(
+    f"dataset.name='arrays' or 'folder', {_TABLES}", "arrays", "folder", "tables", "own"
+)
+_HAS_IMAGE_FILES = _when(f"dataset.name='folder', {_TABLES}", "folder", "tables", "own")
+_HAS_FOLDERS = _when("dataset.name='folder', or a data set of your own", "folder", "own")
+_HAS_TABLES = _when(_TABLES, "tables", "own")
+_HAS_FEATURES = _when("dataset.name='arrays' or 'pairs'", *ARRAYS)
+
+HAS_LABELS = When(
+    "dataset.images_as_classes=False",
+    ("dataset.images_as_classes",),
+    lambda images_as_classes: not images_as_classes,
+)
+
+SECTION = Section(
+    "dataset",
+    "What a run learns from, and how it is split.",
+    {
+        "name": Field(
+            "digits",
+            "The data set: digits, folder, arrays, pairs, the name of an image data set of"
+            " tensorflow-datasets, or the import path of your own, such as my_parts:birds.",
+            Part("data set", {}, "(fields of config.dataset) -> data.Dataset"),
+        ),
+        "path": Field(
+            "",
+            "The folder of class folders, or the .npz file.",
+            when=_HAS_PATH,
+            concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
+        ),
+        "data_dir": Field(
+            "",
+            "The folder of tensorflow-datasets; empty for its own default.",
+            concerns=MACHINE,
+        ),
+        "image_size": Field(
+            64,
+            "The side, in pixels, that images are resized to.",
+            at_least(2, at_most=4096),
+            when=_HAS_IMAGE_FILES,
+        ),
+        "channels": Field(
+            3, "1 for grey images, 3 for colour.", OneOf((1, 3)), when=_HAS_IMAGE_FILES
+        ),
+        "invert": Field(False, "Exchanges black and white.", when=_HAS_IMAGE_FILES),
+        "fit": Field(
+            "crop",
+            "How a picture that is not square becomes square: crop keeps its middle square, pad"
+            " adds a border, stretch changes its shape.",
+            OneOf(images.FITS),
+            when=_HAS_IMAGE_FILES,
+        ),
+        "background": Field(
+            255,
+            "The grey level of padding and behind transparent pixels; 0 is black.",
+            at_least(0, at_most=255),
+            when=_HAS_IMAGE_FILES,
+        ),
+        "max_pixels": Field(
+            178_956_970,
+            "The most pixels of a picture; a larger one is refused.",
+            at_least(1),
+            when=_HAS_IMAGE_FILES,
+            concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
+        ),
+        "split_by": Field(
+            "image",
+            "What training and test do not share: image, class, group (of a folder or of arrays),"
+            " or official, the split of a folder or of tensorflow-datasets.",
+            when=_HAS_SPLITS,
+        ),
+        "test_fraction": Field(
+            0.2, "The share of the examples that is tested on.", at_least(0, at_most=0.9)
+        ),
+        "validation_fraction": Field(
+            0.1, "The share of the examples that is validated on.", at_least(0, at_most=0.9)
+        ),
+        "split_seed": Field(0, "The seed of the split.", at_least(0)),
+        "image_feature": Field(
+            "", "The feature of the images; empty to find it.", when=_HAS_TABLES
+        ),
+        "label_feature": Field(
+            "",
+            "The feature of the labels, such as class_id or identity/Identity_No; empty to find"
+            " it.",
+            when=_HAS_TABLES,
+        ),
+        "train_split": Field(
+            "train",
+            "The builder's splits to train on; several are joined by +.",
+            when=_HAS_TABLES,
+        ),
+        "validation_split": Field(
+            "",
+            "The builder's splits to validate on; empty to hold validation out of training.",
+            when=_HAS_TABLES,
+        ),
+        "test_split": Field("test", "The builder's splits to test on.", when=_HAS_TABLES),
+        "class_level": Field(
+            1,
+            "How many levels of folders name a class: 2 makes a/b the class of a/b/1.jpg.",
+            at_least(1, at_most=16),
+            when=_HAS_FOLDERS,
+        ),
+        "turns_as_classes": Field(
+            False, "Makes each quarter turn of a training class a class of its own."
+        ),
+        "images_as_classes": Field(
+            False, "Makes each training image a class of its own; labels are not used."
+        ),
+        "bad_images": Field(
+            "refuse",
+            "What happens to a file that cannot be read as an image.",
+            OneOf(images.BAD_IMAGES),
+            when=_HAS_IMAGE_FILES,
+        ),
+        "standardise": Field(
+            True,
+            "Brings features to mean 0 and standard deviation 1 over the training split; images"
+            " stay as they are.",
+            when=_HAS_FEATURES,
+        ),
+        "placement": Field(
+            "device",
+            "Where the data are while training: all on the device, or in a stream from disk.",
+            OneOf(("device", "stream")),
+            # Not MACHINE: another compiled program may round otherwise.
+        ),
+        "workers": Field(
+            2,
+            "The processes that load a stream; 0 for threads.",
+            at_least(0, at_most=1024),
+            concerns=MACHINE,
+        ),
+        "label_noise": Field(
+            0.0,
+            "The share of each training class that gets a wrong label.",
+            at_least(0, at_most=0.99),
+            when=(HAS_LABELS,),
+        ),
+        "noise_kind": Field(
+            "symmetric",
+            "How wrong labels are drawn: from all other classes, from one class that is fixed for"
+            " each class, or from the classes of the same group.",
+            OneOf(label_noise.KINDS),
+        ),
+        "noise_seed": Field(0, "The seed of the wrong labels.", at_least(0)),
+        "drop_noisy": Field(
+            False, "Leaves the wrongly labelled examples out, which shows what knowing them gives."
+        ),
+    },
+)

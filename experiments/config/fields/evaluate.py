@@ -1,0 +1,40 @@
+"""The section `evaluate`: when checkpoints are made, and how they are scored."""
+
+from experiments.config.fields.declaration import JUDGING, Field, OneOf, Section, at_least
+
+SECTION = Section(
+    "evaluate",
+    "When checkpoints are made, and how they are scored.",
+    {
+        "every": Field(
+            500,
+            "The steps from one validation to the next, each with a checkpoint.",
+            at_least(1),
+            concerns=JUDGING,
+        ),
+        "ways": Field(
+            20,
+            "The classes of a few-shot episode; fewer where there are fewer.",
+            at_least(2),
+            concerns=JUDGING,
+        ),
+        "episodes": Field(
+            1000,
+            "The number of few-shot episodes.",
+            at_least(2, at_most=10**6),
+            concerns=JUDGING,
+        ),
+        "batch": Field(
+            0,
+            "The examples that are embedded at a time, over all devices; 0 chooses by their size.",
+            at_least(0, at_most=2**20),
+            concerns=JUDGING,  # another size may round the embeddings otherwise
+        ),
+        "checkpoint": Field(
+            "best",
+            "The checkpoint that is evaluated: the best by validation MAP@R, or the last.",
+            OneOf(("best", "last")),
+            concerns=JUDGING,
+        ),
+    },
+)

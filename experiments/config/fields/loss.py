@@ -1,0 +1,113 @@
+"""The section `loss`: what is minimised."""
+
+from experiments.config.fields.declaration import (
+    Field,
+    Knob,
+    Knobs,
+    OneOf,
+    Part,
+    Section,
+    When,
+    at_least,
+    more_than,
+)
+from triplet_jax import contrastive, distances, losses
+
+METRIC = Part("metric", distances.METRICS, "() or (*, p) -> distances.Metric")
+
+HAS_TRIPLETS = When(
+    "triplets, of loss.name='triplet'", ("loss.name",), lambda name: name == "triplet"
+)
+HAS_PROXIES = When("loss.proxies='references' or 'anchors'", ("loss.proxies",), bool)
+
+SECTION = Section(
+    "loss",
+    "What is minimised.",
+    {
+        "name": Field(
+            "triplet",
+            "The loss: triplet, whose triplets mining.miner picks, or one that no miner goes with.",
+            Part(
+                "loss",
+                contrastive.LOSSES,
+                "(to_positives, is_positive, to_negatives, is_negative) -> contrastive.Terms",
+                others=("triplet",),
+            ),
+        ),
+        "proxies": Field(
+            "",
+            "A learned vector for each class: references are compared with by the batch, anchors"
+            " are compared with the batch; empty for none.",
+            OneOf(("", "references", "anchors")),
+        ),
+        "num_classes": Field(
+            0, "The number of proxies: that of the training classes.", at_least(0, at_most=2**24)
+        ),
+        "metric": Field("euclidean", "The distance between embeddings.", METRIC),
+        "p": Field(None, "The power of the metric minkowski.", at_least(1), number=float),
+        "penalty": Field(
+            "hinge",
+            "What a triplet costs, by its two distances.",
+            Part("penalty", losses.PENALTIES, "(d_ap, d_an, margin) -> values"),
+            when=(HAS_TRIPLETS,),
+        ),
+        "margin": Field(
+            0.1,
+            "The margin of triplets; other losses have the knob margin.",
+            at_least(0),
+            moves=True,
+        ),
+        "average": Field(
+            "active",
+            "The triplets that the mean is over: active ones, whose loss is above 0, or all valid"
+            " ones.",
+            OneOf(losses.AVERAGES),
+            when=(HAS_TRIPLETS,),
+        ),
+        "learned": Field(
+            (), "The knobs of the penalty or the loss that are learned, such as ('beta',)."
+        ),
+        "nested_dims": Field(
+            (),
+            "The numbers of leading values whose losses are averaged (Matryoshka), the last of"
+            " which is model.dim; evaluation then reports each.",
+        ),
+        "norm_weight": Field(
+            0.0,
+            "The weight of the mean squared length of the embeddings.",
+            at_least(0),
+            moves=True,
+        ),
+        "spread_weight": Field(
+            0.0,
+            "The weight of how far the cosines between classes are from 0 (global orthogonal"
+            " regularisation).",
+            at_least(0),
+            moves=True,
+        ),
+    },
+    Knobs(
+        (losses.PENALTIES, contrastive.LOSSES),
+        {
+            "alpha": Knob("The sharpness over positive pairs.", more_than(0)),
+            "base": Knob("The similarity that separates positive from negative pairs."),
+            "beta": Knob(
+                "The distance between positive and negative pairs of margin_based, or the"
+                " sharpness over negative pairs of multi_similarity.",
+                more_than(0),
+            ),
+            "ceiling": Knob("The similarity above which a negative is only pushed away."),
+            "margin": Knob("The margin of a loss other than triplet.", at_least(0)),
+            "positive_margin": Knob(
+                "The distance up to which positive pairs cost nothing.", at_least(0)
+            ),
+            # At the margin, the slope of a lower power is infinite.
+            "power": Knob("The power of a distance beyond its margin.", at_least(1)),
+            "scale": Knob("The factor of the similarities.", more_than(0)),
+            "temperature": Knob("The divisor of the similarities.", more_than(0)),
+            "weight": Knob(
+                "The weight of a triplet that is ranked wrongly, whose negative is pushed away."
+            ),
+        },
+    ),
+)
