@@ -13,12 +13,11 @@ from absl import flags
 
 from experiments import command
 from experiments.run import config_json, embedders, image_flags
-from experiments.run.image_flags import BAD_IMAGES, MAX_PIXELS
 from triplet_jax import errors
 from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
 from triplet_jax.devices import processes
-from triplet_jax.runs.files import write_arrays
+from triplet_jax.runs import files
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
 
@@ -32,7 +31,7 @@ def main() -> None:
         raise errors.InputError(f"--images={folder} is not a folder.")
     listing = folder_listing.only_images(
         embedders.find(workdir, folder),
-        BAD_IMAGES.value,
+        image_flags.BAD_IMAGES.value,
         field="--bad_images",
         max_pixels=image_flags.largest(config_json.read(workdir)),
     )
@@ -40,20 +39,21 @@ def main() -> None:
         print(f"passed over:\n{listing.report}")
     if not listing.files:
         raise errors.InputError(f"--images={folder} holds no images.")
-    embeddings = embedders.load_embedder(workdir.absolute(), MAX_PIXELS.value)(listing.paths)
+    embedder = embedders.load_embedder(workdir.absolute(), image_flags.MAX_PIXELS.value)
+    embeddings = embedder(listing.paths)
     processes.first_does(lambda: write(output, listing.files, embeddings))
     print(f"{len(listing.files)} embeddings of {embeddings.shape[1]} values written to {output}")
 
 
 def write(
-    output: pathlib.Path, files: Sequence[folder_listing.File], embeddings: np.ndarray
+    output: pathlib.Path, embedded: Sequence[folder_listing.File], embeddings: np.ndarray
 ) -> None:
     """Writes the embeddings, the paths of their files, and their classes, "" for loose files."""
-    write_arrays(
+    files.write_arrays(
         output,
         embeddings=embeddings,
-        paths=np.array([to_text(str(file.path)) for file in files]),
-        labels=np.array([file.label for file in files]),
+        paths=np.array([to_text(str(file.path)) for file in embedded]),
+        labels=np.array([file.label for file in embedded]),
     )
 
 

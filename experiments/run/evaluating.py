@@ -20,7 +20,7 @@ from experiments.run import (
     scoring,
 )
 from triplet_jax import data
-from triplet_jax.devices.processes import first_does
+from triplet_jax.devices import processes
 from triplet_jax.runs import files
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -67,18 +67,18 @@ def evaluate(
         "protocol": protocol(config, everything, step),
         "seed": config.seed,
         "checkpoint_step": step,
-        "trained_steps": first_does(lambda: run.checkpoints.steps[-1]),
+        "trained_steps": processes.first_does(lambda: run.checkpoints.steps[-1]),
         "device": devices(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
-    changed = first_does(lambda: changes.history(run.workdir))
+    changed = processes.first_does(lambda: changes.history(run.workdir))
     if changed:
         result["changes"] = changed
     if config.loss.nested_dims:
         result["nested"] = scoring.nested(config, tested, of_tested)
-    first_does(lambda: _write(run.workdir, everything, embeddings, result))
+    processes.first_does(lambda: _write(run.workdir, everything, embeddings, result))
     return result
 
 
@@ -97,8 +97,8 @@ def _write(workdir, everything, embeddings, result):
 def devices() -> str:
     """Names the devices, such as `2 x cpu in 2 processes`."""
     count = jax.process_count()
-    processes = f" in {count} processes" if count > 1 else ""
-    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}"
+    shared = f" in {count} processes" if count > 1 else ""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}{shared}"
 
 
 # -- what the numbers were measured on ---------------------------------------------------
