@@ -1,1 +1,1 @@
-"""One training run: its training, its scores, and its folder."""
+"""One training run: its training, its evaluation, its folder, and what programs make of it."""
