@@ -260,7 +260,7 @@ def _unknown_field(argv, said):
             try:
                 errors.check_known("config field", field, known)
             except errors.InputError as unknown:
-                return str(unknown)
+                return f"{unknown} docs/fields.md lists all fields."
             return f"config field={name.removeprefix('config.')!r} is not known here."
     return None
 

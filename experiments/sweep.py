@@ -17,7 +17,7 @@ from experiments.run import lock
 from experiments.sweeps import executors, plan, report, runs, slurm
 from experiments.sweeps.board import Board
 
-CONFIG = command.config_file("File of a sweep.")
+CONFIG = command.config_file("File of a sweep; docs/fields.md lists its fields.")
 CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
 RETRY = flags.DEFINE_bool("retry", False, "Run those again that failed.")
 

@@ -54,7 +54,12 @@ SECTION = Section(
             "digits",
             "The data set: digits, folder, arrays, pairs, the name of an image data set of"
             " tensorflow-datasets, or the import path of your own, such as my_parts:birds.",
-            Part("data set", {}, "(fields of config.dataset) -> data.Dataset"),
+            Part(
+                "data set",
+                {},
+                "(fields of config.dataset) -> data.Dataset",
+                others=(*OTHERS, *ARRAYS),
+            ),
         ),
         "path": Field(
             "",

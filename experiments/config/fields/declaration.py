@@ -57,7 +57,7 @@ class Range:
         return before * bool(ends) + " and ".join(ends)
 
     def __str__(self):
-        return self._ends("") or "any finite number"
+        return self._ends("")
 
 
 def at_least(lowest: float, *, at_most: float = math.inf) -> Range:
@@ -124,7 +124,7 @@ class Part:
       table: the parts of the library by name; it is read anew each time, since it may grow.
       contract: what a part of the user's own is given, and what it returns.
       may_be_empty: whether the field may be empty.
-      others: names that stand for no part.
+      others: names that are allowed, and that no table has.
     """
 
     word: str

@@ -41,7 +41,7 @@ SECTION = Section(
             OneOf(("", "references", "anchors")),
         ),
         "num_classes": Field(
-            0, "The number of proxies: that of the training classes.", at_least(0, at_most=2**24)
+            0, "The number of proxies: as many as training has classes.", at_least(0, at_most=2**24)
         ),
         "metric": Field("euclidean", "The distance between embeddings.", METRIC),
         "p": Field(None, "The power of the metric minkowski.", at_least(1), number=float),

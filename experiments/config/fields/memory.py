@@ -11,7 +11,7 @@ MINER = Part(
 )
 
 WITHOUT_AVERAGE = When(
-    "memory.of_average=False, since the loss of an average is one",
+    "memory.of_average=False",
     ("memory.of_average",),
     lambda of_average: not of_average,
 )

@@ -56,7 +56,7 @@ SECTION = Section(
             "epsilon": Knob(
                 "How much easier than the hardest of the other kind a pair may be and still count."
             ),
-            "farthest": Knob("The distance from which on negatives are not drawn.", more_than(0)),
+            "farthest": Knob("The distance beyond which no negative is drawn.", more_than(0)),
             "first": Knob(
                 "The rank of the nearest negative that counts; 1 is the nearest.", at_least(1)
             ),

@@ -39,7 +39,7 @@ SECTION = Section(
         ),
         "towers": Field(
             1,
-            "1 encoder, or 2 encoders that share each pair of rows, one row each.",
+            "The number of encoders; of each pair of rows, two encoders get one each.",
             at_least(1, at_most=2),
         ),
         "second": Field(

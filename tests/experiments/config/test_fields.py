@@ -1,13 +1,15 @@
 """The table of fields: what it declares holds together, and is what the code reads."""
 
 import itertools
+import pathlib
+import re
 
 import pytest
 
 from configs import base, digits
 from configs.sweeps import base as sweeps
 from experiments.config import check, fields, settings
-from experiments.config.fields import declaration
+from experiments.config.fields import declaration, page
 from experiments.sweeps import executors
 from triplet_jax import errors
 
@@ -147,3 +149,18 @@ def test_the_engines_of_a_sweep_are_those_that_there_are():
 def test_what_the_table_does_not_allow_is_refused(differences, message):
     with pytest.raises(errors.InputError, match=message):
         check.check(config(**differences))
+
+
+def test_the_page_of_all_fields_is_up_to_date():
+    path = pathlib.Path(__file__).parents[3] / "docs" / "fields.md"
+    assert path.read_text() == page.page(), (
+        "write it anew: python -m experiments.config.fields > docs/fields.md"
+    )
+
+
+def test_the_page_names_every_field_once():
+    """In the first column of a row, which is its own."""
+    named = re.findall(r"^\| `([\w.]+)` \|", page.page(), re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert {*fields.FIELDS, *fields.KNOBS} <= set(named)
+    assert {f"schedules.NAME.{name}" for name in fields.SCHEDULE.fields} <= set(named)
