@@ -1,26 +1,29 @@
-"""Miners: which triplets of one anchor count, and how much.
+"""Miners choose which triplets of one anchor count, and how much each of them counts.
 
 A miner is a pure function of one anchor:
 
     miner(to_positives, is_positive, to_negatives, is_negative) -> Triplets
 
-`to_positives` are distances `[positives]`, of which those where `is_positive` is false
-are padding; `to_negatives` likewise `[negatives]`. Its answer takes one of two forms:
+`to_positives` holds the anchor's distances `[positives]` to the candidates of its own class, in the
+units of the metric. Rows where `is_positive` is False are padding. `to_negatives` and `is_negative`
+hold the same for the candidates of other classes, `[negatives]`. The answer takes one of two forms:
 
-* picks, of no dimension or of one: every distance is one of those it was given, and names
-  the candidate that it belongs to. Which is picked is not differentiated.
-* all pairs `[positives, negatives]`, of shapes that broadcast. The gradient runs through
-  the miner, so that here distances may also be computed, such as a mean of several.
+* Picks, scalars or arrays of one dimension. Each distance is one that the miner was given, and so
+  names its candidate. Which candidate is picked has no gradient.
+* All pairs `[positives, negatives]`, as arrays that broadcast to this shape. The gradient runs
+  through the miner, so it may also compute distances, such as a mean of several.
 
-A miner may name what else it needs by keyword and is given it: `key`, for random draws;
-`dim`, of the embedding; `positives_to_negatives`, the distances `[positives, negatives]`
-between candidates. Other keywords are knobs, set by `functools.partial`, and may be traced.
+A miner is given what it names by keyword: `key`, for random draws; `dim`, the number of values of
+an embedding; `positives_to_negatives`, the distances `[positives, negatives]` between candidates.
+All other keywords are knobs: `functools.partial` sets them, and they may be traced numbers.
 
-`losses.triplet_loss` lifts a miner over a batch, over tiles of anchors and over devices.
-The rules are those of the papers named in each docstring. "Semi-hard" is used for several
-of them in the field; see `semi_hard` for what it means here.
+An anchor without a positive or without a negative has no triplet: its weights are 0. Where several
+candidates are equally far, a pick is the one with the smallest label, and among those the first in
+the batch.
 
-Ties: of several candidates equally far, a pick is the first in order of label and place.
+`losses.triplet_loss` applies a miner to a batch, in tiles of anchors and over devices. Each
+docstring names the paper or the library that a rule comes from. The field uses "semi-hard" for
+several rules: `semi_hard` says what it means here.
 """
 
 from collections.abc import Callable
@@ -33,7 +36,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from triplet_jax import errors
 
 MANY = 512
-"""Positives from which on sorting a row is faster than comparing all of it with each."""
+"""With more positives than this, sorting the negatives is faster than comparing each pair."""
 
 # What a miner sees of one anchor.
 ToPositives = Float[Array, "positives"]
@@ -49,11 +52,18 @@ Number = Float[Array, ""] | Int[Array, ""] | float | int
 
 
 class Triplets(NamedTuple):
-    """The triplets of one anchor. The three broadcast against each other.
+    """The triplets of one anchor, in three arrays that broadcast against each other.
 
-    A rule that picks one triplet returns three scalars, one that picks a negative for
-    every positive three arrays `[positives]`, and one that takes all of them
-    `[positives, 1]`, `[1, negatives]` and a weight `[positives, negatives]`.
+    A miner that picks one triplet returns three scalars. One that picks a negative for every
+    positive returns three arrays `[positives]`. One that takes all pairs returns `[positives, 1]`,
+    `[1, negatives]` and a weight `[positives, negatives]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> one = mining.Triplets(jnp.float32(1.0), jnp.float32(1.5), jnp.bool_(True))
+      >>> print(one.d_ap, one.d_an, one.weight)
+      1.0 1.5 True
     """
 
     d_ap: Float[Array, "..."]
@@ -61,21 +71,32 @@ class Triplets(NamedTuple):
     d_an: Float[Array, "..."]
     """Distance from the anchor to the negative. Finite also where the weight is 0."""
     weight: Float[Array, "..."] | Bool[Array, "..."]
-    """How much the triplet counts; 0 or False where there is none."""
+    """How much the triplet counts; 0 or False where there is no triplet."""
 
 
 def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
-    """Marks a miner of all pairs that judges a triplet by its own two distances.
+    """Marks a miner of all pairs that judges each triplet by its own two distances alone.
 
-    Neither the other distances nor whether these two are equal may matter, nor anything that is
-    given by keyword. `engine.half_matrix` then mines large batches in less time.
+    Other distances must not matter, nor whether the two are equal, and the miner may not name
+    `key`, `dim` or `positives_to_negatives`. The loss of a large batch then measures each distance
+    once for both of its ends, in `engine.half_matrix`.
+
+    Example:
+      >>> from triplet_jax import mining
+      >>> @mining.separable
+      ... def nearby(to_positives, is_positive, to_negatives, is_negative):
+      ...     near = to_negatives - to_positives[:, None] < 1.0
+      ...     pair = is_positive[:, None] & is_negative & near
+      ...     return mining.Triplets(to_positives[:, None], to_negatives[None, :], pair)
+      >>> mining.is_separable(nearby)
+      True
     """
     miner.is_separable = True
     return miner
 
 
 def is_separable(miner: Callable[..., Triplets]) -> bool:
-    """Whether the miner, or that of which it is a partial, is marked as `separable`."""
+    """Whether a miner, or the function of which it is a partial, is marked as `separable`."""
     return getattr(getattr(miner, "func", miner), "is_separable", False)
 
 
@@ -87,9 +108,24 @@ def random(
     *,
     key: PRNGKeyArray,
 ) -> Triplets:
-    """For every positive, one negative drawn uniformly: no mining, the baseline.
+    """Pairs every positive with one negative drawn uniformly: no mining, the baseline.
 
-    "Triplet (L_tri)" of Hermans et al. 2017, table 1.
+    An anchor without a negative has no triplet. "Triplet (L_tri)" in table 1 of Hermans, Beyer and
+    Leibe 2017, https://arxiv.org/abs/1703.07737.
+
+    Example:
+      One negative is padding, so the draw has no choice.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> is_positive, is_negative = jnp.array([True, True]), jnp.array([True, False])
+      >>> found = mining.random(
+      ...     positives, is_positive, negatives, is_negative, key=jax.random.key(0)
+      ... )
+      >>> print(found.d_ap, found.d_an, found.weight)
+      [1. 2.] [1.5 1.5] [ True  True]
     """
     chosen = _draw(key, 1.0 * is_negative, to_positives.shape)
     return Triplets(to_positives, to_negatives[chosen], is_positive & jnp.any(is_negative))
@@ -102,10 +138,19 @@ def batch_all(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """Every positive with every negative.
+    """Takes every positive with every negative.
 
-    Equation 6 of Hermans et al. 2017, "In Defense of the Triplet Loss for Person
-    Re-Identification". With `average="active"` it is their "batch all, != 0".
+    Equation 6 of Hermans, Beyer and Leibe 2017, "In Defense of the Triplet Loss for Person
+    Re-Identification", https://arxiv.org/abs/1703.07737. With `average="active"` the loss is their
+    "batch all, != 0".
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> mining.batch_all(positives, all_count, negatives, all_count).weight.tolist()
+      [[True, True], [True, True]]
     """
     return _all_where(to_positives, is_positive, to_negatives, is_negative, True)
 
@@ -116,10 +161,21 @@ def batch_hard(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """The farthest positive with the nearest negative: one triplet an anchor.
+    """Picks the farthest positive and the nearest negative: one triplet an anchor.
 
-    `max_p d(a, p)` and `min_n d(a, n)`: equation 5 of Hermans et al. 2017. An anchor
-    without a positive or without a negative has no triplet.
+        max_p d(a, p)  with  min_n d(a, n)
+
+    Equation 5 of Hermans, Beyer and Leibe 2017, https://arxiv.org/abs/1703.07737. An anchor without
+    a positive or without a negative has no triplet.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.batch_hard(positives, all_count, negatives, all_count)
+      >>> print(found.d_ap, found.d_an, found.weight)
+      2.0 1.5 True
     """
     d_ap, any_positive = _farthest(to_positives, is_positive)
     d_an, any_negative = _nearest(to_negatives, is_negative)
@@ -132,12 +188,24 @@ def semi_hard(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """For every positive, the nearest negative that is farther away than it.
+    """Picks for every positive the nearest negative that is farther away than it.
 
-    `min {d(a, n) : d(a, n) > d(a, p)}`, and no triplet where no negative is farther.
-    After Schroff et al. 2015, "FaceNet", equation 4, who leave the choice among such
-    negatives open. There is no upper bound: a negative beyond the margin has a hinge of
-    zero, so that the margin acts through the penalty alone.
+        min {d(a, n) : d(a, n) > d(a, p)}
+
+    A positive that no negative is farther than has no triplet; a negative exactly as far as the
+    positive is not farther. After Schroff, Kalenichenko and Philbin 2015, "FaceNet", equation 4,
+    https://arxiv.org/abs/1503.03832, who leave the choice among such negatives open. There is no
+    upper bound: a negative beyond the margin has a hinge of 0, so the margin acts through the
+    penalty alone.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.semi_hard(positives, all_count, negatives, all_count)
+      >>> print(found.d_ap, found.d_an, found.weight)
+      [1. 2.] [1.5 3. ] [ True  True]
     """
     d_an, found = _nearest_beyond(to_positives, to_negatives, is_negative)
     return Triplets(to_positives, d_an, is_positive & found)
@@ -152,11 +220,26 @@ def semi_hard_facenet(
     width: Number = 0.2,
     key: PRNGKeyArray,
 ) -> Triplets:
-    """For every positive, a random negative in the band `d(a, p) < d(a, n) < d(a, p) + width`.
+    """Draws for every positive a negative in the band `d(a, p) < d(a, n) < d(a, p) + width`.
 
-    Schroff et al. 2015 say in the text that semi-hard negatives "lie inside the margin";
-    drawing one is how Face-recognition code reads it (insightface). No triplet where the
-    band is empty. FaceNet's distances are squared: `metric="squared_euclidean"`.
+    A positive whose band is empty has no triplet; both ends of the band are left out. Schroff,
+    Kalenichenko and Philbin 2015, https://arxiv.org/abs/1503.03832, say in the text that semi-hard
+    negatives "lie inside the margin". Face recognition code, such as insightface, draws one of
+    them. FaceNet's distances are squared: `metric="squared_euclidean"`.
+
+    Example:
+      Here 1.5 lies in the band of 1 and nothing lies in the band of 2.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.semi_hard_facenet(
+      ...     positives, all_count, negatives, all_count, width=0.6, key=jax.random.key(0)
+      ... )
+      >>> print(found.d_an[0], found.weight)
+      1.5 [ True False]
     """
     gap = to_negatives - to_positives[:, None]
     inside = is_negative & (gap > 0) & (gap < width)
@@ -171,11 +254,24 @@ def semi_hard_tfa(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """For every positive, the nearest negative farther than it, else the farthest negative.
+    """Picks for every positive the nearest negative farther than it, else the farthest negative.
 
-    The rule of `triplet_semihard_loss` in TensorFlow Addons and of BatchSemiHardTripletLoss
-    in sentence-transformers, both of which average over all positive pairs:
-    `average="valid"`. Where every negative is nearer than the positive, the easiest stands in.
+    Where every negative is at most as far as the positive, the easiest negative stands in, so only
+    an anchor without a negative has no triplet. The rule of `triplet_semihard_loss` in TensorFlow
+    Addons (https://github.com/tensorflow/addons) and of BatchSemiHardTripletLoss in
+    sentence-transformers, after Schroff, Kalenichenko and Philbin 2015,
+    https://arxiv.org/abs/1503.03832. Both libraries average over all positive pairs:
+    `average="valid"`.
+
+    Example:
+      Here no negative is farther than 2.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([0.5, 1.5])
+      >>> all_count = jnp.array([True, True])
+      >>> mining.semi_hard_tfa(positives, all_count, negatives, all_count).d_an.tolist()
+      [1.5, 1.5]
     """
     d_an, found = _nearest_beyond(to_positives, to_negatives, is_negative)
     farthest, any_negative = _farthest(to_negatives, is_negative)
@@ -190,9 +286,21 @@ def semi_hard_band(
     *,
     width: Number = 0.2,
 ) -> Triplets:
-    """All triplets with `0 < d(a, n) - d(a, p) <= width`.
+    """Takes all triplets with `0 < d(a, n) - d(a, p) <= width`.
 
-    TripletMarginMiner of PyTorch Metric Learning with `type_of_triplets="semihard"`.
+    TripletMarginMiner of PyTorch Metric Learning with `type_of_triplets="semihard"`
+    (https://github.com/KevinMusgrave/pytorch-metric-learning).
+
+    Example:
+      The differences are 0.5 and 2 for the first positive, -0.5 and 1 for the second.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.semi_hard_band(positives, all_count, negatives, all_count, width=1.0)
+      >>> found.weight.tolist()
+      [[True, False], [False, True]]
     """
     gap = to_negatives - to_positives[:, None]
     inside = (gap > 0) & (gap <= width)
@@ -205,12 +313,22 @@ def easy_positive_semi_hard(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """The nearest positive with the nearest negative that is farther: one triplet an anchor.
+    """Picks the nearest positive and the nearest negative that is farther: one triplet an anchor.
 
-    EPSHN of Xuan et al. 2020, "Improved Embeddings with Easy Positive Triplet Mining", and
-    the default of BatchEasyHardMiner in PyTorch Metric Learning, so that it goes by the name
-    `semi_hard_hardest_beyond` too. No triplet where no negative is farther. Their loss is
-    `penalty="soft_margin"` of distances divided by a temperature.
+    An anchor has no triplet where no negative is farther than its nearest positive. EPSHN of Xuan,
+    Stylianou and Pless 2020, "Improved Embeddings with Easy Positive Triplet Mining",
+    https://arxiv.org/abs/1904.04370; their loss is `penalty="soft_margin"` of distances divided by
+    a temperature. It is also the default of BatchEasyHardMiner in PyTorch Metric Learning, and so
+    has a second name, `semi_hard_hardest_beyond`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.easy_positive_semi_hard(positives, all_count, negatives, all_count)
+      >>> print(found.d_ap, found.d_an, found.weight)
+      1.0 1.5 True
     """
     d_ap, any_positive = _nearest(to_positives, is_positive)
     d_an, found = _nearest(to_negatives, is_negative & (to_negatives > d_ap))
@@ -223,9 +341,22 @@ def easy_positive_hard(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """The nearest positive with the nearest negative: one triplet an anchor.
+    """Picks the nearest positive and the nearest negative: one triplet an anchor.
 
-    EPHN of Xuan et al. 2020: an anchor need not be near all of its class.
+        min_p d(a, p)  with  min_n d(a, n)
+
+    An anchor then need not come near all of its class. An anchor without a positive or without a
+    negative has no triplet. EPHN of Xuan, Stylianou and Pless 2020,
+    https://arxiv.org/abs/1904.04370.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([0.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.easy_positive_hard(positives, all_count, negatives, all_count)
+      >>> print(found.d_ap, found.d_an, found.weight)
+      1.0 0.5 True
     """
     d_ap, any_positive = _nearest(to_positives, is_positive)
     d_an, any_negative = _nearest(to_negatives, is_negative)
@@ -238,11 +369,20 @@ def semi_hard_tfsim(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """The farthest positive with the nearest negative beyond it, else with the farthest negative.
+    """Picks the farthest positive and the nearest negative beyond it, else the farthest negative.
 
-    One triplet an anchor: TripletLoss of TensorFlow Similarity with hard positives and
-    semi-hard negatives, whose threshold is the farthest positive. (There an anchor without
-    positives counts too, with a distance of 0; here it has no triplet.)
+    One triplet an anchor: TripletLoss of TensorFlow Similarity
+    (https://github.com/tensorflow/similarity) with hard positives and semi-hard negatives. There an
+    anchor without a positive counts too, with a distance of 0; here it has no triplet.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.semi_hard_tfsim(positives, all_count, negatives, all_count)
+      >>> print(found.d_ap, found.d_an, found.weight)
+      2.0 3.0 True
     """
     d_ap, any_positive = _farthest(to_positives, is_positive)
     d_an, found = _nearest(to_negatives, is_negative & (to_negatives > d_ap))
@@ -259,10 +399,22 @@ def easy(
     *,
     margin: Number = 0.2,
 ) -> Triplets:
-    """All triplets with `d(a, n) - d(a, p) > margin`: those that a hinge has done with.
+    """Takes all triplets with `d(a, n) - d(a, p) > margin`, which satisfy the margin already.
 
-    TripletMarginMiner of PyTorch Metric Learning with `type_of_triplets="easy"`. With a
-    hinge of the same margin the loss is zero; with the soft margin it is not.
+    TripletMarginMiner of PyTorch Metric Learning with `type_of_triplets="easy"`
+    (https://github.com/KevinMusgrave/pytorch-metric-learning). With a hinge of the same margin the
+    loss is 0; with the soft margin it is not.
+
+    Example:
+      The differences are 0.5 and 2 for the first positive, -0.5 and 1 for the second.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.easy(positives, all_count, negatives, all_count, margin=0.6)
+      >>> found.weight.tolist()
+      [[False, True], [False, True]]
     """
     inside = to_negatives - to_positives[:, None] > margin
     return _all_where(to_positives, is_positive, to_negatives, is_negative, inside)
@@ -274,9 +426,20 @@ def hard(
     to_negatives: ToNegatives,
     is_negative: IsNegative,
 ) -> Triplets:
-    """All triplets with `d(a, n) <= d(a, p)`: those that are ranked wrongly.
+    """Takes all triplets with `d(a, n) <= d(a, p)`, which are ranked wrongly.
 
-    TripletMarginMiner of PyTorch Metric Learning with `type_of_triplets="hard"`. A tie is hard.
+    A tie counts as hard. TripletMarginMiner of PyTorch Metric Learning with
+    `type_of_triplets="hard"` (https://github.com/KevinMusgrave/pytorch-metric-learning).
+
+    Example:
+      Here only the negative at 1.5 is nearer than the positive at 2.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> mining.hard(positives, all_count, negatives, all_count).weight.tolist()
+      [[False, False], [True, False]]
     """
     inside = to_negatives <= to_positives[:, None]
     return _all_where(to_positives, is_positive, to_negatives, is_negative, inside)
@@ -291,9 +454,21 @@ def band(
     low: Number = 0.0,
     high: Number = 0.2,
 ) -> Triplets:
-    """All triplets with `low <= d(a, n) - d(a, p) <= high`.
+    """Takes all triplets with `low <= d(a, n) - d(a, p) <= high`.
 
-    The general form of easy, semi-hard and hard; moving the edges is a curriculum.
+    The general form of `easy`, `semi_hard_band` and `hard`. A schedule that moves the two ends is a
+    curriculum. Where `low` is above `high` there is no triplet.
+
+    Example:
+      The differences are 0.5 and 2 for the first positive, -0.5 and 1 for the second.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.band(positives, all_count, negatives, all_count, low=-0.5, high=0.5)
+      >>> found.weight.tolist()
+      [[True, False], [True, False]]
     """
     gap = to_negatives - to_positives[:, None]
     inside = (gap >= low) & (gap <= high)
@@ -308,10 +483,19 @@ def rank(
     *,
     n: Number = 1,
 ) -> Triplets:
-    """For every positive, the n-th nearest negative; n = 1 is the hardest.
+    """Picks for every positive the n-th nearest negative; n = 1 is the hardest.
 
-    No triplet for an anchor with fewer than n negatives, or for n below 1. NHardTripletsMiner
-    of Open Metric Learning counts positives likewise; here all of them take part.
+    An anchor with fewer than n negatives has no triplet, and none has one where n is below 1.
+    NHardTripletsMiner of Open Metric Learning (https://github.com/OML-Team/open-metric-learning)
+    also ranks positives; here all of them take part.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> mining.rank(positives, all_count, negatives, all_count, n=2).d_an.tolist()
+      [3.0, 3.0]
     """
     d_an, found = at_rank(to_negatives, is_negative, n)
     return Triplets(to_positives, jnp.broadcast_to(d_an, to_positives.shape), is_positive & found)
@@ -326,10 +510,19 @@ def rank_range(
     first: Number = 1,
     last: Number = 5,
 ) -> Triplets:
-    """Every positive with every negative from the `first`-th to the `last`-th nearest.
+    """Takes every positive with every negative from the `first`-th to the `last`-th nearest.
 
-    Negatives as far as the one at either end belong to the range too. A range that goes past
-    the farthest negative ends there.
+    Negatives as far as the one at either end belong to the range too. A range that goes past the
+    farthest negative ends there. An anchor with fewer than `first` negatives has no triplet.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.rank_range(positives, all_count, negatives, all_count, first=2, last=9)
+      >>> found.weight.tolist()
+      [[False, True], [False, True]]
     """
     count = jnp.sum(is_negative)
     nearest, found = at_rank(to_negatives, is_negative, first)
@@ -346,10 +539,22 @@ def quantile(
     *,
     hardness: Number = 1.0,
 ) -> Triplets:
-    """For every positive, the negative at a quantile of hardness: 1 the nearest, 0 the farthest.
+    """Picks for every positive the negative at a quantile of hardness, from 0 to 1, the nearest.
 
-    Of m negatives in order of distance the one with rank `1 + round((1 - hardness)(m - 1))`.
-    It depends on the size of the batch: the nearest of many is harder than of few.
+    Of m negatives in order of distance it is the one with the rank
+
+        1 + round((1 - hardness) (m - 1))
+
+    A hardness outside of [0, 1] counts as the nearer of the two ends. The pick depends on the size
+    of the batch: the nearest of many negatives is harder than the nearest of few.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> mining.quantile(positives, all_count, negatives, all_count, hardness=0.0).d_an.tolist()
+      [3.0, 3.0]
     """
     count = jnp.sum(is_negative)
     share = jnp.clip(1.0 - jnp.asarray(hardness, jnp.float32), 0.0, 1.0)
@@ -366,14 +571,27 @@ def batch_hard_skip(
     *,
     fraction: Number = 0.05,
 ) -> Triplets:
-    """Batch-hard after leaving out the hardest share of each anchor's candidates.
+    """Picks as `batch_hard` does, after leaving out the hardest share of each anchor's candidates.
 
-    Of m negatives the nearest `floor(fraction m)` are skipped, and of the positives likewise
-    the farthest: with wrong labels, the extremes are most often the wrong ones (Schroff et
-    al. 2015, section 3.2; Hermans et al. 2017). `fraction=0` is batch-hard.
+    The nearest `floor(fraction m)` of m negatives are left out, and the farthest `floor(fraction
+    m)` of m positives. Where labels are wrong, the extremes are most often the wrong ones: section
+    3.2 of Schroff, Kalenichenko and Philbin 2015, https://arxiv.org/abs/1503.03832, and Hermans,
+    Beyer and Leibe 2017, https://arxiv.org/abs/1703.07737. `fraction=0` is `batch_hard`. With
+    `fraction=1` nothing is left, and there is no triplet.
+
+    Example:
+      This leaves out the positive at 2 and the negative at 1.5.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.batch_hard_skip(positives, all_count, negatives, all_count, fraction=0.5)
+      >>> print(found.d_ap, found.d_an, found.weight)
+      1.0 3.0 True
     """
 
-    # A share of 0.3 of 10 is 3 in spite of rounding.
+    # The summand makes a share of 0.3 of 10 candidates 3, in spite of rounding.
     def skipped(where):
         return jnp.floor(fraction * jnp.sum(where) + 1e-4).astype(jnp.int32)
 
@@ -394,23 +612,39 @@ def distance_weighted(
     farthest: Number = 1.4,
     key: PRNGKeyArray,
 ) -> Triplets:
-    """For every positive, a negative drawn so that all distances come up alike.
+    """Draws for every positive a negative so that all distances are about equally likely.
 
-    `P(n) ~ 1 / q(max(d, cutoff))` for `d < farthest`, and 0 beyond, where
-    `q(d) ~ d^(dim - 2) (1 - d^2 / 4)^((dim - 3) / 2)` is the density of distances between
-    random points of the unit sphere: Wu et al. 2017, "Sampling Matters in Deep Embedding
-    Learning", section 4. For euclidean distances of unit vectors. The weights are taken
-    relative to the anchor's largest, so that they do not vanish in high dimensions. An anchor
-    with no negative nearer than `farthest` has no triplet.
+        P(n) ~ 1 / q(max(d, cutoff))  for d < farthest, else 0
+        q(d) ~ d^(dim - 2) (1 - d^2 / 4)^((dim - 3) / 2)
+
+    q is the density of distances between random points of the unit sphere, so embeddings must have
+    length 1 and distances must be Euclidean. Weights are taken relative to the anchor's largest, or
+    they would vanish in high dimensions. An anchor with no negative nearer than `farthest` has no
+    triplet. Section 4 of Wu, Manmatha, Smola and Kraehenbuehl 2017, "Sampling Matters in Deep
+    Embedding Learning", https://arxiv.org/abs/1706.07567.
 
     Raises:
-      InputError: `cutoff` is 0 or less, at which a negative at distance 0 would weigh infinitely.
-        A traced one counts as 1e-6 at least.
+      InputError: `cutoff` is 0 or less: a negative at distance 0 would weigh infinitely. A traced
+        cutoff is not checked; below 1e-6 it counts as 1e-6.
+
+    Example:
+      Here only the negative at 1 is nearer than 1.4.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([0.5, 1.0]), jnp.array([1.0, 1.5])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.distance_weighted(
+      ...     positives, all_count, negatives, all_count, dim=64, key=jax.random.key(0)
+      ... )
+      >>> print(found.d_an, found.weight)
+      [1. 1.] [ True  True]
     """
     if not isinstance(cutoff, jax.Array) and not cutoff > 0:
         raise errors.InputError(
-            f"cutoff={cutoff} must be above 0, or a negative at distance 0 weighs infinitely: the"
-            " paper has 0.5."
+            f"cutoff={cutoff} must be above 0, or a negative at distance 0 weighs infinitely. Use"
+            " 0.5, as the paper does."
         )
     within = is_negative & (to_negatives < farthest)
     d = jnp.clip(to_negatives, jnp.maximum(cutoff, 1e-6), 1.999)
@@ -430,10 +664,23 @@ def boltzmann(
     beta: Number = 1.0,
     key: PRNGKeyArray,
 ) -> Triplets:
-    """One positive drawn from `exp(beta d)` and one negative from `exp(-beta d)` an anchor.
+    """Draws one positive by the weights `exp(beta d)` and one negative by `exp(-beta d)`.
 
-    beta = 0 draws uniformly, beta = infinity is batch-hard. Beyer's "batch sample", with
-    beta = 1, in the code of Hermans et al. 2017 (triplet-reid, branch sampling).
+    `beta=0` draws uniformly and `beta=inf` is `batch_hard`. An anchor without a positive or without
+    a negative has no triplet. Beyer's "batch sample" has `beta=1`: branch `sampling` of the code of
+    Hermans, Beyer and Leibe 2017, https://arxiv.org/abs/1703.07737.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> found = mining.boltzmann(
+      ...     positives, all_count, negatives, all_count, beta=jnp.inf, key=jax.random.key(0)
+      ... )
+      >>> print(found.d_ap, found.d_an, found.weight)
+      2.0 1.5 True
     """
     positive_key, negative_key = jax.random.split(key)
     p = _draw(positive_key, _boltzmann(-to_positives, is_positive, beta), ())
@@ -450,11 +697,24 @@ def multi_similarity(
     *,
     epsilon: Number = 0.1,
 ) -> Triplets:
-    """Every positive farther than some negative, with every negative nearer than some positive.
+    """Takes positives farther than some negative with negatives nearer than some positive.
 
-    Positives with `d(a, p) + epsilon > min_n d(a, n)` and negatives with
-    `d(a, n) - epsilon < max_p d(a, p)`, each of the one with each of the other: equations 12
-    and 13 of Wang et al. 2019, "Multi-Similarity Loss", in distances; theirs is the cosine.
+        positives with  d(a, p) + epsilon > min_n d(a, n)
+        negatives with  d(a, n) - epsilon < max_p d(a, p)
+
+    Each of these positives forms a triplet with each of these negatives. Equations 12 and 13 of
+    Wang, Han, Huang, Dong and Scott 2019, "Multi-Similarity Loss",
+    https://arxiv.org/abs/1904.06627, written in distances instead of their cosine similarities.
+
+    Example:
+      Here only the positive at 2 and the negative at 1.5 pass.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
+      >>> all_count = jnp.array([True, True])
+      >>> mining.multi_similarity(positives, all_count, negatives, all_count).weight.tolist()
+      [[False, False], [True, False]]
     """
     farthest, _ = _farthest(to_positives, is_positive)
     nearest, _ = _nearest(to_negatives, is_negative)
@@ -471,12 +731,28 @@ def angular(
     positives_to_negatives: Float[Array, "positives negatives"],
     degrees: Number = 20.0,
 ) -> Triplets:
-    """All triplets in which the negative sees anchor and positive under a wide angle.
+    """Takes all triplets in which the negative sees the anchor and the positive under a wide angle.
 
-    `atan(d(a, p) / (2 d(n, c))) > degrees` with c half way between anchor and positive: the
-    angle bounded by Wang et al. 2017, "Deep Metric Learning with Angular Loss", and
-    AngularMiner of PyTorch Metric Learning. `d(n, c)` follows from the three sides, so the
-    metric has to be euclidean.
+        atan(d(a, p) / (2 d(n, c))) > degrees
+
+    c is the midpoint of anchor and positive. `d(n, c)` follows from the three sides, so the metric
+    has to be Euclidean. Wang, Zhou, Wen, Liu and Lin 2017, "Deep Metric Learning with Angular
+    Loss", https://arxiv.org/abs/1708.01682, bound this angle; AngularMiner of PyTorch Metric
+    Learning mines by it.
+
+    Example:
+      The anchor is at (-1, 0) and the positive at (1, 0). The negatives at (0, 1) and (0, 4) see
+      them under atan(2 / 2) = 45 and atan(2 / 8) = 14 degrees.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> to_positive, to_negatives = jnp.array([2.0]), jnp.sqrt(jnp.array([2.0, 17.0]))
+      >>> found = mining.angular(
+      ...     to_positive, jnp.array([True]), to_negatives, jnp.array([True, True]),
+      ...     positives_to_negatives=to_negatives[None, :], degrees=20.0,
+      ... )
+      >>> found.weight.tolist()
+      [[True, False]]
     """
     a, b, c = to_positives[:, None], to_negatives[None, :], positives_to_negatives
     to_centre = jnp.maximum(0.5 * (b * b + c * c) - 0.25 * a * a, 0.0)
@@ -490,7 +766,7 @@ def _all_where(to_positives, is_positive, to_negatives, is_negative, inside):
 
 
 def _nearest(distances, where):
-    """The least distance of a row, and whether there is one; 0 where there is none."""
+    """The least distance of a row and whether there is one; 0 where there is none."""
     distances = jnp.broadcast_to(distances, where.shape)
     least = jnp.min(distances, where=where, initial=jnp.inf, axis=-1)
     found = jnp.any(where, axis=-1)
@@ -498,8 +774,8 @@ def _nearest(distances, where):
 
 
 def _nearest_beyond(to_positives, to_negatives, is_negative):
-    """For every positive the nearest negative farther than it, and whether there is one."""
-    # Or the mask is worked out again for every positive.
+    """The nearest negative farther than each positive, and whether there is one."""
+    # Kept in memory, or XLA applies the mask again for every positive.
     negatives = written_once(jnp.where(is_negative, to_negatives, jnp.inf))
     if len(to_positives) <= MANY:
         beyond = negatives > to_positives[:, None]
@@ -515,9 +791,9 @@ def _nearest_beyond(to_positives, to_negatives, is_negative):
 
 
 def written_once(x):
-    """`x`, which a CPU keeps instead of working it out wherever it is used.
+    """Keeps `x` in memory on a CPU, where XLA would otherwise compute it again at every use.
 
-    Elsewhere memory is slower than arithmetic, and `x` is what the compiler makes of it.
+    On other devices memory is slower than arithmetic, and the compiler decides.
     """
     return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
@@ -530,11 +806,11 @@ def _farthest(distances, where):
 def at_rank(distances, where, n):
     """The n-th least distance of a row, counted from 1, and whether there is one.
 
-    Found bit by bit from the highest, by counting how many are less: 32 passes over the row,
-    which takes a fortieth of the time of XLA's sort on a CPU.
+    The result is found bit by bit from the highest, by counting how many distances are less. These
+    32 passes over the row take a fortieth of the time of XLA's sort on a CPU.
     """
     bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
-    # Integers in the order of the floats; those of negative floats run backwards.
+    # Integers in the order of the floats: the bits of negative floats run backwards.
     order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     found = (n >= 1) & (n <= jnp.sum(where))
 
@@ -543,10 +819,11 @@ def at_rank(distances, where, n):
         less = jnp.sum(jnp.where(where & (order < trial), 1.0, 0.0))
         return jnp.where(less < n, trial, least)
 
-    # Of the row, since in `jax.shard_map` a number that is the same on all devices stays so.
+    # Made from the row, because `jax.shard_map` treats a plain constant as equal on all devices
+    # and refuses a loop that starts there and ends with a number of one device.
     lowest = jnp.full_like(order, -(2**31), shape=())
     least = jax.lax.fori_loop(0, 32, add_bit, lowest)
-    # Of no such rank it is all ones, which read as a float is NaN.
+    # Without such a rank all bits are ones, which read as a float are NaN.
     least = jnp.where(found, least, 0)
     bits = jnp.where(least < 0, least ^ 0x7FFFFFFF, least)
     distance = jax.lax.bitcast_convert_type(bits, jnp.float32)
@@ -554,17 +831,17 @@ def at_rank(distances, where, n):
 
 
 def _boltzmann(energies, where, beta):
-    """`exp(-beta e)` relative to the largest; for an infinite beta 1 at the least energy."""
+    """`exp(-beta e)` relative to the largest; where beta is infinite, 1 at the least energy."""
     above = energies - jnp.min(energies, where=where, initial=jnp.inf)
     exponent = jnp.where(where & (above > 0), beta * above, 0.0)
     return jnp.where(where, jnp.exp(-exponent), 0.0)
 
 
 def _draw(key, weights, shape):
-    """Places drawn in proportion to their weights; some place where all weights are 0."""
+    """Positions drawn in proportion to their weights; where all weights are 0, some position."""
     upto = jnp.cumsum(weights)
     target = jax.random.uniform(key, shape) * upto[-1]
-    # Rounding must not carry a draw past the last place with a weight.
+    # Rounding must not carry a draw past the last position with a weight.
     last = jnp.searchsorted(upto, upto[-1], side="left")
     return jnp.minimum(jnp.searchsorted(upto, target, side="right"), last)
 
