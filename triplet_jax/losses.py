@@ -10,115 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
-from triplet_jax import arguments, distances, errors, mining
+from triplet_jax import arguments, distances, errors, mining, penalties
 from triplet_jax.devices import collectives
 from triplet_jax.engine import gradient, rules, sweep
 from triplet_jax.engine import references as engine_references
 from triplet_jax.engine.references import References as References
-from triplet_jax.xla import extremes
 
-
-def hinge(
-    d_ap: Float[Array, "..."], d_an: Float[Array, "..."], margin: Float[Array, ""] | float
-) -> Float[Array, "..."]:
-    """`max(0, d_ap - d_an + margin)`. Its gradient at the kink is 0."""
-    return jax.nn.relu(d_ap - d_an + margin)
-
-
-def soft_margin(
-    d_ap: Float[Array, "..."], d_an: Float[Array, "..."], margin: Float[Array, ""] | float
-) -> Float[Array, "..."]:
-    """`log(1 + exp(d_ap - d_an))`, finite for any distance; the margin is not used.
-
-    Hermans et al. 2017, section 3. `log 2 = 0.693` is the value of a collapsed embedding.
-    """
-    del margin
-    return jax.nn.softplus(d_ap - d_an)
-
-
-def squared_hinge(
-    d_ap: Float[Array, "..."], d_an: Float[Array, "..."], margin: Float[Array, ""] | float
-) -> Float[Array, "..."]:
-    """`max(0, d_ap - d_an + margin)^2`: a triplet counts by how much it violates the margin."""
-    return jnp.square(hinge(d_ap, d_an, margin))
-
-
-def ratio(
-    d_ap: Float[Array, "..."], d_an: Float[Array, "..."], margin: Float[Array, ""] | float
-) -> Float[Array, "..."]:
-    """`(exp(d_ap) / (exp(d_ap) + exp(d_an)))^2`, in [0, 1]; the margin is not used.
-
-    Hoffer and Ailon 2015, "Deep Metric Learning Using Triplet Network", up to a factor of 2.
-    """
-    del margin
-    return jnp.square(jax.nn.sigmoid(d_ap - d_an))
-
-
-def anchor_swap(
-    d_ap: Float[Array, "..."],
-    d_an: Float[Array, "..."],
-    margin: Float[Array, ""] | float,
-    *,
-    d_pn: Float[Array, "..."],
-) -> Float[Array, "..."]:
-    """`max(0, d_ap - min(d_an, d_pn) + margin)`: the negative is kept from both.
-
-    Balntas et al. 2016, "Learning Local Feature Descriptors with Triplets and Shallow
-    Convolutional Neural Networks" (TFeat), section 3. `d_pn` is the distance from the
-    positive to the negative, also where both are references.
-    """
-    return hinge(d_ap, extremes.smaller(d_an, d_pn), margin)
-
-
-def selectively_contrastive(
-    d_ap: Float[Array, "..."],
-    d_an: Float[Array, "..."],
-    margin: Float[Array, ""] | float,
-    *,
-    temperature: Float[Array, ""] | float = 0.1,
-    weight: Float[Array, ""] | float = 1.0,
-    ceiling: Float[Array, ""] | float = 0.8,
-) -> Float[Array, "..."]:
-    """A hard triplet only pushes its negative away, an easy one is a softmax of two.
-
-    With similarities `s = 1 - d`: `weight * s_an` where `s_an > s_ap` or `s_an > ceiling`,
-    and `log(1 + exp((s_an - s_ap) / temperature))` elsewhere; the margin is not used. SCT of
-    Xuan et al. 2020, "Hard Negative Examples are Hard, but Useful", with nearest positives
-    (`easy_positive_hard`) and `metric="cosine"`, which it needs. The value of a hard triplet
-    may be below 0 and jumps where the triplet turns easy.
-    """
-    del margin
-    s_ap, s_an = 1.0 - d_ap, 1.0 - d_an
-    hard = (s_an > s_ap) | (s_an > ceiling)
-    return jnp.where(hard, weight * s_an, jax.nn.softplus((s_an - s_ap) / temperature))
-
-
-def margin_based(
-    d_ap: Float[Array, "..."],
-    d_an: Float[Array, "..."],
-    margin: Float[Array, ""] | float,
-    *,
-    beta: Float[Array, ""] | float = 1.2,
-) -> Float[Array, "..."]:
-    """`max(0, d_ap - beta + margin) + max(0, beta - d_an + margin)`.
-
-    The margin loss of Wu et al. 2017, "Sampling Matters in Deep Embedding Learning",
-    equation 5: positives nearer than the boundary beta and negatives beyond it, each by the
-    margin. Its gradient reaches beta, which may be learned. "active" counts triplets here;
-    in the paper it counts pairs.
-    """
-    return jax.nn.relu(d_ap - beta + margin) + jax.nn.relu(beta - d_an + margin)
-
-
-PENALTIES: dict[str, Callable] = {
-    "anchor_swap": anchor_swap,
-    "hinge": hinge,
-    "margin_based": margin_based,
-    "ratio": ratio,
-    "selectively_contrastive": selectively_contrastive,
-    "soft_margin": soft_margin,
-    "squared_hinge": squared_hinge,
-}
+PENALTIES = penalties.PENALTIES
 AVERAGES = ("active", "valid")
 
 
@@ -378,7 +276,7 @@ def _mean(sums: rules.Sums, pairs, average: str):
 _SUITED = {
     mining.angular: ("euclidean",),
     mining.distance_weighted: ("euclidean",),
-    selectively_contrastive: ("cosine",),
+    penalties.selectively_contrastive: ("cosine",),
 }
 
 

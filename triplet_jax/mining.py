@@ -620,7 +620,7 @@ def distance_weighted(
     q is the density of distances between random points of the unit sphere, so embeddings must have
     length 1 and distances must be Euclidean. Weights are taken relative to the anchor's largest, or
     they would vanish in high dimensions. An anchor with no negative nearer than `farthest` has no
-    triplet. Section 4 of Wu, Manmatha, Smola and Kraehenbuehl 2017, "Sampling Matters in Deep
+    triplet. Section 4 of Wu, Manmatha, Smola and Krähenbühl 2017, "Sampling Matters in Deep
     Embedding Learning", https://arxiv.org/abs/1706.07567.
 
     Raises:

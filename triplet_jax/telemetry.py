@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
-from triplet_jax import arguments, distances, losses, mining
+from triplet_jax import arguments, distances, losses, mining, penalties
 from triplet_jax.devices import collectives
 from triplet_jax.engine import label_runs, rules, sweep
 
@@ -86,7 +86,7 @@ def of_batch(
 
     made = distances.make(metric, **(metric_params or {}))
     prepared, _ = distances.prepared(made, embeddings, embeddings)
-    rule = rules.Rule(made, losses.miner_of(miner), losses.hinge, key)
+    rule = rules.Rule(made, losses.miner_of(miner), penalties.hinge, key)
     runs = label_runs.label_runs(labels[chosen], labels, chosen).hiding(shown[chosen], count)
     seen, mined = sweep.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
 

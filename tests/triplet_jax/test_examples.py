@@ -8,7 +8,15 @@ import pathlib
 import pytest
 
 import triplet_jax
-from triplet_jax import contrastive, distances, evaluation, losses, mining, regularisers, schedules
+from triplet_jax import (
+    contrastive,
+    distances,
+    evaluation,
+    mining,
+    penalties,
+    regularisers,
+    schedules,
+)
 
 ROOT = pathlib.Path(triplet_jax.__file__).parent
 WITH_EXAMPLES = [
@@ -23,7 +31,7 @@ SCHEDULES = {
 }
 TABLES = {
     "mining": mining.MINERS,
-    "losses": losses.PENALTIES,
+    "penalties": penalties.PENALTIES,
     "contrastive": contrastive.LOSSES,
     "distances": distances.METRICS | {"pairwise": distances.pairwise},
     "schedules": SCHEDULES,
@@ -36,6 +44,7 @@ WITHOUT_PAPER = {
     "mining.band",
     "mining.quantile",
     "mining.rank_range",
+    "penalties.squared_hinge",
     "distances.cosine",
     "distances.dot",
     "distances.euclidean",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import contrastive, distances, errors, losses, regularisers, telemetry
+from triplet_jax import contrastive, distances, errors, losses, penalties, regularisers, telemetry
 from triplet_jax.devices import collectives
 
 ROWS, LABELS = 12, np.repeat([3, 1, 2], 4)
@@ -49,7 +49,7 @@ FUNCTIONS = {
     "triplet learned": functools.partial(
         triplet,
         miner="distance_weighted",
-        penalty=functools.partial(losses.margin_based, beta=jnp.bfloat16(1.2)),
+        penalty=functools.partial(penalties.margin_based, beta=jnp.bfloat16(1.2)),
     ),
     "given cosine": functools.partial(given, metric="cosine"),
     "given mahalanobis": functools.partial(
@@ -121,7 +121,7 @@ def test_knobs_of_low_precision_are_learned_in_float32():
     x = jnp.asarray(rows(), jnp.float32)
 
     def value(beta):
-        penalty = functools.partial(losses.margin_based, beta=beta)
+        penalty = functools.partial(penalties.margin_based, beta=beta)
         return triplet(x, penalty=penalty, miner="batch_all", average="valid")
 
     slope = jax.grad(value)(jnp.bfloat16(1.25))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import oracles
-from triplet_jax import distances, errors, losses
+from triplet_jax import distances, errors, losses, penalties
 from triplet_jax.devices import collectives
 
 PRECISION = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 0.7]])
@@ -148,7 +148,7 @@ def test_a_penalty_learns_its_knobs():
     x = jnp.float32(rows(6))
 
     def value(beta):
-        penalty = functools.partial(losses.margin_based, beta=beta)
+        penalty = functools.partial(penalties.margin_based, beta=beta)
         return ours(x, penalty=penalty, average="valid")[0]
 
     step = 1e-2  # piecewise linear

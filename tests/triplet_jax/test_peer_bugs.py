@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import oracles
-from triplet_jax import distances, errors, losses, mining
+from triplet_jax import distances, errors, losses, mining, penalties
 from triplet_jax.devices import collectives
 
 
@@ -106,7 +106,7 @@ def test_the_soft_margin_is_finite_at_any_scale(scale):
 
 def test_the_hinge_has_no_gradient_at_its_kink():
     """`jnp.maximum(z, 0)` has a slope of a half there."""
-    assert jax.grad(lambda d: losses.hinge(d, jnp.float32(1.0), 0.0))(jnp.float32(1.0)) == 0
+    assert jax.grad(lambda d: penalties.hinge(d, jnp.float32(1.0), 0.0))(jnp.float32(1.0)) == 0
     _, gradient = run(jnp.ones((8, 3)), np.arange(8) // 2, miner="batch_all", margin=0.0)
     assert not np.any(gradient)
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from triplet_jax import losses, models, schedules
+from triplet_jax import losses, models, penalties, schedules
 from triplet_jax.data import augment, sampling
 from triplet_jax.devices import collectives
 from triplet_jax.models.pixels import as_floats
@@ -284,7 +284,7 @@ def test_a_number_of_the_loss_is_learned():
     state, step = make(miner="batch_hard")
 
     def loss(embeddings, labels, *, beta, **settings):
-        penalty = functools.partial(losses.margin_based, beta=beta)
+        penalty = functools.partial(penalties.margin_based, beta=beta)
         return losses.triplet_loss(embeddings, labels, penalty=penalty, **settings)
 
     learned = {"beta": jnp.float32(5.0)}
