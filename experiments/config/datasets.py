@@ -78,17 +78,13 @@ def _or_split_otherwise(config):
 
 def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
     """The same by the section `dataset`; images that files hold are not decoded yet."""
-    split = {
-        "test_fraction": c.test_fraction,
-        "validation_fraction": c.validation_fraction,
-        "seed": c.split_seed,
-    }
+    held_out = data.HeldOut(c.test_fraction, c.validation_fraction, seed=c.split_seed)
     if c.name == "digits":
-        return data.digits(**split)
+        return data.digits(held_out)
     if c.name == "arrays":
-        return data.arrays(c.path, split_by=c.split_by, **split)
+        return data.arrays(c.path, split_by=c.split_by, held_out=held_out)
     if c.name == "pairs":
-        return data.pairs(c.path, **split)
+        return data.pairs(c.path, held_out=held_out)
     if import_paths.is_path(c.name):
         return components.dataset(c)
     form = image_form(c)
@@ -97,17 +93,17 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
             c.path,
             form=form,
             split_by=c.split_by,
+            held_out=held_out,
             bad_images=c.bad_images,
             class_level=c.class_level,
-            **split,
         )
     return data.from_tfds(
         c.name,
         data_dir=c.data_dir,
         form=form,
         split_by=c.split_by,
+        held_out=held_out,
         **{field: c[field] for field in settings.OF_TABLES},
-        **split,
     )
 
 

@@ -11,5 +11,6 @@ from triplet_jax.data.dataset import images_as_classes as images_as_classes
 from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
 from triplet_jax.data.image_folders import folder as folder
 from triplet_jax.data.sklearn_digits import digits as digits
+from triplet_jax.data.splits import HeldOut as HeldOut
 from triplet_jax.data.splits import hold_out as hold_out
 from triplet_jax.data.tfds import from_tfds as from_tfds

@@ -1,4 +1,4 @@
-"""Data sets of arrays in .npz files: examples with labels, and pairs."""
+"""Data sets in .npz files of arrays: examples with labels, or examples in pairs."""
 
 import math
 import os
@@ -6,38 +6,29 @@ import zipfile
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from triplet_jax import errors
 from triplet_jax.data import splits
-from triplet_jax.data.dataset import SPLITS as SPLITS
-from triplet_jax.data.dataset import Dataset as Dataset
-from triplet_jax.data.dataset import fingerprint as fingerprint
-from triplet_jax.data.dataset import fingerprints as fingerprints
-from triplet_jax.data.dataset import images_as_classes as images_as_classes
-from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
-from triplet_jax.data.image_folders import folder as folder
-from triplet_jax.data.image_folders import split_groups
-from triplet_jax.data.splits import hold_out as hold_out
-from triplet_jax.data.tfds import from_tfds as from_tfds
+from triplet_jax.data.dataset import Dataset
+from triplet_jax.data.splits import HeldOut
 
 
-def arrays(
-    path: str, *, split_by: str, test_fraction: float, validation_fraction: float, seed: int
-) -> Dataset:
-    """An .npz file with `x`, uint8 images or float features, and `y`, the labels.
+def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
+    """Reads a data set from an .npz file with the arrays `x`, the inputs, and `y`, the labels.
 
     Args:
-      path: the file. `x` is `[examples, height, width, channels]` of uint8, with 1 or 3
-        channels, or `[examples, features]` of floats; `y` is `[examples]`, of integers, strings or
-        booleans, which are only compared.
-      split_by: "image" holds out examples of every class, "class" whole classes, and "group" whole
-        groups of examples, by an array `group` `[examples]` of integers or strings.
-      test_fraction: held out for the test.
-      validation_fraction: held out for validation.
-      seed: of the choice.
+      path: the file. `x` is images `[examples, height, width, channels]` of uint8, with 1 or 3
+        channels, or features `[examples, features]` of floats. `y` is `[examples]`, of integers,
+        strings or booleans, which are only compared.
+      split_by: what is held out: "image" examples of every class, "class" whole classes, "group"
+        whole groups of examples, which the array `group` `[examples]` of integers or strings
+        tells apart.
+      held_out: how much is held out.
 
     Raises:
-      InputError: the file, its keys, shapes or types are not these, or a value is not finite.
+      InputError: the file, its keys, shapes or types are not these, a value is not finite, or no
+        group can be held out.
     """
     errors.check_known("dataset.split_by", split_by, ("image", "class", "group"))
     names = ("x", "y", "group") if split_by == "group" else ("x", "y")
@@ -49,16 +40,20 @@ def arrays(
     )
     class_names, labels = np.unique(y, return_inverse=True)
     labels = labels.astype(np.int32)
-    fractions = {"test_fraction": test_fraction, "validation_fraction": validation_fraction}
+    notes = []
     if group:
-        split, notes = split_groups(path, labels, group[0], seed=seed, **fractions)
+        split = splits.of_groups(labels, group[0], held_out)
+        source = f"dataset.path={path!r}"
+        notes = splits.notes_on_groups(split, labels, group[0], held_out, source=source)
     else:
-        split, notes = splits.at_random(labels, by=split_by, seed=seed, **fractions), []
+        split = splits.at_random(labels, held_out, by=split_by)
     return Dataset(x, labels, split, tuple(map(str, class_names)), notes=tuple(notes))
 
 
-def _one_for_each(path, name, values, x):
-    """An array of a file with a value that can be compared for each row of x; bytes as text."""
+def _one_for_each(
+    path: str, name: str, values: np.ndarray, x: np.ndarray
+) -> Shaped[np.ndarray, "examples"]:
+    """Checks an array that holds one value for each row of `x`; bytes become text."""
     if values.dtype.kind not in "iubUS" or values.shape != (len(x),):
         raise errors.InputError(
             f"dataset.path={path!r}: {name} has shape {values.shape} and dtype {values.dtype}, and"
@@ -68,18 +63,16 @@ def _one_for_each(path, name, values, x):
     return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
 
 
-def pairs(path: str, *, test_fraction: float, validation_fraction: float, seed: int) -> Dataset:
-    """An .npz file with `x` and `pair`, where row i of one belongs to row i of the other.
+def pairs(path: str, *, held_out: HeldOut) -> Dataset:
+    """Reads pairs from an .npz file: row i of its array `x` belongs to row i of its array `pair`.
 
-    A pair is a class of two examples, `2i` from `x` and `2i + 1` from `pair`, and stays whole in
-    every split. Inputs of both are brought to one shape: flattened, images scaled to [0, 1], filled
-    up with zeros, and at the end 0 for a row of `x` and 1 for one of `pair`.
+    Each pair is a class of two examples, `2i` from `x` and `2i + 1` from `pair`, and is in one
+    split. All inputs get one shape: they are flattened, images are scaled to [0, 1], the shorter
+    ones are filled with zeros, and a last value is 0 for a row of `x` and 1 for a row of `pair`.
 
     Args:
-      path: the file. Each array is as `x` in `arrays`, and their shapes may differ.
-      test_fraction: of the pairs, held out for the test.
-      validation_fraction: held out for validation.
-      seed: of the choice.
+      path: the file. Each array is as `x` in `arrays`; their shapes may differ.
+      held_out: the shares of the pairs to hold out.
 
     Raises:
       InputError: the file, its keys, shapes or types are not these, or a value is not finite.
@@ -91,7 +84,7 @@ def pairs(path: str, *, test_fraction: float, validation_fraction: float, seed: 
     if n != others:
         raise errors.InputError(
             f"dataset.path={path!r}: x has {n} rows and pair has {others}. Row i of one belongs to"
-            " row i of the other, so that there must be as many."
+            " row i of the other, so they must have as many rows."
         )
     flat = [_flat(x) for x in parts]
     inputs = np.zeros((2 * n, max(x.shape[1] for x in flat) + 1), np.float32)
@@ -99,25 +92,19 @@ def pairs(path: str, *, test_fraction: float, validation_fraction: float, seed: 
         inputs[which::2, : x.shape[1]] = x
         inputs[which::2, -1] = which
     labels = np.repeat(np.arange(n, dtype=np.int32), 2)
-    split = splits.at_random(
-        labels,
-        by="class",
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
+    split = splits.at_random(labels, held_out, by="class")
     shapes = tuple(x.shape[1:] for x in parts)
     class_names = tuple(f"pair {i}" for i in range(n))
     return Dataset(inputs, labels, split, class_names, pair_shapes=shapes)
 
 
-def _flat(x):
+def _flat(x: Shaped[np.ndarray, "examples ..."]) -> Float[np.ndarray, "examples values"]:
     rows = x.reshape(len(x), math.prod(x.shape[1:]))
     return rows / np.float32(255) if x.dtype == np.uint8 else rows
 
 
-def _images_or_features(path, name, x):
-    """An array of a file: images of uint8 as they are, features as float32."""
+def _images_or_features(path: str, name: str, x: np.ndarray) -> Shaped[np.ndarray, "examples ..."]:
+    """Checks an array of inputs: images stay uint8, features become float32."""
     if x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3):
         return x
     if not (np.issubdtype(x.dtype, np.floating) and x.ndim == 2):
@@ -126,27 +113,30 @@ def _images_or_features(path, name, x):
             " be uint8 images [examples, height, width, 1 or 3] or float features"
             " [examples, features]."
         )
-    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and said to be
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is refused
         x = x.astype(np.float32)
     if not np.isfinite(x).all():
         rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
         raise errors.InputError(
-            f"dataset.path={path!r}: {len(rows)} rows of {name} have NaN or infinite values, the"
+            f"dataset.path={path!r}: {len(rows)} rows of {name} have NaN or infinite values; the"
             f" first is row {rows[0]}. Remove or fill them."
         )
     return x
 
 
 def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarray]:
-    """Arrays of an .npz file, by name.
+    """Reads arrays from an .npz file, without pickle and with their checksums compared.
 
     Args:
       path: the file.
-      names: of the arrays.
+      names: the keys of the arrays.
       field: what the file is called in messages.
 
+    Returns:
+      The arrays, in the order of `names`.
+
     Raises:
-      InputError: it cannot be read, or lacks one of them.
+      InputError: the file cannot be read, or lacks one of the arrays.
     """
     if not os.path.isfile(path):
         raise errors.InputError(f"{field}={path!r} is not a file. Give an .npz with {names}.")
@@ -164,12 +154,12 @@ def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarr
     return arrays
 
 
-def _read_array(file, name):
+def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
     with file.open(f"{name}.npy") as member:
-        # Without pickle: a file that someone shared must not be able to run code.
+        # Without pickle, which would let a file that someone shared run code.
         array = np.lib.format.read_array(member, allow_pickle=False)
-        # To the end, where its checksum is compared: numpy's own loader stops before it if the
-        # damage makes an array smaller.
+        # zipfile compares the checksum at the member's end. numpy's own loader stops before it
+        # if damage has made the array smaller.
         if member.read(1):
-            raise ValueError(f"{name} is followed by what is no part of it")
+            raise ValueError(f"more bytes follow the array {name}")
     return array

@@ -1,14 +1,14 @@
-"""Random changes to images that leave their class alone.
+"""Augmentation: random changes to images that keep their class.
 
-Each is a pure function of a key and one image of floats, `[height, width, channels]`;
-`jax.vmap` gives a batch. What moves beyond the border is filled with the nearest pixel.
+Each is a pure function of a key and one image `[height, width, channels]` of floats; `jax.vmap`
+lifts it to a batch. Pixels from beyond the border repeat the nearest pixel inside.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 Image = Float[Array, "height width channels"]
 
@@ -22,18 +22,18 @@ def affine(
     scale: float = 0.0,
     shear: float = 0.0,
 ) -> Image:
-    """A random shift, rotation, change of size and shear about the centre, in one resampling.
+    """A random shift, rotation, scaling and shear about the centre, in one bilinear resampling.
 
-    Each is drawn uniformly from a symmetric range and interpolated bilinearly, so that an
-    image is blurred once, not once for each of them.
+    Each amount is drawn uniformly from `[-limit, limit]`. The four make one map of coordinates, so
+    that the image is interpolated, and blurred, only once.
 
     Args:
       key: the source of randomness.
       image: the image.
-      shift: up to this many pixels along each axis.
-      rotate: up to this many degrees either way.
-      scale: the logarithm of the size changes by up to this; 0.1 is about 10%.
-      shear: up to this many degrees either way.
+      shift: the limit along each axis, in pixels.
+      rotate: the limit in degrees.
+      scale: the limit of the size's logarithm; 0.1 is about 10%.
+      shear: the limit in degrees.
     """
     height, width, _ = image.shape
     keys = jax.random.split(key, 4)
@@ -51,10 +51,11 @@ def affine(
 
 
 def _sample(image: Image, at: Float[Array, "2 height width"]) -> Image:
+    """Reads the image at these rows and columns, bilinearly."""
     corner = jnp.floor(at)
     (top, left), (down, right) = corner.astype(jnp.int32), at - corner
 
-    def pixel(row, column):
+    def pixel(row: Int[Array, "height width"], column: Int[Array, "height width"]) -> Image:
         row = jnp.clip(row, 0, image.shape[0] - 1)
         return image[row, jnp.clip(column, 0, image.shape[1] - 1)]
 
@@ -65,24 +66,24 @@ def _sample(image: Image, at: Float[Array, "2 height width"]) -> Image:
 
 
 def crop(key: PRNGKeyArray, image: Image, *, pixels: int) -> Image:
-    """A shift by a whole number of pixels, up to `pixels` along each axis; nothing is blurred."""
+    """A random shift by whole pixels, up to `pixels` along each axis, which blurs nothing."""
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
     row, column = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
     return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
 
 
 def flip(key: PRNGKeyArray, image: Image) -> Image:
-    """Left and right exchanged, with probability one half."""
+    """Exchanges left and right with probability one half."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def noise(key: PRNGKeyArray, image: Image, *, std: float) -> Image:
-    """Independent Gaussian noise of standard deviation `std` on every value."""
+    """Adds independent Gaussian noise of standard deviation `std` to every value."""
     return image + std * jax.random.normal(key, image.shape)
 
 
 def quarter_turn(key: PRNGKeyArray, image: Image) -> Image:
-    """A rotation by 0, 90, 180 or 270 degrees with equal probability, for a square image."""
+    """Rotates a square image by 0, 90, 180 or 270 degrees, with equal probability."""
     turns = jax.random.randint(key, (), 0, 4)
     return jax.lax.switch(turns, [lambda x, k=k: jnp.rot90(x, k) for k in range(4)], image)
 
@@ -98,7 +99,25 @@ def chain(
     shear: float = 0.0,
     noise_std: float = 0.0,
 ) -> Callable[[PRNGKeyArray, Image], Image]:
-    """All of the above one after the other; those left at 0 or False cost nothing."""
+    """Composes the augmentations that are switched on, in the order of the arguments.
+
+    >>> augment = chain(crop_pixels=2, flip_sides=True)
+    >>> augment(jax.random.key(0), jnp.zeros((8, 8, 1))).shape
+    (8, 8, 1)
+
+    Args:
+      crop_pixels: `pixels` of `crop`; 0 for none.
+      flip_sides: whether to `flip`.
+      turn: whether to `quarter_turn`.
+      shift: of `affine`, which runs if one of its four limits is not 0.
+      rotate: of `affine`.
+      scale: of `affine`.
+      shear: of `affine`.
+      noise_std: `std` of `noise`; 0 for none.
+
+    Returns:
+      A function of a key and one image; without any augmentation it returns the image.
+    """
     steps = []
     if crop_pixels:
         steps.append(lambda key, x: crop(key, x, pixels=crop_pixels))

@@ -1,4 +1,4 @@
-"""Batches that worker processes load ahead of the step that needs them."""
+"""How batches reach the step: loaded ahead by worker processes, or cut from data on the device."""
 
 import functools
 import multiprocessing.connection
@@ -20,18 +20,28 @@ from triplet_jax.data import images
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.devices import signals
 
+Batch = tuple[np.ndarray, Int[np.ndarray, "rows"], Int[np.ndarray, "rows"]]
+"""Inputs, labels, and positions in the data set."""
+
 
 class _Batches(grain.sources.RandomAccessDataSource):
-    """One host's part of every batch, by step."""
+    """One host's part of every batch, indexed by the step."""
 
-    def __init__(self, dataset: Dataset, draw, steps, shard, shards):
+    def __init__(
+        self,
+        dataset: Dataset,
+        draw: Callable[[int], Int[np.ndarray, "batch"]],
+        steps: int,
+        shard: int,
+        shards: int,
+    ):
         self._dataset, self._draw, self._steps = dataset, draw, steps
         self._shard, self._shards = shard, shards
 
     def __len__(self):
         return self._steps
 
-    def __getitem__(self, step):
+    def __getitem__(self, step: int) -> Batch:
         drawn = self._draw(step)
         rows = len(drawn) // self._shards
         picked = drawn[self._shard * rows : (self._shard + 1) * rows]
@@ -40,13 +50,13 @@ class _Batches(grain.sources.RandomAccessDataSource):
 
 
 class _InFile(grain.sources.RandomAccessDataSource):
-    """A source that other processes read from a file, for as long as it is kept here.
+    """A source that worker processes read from a file, which is removed with this object.
 
-    All that a worker is given to start with goes through a pipe, and who fills a pipe waits for
-    ever where the worker is killed before it has read it. So it is given the name of a file.
+    A worker gets its first arguments through a pipe. If it is killed before it has read them, a
+    writer that has filled the pipe waits for ever. So a worker gets only the name of a file.
     """
 
-    def __init__(self, source):
+    def __init__(self, source: _Batches):
         self._source = source
         handle, self.path = tempfile.mkstemp(prefix="triplet_jax-batches-")
         weakref.finalize(self, pathlib.Path(self.path).unlink, missing_ok=True)
@@ -56,14 +66,14 @@ class _InFile(grain.sources.RandomAccessDataSource):
     def __len__(self):
         return len(self._source)
 
-    def __getitem__(self, step):
+    def __getitem__(self, step: int) -> Batch:
         return self._source[step]
 
     def __reduce__(self):
         return _read_source, (self.path,)
 
 
-def _read_source(path):
+def _read_source(path: str) -> _Batches:
     with open(path, "rb") as file:
         return pickle.load(file)
 
@@ -78,20 +88,20 @@ def stream(
     shard: int = 0,
     shards: int = 1,
 ) -> grain.DatasetIterator:
-    """Loads one batch after the other in worker processes, ahead of their use.
+    """Loads the batches of a run in worker processes, ahead of the steps that use them.
 
     Args:
       dataset: examples that are decoded when they are read.
-      draw: the positions of a step's batch in the data set, as `pk_batch` gives them.
+      draw: gives the positions of a step's batch in the data set, as `sampling.pk_batch` does.
       first_step: the step to start at.
       steps: the step to stop before.
-      workers: the number of processes; 0 loads in threads of this one.
-      shard: which host this is.
-      shards: how many hosts there are; each loads an equal part of every batch.
+      workers: the number of processes; 0 loads in threads of this process.
+      shard: the number of this host.
+      shards: the number of hosts; each loads an equal part of every batch.
 
     Returns:
-      An iterator over the inputs, the labels and the positions of this host's part, in the
-      order of the steps. Its `close()` ends the workers.
+      An iterator over `(inputs, labels, positions)` of this host's part, in the order of the
+      steps. Its `close()` ends the workers.
     """
     source = _Batches(dataset, draw, steps, shard, shards)
     if workers > 0:
@@ -100,7 +110,7 @@ def stream(
         grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     )
     if workers > 0:
-        if not flags.FLAGS.is_parsed():  # grain reads flags, which a notebook does not parse
+        if not flags.FLAGS.is_parsed():  # grain reads flags, and a notebook parses none
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers),
@@ -108,23 +118,23 @@ def stream(
         )
     iterator = iter(batches)
     with signals.held():
-        iterator.get_state()  # makes the workers, which start_prefetch starts
+        iterator.get_state()  # creates the workers that start_prefetch starts
         iterator.start_prefetch()
     return iterator
 
 
 def _start_worker(source: str, worker: int, workers: int) -> None:
-    """Ties the lives of a worker and of the file of its source to that of the run's own process."""
+    """Ends a worker, and removes the file of its source, when the run's own process ends."""
 
-    def leave_with_the_run():
+    def leave_with_the_run() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
         pathlib.Path(source).unlink(missing_ok=True)
         os._exit(1)
 
-    # A run that is killed cannot end its workers; they would wait for it for ever.
+    # A run that is killed cannot end its workers, which would wait for it for ever.
     threading.Thread(target=leave_with_the_run, daemon=True).start()
 
 
 def resident(dataset: Dataset) -> tuple[Array, Array]:
-    """What a compiled step takes its batches from: inputs, decoded, and labels."""
+    """Puts a whole data set on the device: the decoded inputs, and the labels."""
     return jnp.asarray(images.load(dataset.inputs)), jnp.asarray(dataset.labels)

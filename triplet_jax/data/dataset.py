@@ -1,4 +1,4 @@
-"""A data set: examples with labels and splits, its marks, and other classes for its examples."""
+"""A data set: examples with labels and splits, its fingerprints, and other classes for them."""
 
 import dataclasses
 import hashlib
@@ -14,20 +14,21 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Examples with integer labels.
+    """Examples, each with a class and a split.
 
     Args:
       inputs: images `[examples, height, width, channels]` of uint8, features
         `[examples, features]` of float32, or `Images`, which are decoded when they are read.
       labels: the class of every example, an index into `class_names`.
-      split: of every example, one of `SPLITS`.
-      class_names: of every class.
-      groups: of every class, the number of the group it belongs to, such as an alphabet;
-        None where classes have no groups.
-      difficulty: of every example, 0 easy and 1 hard; None where nobody scored it.
-      pair_shapes: the shapes of an example of either array, where `pairs` made the examples of two.
+      split: the split of every example, one of `SPLITS`.
+      class_names: the name of every class.
+      groups: the group of every class, such as its alphabet, as a number; None where classes have
+        no groups.
+      difficulty: how hard every example is, from 0 to 1; None where that was not measured.
+      pair_shapes: the shapes of a row of either array, if `pairs` read the examples from two; else
+        None.
       notes: what a user should know of how the source was read, such as files that were left out.
-      names: of every example, its file from the top of the folder; None where it has none.
+      names: the file of every example, from the top of its folder; None where there are no files.
     """
 
     inputs: np.ndarray | Images
@@ -41,10 +42,11 @@ class Dataset:
     names: np.ndarray | None = None
 
     def __len__(self) -> int:
+        """The number of examples."""
         return len(self.labels)
 
     def take(self, positions: Int[np.ndarray, "chosen"]) -> "Dataset":
-        """The examples at these positions; the numbers of the classes stay."""
+        """The examples at these positions; classes keep their numbers."""
         return dataclasses.replace(
             self,
             inputs=self.inputs[positions],
@@ -65,44 +67,45 @@ class Dataset:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """A mark of the training examples: shape, places, labels, classes, and some of the inputs.
+    """A digest of the training split, by which files about it know it again.
 
-    All inputs of a large set would take long to read; of it 64 are, at equal distances. Where the
-    files are does not matter.
+    It covers the shape of an input, the class names, the positions and labels of the training
+    examples, and 64 of their inputs at equal distances, since reading all of a large set would
+    take long. It does not depend on where the files are.
     """
     train = np.flatnonzero(dataset.split == "train")
-    mark = hashlib.sha256(f"{dataset.input_shape} {dataset.class_names}".encode())
-    mark.update(train.astype(np.int64).tobytes())
-    mark.update(dataset.labels[train].astype(np.int64).tobytes())
-    mark.update(_some_inputs(dataset, train))
-    return mark.hexdigest()
+    digest = hashlib.sha256(f"{dataset.input_shape} {dataset.class_names}".encode())
+    digest.update(train.astype(np.int64).tobytes())
+    digest.update(dataset.labels[train].astype(np.int64).tobytes())
+    digest.update(_some_inputs(dataset, train))
+    return digest.hexdigest()
 
 
 def fingerprints(dataset: Dataset) -> dict[str, str]:
-    """A mark of every split, by its name: shape, names of files, classes, and some of the inputs.
+    """A digest of every split, by its name.
 
-    A mark changes where an example of its split is added, removed, renamed or relabelled, and
-    where one of the 64 inputs that are read has changed. It does not depend on the other splits,
-    on how classes are numbered, or on where the files are.
+    It changes if an example of the split is added, removed, renamed or relabelled, or if one of
+    the 64 inputs that are read has changed. It does not depend on the other splits, on how classes
+    are numbered, or on where the files are.
     """
-    return {split: _mark(dataset, np.flatnonzero(dataset.split == split)) for split in SPLITS}
+    return {split: _of_split(dataset, np.flatnonzero(dataset.split == split)) for split in SPLITS}
 
 
-def _mark(dataset, chosen):
+def _of_split(dataset: Dataset, chosen: Int[np.ndarray, "chosen"]) -> str:
     classes = [dataset.class_names[c] for c in dataset.labels[chosen]]
     names = None if dataset.names is None else dataset.names[chosen].tolist()
-    mark = hashlib.sha256(json.dumps([dataset.input_shape, classes, names]).encode())
-    mark.update(_some_inputs(dataset, chosen))
-    return mark.hexdigest()
+    digest = hashlib.sha256(json.dumps([dataset.input_shape, classes, names]).encode())
+    digest.update(_some_inputs(dataset, chosen))
+    return digest.hexdigest()
 
 
-def _some_inputs(dataset, chosen):
+def _some_inputs(dataset: Dataset, chosen: Int[np.ndarray, "chosen"]) -> bytes:
     some = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), 64)).astype(int)]
     return np.ascontiguousarray(dataset.inputs[some]).tobytes()
 
 
 def images_as_classes(dataset: Dataset) -> Dataset:
-    """A class for every image, whatever its label: two random views of it are the positives."""
+    """Makes every image a class of its own, whose positives are random views of it."""
     return dataclasses.replace(
         dataset,
         labels=np.arange(len(dataset), dtype=np.int32),
@@ -112,10 +115,11 @@ def images_as_classes(dataset: Dataset) -> Dataset:
 
 
 def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
-    """Four classes for each: the images turned by 0, 90, 180 and 270 degrees.
+    """Makes four classes of each: its images turned by 0, 90, 180 and 270 degrees.
 
-    For drawings whose turned form is another character (Vinyals et al. 2016 on Omniglot).
-    Class `c` turned k times is class `k * classes + c`.
+    This suits drawings that become another character when they are turned, as on Omniglot
+    (Vinyals et al. 2016, https://arxiv.org/abs/1606.04080). Class `c` turned k times by 90 degrees
+    is class `k * classes + c`.
     """
     classes = len(dataset.class_names)
     if isinstance(dataset.inputs, np.ndarray):

@@ -1,22 +1,27 @@
-"""From a file to the picture that a viewer shows: upright, 8 bits, over a ground, grey or RGB."""
+"""Decodes an image file as a viewer shows it: upright, in 8 bits, grey or RGB, without alpha."""
 
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
+from jaxtyping import UInt8
 
 from triplet_jax import errors
 
-# Whatever a file is named: Pillow hands other kinds to programs, as it does with PostScript.
+# Decided by a file's content, not its name. Pillow runs programs for some other formats, such as
+# PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SUFFIXES += (".heic", ".heif")
-# Above it Pillow itself refuses a picture, unless it is told otherwise.
+# Pillow's own limit.
 MAX_PIXELS = 178_956_970
 
-# Pillow warns without the file's name, of what is reported here or changes no pixel.
+# These warnings do not name the file; what they warn of is reported here, or changes no pixel.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
@@ -32,35 +37,37 @@ _UPRIGHT = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-# Tags of a TIFF, and values of them.
+# Tags of a TIFF, and values of these tags.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _LOWEST, _HIGHEST = 258, 262, 339, 340, 341
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 
 
 class _RefusedError(Exception):
-    """A file that is whole, and cannot be shown; the message says why."""
+    """The file is intact but cannot be shown; the message says why."""
 
 
 def decode(
     encoded: bytes | str, *, least: int, background: int, max_pixels: int = MAX_PIXELS
 ) -> PIL.Image.Image:
-    """The picture that a file shows, as a Pillow image of mode L (grey) or RGB.
+    """Decodes an image file to a Pillow image of mode L (grey) or RGB.
 
-    It is turned upright as its EXIF orientation says. Transparent pixels show the ground,
-    `(alpha * colour + (255 - alpha) * background) / 255`, before anything is scaled. Of samples of
-    more than 8 bits the 8 highest are kept: of 16 bits that is within 1 of `round(x / 257)`. Floats
-    are of 0 to 1, and a TIFF may state another range. The numbers are taken as sRGB: colour
-    profiles and PNG's gamma are not applied. Of an animation, or of pages, it is the first.
+    * It is turned upright, as its EXIF orientation says.
+    * Transparent pixels are blended with the background before anything is scaled:
+      `(alpha * colour + (255 - alpha) * background) / 255`.
+    * Samples of more than 8 bits keep their 8 highest; from 16 bits that is within 1 of
+      `round(x / 257)`. Floats run from 0 to 1, unless a TIFF states another range.
+    * Values are taken as sRGB: colour profiles and the gamma of a PNG are not applied.
+    * Of an animation, or of a file of pages, it is the first.
 
     Args:
       encoded: a JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC, as its bytes or its path.
-      least: a JPEG is decoded at the nearest size that is cheap, and no smaller than this.
-      background: the grey level of the ground, from 0 (black) to 255 (white).
-      max_pixels: a picture of more pixels is refused. Pillow's own limit is raised to it.
+      least: a JPEG is decoded at the cheapest size that is at least this high and wide.
+      background: the grey level behind transparent pixels, from 0 (black) to 255 (white).
+      max_pixels: an image of more pixels is refused; Pillow's own limit is raised to this.
 
     Raises:
-      InputError: the file is none of these, is damaged or too large, or does not state which of
-        its values is white. The message says why, and leaves the name to the caller.
+      InputError: the file has another format, is damaged or too large, or does not state which of
+        its values is white. The message says why; the caller adds the name of the file.
     """
     try:
         with _open(encoded, max_pixels) as image:
@@ -73,7 +80,7 @@ def decode(
             if image.format == "GIF" and tuple(extent) != (0, 0, *image.size):
                 opacity = _only_within(extent, image.size, opacity)
             turn = _UPRIGHT.get(_orientation(image))
-    except Exception as error:  # whatever damage makes Pillow and zlib raise
+    except Exception as error:  # damage makes Pillow and zlib raise many kinds
         raise errors.InputError(_why(error, max_pixels)) from error
     if opacity:
         ground = PIL.Image.new("L", picture.size, background).convert(picture.mode)
@@ -83,11 +90,11 @@ def decode(
 
 
 @contextlib.contextmanager
-def _open(encoded, max_pixels):
+def _open(encoded: bytes | str, max_pixels: int) -> Iterator[PIL.ImageFile.ImageFile]:
     if PIL.Image.MAX_IMAGE_PIXELS is not None:
         PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS, max_pixels)
-    # Never by its name: Pillow 13 maps a TIFF that it knows the name of into memory, and mixes up
-    # its rows and columns if it is stored on its side.
+    # Pillow never gets the name: Pillow 13 maps a TIFF whose name it knows into memory, and mixes
+    # up its rows and columns if it is stored on its side.
     with (
         io.BytesIO(encoded) if isinstance(encoded, bytes) else open(encoded, "rb") as file,
         PIL.Image.open(file, formats=_formats(file.read(12))) as image,
@@ -101,15 +108,15 @@ def _open(encoded, max_pixels):
         yield image
 
 
-def _formats(start):
-    """The formats that a file of this start may have; HEIC needs a package of its own."""
+def _formats(start: bytes) -> Sequence[str]:
+    """The formats that a file with these first bytes may have; HEIC needs a package of its own."""
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         _register_heif()
         return ("HEIF",)
     return FORMATS
 
 
-def _register_heif():
+def _register_heif() -> None:
     try:
         import pillow_heif
     except ImportError as error:
@@ -119,12 +126,14 @@ def _register_heif():
     pillow_heif.register_heif_opener(thumbnails=False)
 
 
-def _in_8_bits(image, raw):
-    """The picture in grey or RGB, and an image of how opaque each pixel is, or None.
+def _in_8_bits(
+    image: PIL.ImageFile.ImageFile, raw: str | tuple | None
+) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+    """The image in grey or RGB, and its opacity, or None where all pixels are opaque.
 
     Args:
-      image: loaded.
-      raw: how Pillow calls the samples in the file, such as "L;4" of a PNG of 4 bits.
+      image: an image whose pixels are loaded.
+      raw: Pillow's name for the samples in the file, such as "L;4" for a PNG of 4 bits.
     """
     key = image.info.get("transparency")
     if image.mode == "F" or image.mode[0] == "I":
@@ -137,7 +146,7 @@ def _in_8_bits(image, raw):
     if image.format == "TIFF" and _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):
         raise _RefusedError("its 8-bit samples are signed. Save them as unsigned ones.")
     if image.mode == "L" and key is not None:
-        # The key of a PNG counts in the file's bits, and Pillow scales the samples to 8.
+        # A PNG states its transparent grey in the file's bits, and Pillow scales samples to 8.
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(raw, 1)
     grey = image.mode in ("1", "L", "LA", "La")
     mode = "L" if grey else "RGB"
@@ -147,8 +156,8 @@ def _in_8_bits(image, raw):
     return both.convert(mode), both.getchannel("A")
 
 
-def _scaled(image):
-    """Samples of more than 8 bits as uint8."""
+def _scaled(image: PIL.ImageFile.ImageFile) -> UInt8[np.ndarray, "height width"]:
+    """Brings samples of more than 8 bits to uint8."""
     samples = np.asarray(image)
     tags = image.tag_v2 if image.format == "TIFF" else {}
     bits, kind = (_first(tags.get(tag, usual)) for tag, usual in ((_BITS, 16), (_SAMPLE_FORMAT, 1)))
@@ -156,7 +165,7 @@ def _scaled(image):
     if not np.isfinite(samples).all():
         raise _RefusedError("some of its values are NaN or infinite. Fill them.")
     if lowest < highest and np.isfinite(highest - lowest):
-        if bits == 32 and kind == _UNSIGNED:  # which Pillow gives as signed ones
+        if bits == 32 and kind == _UNSIGNED:  # Pillow gives these as signed integers
             samples = samples.view(np.uint32)
         shown = (samples.astype(np.float64) - lowest) / (highest - lowest)
         grey = np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
@@ -184,14 +193,16 @@ _RANGE = (
 )
 
 
-def _first(value):
+def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _differs_from_key(image, encoded, max_pixels):
-    """How opaque the pixels of an RGB PNG of 16 bits with a transparent colour are.
+def _differs_from_key(
+    image: PIL.ImageFile.ImageFile, encoded: bytes | str, max_pixels: int
+) -> PIL.Image.Image:
+    """The opacity of an RGB PNG of 16 bits in which one colour is transparent.
 
-    Pillow keeps the high bytes alone. As numbers of the other byte order it gives the low ones.
+    Pillow keeps only the high bytes; read in the other byte order, the file gives the low ones.
     """
     with _open(encoded, max_pixels) as again:
         again.tile = [(*tile[:3], "RGB;16L") for tile in again.tile]
@@ -201,23 +212,25 @@ def _differs_from_key(image, encoded, max_pixels):
     return PIL.Image.fromarray(np.where(same, 0, 255).astype(np.uint8))
 
 
-def _only_within(extent, size, opacity):
-    """The first frame of a GIF may cover a part of its canvas; the rest is transparent."""
+def _only_within(
+    extent: Sequence[int], size: tuple[int, int], opacity: PIL.Image.Image | None
+) -> PIL.Image.Image:
+    """The opacity of a GIF whose first frame covers only a part of its canvas."""
     whole = PIL.Image.new("L", size, 0)
     part = opacity.crop(extent) if opacity else 255
     whole.paste(part, tuple(extent))
     return whole
 
 
-def _orientation(image):
-    """1 to 8, as in EXIF; 1, upright, where there is none or it is damaged."""
+def _orientation(image: PIL.ImageFile.ImageFile) -> int:
+    """The EXIF orientation, 1 to 8; 1, which is upright, where there is none or it is damaged."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # whatever damaged EXIF makes Pillow raise; the pixels are whole
+    except Exception:  # damaged EXIF makes Pillow raise many kinds; the pixels are intact
         return 1
 
 
-def _why(error, max_pixels):
+def _why(error: Exception, max_pixels: int) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
         return f"it is none of {', '.join(FORMATS)} and HEIC, or a kind that Pillow does not know"
     if isinstance(error, _TOO_LARGE):

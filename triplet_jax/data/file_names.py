@@ -1,14 +1,17 @@
-"""File names as text that can be printed and stored, also where they are not UTF-8."""
+"""File names as text that can be printed and stored, even if they are not UTF-8."""
 
 import re
 
 
 def to_text(path: str) -> str:
-    r"""A path as text that can be printed and stored; `from_text` makes the path of it again.
+    r"""Turns a path into text that can be printed and stored; `from_text` turns it back.
 
-    Linux keeps names as bytes, and Python gives a byte that is not UTF-8 as half of a surrogate
-    pair, which no encoder writes. Such a byte becomes `\xe9`, and each backslash beside it two. A
-    name in UTF-8 is left as it is, unless it would read as one with such a byte.
+    Linux keeps names as bytes. Python holds a byte that is not UTF-8 as half of a surrogate pair,
+    which cannot be printed. Such a byte becomes its escape, such as `\xe9`, and the backslashes of
+    that name are doubled. A name in UTF-8 stays as it is, unless it looks like an escaped one.
+
+    >>> to_text("caf\udce9.jpg")
+    'caf\\xe9.jpg'
     """
     if from_text(path) == path and not re.search("[\udc80-\udcff]", path):
         return path
@@ -17,7 +20,7 @@ def to_text(path: str) -> str:
 
 
 def from_text(text: str) -> str:
-    """The path that `to_text` was given."""
+    """Turns text from `to_text` back into the path."""
     return re.sub(
         r"\\(?:\\|x([89a-f][0-9a-f]))",
         lambda found: chr(0xDC00 + int(found[1], 16)) if found[1] else "\\",

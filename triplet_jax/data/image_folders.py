@@ -1,6 +1,7 @@
-"""A data set of a folder of images: its classes, and how its splits are made."""
+"""A data set from a folder of images: its classes, and how its splits are made."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,10 @@ from triplet_jax import errors
 from triplet_jax.data import folder_layout, folder_listing, splits
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import to_text
+from triplet_jax.data.folder_layout import Layout
+from triplet_jax.data.folder_listing import File
 from triplet_jax.data.images import ImageForm, Images
+from triplet_jax.data.splits import HeldOut, Labels, Split
 
 SPLIT_BY = ("image", "class", "group", "official")
 
@@ -18,27 +22,25 @@ def folder(
     *,
     form: ImageForm,
     split_by: str,
-    test_fraction: float,
-    validation_fraction: float,
-    seed: int,
+    held_out: HeldOut,
     bad_images: str,
     class_level: int = 1,
 ) -> Dataset:
-    """A folder with a folder of images for every class, listed by `folder_listing.find`.
+    """A data set of a folder that holds a folder of images for every class.
 
     Args:
-      path: the folder; `path/cat/1.jpg` is an image of the class "cat".
-      form: what every image is brought to.
-      split_by: "image" holds out images of every class and "class" whole classes. "group" holds
-        out whole sessions, the folders below a class, as in `path/cat/monday/1.jpg`; sessions of
-        one name in several classes are one session. "official" takes the splits from the first
-        folder, as in `path/train/cat/1.jpg`, by `folder_layout.SPLIT_FOLDERS`.
-      test_fraction: held out for the test; not for "official".
-      validation_fraction: held out for validation. For "official", where there is no folder for
-        validation: of training, by class where training and test share none, else by image.
-      seed: of the choice.
-      bad_images: "refuse" or "skip" files that are no readable image.
-      class_level: how many folders make the class; with 2, `path/cat/tabby/1.jpg` is of the class
+      path: the folder; `path/cat/1.jpg` is an image of the class "cat". `folder_listing.find`
+        says which files count.
+      form: what every image is brought to when it is read.
+      split_by: what is held out: "image" images of every class, "class" whole classes, "group"
+        whole sessions. A session is a folder below a class, as in `path/cat/monday/1.jpg`;
+        folders of one name in several classes are one session. "official" takes the split from
+        the first folder, as in `path/train/cat/1.jpg`; `folder_layout.SPLIT_FOLDERS` has the
+        names.
+      held_out: how much is held out. For "official" only the share of validation counts, and
+        only if no folder is for validation: `splits.with_test` then holds it out of training.
+      bad_images: whether to "refuse" or to "skip" files that cannot be read as images.
+      class_level: how many folders make the class; with 2, `path/cat/tabby/1.jpg` has the class
         "cat/tabby".
 
     Raises:
@@ -63,35 +65,35 @@ def folder(
             f"dataset.path={path!r} holds no images in class folders. Put the images of every"
             f" class into a folder of its own, such as {root / 'cat' / '1.jpg'}."
         )
-    names, labels = np.unique([file.label for file in listing.files], return_inverse=True)
-    labels = labels.astype(np.int32)
+    found, labels = np.unique([file.label for file in listing.files], return_inverse=True)
+    class_names, labels = tuple(map(str, found)), labels.astype(np.int32)
     notes = [f"passed over in {to_text(path)}:\n{listing.report}"] if listing.report else []
-    fractions = {"test_fraction": test_fraction, "validation_fraction": validation_fraction}
     if split_by == "official":
-        split = _official(path, listing.files, labels, validation_fraction, seed)
+        split = _official(path, listing.files, labels, held_out)
     elif split_by == "group":
         _check_sessions(path, listing.files)
         sessions = np.array([file.session for file in listing.files])
-        split, more = split_groups(path, labels, sessions, seed=seed, **fractions)
-        notes += more
+        split = splits.of_groups(labels, sessions, held_out)
+        source = f"dataset.path={path!r}"
+        notes += splits.notes_on_groups(split, labels, sessions, held_out, source=source)
     else:
-        notes += _notes_on_nesting(path, listing.files, names, class_level)
-        split = splits.at_random(labels, by=split_by, seed=seed, **fractions)
+        notes += _notes_on_nesting(path, listing.files, class_names, class_level)
+        split = splits.at_random(labels, held_out, by=split_by)
     return Dataset(
         Images([str(file) for file in listing.paths], form),
         labels,
         split,
-        tuple(map(str, names)),
+        class_names,
         notes=tuple(notes),
         names=np.array([to_text(str(file.relative_to(root))) for file in listing.paths]),
     )
 
 
-def _check_splits(path, files, layout, split_by):
-    """Refuses splits as classes, and official splits whose folders are not called so.
+def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: str) -> None:
+    """Refuses split folders that would become classes, and official splits without such folders.
 
     Raises:
-      InputError: naming the folders.
+      InputError: the message names the folders.
     """
     first = sorted({file.split or file.label.split("/")[0] for file in files})
     if layout.has_splits and split_by != "official":
@@ -113,8 +115,8 @@ def _check_splits(path, files, layout, split_by):
         )
 
 
-def _official(path, files, labels, validation_fraction, seed):
-    """The split of every example by its folder; validation out of training where it has none."""
+def _official(path: str, files: Sequence[File], labels: Labels, held_out: HeldOut) -> Split:
+    """Takes the splits from the folders; holds validation out where no folder is for it."""
     split = np.array([folder_layout.SPLIT_FOLDERS[file.split.lower()] for file in files])
     for needed in ("train", "test"):
         if needed not in split:
@@ -125,13 +127,10 @@ def _official(path, files, labels, validation_fraction, seed):
             )
     if "validation" in split:
         return split
-    held_test = split == "test"
-    shared = np.intersect1d(labels[held_test], labels[~held_test]).size > 0
-    by = "image" if shared else "class"
-    return splits.hold_out_of_rest(labels, held_test, validation_fraction, by=by, seed=seed)
+    return splits.with_test(labels, split == "test", held_out)
 
 
-def _check_sessions(path, files):
+def _check_sessions(path: str, files: Sequence[File]) -> None:
     without = [file for file in files if not file.session]
     if without:
         raise errors.InputError(
@@ -142,41 +141,24 @@ def _check_sessions(path, files):
         )
 
 
-def split_groups(path, labels, groups, *, test_fraction, **how):
-    """The split by groups, and notes on classes of which nothing can be held out.
-
-    Raises:
-      InputError: nothing can be held out at all.
-    """
-    split = splits.of_groups(labels, groups, test_fraction=test_fraction, **how)
-    _, codes = np.unique(groups, return_inverse=True)
-    if test_fraction and "test" not in split:
-        raise errors.InputError(
-            f"dataset.path={path!r}: dataset.split_by='group' can hold out none of the"
-            f" {codes.max() + 1} groups, since each holds all examples of some class. Have two"
-            " groups or more of every class, or split by image or class."
-        )
-    pairs = np.unique(np.stack([labels, codes]), axis=1)
-    alone = int((np.bincount(pairs[0]) == 1).sum())
-    return split, [f"{alone} classes have a single group, which stays in training"] if alone else []
-
-
-def _notes_on_nesting(path, files, names, class_level):
-    """A note where every class folder holds folders alone; a single such class is refused."""
+def _notes_on_nesting(
+    path: str, files: Sequence[File], names: Sequence[str], class_level: int
+) -> list[str]:
+    """A note if all class folders hold only folders. If there is one such class, it is refused."""
     if not all(file.session for file in files):
         return []
     below = sorted({file.session for file in files})
-    said = (
+    note = (
         f"dataset.path={to_text(path)}: the folders {_some(names)} are taken for classes. They hold"
-        f" no images but the folders {_some(below)}. If these are the classes, set"
+        f" no images, only the folders {_some(below)}. If these are the classes, set"
         f" dataset.class_level={class_level + 1}; if they are sessions, set"
         " dataset.split_by='group'."
     )
     if len(names) == 1:
-        raise errors.InputError(said)
-    return [said]
+        raise errors.InputError(note)
+    return [note]
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
     more = len(names) - 8
     return ", ".join(repr(str(n)) for n in names[:8]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Images in files: how they are read, and whether a file holds one."""
+"""Images of a data set: brought to one square form, and decoded when they are read."""
 
 import dataclasses
 import pathlib
@@ -16,23 +16,23 @@ from triplet_jax.data.file_names import to_text
 
 BAD_IMAGES = ("refuse", "skip")
 FITS = ("crop", "pad", "stretch")
-# Counted up when the same file comes to give other pixels, so that embeddings made before differ
-# in their mark from those made after.
+# Counted up when a file comes to give other pixels than before, so that embeddings of the earlier
+# pixels are known for that.
 _RULES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageForm:
-    """The form that every image of a data set is brought to: `decoding.decode`, and a square.
+    """The form that every image of a data set is brought to: a square of one size.
 
     Args:
       size: height and width in pixels.
       channels: 1 for grey, 3 for colour.
-      invert: exchange black and white, so that ink on paper becomes light on dark. It is the last
-        step, and turns the background, too.
-      fit: how an image that is not square becomes one. "crop" cuts out the square in its middle,
-        "pad" fills up its shorter sides with the background, "stretch" scales both sides alone.
-      background: the grey level, from 0 (black) to 255 (white), behind what is transparent.
+      invert: whether black and white are exchanged, so that ink on paper becomes light on dark.
+        This is the last step and inverts the background, too.
+      fit: how an image becomes square: "crop" cuts out the square in its middle, "pad" fills its
+        shorter sides with the background, "stretch" scales each side to `size`.
+      background: the grey level behind transparent pixels, from 0 (black) to 255 (white).
       max_pixels: an image of more pixels is refused.
     """
 
@@ -45,10 +45,13 @@ class ImageForm:
     rules: int = dataclasses.field(default=_RULES, init=False)
 
     def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
-        """Decodes an image, given as its bytes or its path.
+        """Decodes an image and brings it to this form.
+
+        Args:
+          encoded: the bytes of an image file, or its path.
 
         Raises:
-          InputError: it is none, or cannot be read.
+          InputError: the file is no image, or cannot be read; see `decoding.decode`.
         """
         try:
             image = decoding.decode(
@@ -61,7 +64,7 @@ class ImageForm:
         pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
         return 255 - pixels if self.invert else pixels
 
-    def _square(self, image):
+    def _square(self, image: PIL.Image.Image) -> PIL.Image.Image:
         errors.check_known("fit", self.fit, FITS)
         if self.fit == "pad":
             scale = self.size / max(image.size)
@@ -77,9 +80,25 @@ class ImageForm:
 
 
 class Images(Sequence):
-    """Images that are decoded when they are read. An array of positions selects some of them."""
+    """Images that are decoded when they are read.
 
-    def __init__(self, encoded: Sequence, form: ImageForm, positions=None, turns=None):
+    `images[3]` decodes one image, `[size, size, channels]` of uint8; `images[positions]`, with an
+    array, selects some images without decoding them.
+
+    Args:
+      encoded: the images, each as `ImageForm.read` takes it.
+      form: what every image is brought to.
+      positions: which of the encoded images these are; None for all.
+      turns: by how many quarter turns each is rotated; None for no rotation.
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[bytes | str],
+        form: ImageForm,
+        positions: Int[np.ndarray, "images"] | None = None,
+        turns: Int[np.ndarray, "images"] | None = None,
+    ):
         self._encoded = encoded
         self._form = form
         self._positions = np.arange(len(encoded)) if positions is None else positions
@@ -87,7 +106,7 @@ class Images(Sequence):
 
     @property
     def form(self) -> ImageForm:
-        """What the images are brought to."""
+        """The form that the images are brought to."""
         return self._form
 
     def __len__(self) -> int:
@@ -95,6 +114,7 @@ class Images(Sequence):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape that all images would have as one array."""
         return len(self), self._form.size, self._form.size, self._form.channels
 
     def __getitem__(self, which):
@@ -104,12 +124,12 @@ class Images(Sequence):
         return np.rot90(pixels, self._turns[which])
 
     def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
-        """The same images, each rotated by this many more quarter turns."""
+        """The same images, each rotated anticlockwise by this many more quarter turns."""
         return Images(self._encoded, self._form, self._positions, self._turns + turns)
 
 
 def load(inputs: np.ndarray | Images) -> np.ndarray:
-    """All inputs as one array in memory, decoded in threads where they are not yet."""
+    """All inputs as one array in memory; `Images` are decoded in threads."""
     if isinstance(inputs, np.ndarray):
         return inputs
     with ThreadPoolExecutor() as threads:
@@ -124,19 +144,19 @@ def keep_images(
     field: str = "bad_images",
     max_pixels: int = decoding.MAX_PIXELS,
 ) -> list[pathlib.Path]:
-    """The files that can be read as images.
+    """Keeps the files that can be read as images.
 
-    Every file is decoded once, a JPEG at an eighth of its size, so that one cut short is
-    found now and not in the middle of a run.
+    Every file is decoded once, a JPEG at an eighth of its size, so that a truncated file is found
+    now and not in the middle of a run.
 
     Args:
-      files: to look at.
-      bad_images: "refuse" or "skip" those that cannot be read.
+      files: the files to try.
+      bad_images: whether to "refuse" or to "skip" files that cannot be read.
       field: what that choice is called in messages.
       max_pixels: an image of more pixels cannot be read.
 
     Raises:
-      InputError: some cannot be read, and `bad_images` is "refuse".
+      InputError: a file cannot be read, and `bad_images` is "refuse".
     """
     errors.check_known(field, bad_images, BAD_IMAGES)
     with ThreadPoolExecutor() as threads:
@@ -158,6 +178,7 @@ def keep_images(
 
 
 def _image_fault(file: pathlib.Path, max_pixels: int) -> str:
+    """Why a file cannot be read as an image; "" if it can."""
     if file.suffix.lower() not in SUFFIXES:
         return f"is no {', '.join(SUFFIXES)} file"
     try:

@@ -1,4 +1,4 @@
-"""Wrong labels, planted on purpose and remembered: how well does training bear them?"""
+"""Label noise: plants wrong labels, to see how well training withstands them."""
 
 import numpy as np
 from jaxtyping import Int
@@ -16,24 +16,28 @@ def plant(
     seed: int,
     groups: Int[np.ndarray, "classes"] | None = None,
 ) -> Int[np.ndarray, "examples"]:
-    """Labels of which this fraction of every class is wrong.
+    """Changes the labels of a fraction of every class to other classes that occur.
+
+    >>> given = plant(np.repeat(np.arange(3), 10), 0.2, kind="symmetric", seed=0)
+    >>> np.sum(given != np.repeat(np.arange(3), 10))
+    np.int64(6)
 
     Args:
-      labels: the right ones, numbers of classes.
-      fraction: how many of every class are changed, in [0, 1), rounded.
-      kind: what a label is changed to: "symmetric", any other class with equal chances;
-        "class_conditional", one other class for each, as a confusing pair would do it (the
-        classes follow each other in a random circle); "within_group", any other class of the same
-        group. A class alone in its group keeps its labels.
-      seed: of the choice.
-      groups: of every class, for "within_group".
+      labels: the right labels, as numbers of classes.
+      fraction: the share of every class that is changed, in [0, 1); the count is rounded.
+      kind: what a label becomes. "symmetric": any other class, with equal chances.
+        "class_conditional": one fixed other class, as if the two were confused; the classes
+        follow each other in a random circle. "within_group": any other class of the same group,
+        with equal chances; a class alone in its group keeps its labels.
+      seed: decides which labels change, and to what.
+      groups: the group of every class, for "within_group".
 
     Returns:
-      The labels as they would be given; wrong is where they differ. Never a new class.
+      The noisy labels; they are wrong where they differ from `labels`.
 
     Raises:
-      InputError: the kind is not known, the fraction is out of range, there is only one class,
-        or there are no groups.
+      InputError: the kind is not known, the fraction is out of range, there is only one class, or
+        "within_group" has no groups.
     """
     errors.check_known("dataset.noise_kind", kind, KINDS)
     if not 0 <= fraction < 1:

@@ -1,12 +1,13 @@
-"""PK batches: P classes and K images of each, as triplet mining wants them.
+"""The sampler of PK batches: P classes and K examples of each, as triplet mining wants them.
 
-A batch is a function of the seed and the step, so that a run continues from its step
-alone. The same function runs in numpy (in worker processes, which load the images of
-a batch) and in jax (inside a compiled step, for data that live on the device), with the same
-result: its random numbers come from a counter-based generator written for either.
+A batch is a function of the seed and the step, so that a run continues from the number of its step
+alone. The function runs in numpy, for worker processes that load the images of a batch, and in jax,
+inside a compiled step for data that live on the device. Both give the same batch, since its random
+numbers come from a counter-based generator that is written for either.
 """
 
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
@@ -17,22 +18,26 @@ from triplet_jax.data.dataset import Dataset
 CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM, NEAR_STREAM, FILL_STREAM = range(5)
 SMALL_CLASSES = ("refuse", "drop", "redraw")
 
+Ints = Int[Array | np.ndarray, "..."]
+Key = tuple[Any, Any]
+"""Two words of 32 bits: the seed and the step."""
+
 
 class ClassIndex(NamedTuple):
-    """Where the examples of each class are: `order[start[c] : start[c] + count[c]]`."""
+    """The examples of each class: those of class c are `order[start[c] : start[c] + count[c]]`."""
 
     order: Int[Array | np.ndarray, "examples"]
     start: Int[Array | np.ndarray, "classes"]
     count: Int[Array | np.ndarray, "classes"]
     group: Int[Array | np.ndarray, "classes"]
-    """Of each class, in [0, classes)."""
+    """The group of each class, in [0, classes)."""
     class_of: Int[Array | np.ndarray, "examples"] | None = None
-    """Of each example; with `near` alone."""
+    """The class of each example; None without `near`."""
     near: Int[Array | np.ndarray, "examples neighbours"] | None = None
-    """Of each example, examples of other classes (`curricula.offline_negatives`); -1 for none."""
+    """For each example, hard negatives from `curricula.offline_negatives`; -1 for none."""
 
     def beside(self, near: Int[np.ndarray, "examples neighbours"]) -> "ClassIndex":
-        """The same with a table of near examples, to draw batches from."""
+        """The same index with a table of near examples of other classes."""
         class_of = np.zeros(len(self.order), np.int32)
         class_of[self.order] = np.repeat(np.arange(len(self.count)), self.count)
         return self._replace(class_of=class_of, near=near)
@@ -44,12 +49,13 @@ def class_index(
     rank: np.ndarray | None = None,
     groups: Int[np.ndarray, "all_classes"] | None = None,
 ) -> ClassIndex:
-    """The index of the classes that occur in `labels`; other class numbers are passed over.
+    """Makes the index of the classes that occur in `labels`, renumbered from 0.
 
     Args:
-      labels: of every example.
-      rank: a number for every example; a class's examples stand in its order.
-      groups: of every class number, such as an alphabet; None where there are none.
+      labels: the class of every example.
+      rank: a number for every example, by which the examples of a class are sorted; None keeps
+        their order.
+      groups: the group of every class number, such as an alphabet; None where there are none.
     """
     order = np.lexsort((labels,) if rank is None else (rank, labels)).astype(np.int32)
     present, start, count = np.unique(labels[order], return_index=True, return_counts=True)
@@ -60,7 +66,7 @@ def class_index(
 
 
 def pk_batch(
-    xp,
+    xp: ModuleType,
     index: ClassIndex,
     seed: int | np.integer | Int[Array, ""],
     step: int | np.integer | Int[Array, ""],
@@ -71,28 +77,31 @@ def pk_batch(
     same_group: float | np.floating | Float[Array, ""] = 0.0,
     near: int = 0,
 ) -> Int[Array | np.ndarray, "batch"]:
-    """The examples of one batch, class after class.
+    """Draws the examples of one batch, class after class.
 
-    Classes are drawn without replacement, and so are the images of a class; a class with
-    fewer than `per_class` images has its images drawn with replacement.
+    Classes are drawn without replacement, and so are the examples of a class, unless it has fewer
+    than K: then its examples are drawn with replacement.
+
+    >>> index = class_index(np.repeat(np.arange(5), 4))
+    >>> pk_batch(np, index, seed=0, step=0, classes=2, per_class=3).shape
+    (6,)
 
     Args:
       xp: `numpy` or `jax.numpy`; the result is the same.
-      index: of the classes to draw from.
+      index: the classes to draw from.
       seed: the run's seed, in [0, 2^32).
       step: the number of the step, in [0, 2^32).
-      classes: P, at most the number of classes.
+      classes: P, at most the number of classes in the index.
       per_class: K.
-      pool: the share of each class's examples to draw from, the first in the index; at least
-        K of them, or all.
-      same_group: the share of batches for which groups are drawn one after another, and all
-        classes of a group before those of the next.
-      near: how many of the examples that the index has as near are drawn for one example of each
-        class; they come into the batch with their classes, until these are P. 0 draws all classes
-        at random.
+      pool: the share of each class's examples to draw from, the first in the index's order; at
+        least K of them, or all if there are fewer.
+      same_group: the share of batches whose classes are drawn group by group: all classes of one
+        group before those of the next.
+      near: how many near examples are drawn for one example of each drawn class. They enter the
+        batch with their classes, until it has P classes. 0 draws all classes at random.
 
     Returns:
-      P * K positions in the data set.
+      The positions of P * K examples.
     """
     key = (xp.asarray(seed).astype(xp.uint32), xp.asarray(step).astype(xp.uint32))
     ticket = random_bits(xp, key, CLASS_STREAM, index.count.shape[0])
@@ -109,11 +118,16 @@ def pk_batch(
     return picked.reshape(-1)
 
 
-def _with_near_ones(xp, key, index, drawn, near, most):
-    """As many classes, and of each up to `most` examples that are to be in the batch; -1 for none.
+def _with_near_ones(
+    xp: ModuleType, key: Key, index: ClassIndex, drawn: Ints, near: int, most: int
+) -> tuple[Ints, Ints]:
+    """Replaces the last drawn classes by classes of near examples.
 
-    Class after class of the drawn ones brings an example and some that are near it, until there are
-    enough classes.
+    Each drawn class in turn brings one example and some that are near it, until there are as many
+    classes as were drawn.
+
+    Returns:
+      The classes, and up to `most` examples of each that must be in the batch; -1 for none.
     """
     bits = random_bits(xp, key, NEAR_STREAM, len(drawn) * (1 + near)).reshape(len(drawn), -1)
     place = (bits[:, 0] % index.count[drawn].astype(xp.uint32)).astype(xp.int32)
@@ -124,7 +138,7 @@ def _with_near_ones(xp, key, index, drawn, near, most):
     brought = xp.concatenate([anchor[:, None], beside], axis=1).reshape(-1)
     none = index.count.shape[0]
     of_class = xp.where(brought >= 0, index.class_of[brought], none)
-    # What was brought, class by class, in the order in which it was brought.
+    # The brought examples by class; within a class, in the order in which they were brought.
     by_class = xp.lexsort((xp.arange(len(brought)), of_class))
     begin = xp.searchsorted(of_class[by_class], xp.arange(none + 1))
     count = begin[1:] - begin[:-1]
@@ -135,37 +149,42 @@ def _with_near_ones(xp, key, index, drawn, near, most):
     return taken, xp.where(is_one, brought[at], -1)
 
 
-def _filled_up(xp, key, wanted, picked):
-    """In every row what is wanted, then some of the picked, none twice as far as they go."""
+def _filled_up(xp: ModuleType, key: Key, wanted: Ints, picked: Ints) -> Ints:
+    """Fills each row with its wanted examples, then with picked ones, and repeats one at last."""
     row = xp.concatenate([wanted, picked], axis=1)
     earlier = xp.tril(xp.ones((row.shape[1], row.shape[1]), bool), -1)
     again = ((row[:, :, None] == row[:, None, :]) & earlier).any(axis=2)
     is_picked = xp.arange(row.shape[1]) >= wanted.shape[1]
     turn = xp.where(row < 0, 3, xp.where(again, 2, is_picked.astype(xp.int32)))
-    # The order in which a subset was drawn is no random one.
+    # Floyd's algorithm draws a random subset, but not in a random order.
     ticket = random_bits(xp, key, FILL_STREAM, picked.size).reshape(picked.shape)
     place = xp.broadcast_to(xp.arange(wanted.shape[1], dtype=xp.uint32), wanted.shape)
     order = xp.lexsort((xp.concatenate([place, ticket], axis=1), turn), axis=1)
     return xp.take_along_axis(row, order[:, : picked.shape[1]], axis=1)
 
 
-def _group_ticket(xp, key, index, share):
-    """What classes are drawn by first; the same for all where groups do not matter."""
+def _group_ticket(
+    xp: ModuleType, key: Key, index: ClassIndex, share: float | np.floating | Float[Array, ""]
+) -> UInt32[Array | np.ndarray, "classes"]:
+    """The first key that classes are sorted by; 0 for all of them where groups do not count."""
     bits = random_bits(xp, key, GROUP_STREAM, index.count.shape[0] + 1)
     coin = (bits[-1] >> xp.uint32(8)).astype(xp.float32) / xp.float32(2**24)
     return xp.where(coin < xp.float32(share), bits[index.group], xp.uint32(0))
 
 
-def _in_pool(xp, count, pool, per_class):
+def _in_pool(
+    xp: ModuleType, count: Ints, pool: float | np.floating | Float[Array, ""], per_class: int
+) -> Ints:
+    """How many examples of each class are drawn from."""
     size = xp.ceil(xp.float32(pool) * count.astype(xp.float32)).astype(xp.int32)
     return xp.minimum(xp.maximum(size, per_class), count)
 
 
-def _choose(xp, bits, count):
-    """A uniform subset of `range(count)` in every row, by Floyd's algorithm.
+def _choose(xp: ModuleType, bits: UInt32[Array | np.ndarray, "rows k"], count: Ints) -> Ints:
+    """Draws k numbers below `count` in every row: a uniform subset, by Floyd's algorithm.
 
-    Its cost does not depend on the size of the classes. The modulo favours small numbers
-    by less than count / 2^32.
+    A row with `count` below k is drawn with replacement. The cost does not depend on `count`. The
+    modulo favours small numbers by less than count / 2^32.
     """
     per_class = bits.shape[1]
     chosen = xp.zeros((bits.shape[0], 0), xp.int32)
@@ -178,11 +197,20 @@ def _choose(xp, bits, count):
     return xp.where(count[:, None] < per_class, redrawn, chosen)
 
 
-def random_bits(xp, key, stream: int, size: int) -> UInt32[Array | np.ndarray, "size"]:
-    """`size` random words of the generator Threefry-2x32 with 20 rounds.
+def random_bits(
+    xp: ModuleType, key: Key, stream: int, size: int
+) -> UInt32[Array | np.ndarray, "size"]:
+    """`size` random words of the generator Threefry-2x32 with 20 rounds, as in jax.random.
 
-    Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"; the generator that
-    jax.random uses too. Word i is the first half of the block with counter (stream, i).
+    Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3",
+    https://doi.org/10.1145/2063384.2063405. Word i is the first half of the block with the counter
+    `(stream, i)`.
+
+    Args:
+      xp: `numpy` or `jax.numpy`.
+      key: two words of 32 bits.
+      stream: tells independent draws of one key apart.
+      size: the number of words.
     """
     keys = (key[0], key[1], key[0] ^ key[1] ^ xp.uint32(0x1BD11BDA))
     x = xp.full((size,), stream, xp.uint32) + keys[0]
@@ -198,18 +226,17 @@ def random_bits(xp, key, stream: int, size: int) -> UInt32[Array | np.ndarray, "
 
 
 def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes: str) -> Dataset:
-    """The training examples that PK batches can be drawn from.
+    """Keeps the training examples that PK batches can be drawn from.
 
     Args:
       dataset: the training split.
       classes: P.
       per_class: K.
-      small_classes: what to do with classes of fewer than K images: "refuse" them, "drop"
-        them, or "redraw" an image more than once in a batch.
+      small_classes: what becomes of classes with fewer than K examples: "refuse" raises an error,
+        "drop" leaves them out, "redraw" lets a batch hold an example more than once.
 
     Raises:
-      InputError: P or K is below 2, a class is small and that is refused, or P exceeds the
-        number of classes.
+      InputError: P or K is below 2, a small class is refused, or P exceeds the number of classes.
     """
     errors.check_known("batch.small_classes", small_classes, SMALL_CLASSES)
     for field, value in (("batch.classes", classes), ("batch.per_class", per_class)):

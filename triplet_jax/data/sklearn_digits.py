@@ -1,35 +1,25 @@
-"""The handwritten digits that scikit-learn ships."""
+"""The handwritten digits that scikit-learn ships: 1,797 images of 8 x 8 pixels."""
 
 import numpy as np
 
 from triplet_jax.data import splits
-from triplet_jax.data.dataset import SPLITS as SPLITS
-from triplet_jax.data.dataset import Dataset as Dataset
-from triplet_jax.data.dataset import fingerprint as fingerprint
-from triplet_jax.data.dataset import fingerprints as fingerprints
-from triplet_jax.data.dataset import images_as_classes as images_as_classes
-from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
-from triplet_jax.data.image_folders import folder as folder
-from triplet_jax.data.splits import hold_out as hold_out
-from triplet_jax.data.tfds import from_tfds as from_tfds
+from triplet_jax.data.dataset import Dataset
+from triplet_jax.data.splits import HeldOut
 
 
-def digits(*, test_fraction: float, validation_fraction: float, seed: int) -> Dataset:
-    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn carries.
+def digits(held_out: HeldOut) -> Dataset:
+    """The 1,797 handwritten digits of scikit-learn, `[1797, 8, 8, 1]` of uint8, in ten classes.
 
-    E. Alpaydin and C. Kaynak 1998, "Optical Recognition of Handwritten Digits". The ten
-    classes are the same in every split; images are held out.
+    E. Alpaydin and C. Kaynak 1998, "Optical Recognition of Handwritten Digits",
+    https://archive.ics.uci.edu/dataset/80. Every split has all ten classes.
+
+    Args:
+      held_out: the shares of each class's examples to hold out.
     """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int32)
-    split = splits.at_random(
-        labels,
-        by="image",
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
+    split = splits.at_random(labels, held_out, by="image")
     return Dataset(images, labels, split, tuple(map(str, range(10))))

@@ -1,11 +1,30 @@
-"""Which examples are held out of training."""
+"""Which examples are for training, which for validation, and which for the test."""
+
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
+
+from triplet_jax import errors
+
+Labels = Int[np.ndarray, "examples"]
+Split = Shaped[np.ndarray, "examples"]
+"""The split of every example, one of "train", "validation" and "test"."""
+
+
+class HeldOut(NamedTuple):
+    """How much of a data set is held out of training, in shares of all examples."""
+
+    test: float
+    """The share for the test, in [0, 1)."""
+    validation: float
+    """The share for validation; both together are below 1."""
+    seed: int
+    """Decides which examples these are."""
 
 
 def hold_out(
-    labels: Int[np.ndarray, "examples"],
+    labels: Labels,
     fraction: float,
     *,
     by: str,
@@ -14,13 +33,16 @@ def hold_out(
 ) -> Bool[np.ndarray, "examples"]:
     """Chooses examples to hold out.
 
+    >>> hold_out(np.array([0, 0, 1, 1, 2, 2, 3, 3]), 0.5, by="class", seed=0)
+    array([False, False, False, False,  True,  True,  True,  True])
+
     Args:
       labels: the class of every example.
       fraction: how much to hold out, in [0, 1).
-      by: "image" holds out this fraction of every class's images, but never all, "class" whole
-        classes, "group" whole groups of classes.
-      seed: of the choice.
-      groups: of every class, for `by="group"`.
+      by: "image" holds out this fraction of each class's examples, but never all of them; "class"
+        holds out whole classes, and "group" whole groups of classes.
+      seed: decides which.
+      groups: the group of every class, for `by="group"`.
 
     Returns:
       Which examples are held out.
@@ -37,55 +59,110 @@ def hold_out(
     return np.isin(unit, units[: round(fraction * len(units))])
 
 
-def at_random(labels, *, by, test_fraction, validation_fraction, seed):
-    """The split of every example, where the test is held out as validation is."""
-    held_test = hold_out(labels, test_fraction, by=by, seed=seed)
-    of_rest = validation_fraction / (1 - test_fraction)
-    return hold_out_of_rest(labels, held_test, of_rest, by=by, seed=seed + 1)
+def at_random(labels: Labels, held_out: HeldOut, *, by: str) -> Split:
+    """Holds out the test, then validation, both by `hold_out`."""
+    is_test = hold_out(labels, held_out.test, by=by, seed=held_out.seed)
+    of_rest = held_out.validation / (1 - held_out.test)
+    return _with_validation(labels, is_test, of_rest, by=by, seed=held_out.seed + 1)
 
 
-def hold_out_of_rest(labels, held_test, validation_fraction, *, by, seed, groups=None):
-    """The split of every example; validation is held out of what is not for the test."""
-    split = np.where(held_test, "test", "train").astype("<U10")
-    rest = np.flatnonzero(~held_test)
-    held = hold_out(labels[rest], validation_fraction, by=by, seed=seed, groups=groups)
+def with_test(
+    labels: Labels,
+    is_test: Bool[np.ndarray, "examples"],
+    held_out: HeldOut,
+    *,
+    groups: Int[np.ndarray, "classes"] | None = None,
+) -> Split:
+    """Holds out validation where the test is given.
+
+    Validation is made as the test was: of examples where training and test share classes, else of
+    whole groups of classes, or of whole classes where there are no groups.
+
+    Args:
+      labels: the class of every example.
+      is_test: which examples are for the test.
+      held_out: `validation` is the share of the other examples; `test` is not read.
+      groups: the group of every class; None where classes have no groups.
+    """
+    is_shared = np.intersect1d(labels[is_test], labels[~is_test]).size > 0
+    by = "image" if is_shared else "class" if groups is None else "group"
+    return _with_validation(
+        labels, is_test, held_out.validation, by=by, seed=held_out.seed, groups=groups
+    )
+
+
+def _with_validation(
+    labels: Labels,
+    is_test: Bool[np.ndarray, "examples"],
+    fraction: float,
+    *,
+    by: str,
+    seed: int,
+    groups: Int[np.ndarray, "classes"] | None = None,
+) -> Split:
+    """Holds out a fraction of what is not for the test."""
+    split = np.where(is_test, "test", "train").astype("<U10")
+    rest = np.flatnonzero(~is_test)
+    held = hold_out(labels[rest], fraction, by=by, seed=seed, groups=groups)
     split[rest[held]] = "validation"
     return split
 
 
-def of_groups(
-    labels: Int[np.ndarray, "examples"],
-    groups: np.ndarray,
-    *,
-    test_fraction: float,
-    validation_fraction: float,
-    seed: int,
-) -> np.ndarray:
-    """The split of every example, where the examples of a group stand in one split together.
+def of_groups(labels: Labels, groups: Shaped[np.ndarray, "examples"], held_out: HeldOut) -> Split:
+    """Splits whole groups of examples, such as the sessions in which photographs were taken.
 
     Args:
       labels: the class of every example.
-      groups: the group of every example, such as the session in which a photo was taken; a group
-        may hold several classes.
-      test_fraction: of the examples; a little more are held out where groups are large.
-      validation_fraction: of the examples.
-      seed: of the choice.
+      groups: the group of every example; a group may hold several classes.
+      held_out: the shares of the examples, which large groups may exceed a little.
     """
     split = np.full(len(labels), "train", "<U10")
-    parts = (("test", test_fraction), ("validation", validation_fraction / (1 - test_fraction)))
+    parts = (("test", held_out.test), ("validation", held_out.validation / (1 - held_out.test)))
     for draw, (name, fraction) in enumerate(parts):
         rest = np.flatnonzero(split == "train")
-        held = hold_out_groups(labels[rest], groups[rest], fraction, seed=seed + draw)
+        held = hold_out_groups(labels[rest], groups[rest], fraction, seed=held_out.seed + draw)
         split[rest[held]] = name
     return split
 
 
-def hold_out_groups(
-    labels: Int[np.ndarray, "examples"], groups: np.ndarray, fraction: float, *, seed: int
-) -> Bool[np.ndarray, "examples"]:
-    """Holds out whole groups, until the classes of each have given this fraction of their examples.
+def notes_on_groups(
+    split: Split,
+    labels: Labels,
+    groups: Shaped[np.ndarray, "examples"],
+    held_out: HeldOut,
+    *,
+    source: str,
+) -> list[str]:
+    """A note if some classes stay in training, since all their examples are of one group.
 
-    A group that holds all that is left of a class is never held out.
+    Args:
+      split: what `of_groups` made of the other arguments.
+      labels: the class of every example.
+      groups: the group of every example.
+      held_out: the shares that were asked for.
+      source: what is split, for the message.
+
+    Raises:
+      InputError: a test was asked for, and no group can be held out for it.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    if held_out.test and "test" not in split:
+        raise errors.InputError(
+            f"{source}: dataset.split_by='group' can hold out none of the {codes.max() + 1} groups,"
+            " since each holds all examples of some class. Have two groups or more of every class,"
+            " or split by image or class."
+        )
+    pairs = np.unique(np.stack([labels, codes]), axis=1)
+    alone = int((np.bincount(pairs[0]) == 1).sum())
+    return [f"{alone} classes have a single group, which stays in training"] if alone else []
+
+
+def hold_out_groups(
+    labels: Labels, groups: Shaped[np.ndarray, "examples"], fraction: float, *, seed: int
+) -> Bool[np.ndarray, "examples"]:
+    """Holds out whole groups, until each of their classes has given this fraction of its examples.
+
+    A group that holds all remaining examples of a class is never held out.
     """
     held = np.zeros(len(labels), bool)
     total = np.bincount(labels, minlength=1)

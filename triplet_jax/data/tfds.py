@@ -3,14 +3,17 @@
 import contextlib
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from triplet_jax import errors
 from triplet_jax.data import splits, tfds_features
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.images import ImageForm, Images
+from triplet_jax.data.splits import HeldOut, Labels, Split
 
 
 def from_tfds(
@@ -19,9 +22,7 @@ def from_tfds(
     data_dir: str,
     form: ImageForm,
     split_by: str,
-    test_fraction: float,
-    validation_fraction: float,
-    seed: int,
+    held_out: HeldOut,
     image_feature: str = "",
     label_feature: str = "",
     train_split: str = "train",
@@ -31,21 +32,20 @@ def from_tfds(
     """An image data set of tensorflow-datasets, read without TensorFlow.
 
     Args:
-      name: of the builder, such as "omniglot", "cars196" or "stanford_online_products".
-      data_dir: where it was prepared; empty for the default of tensorflow-datasets, which
-        the environment variable TFDS_DATA_DIR sets.
-      form: what every image is brought to.
-      split_by: "official" keeps the splits that are named below, and takes validation out of train
-        where none is named: whole groups (Omniglot's alphabets) where classes have groups, else
-        whole classes where train and test share none, else images. "class" puts the first half of
-        all classes into training and tests on the second, as is usual in metric learning, and
-        "image" holds out images of every class; both of the examples of all splits that are named.
-      test_fraction: held out for "image".
-      validation_fraction: held out of training.
-      seed: of the choice.
-      image_feature: the name of the image in a record; empty to find it by `tfds_features.choose`.
-      label_feature: the name of the class, such as "class_id", or "identity/Identity_No" of a
-        nested one; empty to find it.
+      name: the builder, such as "omniglot", "cars196" or "stanford_online_products".
+      data_dir: where the data set was prepared; empty for the default of tensorflow-datasets,
+        which the environment variable TFDS_DATA_DIR sets.
+      form: what every image is brought to when it is read.
+      split_by: "official" keeps the splits named below; where none is named for validation,
+        `splits.with_test` holds it out of training, with Omniglot's alphabets as groups.
+        "class" trains on the first half of all classes and tests on the second, as is usual in
+        metric learning, and "image" holds out images of every class; both join all splits that
+        are named below.
+      held_out: the share of validation, and for "image" of the test.
+      image_feature: the name of the image in a record; empty to let `tfds_features.choose` find
+        it.
+      label_feature: the name of the class in a record, such as "class_id", or
+        "identity/Identity_No" where it is nested; empty to find it.
       train_split: the builder's split for training; several are joined, as in "train+extra".
       validation_split: the builder's split for validation; empty to hold it out of training.
       test_split: the builder's split for the test.
@@ -64,8 +64,7 @@ def from_tfds(
         sources = [_source(builder, split) for split in roles]
         labels, class_names, groups = _classes(name, sources, features, label)
     official = np.repeat(list(roles.values()), list(map(len, sources)))
-    fractions = {"test_fraction": test_fraction, "validation_fraction": validation_fraction}
-    split = _split(labels, official, groups, split_by, seed=seed, **fractions)
+    split = _split(labels, official, groups, split_by, held_out)
     encoded = _EncodedImages(sources, features, image)
     return Dataset(Images(encoded, form), labels, split, class_names, groups)
 
@@ -74,8 +73,8 @@ def from_tfds(
 
 
 @contextlib.contextmanager
-def _reading(name, data_dir):
-    """Says of an error of tensorflow-datasets or of its readers what can be done about it."""
+def _reading(name: str, data_dir: str) -> Iterator[None]:
+    """Adds to an error of tensorflow-datasets, or of its readers, what can be done about it."""
     try:
         yield
     except errors.InputError:
@@ -84,7 +83,7 @@ def _reading(name, data_dir):
         raise _unloadable(name, error) from error
     except (PermissionError, TimeoutError) as error:
         raise errors.InputError(
-            f"dataset.name={name!r} cannot be read: {error}. Its files need not be damaged: see"
+            f"dataset.name={name!r} cannot be read: {error}. Its files may be whole: see"
             " whether this user may read them, and whether the disk answers."
         ) from error
     except Exception as error:  # whatever damage makes the readers raise
@@ -95,16 +94,20 @@ def _reading(name, data_dir):
         ) from error
 
 
-def _unloadable(name, error):
-    """The code of some builders needs TensorFlow, and that of others a file that is not shipped."""
+def _unloadable(name: str, error: Exception) -> errors.InputError:
+    """The error for a builder whose code needs TensorFlow, or a file that is not shipped."""
     return errors.InputError(
         f"dataset.name={name!r} cannot be read: tensorflow-datasets fails to load its code for it:"
         f" {str(error).strip() or repr(error)}. Install what it needs, or choose another data set."
     )
 
 
-def _builder(name, data_dir):
-    """By the code of tensorflow-datasets alone: a file may name any module for it to import."""
+def _builder(name: str, data_dir: str) -> Any:
+    """The `tfds.core.DatasetBuilder` of a prepared data set.
+
+    Only code that tensorflow-datasets ships is run. A builder that is loaded from its folder may
+    name any module to import.
+    """
     import tensorflow_datasets as tfds
 
     parts = re.fullmatch(r"(\w+)(?:/([\w.+-]+))?(?::([\d.*]+))?", name, re.ASCII)
@@ -142,8 +145,8 @@ def _builder(name, data_dir):
     return builder
 
 
-def _preparing(name, data_dir):
-    """The commands; they need TensorFlow, which training does not."""
+def _preparing(name: str, data_dir: str) -> str:
+    """The commands that prepare a data set; only they need TensorFlow."""
     where = f", data_dir={data_dir!r}" if data_dir else ""
     return (
         "  pip install 'tensorflow>=2.20'\n"
@@ -152,8 +155,20 @@ def _preparing(name, data_dir):
     )
 
 
-def _roles(name, there, wanted, *, needs_all):
-    """What each split of the builder is for, of those that are named in `wanted` by their role."""
+def _roles(
+    name: str, there: Sequence[str], wanted: Mapping[str, str], *, needs_all: bool
+) -> dict[str, str]:
+    """The role of each of the builder's splits that is used: train, validation or test.
+
+    Args:
+      name: the data set, for messages.
+      there: the splits of the builder.
+      wanted: the splits for each role, joined by "+".
+      needs_all: whether every named split must exist, and some be for training and for the test.
+
+    Raises:
+      InputError: a split is named twice or does not exist, or none is left.
+    """
     roles = {}
     for role, joined in wanted.items():
         for split in filter(None, joined.split("+")):
@@ -184,34 +199,29 @@ def _roles(name, there, wanted, *, needs_all):
     return roles
 
 
-def _split(labels, official, groups, split_by, *, test_fraction, validation_fraction, seed):
-    """The split of every example."""
+def _split(
+    labels: Labels,
+    official: Split,
+    groups: Int[np.ndarray, "classes"] | None,
+    split_by: str,
+    held_out: HeldOut,
+) -> Split:
     if split_by == "image":
-        return splits.at_random(
-            labels,
-            by="image",
-            test_fraction=test_fraction,
-            validation_fraction=validation_fraction,
-            seed=seed,
-        )
+        return splits.at_random(labels, held_out, by="image")
     if split_by == "official" and "validation" in official:
         return official
     if split_by == "class":
-        held_test = labels >= (labels.max() + 1) // 2
+        is_test = labels >= (labels.max() + 1) // 2
     else:
-        held_test = official == "test"
-    shared = np.intersect1d(labels[~held_test], labels[held_test]).size > 0
-    by = "image" if shared else "class" if groups is None else "group"
-    return splits.hold_out_of_rest(
-        labels, held_test, validation_fraction, by=by, seed=seed, groups=groups
-    )
+        is_test = official == "test"
+    return splits.with_test(labels, is_test, held_out, groups=groups)
 
 
 # -- records -----------------------------------------------------------------------------
 
 
-def _source(builder, split):
-    """The records of a split as bytes."""
+def _source(builder: Any, split: str) -> Sequence[bytes]:
+    """The records of a split, each as bytes."""
     import tensorflow_datasets as tfds
 
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
@@ -219,13 +229,18 @@ def _source(builder, split):
 
 
 class _Columns(Sequence):
-    """Some features of several sources of records, as one sequence of tuples.
+    """Some features of the records of several sources, as one sequence of tuples.
 
-    Nothing else of a record is decoded: tfds.decode.PartialDecoding, which is for that, needs
+    The other features are not decoded. tfds.decode.PartialDecoding, which is meant for that, needs
     TensorFlow.
     """
 
-    def __init__(self, sources: list, features, paths: Sequence[tfds_features.Path]):
+    def __init__(
+        self,
+        sources: Sequence[Sequence[bytes]],
+        features: Any,
+        paths: Sequence[tfds_features.Path],
+    ):
         self._sources, self._paths = sources, paths
         self._record = tfds_features.subset(features, paths)
         self._decoders = None
@@ -233,7 +248,7 @@ class _Columns(Sequence):
     def __len__(self):
         return sum(map(len, self._sources))
 
-    def __getitem__(self, position):
+    def __getitem__(self, position: int) -> tuple:
         for source in self._sources:
             if position < len(source):
                 record = self._record.deserialize_example_np(
@@ -245,9 +260,9 @@ class _Columns(Sequence):
 
 
 class _EncodedImages(_Columns):
-    """The images as the bytes of their files."""
+    """The images, each as the bytes of its file."""
 
-    def __init__(self, sources: list, features, path: tfds_features.Path):
+    def __init__(self, sources: Sequence[Sequence[bytes]], features: Any, path: tfds_features.Path):
         import tensorflow_datasets as tfds
 
         super().__init__(sources, features, [path])
@@ -255,18 +270,20 @@ class _EncodedImages(_Columns):
         for name in reversed(path):
             self._decoders = {name: self._decoders}
 
-    def __getitem__(self, position):
+    def __getitem__(self, position: int) -> bytes:
         return super().__getitem__(position)[0]
 
 
-def _leaf(record, path):
+def _leaf(record: Any, path: tfds_features.Path) -> Any:
     for name in path:
         record = record[name]
     return record
 
 
-def _classes(name, sources, features, label):
-    """The class of every example, from 0 on; the names of classes; their groups, or None."""
+def _classes(
+    name: str, sources: Sequence[Sequence[bytes]], features: Any, label: tfds_features.Path
+) -> tuple[Labels, tuple[str, ...], Int[np.ndarray, "classes"] | None]:
+    """The class of every example, from 0 on; the names of the classes; their groups, or None."""
     has_alphabets = "alphabet" in features
     paths = [label, *([("alphabet",)] if has_alphabets else [])]
     values, *alphabets = zip(*_Columns(sources, features, paths), strict=True)
@@ -284,12 +301,14 @@ def _classes(name, sources, features, label):
     return labels, names, groups
 
 
-def _text(value):
+def _text(value: Any) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _groups(labels, alphabets, classes):
-    """The group of every class; None where a class has several."""
+def _groups(
+    labels: Labels, alphabets: Int[np.ndarray, "examples"], classes: int
+) -> Int[np.ndarray, "classes"] | None:
+    """The group of every class; None if a class has examples of several."""
     groups = np.zeros(classes, np.int32)
     groups[labels] = alphabets
     return groups if (groups[labels] == alphabets).all() else None

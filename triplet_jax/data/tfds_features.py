@@ -1,7 +1,7 @@
-"""Which features of a data set of tensorflow-datasets are the image and the class."""
+"""Which features of a tensorflow-datasets record are the image and its class."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,19 +11,25 @@ Path = tuple[str, ...]
 
 
 def choose(name: str, info: Any, image_feature: str, label_feature: str) -> tuple[Path, Path]:
-    """The paths of the image and of the label in a record.
+    """Finds the image and the label in a record.
 
-    A feature that is named is taken. Else it is one of `info.supervised_keys`, by its kind and not
-    by its place there; else the one that is called "image" or "label"; else the only one.
+    A feature that is named is taken. Otherwise it is the one of the right kind among
+    `info.supervised_keys`, whatever its position there; else the one called "image" or "label";
+    else the only one of the right kind.
 
     Args:
-      name: of the data set, for messages.
+      name: the data set, for messages.
       info: `tfds.core.DatasetInfo`.
-      image_feature: such as "image", and of a nested one "camera/image"; empty to find it.
-      label_feature: of a class label, an integer, a boolean or a text; empty to find it.
+      image_feature: the path of the image, such as "image", or "camera/image" where it is nested;
+        empty to find it.
+      label_feature: the path of the label, which is a class label, an integer, a boolean or a
+        text; empty to find it.
+
+    Returns:
+      The paths of the image and of the label.
 
     Raises:
-      InputError: naming those that are possible, where there is none or more than one.
+      InputError: no feature qualifies, or several do; the message lists them.
     """
     import tensorflow_datasets as tfds
 
@@ -53,7 +59,7 @@ def choose(name: str, info: Any, image_feature: str, label_feature: str) -> tupl
 
 
 def leaves(features: Any, above: Path = ()) -> dict[Path, Any]:
-    """Every feature by its path, but for those within sequences."""
+    """Every feature by its path, except for features within sequences."""
     import tensorflow_datasets as tfds
 
     if not isinstance(features, tfds.features.FeaturesDict):
@@ -65,7 +71,7 @@ def leaves(features: Any, above: Path = ()) -> dict[Path, Any]:
 
 
 def subset(features: Any, paths: Sequence[Path]) -> Any:
-    """The features at these paths alone, nested as they are."""
+    """A `FeaturesDict` of only the features at these paths, nested as before."""
     import tensorflow_datasets as tfds
 
     chosen = {}
@@ -76,18 +82,18 @@ def subset(features: Any, paths: Sequence[Path]) -> Any:
 
 
 def text(path: Path) -> str:
-    """What a feature is called in a config."""
+    """A path as text, such as "camera/image"."""
     return "/".join(path)
 
 
-def _is_image(feature):
+def _is_image(feature: Any) -> bool:
     import tensorflow_datasets as tfds
 
     is_mask = isinstance(feature, tfds.features.LabeledImage)
     return isinstance(feature, tfds.features.Image) and not is_mask
 
 
-def _is_label(feature):
+def _is_label(feature: Any) -> bool:
     import tensorflow_datasets as tfds
 
     if isinstance(feature, tfds.features.ClassLabel | tfds.features.Text):
@@ -97,15 +103,15 @@ def _is_label(feature):
     return np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype == np.bool_
 
 
-def _among(paths, wanted):
+def _among(paths: Sequence[Path], wanted: Sequence[Path]) -> list[Path]:
     return [path for path in paths if text(path) in map(text, wanted)]
 
 
-def _only(paths):
+def _only(paths: Sequence[Path]) -> Path | None:
     return paths[0] if len(paths) == 1 else None
 
 
-def _named(kind, value, possible, name):
+def _named(kind: str, value: str, possible: Sequence[Path], name: str) -> Path | None:
     if not value:
         return None
     found = [path for path in possible if text(path) == value]
@@ -117,7 +123,7 @@ def _named(kind, value, possible, name):
     return found[0]
 
 
-def _refuse(kind, possible, every, name):
+def _refuse(kind: str, possible: Sequence[Path], every: Mapping[Path, Any], name: str) -> NoReturn:
     if not possible:
         raise errors.InputError(
             f"dataset.name={name!r} has no feature that can be the {kind}: it has"
@@ -129,5 +135,5 @@ def _refuse(kind, possible, every, name):
     )
 
 
-def _listed(possible):
+def _listed(possible: Sequence[Path]) -> str:
     return f"Possible: {', '.join(sorted(map(text, possible)))}."

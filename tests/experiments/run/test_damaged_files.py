@@ -37,7 +37,7 @@ fuzzed = hypothesis.settings(
     derandomize="FUZZ" not in os.environ,
     suppress_health_check=SUPPRESSED,
 )
-SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.0, "seed": 0}
+SPLIT = {"split_by": "image", "held_out": data.HeldOut(0.25, 0.0, seed=0)}
 MODEL = {"dim": 8}
 
 

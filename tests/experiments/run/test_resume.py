@@ -145,7 +145,7 @@ def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monke
 
 
 def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
-    everything = data.digits(test_fraction=0.4, validation_fraction=0.0, seed=0)
+    everything = data.digits(data.HeldOut(0.4, 0.0, seed=0))
     others = everything.take(np.delete(np.arange(len(everything)), 7))
     data_json.remember(tmp_path, data_json.content(everything))
     data_json.remember(tmp_path, data_json.content(everything))

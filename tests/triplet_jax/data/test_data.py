@@ -18,7 +18,7 @@ from triplet_jax import data, errors
 from triplet_jax.data import images, splits
 
 FORM = images.ImageForm(size=8, channels=3)
-SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
+SPLIT = {"split_by": "image", "held_out": data.HeldOut(0.25, 0.25, seed=0)}
 
 
 def save_image(path, value, size=(8, 8)):
@@ -77,8 +77,8 @@ def test_hold_out_depends_on_the_seed_alone():
 def test_no_group_stands_on_both_sides_of_a_split(pairs, test_fraction, validation_fraction):
     labels, groups = np.array(pairs).T
     names = np.array([f"session {g}" for g in groups])
-    fractions = {"test_fraction": test_fraction, "validation_fraction": validation_fraction}
-    split = splits.of_groups(labels, names, seed=3, **fractions)
+    held_out = data.HeldOut(test_fraction, validation_fraction, seed=3)
+    split = splits.of_groups(labels, names, held_out)
     for g in range(9):
         assert len(set(split[groups == g])) <= 1
     assert set(labels[split == "train"]) == set(labels), "training has every class"
@@ -91,12 +91,14 @@ def test_groups_are_held_out_of_every_class(shared):
     labels = np.repeat(np.arange(10), 50)
     sessions = np.tile(np.repeat(np.arange(10), 5), 10)
     groups = sessions if shared else sessions + 10 * labels
-    how = {"test_fraction": 0.2, "validation_fraction": 0.1}
-    split = splits.of_groups(labels, groups, seed=0, **how)
+    held_out = data.HeldOut(0.2, 0.1, seed=0)
+    split = splits.of_groups(labels, groups, held_out)
     for c in range(10):
         counts = [(split[labels == c] == name).sum() for name in data.SPLITS]
         assert counts == [35, 5, 10]
-    again, other = (splits.of_groups(labels, groups, seed=s, **how) for s in (0, 1))
+    again, other = (
+        splits.of_groups(labels, groups, held_out._replace(seed=seed)) for seed in (0, 1)
+    )
     assert (again == split).all() and (other != split).any()
 
 
@@ -104,7 +106,7 @@ def test_groups_are_held_out_of_every_class(shared):
 
 
 def test_digits_are_the_real_ones():
-    digits = data.digits(test_fraction=0.3, validation_fraction=0.1, seed=0)
+    digits = data.digits(data.HeldOut(0.3, 0.1, seed=0))
     assert digits.inputs.shape == (1797, 8, 8, 1)
     assert digits.inputs.dtype == np.uint8
     assert (digits.inputs.min(), digits.inputs.max()) == (0, 255)
@@ -367,7 +369,7 @@ def test_quarter_turns_are_new_classes(class_folders):
 # -- tensorflow-datasets
 
 
-OMNIGLOT = {"split_by": "official", "test_fraction": 0.0, "validation_fraction": 0.1, "seed": 0}
+OMNIGLOT = {"split_by": "official", "held_out": data.HeldOut(0.0, 0.1, seed=0)}
 
 
 def test_omniglot_has_unseen_classes_and_whole_alphabets(omniglot_dir):

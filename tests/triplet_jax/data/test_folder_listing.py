@@ -20,7 +20,7 @@ from triplet_jax.data.folder_listing import find
 from triplet_jax.data.images import ImageForm, load
 
 FORM = ImageForm(size=4, channels=1)
-SPLIT = {"split_by": "image", "test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
+SPLIT = {"split_by": "image", "held_out": data.HeldOut(0.25, 0.25, seed=0)}
 
 
 def picture(path, value=0):
@@ -254,7 +254,7 @@ def test_class_folders_that_hold_folders_alone_are_named(tmp_path):
     found = fold(tmp_path)
     assert found.class_names == ("pets", "wild")
     assert "the folders 'pets', 'wild' are taken for classes" in found.notes[0]
-    assert "no images but the folders 'cat', 'dog', 'emu'" in found.notes[0]
+    assert "no images, only the folders 'cat', 'dog', 'emu'" in found.notes[0]
     assert "dataset.class_level=2" in found.notes[0]
     deeper = fold(tmp_path, class_level=2)
     assert deeper.class_names == ("pets/cat", "pets/dog", "wild/emu")

@@ -21,7 +21,7 @@ from triplet_jax.models import export
 from triplet_jax.training import train_state, train_step
 
 DIM = 5
-SPLIT = {"test_fraction": 0.25, "validation_fraction": 0.25, "seed": 0}
+SPLIT = {"held_out": data.HeldOut(0.25, 0.25, seed=0)}
 
 
 def config(variant="clip", **fields):

@@ -160,7 +160,7 @@ def test_any_picture_reads_as_it_is_shown_by_every_way(draw_file, drawn, tmp_pat
         {"dataset.image_size": side, "dataset.fit": "pad", "dataset.background": background}
     )
     assert datasets.image_form(config.dataset) == form
-    split = {"test_fraction": 0.0, "validation_fraction": 0.0, "split_by": "image", "seed": 0}
+    split = {"held_out": data.HeldOut(0.0, 0.0, seed=0), "split_by": "image"}
     folder = data.folder(str(tmp_path / "images"), form=form, bad_images="refuse", **split)
     embedder = embedders.Embedder(lambda _, pictures: images.load(pictures), {}, form)
     for again in (form.read(str(path)), images.load(folder.inputs)[0], embedder([path])[0]):
@@ -382,7 +382,7 @@ def test_heic_is_read_upright():
 def test_data_that_read_otherwise_than_when_a_run_began_are_refused_with_the_reason(
     tmp_path, monkeypatch
 ):
-    split = {"test_fraction": 0.0, "validation_fraction": 0.0, "split_by": "image", "seed": 0}
+    split = {"held_out": data.HeldOut(0.0, 0.0, seed=0), "split_by": "image"}
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
         image = PIL.Image.new("RGBA", (8, 8), (0, 0, 0, 0))

@@ -15,7 +15,7 @@ from triplet_jax import data, errors
 from triplet_jax.data import images, tfds_features
 
 FORM = images.ImageForm(size=4, channels=3)
-USUAL = {"split_by": "official", "test_fraction": 0.2, "validation_fraction": 0.0, "seed": 0}
+USUAL = {"split_by": "official", "held_out": data.HeldOut(0.2, 0.0, seed=0)}
 
 
 def read(name, data_dir, **changes):
