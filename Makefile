@@ -5,7 +5,7 @@
 # make slow    tests on a SLURM of this machine, in several processes, and by longer paths
 # make faults  faults done to real processes, and tests/faults/RESULTS.md (about two hours)
 # make fuzz    configs, damaged files and images at random, for hours (installs atheris)
-# make docs    the documentation as a site, build/docs/index.html (installs Sphinx)
+# make docs    the documentation as a site, build/docs/html (installs Sphinx)
 # make lock    resolves requirements.lock anew from setup.cfg (needs uv)
 #
 # Each installs what it needs into .venv, once.
@@ -92,7 +92,8 @@ fuzz: $(VENV)/fuzz
 
 docs: $(VENV)/docs
 	@echo "== Building the documentation into build/docs"
-	@$(RUN) -m sphinx -M html docs build/docs $(SPHINX)
+	@$(RUN) -m sphinx -M html docs build/docs -q -W --keep-going -j 2
+	@echo "build/docs/html/index.html"
 
 lock:
 	uv pip compile setup.cfg --universal --python-version 3.11 --extra dev --extra search --extra slurm \

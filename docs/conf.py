@@ -1,0 +1,81 @@
+"""How `make docs` builds the site: Markdown pages, the notebooks, and the API by its docstrings."""
+
+import importlib.metadata
+import re
+
+project = "triplet_jax"
+author = "the authors of triplet_jax"
+release = importlib.metadata.version("triplet_jax")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["**.ipynb_checkpoints"]
+nitpicky = True
+# Types and shapes in signatures, most of them of other libraries, are shown and not linked.
+nitpick_ignore_regex = [("py:.*", ".*")]
+
+html_theme = "furo"
+html_title = "triplet_jax"
+html_copy_source = False
+html_show_copyright = False
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # they show runs, which the site does not train
+nb_merge_streams = True
+suppress_warnings = ["mystnb.unknown_mime_type"]  # of plotly, which has HTML beside it
+
+autosummary_generate = True
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Returns"]  # as prose, which may have a colon
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# Pages that stand elsewhere in the repository, and where the site has them.
+ELSEWHERE = {
+    "../CHANGELOG.md": "changelog.md",
+    "../benchmarks/RESULTS.md": "results/benchmarks.md",
+    "../experiments/RESULTS.md": "results/claims.md",
+    "../findings/README.md": "results/findings.md",
+    "../tests/faults/RESULTS.md": "results/faults.md",
+}
+
+
+def link_to_pages(app, docname, source):
+    for there, here in ELSEWHERE.items():
+        source[0] = source[0].replace(f"]({there}", f"]({here}")
+
+
+def as_restructured_text(app, what, name, obj, options, lines):
+    """Docstrings are Markdown: `code`, indented blocks of it, and lists right after a line."""
+    text = "\n".join(lines)
+    text = re.sub(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)", r"``\1``\\ ", text)
+    text = re.sub(r"(?m)^(\S.*\n\n)(?=    \S)", r"\1::\n\n", text)
+    text = re.sub(r"(?m)^( *)((?!\* )\S.*\n)(?=\1\* )", r"\1\2\n", text)
+    text = re.sub(r"Alias for field number \d+", "", text)  # where a NamedTuple explains no field
+    lines[:] = text.split("\n")
+
+
+def shorten(app, what, name, obj, options, signature, returned):
+    return tuple(
+        part and part.replace("jaxlib._jax.Array", "Array") for part in (signature, returned)
+    )
+
+
+def setup(app):
+    app.connect("source-read", link_to_pages)
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("autodoc-process-signature", shorten)
