@@ -2,4 +2,5 @@
 
 from experiments.config.fields import page
 
-print(page.page(), end="")
+if __name__ == "__main__":
+    print(page.page(), end="")

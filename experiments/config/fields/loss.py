@@ -65,7 +65,7 @@ SECTION = Section(
             when=(HAS_TRIPLETS,),
         ),
         "learned": Field(
-            (), "The knobs of the penalty or the loss that are learned, such as ('beta',)."
+            (), "The knobs of the penalty or the loss that are learned, such as beta."
         ),
         "nested_dims": Field(
             (),
