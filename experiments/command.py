@@ -16,7 +16,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.config import defaults, fields, settings
+from experiments.config import defaults, fields, naming, settings
 from triplet_jax import errors
 from triplet_jax.devices import processes, signals
 from triplet_jax.runs import health
@@ -128,7 +128,7 @@ _go_on = ""
 
 def start_processes() -> None:
     """Joins the processes of this program, if there are several: see `devices.processes`."""
-    with _saying_when_others_are_lost():
+    with _saying_when_others_are_lost(), naming.as_flags("coordinator", "processes", "process"):
         processes.start(*(flag.value for flag in (COORDINATOR, PROCESSES, PROCESS)))
     processes.check_devices()
     processes.meet()

@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command
+from experiments.config import naming
 from experiments.run import config_json, embedders, image_flags
 from triplet_jax import errors
 from triplet_jax.data import folder_listing
@@ -29,12 +30,11 @@ def main() -> None:
     command.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
-    listing = folder_listing.only_images(
-        embedders.find(workdir, folder),
-        image_flags.BAD_IMAGES.value,
-        field="--bad_images",
-        max_pixels=image_flags.largest(config_json.read(workdir)),
-    )
+    max_pixels = image_flags.largest(config_json.read(workdir))
+    with naming.as_flags("bad_images", "max_pixels"):
+        listing = folder_listing.only_images(
+            embedders.find(workdir, folder), image_flags.BAD_IMAGES.value, max_pixels=max_pixels
+        )
     if listing.report:
         print(f"passed over:\n{listing.report}")
     if not listing.files:

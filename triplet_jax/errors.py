@@ -2,7 +2,8 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 MOST_LISTED = 20
 
@@ -12,17 +13,33 @@ NOT_ANSWERING |= {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOLCK, errno.ENXIO
 
 
 class InputError(ValueError):
-    """Input that is refused: the message names the field, the value, what is allowed and the fix.
+    """Input that is refused: the message names the argument, its value, what is allowed, the fix.
 
-    Programs under `experiments` print the message without a traceback and exit with 2.
+    The message is for a person and needs no traceback. It writes an argument as NAME=VALUE, so that
+    a program whose user knows another name can put that in: see `renamed`.
     """
 
 
 class LostError(RuntimeError):
     """What a program cannot do without is missing for now: a process, or room on a disk.
 
-    Programs under `experiments` print the message without a traceback and exit with 3.
+    The message is for a person and needs no traceback.
     """
+
+
+def renamed(message: str, names: Mapping[str, str]) -> str:
+    """A message with other names for its arguments, wherever it writes NAME=.
+
+    >>> renamed("path='x' is not a file", {"path": "--images"})
+    "--images='x' is not a file"
+
+    Args:
+      message: of an `InputError`.
+      names: the new names, by the old ones.
+    """
+    old = "|".join(map(re.escape, names))
+    # No part of a longer name, of a dotted one, or of a path.
+    return re.sub(rf"(?<![\w./'\"-])(?:{old})(?==)", lambda found: names[found[0]], message)
 
 
 def check_known(field: str, value: str, allowed: Iterable[str]) -> None:

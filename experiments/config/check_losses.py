@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.config import components, objective, settings
+from experiments.config import components, naming, objective, settings
 from triplet_jax import contrastive, errors
 from triplet_jax.engine import rules
 
@@ -41,7 +41,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     # What only the library knows, such as the metric that a miner needs.
     run = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))
-    jax.eval_shape(run, batch, labels, key=jax.random.key(0))
+    with naming.as_fields("loss", mining_metric="mining.metric", miner="mining.miner"):
+        jax.eval_shape(run, batch, labels, key=jax.random.key(0))
 
 
 def _check_knobs(field, knobs, owner, function, given) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import ml_collections
 import numpy as np
 
-from experiments.config import components, import_paths, settings
+from experiments.config import components, import_paths, naming, settings
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 from triplet_jax.data import images, label_noise, sampling
@@ -76,6 +76,7 @@ def _or_split_otherwise(config):
     return ", or set dataset.split_by to another way of splitting"
 
 
+@naming.as_fields("dataset", seed="dataset.split_seed")
 def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
     """The same by the section `dataset`; images that files hold are not decoded yet."""
     held_out = data.HeldOut(c.test_fraction, c.validation_fraction, seed=c.split_seed)
@@ -133,7 +134,7 @@ def training_split(
     wrong = given != train.labels
     train = dataclasses.replace(train, labels=given)
     if config.batch.scores:
-        train = difficulty.attach(train, difficulty.read(config.batch.scores, everything))
+        train = difficulty.attach(train, _scores(config.batch.scores, everything))
     if c.drop_noisy:
         train = train.take(np.flatnonzero(~wrong))
     if c.turns_as_classes:
@@ -145,16 +146,23 @@ def training_split(
         train = data.quarter_turns_as_classes(train)
     if c.images_as_classes:
         train = data.images_as_classes(train)
-    train = sampling.fit_classes(
-        train,
-        classes=config.batch.classes,
-        per_class=config.batch.per_class,
-        small_classes=config.batch.small_classes,
-    )
+    with naming.as_fields("batch"):
+        train = sampling.fit_classes(
+            train,
+            classes=config.batch.classes,
+            per_class=config.batch.per_class,
+            small_classes=config.batch.small_classes,
+        )
     _check_pool_size(config, train)
     if config.loss.proxies:
         train = _numbered(config, train)
     return train, wrong
+
+
+@naming.as_fields("batch", path="batch.scores")
+@naming.with_advice("python -m experiments.score makes the file.")
+def _scores(path, everything):
+    return difficulty.read(path, everything)
 
 
 def _numbered(config, train):
@@ -187,6 +195,7 @@ def _check_pool_size(config, train):
         )
 
 
+@naming.as_fields("dataset", kind="dataset.noise_kind", fraction="dataset.label_noise")
 def given_labels(config: ml_collections.ConfigDict, train: data.Dataset) -> np.ndarray:
     """The labels of the training split, some of them wrong if the config plants noise."""
     c = config.dataset

@@ -4,7 +4,7 @@ import pathlib
 
 import ml_collections
 
-from experiments.config import datasets
+from experiments.config import datasets, naming
 from experiments.config.fields import declaration
 from triplet_jax import data, errors
 from triplet_jax.analysis import run
@@ -138,6 +138,20 @@ def _is_shape(shape):
     )
 
 
+def read_embeddings(workdir: pathlib.Path):
+    """Reads the embeddings, labels and splits that the last evaluation of a run wrote.
+
+    Args:
+      workdir: of the run.
+
+    Raises:
+      InputError: there are none, or the file is damaged.
+    """
+    again = f"python -m experiments.evaluate --workdir={workdir}"
+    with naming.with_advice(f"To write the file anew: {again}"):
+        return run.embeddings_of(workdir)
+
+
 def embeddings(workdir: pathlib.Path, everything: data.Dataset):
     """Reads the embeddings that the last evaluation of a run wrote, in the order of the examples.
 
@@ -148,7 +162,7 @@ def embeddings(workdir: pathlib.Path, everything: data.Dataset):
     Raises:
       InputError: there are none, or the examples have other labels or splits by now.
     """
-    found, labels, split = run.embeddings_of(workdir)
+    found, labels, split = read_embeddings(workdir)
     same = len(labels) == len(everything) and (labels == everything.labels).all()
     if not (same and (split == everything.split).all()):
         raise errors.InputError(

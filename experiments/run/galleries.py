@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 from experiments import command
+from experiments.config import naming
 from experiments.run import embedders, lock
 from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
@@ -87,6 +88,7 @@ def following(
         yield found
 
 
+@naming.as_flags("bad_images", "max_pixels")
 def follow(
     found: gallery.Gallery,
     listing: folder_listing.Listing,
@@ -115,7 +117,7 @@ def follow(
         )
     changed = folder_listing.Listing(tuple(files[path] for path in put), ())
     good = folder_listing.only_images(
-        changed, bad_images, field="--bad_images", max_pixels=embedder.form.max_pixels
+        changed, bad_images, max_pixels=embedder.form.max_pixels
     ).files
     bad = sorted(set(put) - {to_text(str(file.path)) for file in good})
     if bad:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import ml_collections
 from absl import flags
 
+from experiments.config import naming
 from experiments.run import embedders
 from triplet_jax import errors
 from triplet_jax.data import folder_layout, folder_listing, images
@@ -25,6 +26,7 @@ def largest(config: ml_collections.FrozenConfigDict) -> int:
     return MAX_PIXELS.value or config.dataset.max_pixels
 
 
+@naming.as_flags("bad_images", "max_pixels")
 def find_queries(queries: Sequence[str], bad_images: str, max_pixels: int) -> list[pathlib.Path]:
     """Finds the images that --query names, each once: files, and all images of folders.
 
@@ -40,21 +42,18 @@ def find_queries(queries: Sequence[str], bad_images: str, max_pixels: int) -> li
     for query in map(pathlib.Path, queries):
         if query.is_dir():
             listing = folder_listing.find(query, folder_layout.layout_of(query))
-            good = folder_listing.only_images(
-                listing, bad_images, field="--bad_images", max_pixels=max_pixels
-            ).paths
+            good = folder_listing.only_images(listing, bad_images, max_pixels=max_pixels).paths
             if not good:
                 raise errors.InputError(f"--query={query} holds no images that can be read.")
             found += good
         elif not query.is_file():
             raise errors.InputError(f"--query={query} is no file and no folder.")
         else:
-            found += images.keep_images(
-                [query], "refuse", field="--bad_images", max_pixels=max_pixels
-            )
+            found += images.keep_images([query], "refuse", max_pixels=max_pixels)
     return list(dict.fromkeys(found))
 
 
+@naming.as_flags("bad_images")
 def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folder_listing.Listing:
     """Lists the folder that a flag names, with classes as the run has them.
 
@@ -71,7 +70,7 @@ def list_folder(flag: flags.FlagHolder, workdir: pathlib.Path) -> folder_listing
     if not folder.is_dir():
         raise errors.InputError(f"--{flag.name}={folder} is not a folder of images.")
     listing = embedders.find(workdir, folder.absolute())
-    listing.check_nothing_is_lost(BAD_IMAGES.value, field="--bad_images")
+    listing.check_nothing_is_lost(BAD_IMAGES.value)
     if listing.report:
         print(f"passed over:\n{listing.report}")
     if not listing.files:

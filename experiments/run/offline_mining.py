@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from experiments.config import naming
 from triplet_jax import data, errors
 from triplet_jax.curricula import offline_negatives
 from triplet_jax.devices import processes
@@ -38,7 +39,7 @@ class OfflineMining:
         self._first = None
         if config.offline.table:
             self._first = processes.first_reads(
-                lambda: self._read(config.offline.table, "offline.table"), like=self._like
+                lambda: self._read_given(config.offline.table), like=self._like
             )
 
     def at_start(self, step: int) -> np.ndarray | None:
@@ -72,13 +73,18 @@ class OfflineMining:
     def _path(self, step):
         return self._folder / f"step_{step:08d}.npz"
 
-    def _read(self, path, field):
-        return offline_negatives.read(path, field=field, neighbours=self._neighbours, **self._of)
+    @naming.as_fields("offline", path="offline.table")
+    @naming.with_advice("Or leave offline.table empty.")
+    def _read_given(self, path):
+        return self._read(path)
+
+    def _read(self, path):
+        return offline_negatives.read(path, neighbours=self._neighbours, **self._of)
 
     def _read_own(self, made_at, step):
         path = self._path(made_at)
         try:
-            return self._read(str(path), "the table")
+            return self._read(str(path))
         except errors.InputError as error:
             raise errors.InputError(
                 f"{path} is {'damaged' if path.exists() else 'missing'}, and the run goes on with"

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
+from experiments.run import data_json
 from triplet_jax import errors, evaluation
-from triplet_jax.analysis import run
 from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
@@ -46,7 +46,7 @@ def by_validation(workdir: pathlib.Path, false_accept_rate: float) -> Threshold 
       The threshold, or None.
     """
     try:
-        embeddings, labels, split = run.embeddings_of(workdir)
+        embeddings, labels, split = data_json.read_embeddings(workdir)
         held_out = split == "validation"
         accepted = gallery.threshold(
             embeddings[held_out], labels[held_out], false_accept_rate=false_accept_rate

@@ -17,6 +17,7 @@ from experiments.config import (
     components,
     datasets,
     encoders,
+    naming,
     objective,
     pk_batches,
     stepping,
@@ -56,7 +57,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     datasets.check_test(config, everything)
     note = datasets.note_on_validation(config, everything)
     if note:
-        print(note)
+        print(naming.in_fields(note, "dataset"))
     examples, wrong = datasets.training_split(config, everything)
     shape = everything.input_shape
     encoder = encoders.encoder(config, shape, everything.pair_shapes)
@@ -179,7 +180,8 @@ def open_journal(
 
     tensorboard = None
     if config.log.tensorboard:
-        tensorboard = trackers.TensorBoard(workdir / "tensorboard", last_step=first_step)
+        with naming.with_advice("Or set log.tensorboard=False."):
+            tensorboard = trackers.TensorBoard(workdir / "tensorboard", last_step=first_step)
     journal = Journal(
         rows=rows("metrics"),
         timing=rows("timing"),
@@ -334,7 +336,7 @@ def remember_noise(workdir: pathlib.Path, config, everything: data.Dataset, wron
 def describe(config, everything, examples, state, first_step) -> None:
     """Prints what is about to be trained, on what."""
     for note in everything.notes:
-        print(note)
+        print(naming.in_fields(note, "dataset"))
     weights = sum(x.size for x in jax.tree.leaves(state.params))
     sizes = ", ".join(f"{(everything.split == split).sum():,} {split}" for split in data.SPLITS)
     noise = config.dataset.label_noise

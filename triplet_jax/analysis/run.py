@@ -21,7 +21,7 @@ class Run:
       metrics: a row for each step with metrics, numbers of training and validation together;
         NaN where a number was not taken.
       telemetry: arrays with a leading axis of rows, as `telemetry.of_batch` describes them;
-        empty where `log.telemetry_every` was 0.
+        empty where none was written.
       embeddings: of all examples.
       labels: their right classes.
       split: of each, one of train, validation, test.
@@ -61,8 +61,7 @@ def load(workdir: pathlib.Path | str) -> Run:
     workdir = pathlib.Path(workdir)
     if not (workdir / "config.json").exists():
         raise errors.InputError(
-            f"{workdir} holds no run: there is no config.json. Train one with"
-            f" python -m experiments.train --config=configs/digits.py --workdir={workdir}"
+            f"{workdir} holds no run: there is no config.json. Train one into that folder."
         )
     embeddings, labels, split = embeddings_of(workdir)
     result = workdir / "result.json"
@@ -88,16 +87,12 @@ def embeddings_of(
       InputError: there are none, or the file is damaged.
     """
     path = workdir / "embeddings.npz"
-    again = f"python -m experiments.evaluate --workdir={workdir}"
     if not path.exists():
         raise errors.InputError(
-            f"{workdir} holds no embeddings.npz, so the run is not finished, or was not evaluated."
-            f" Run the command that trains it once more, or {again}"
+            f"{workdir} holds no embeddings.npz: the run is not finished, or was not evaluated."
+            " Train it to its end, or evaluate it."
         )
-    try:
-        arrays = data.read_arrays(str(path), ("embeddings", "labels", "split"), field="workdir")
-    except errors.InputError as error:
-        raise errors.InputError(f"{error} To write the file anew: {again}") from error
+    arrays = data.read_arrays(str(path), ("embeddings", "labels", "split"))
     kinds = (np.floating, 2), (np.integer, 1), (np.str_, 1)
     for array, (kind, ndim) in zip(arrays, kinds, strict=True):
         if (
@@ -106,7 +101,7 @@ def embeddings_of(
             or len(array) != len(arrays[0])
         ):
             raise errors.InputError(
-                f"{path} is damaged: its arrays are none of examples. To write it anew: {again}"
+                f"path={str(path)!r} is damaged: its arrays are none of examples."
             )
     return tuple(arrays)
 
@@ -115,7 +110,7 @@ def _given(workdir, labels):
     path = workdir / "label_noise.npz"
     if not path.exists():
         return labels
-    positions, given = data.read_arrays(str(path), ("positions", "given"), field="workdir")
+    positions, given = data.read_arrays(str(path), ("positions", "given"))
     found = labels.copy()
     try:
         found[positions] = given

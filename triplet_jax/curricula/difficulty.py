@@ -67,18 +67,18 @@ def read(path: str, everything: data.Dataset) -> Scores:
     Raises:
       InputError: the file cannot be read, or is of another data set, or its arrays are no scores.
     """
-    *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"], field="batch.scores")
+    *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"])
     if str(mark) != data.fingerprint(everything):
         raise errors.InputError(
-            f"batch.scores={path!r} is of another data set, or of another split of it. Make one"
-            " with python -m experiments.score from runs on this data set."
+            f"path={path!r} holds the scores of another data set, or of another split of it. Score"
+            " the examples anew, by runs on this data set."
         )
     labels = everything.labels[everything.split == "train"]
     scores = Scores(*arrays)
     if not _are_scores(scores, labels):
         raise errors.InputError(
-            f"batch.scores={path!r} is damaged: it has no score of each of {len(labels)} training"
-            " examples, or no group of each class. Make one with python -m experiments.score."
+            f"path={path!r} is damaged: it lacks the score of some of the {len(labels)} training"
+            " examples, or the group of a class. Score the examples anew."
         )
     return scores
 

@@ -79,13 +79,12 @@ def write(
 
 
 def read(
-    path: str, *, field: str, examples: data.Dataset, model: dict, neighbours: int
+    path: str, *, examples: data.Dataset, model: dict, neighbours: int
 ) -> Int[np.ndarray, "examples neighbours"]:
     """What `write` saved.
 
     Args:
       path: the file.
-      field: what it is called in messages.
       examples: the training examples it has to be of.
       model: the fields of the model it has to be by.
       neighbours: how many of each are wanted.
@@ -94,24 +93,24 @@ def read(
       InputError: it cannot be read, or is of other examples, by another model, or of fewer
         neighbours.
     """
-    near, mark, by = data.read_arrays(path, ("near", "data", "model"), field=field)
+    near, mark, by = data.read_arrays(path, ("near", "data", "model"))
     if str(mark) != data.fingerprint(examples):
         raise errors.InputError(
-            f"{field}={path!r} is of other training examples. Take a file from a run with the same"
-            " dataset.* and batch.* fields, or leave it empty."
+            f"path={path!r} is of other training examples. Take a file from a run on the same"
+            " examples."
         )
     if str(by) != json.dumps(model, sort_keys=True):
         raise errors.InputError(
-            f"{field}={path!r} is by another model, {by}, and this is"
-            f" {json.dumps(model, sort_keys=True)}. Take a file from a run with the same model.*"
-            " fields, or leave it empty."
+            f"path={path!r} is by another model, {by}, and this is"
+            f" {json.dumps(model, sort_keys=True)}. Take a file from a run with the same"
+            " model."
         )
     whole = near.ndim == 2 and np.issubdtype(near.dtype, np.integer) and len(near) == len(examples)
     if not whole or near.min(initial=0) < -1 or near.max(initial=-1) >= len(examples):
-        raise errors.InputError(f"{field}={path!r} is damaged: its table is none of positions.")
+        raise errors.InputError(f"path={path!r} is damaged: its table is none of positions.")
     if near.shape[1] < neighbours:
         raise errors.InputError(
-            f"{field}={path!r} has {near.shape[1]} neighbours of each example: set"
-            f" offline.neighbours={near.shape[1]}."
+            f"path={path!r} has {near.shape[1]} neighbours of each example: set"
+            f" neighbours={near.shape[1]}."
         )
     return near[:, :neighbours].astype(np.int32)

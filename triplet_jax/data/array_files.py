@@ -30,9 +30,9 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
       InputError: the file, its keys, shapes or types are not these, a value is not finite, or no
         group can be held out.
     """
-    errors.check_known("dataset.split_by", split_by, ("image", "class", "group"))
+    errors.check_known("split_by", split_by, ("image", "class", "group"))
     names = ("x", "y", "group") if split_by == "group" else ("x", "y")
-    x, *of_examples = read_arrays(path, names, field="dataset.path")
+    x, *of_examples = read_arrays(path, names)
     x = _images_or_features(path, "x", x)
     y, *group = (
         _one_for_each(path, name, values, x)
@@ -43,7 +43,7 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
     notes = []
     if group:
         split = splits.of_groups(labels, group[0], held_out)
-        source = f"dataset.path={path!r}"
+        source = f"path={path!r}"
         notes = splits.notes_on_groups(split, labels, group[0], held_out, source=source)
     else:
         split = splits.at_random(labels, held_out, by=split_by)
@@ -56,7 +56,7 @@ def _one_for_each(
     """Checks an array that holds one value for each row of `x`; bytes become text."""
     if values.dtype.kind not in "iubUS" or values.shape != (len(x),):
         raise errors.InputError(
-            f"dataset.path={path!r}: {name} has shape {values.shape} and dtype {values.dtype}, and"
+            f"path={path!r}: {name} has shape {values.shape} and dtype {values.dtype}, and"
             f" x has shape {x.shape}. {name} must be integers, strings or booleans of shape"
             f" ({len(x)},), one for each of the {len(x)} rows of x."
         )
@@ -78,12 +78,12 @@ def pairs(path: str, *, held_out: HeldOut) -> Dataset:
       InputError: the file, its keys, shapes or types are not these, or a value is not finite.
     """
     names = ("x", "pair")
-    read = read_arrays(path, names, field="dataset.path")
+    read = read_arrays(path, names)
     parts = [_images_or_features(path, *part) for part in zip(names, read, strict=True)]
     n, others = map(len, parts)
     if n != others:
         raise errors.InputError(
-            f"dataset.path={path!r}: x has {n} rows and pair has {others}. Row i of one belongs to"
+            f"path={path!r}: x has {n} rows and pair has {others}. Row i of one belongs to"
             " row i of the other, so they must have as many rows."
         )
     flat = [_flat(x) for x in parts]
@@ -109,7 +109,7 @@ def _images_or_features(path: str, name: str, x: np.ndarray) -> Shaped[np.ndarra
         return x
     if not (np.issubdtype(x.dtype, np.floating) and x.ndim == 2):
         raise errors.InputError(
-            f"dataset.path={path!r}: {name} has shape {x.shape} and dtype {x.dtype}. It must"
+            f"path={path!r}: {name} has shape {x.shape} and dtype {x.dtype}. It must"
             " be uint8 images [examples, height, width, 1 or 3] or float features"
             " [examples, features]."
         )
@@ -118,19 +118,18 @@ def _images_or_features(path: str, name: str, x: np.ndarray) -> Shaped[np.ndarra
     if not np.isfinite(x).all():
         rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
         raise errors.InputError(
-            f"dataset.path={path!r}: {len(rows)} rows of {name} have NaN or infinite values; the"
+            f"path={path!r}: {len(rows)} rows of {name} have NaN or infinite values; the"
             f" first is row {rows[0]}. Remove or fill them."
         )
     return x
 
 
-def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarray]:
+def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
     """Reads arrays from an .npz file, without pickle and with their checksums compared.
 
     Args:
       path: the file.
       names: the keys of the arrays.
-      field: what the file is called in messages.
 
     Returns:
       The arrays, in the order of `names`.
@@ -139,18 +138,16 @@ def read_arrays(path: str, names: Sequence[str], *, field: str) -> list[np.ndarr
       InputError: the file cannot be read, or lacks one of the arrays.
     """
     if not os.path.isfile(path):
-        raise errors.InputError(f"{field}={path!r} is not a file. Give an .npz with {names}.")
+        raise errors.InputError(f"path={path!r} is not a file. Give an .npz with {names}.")
     try:
         with zipfile.ZipFile(path) as file:
             present = sorted(name.removesuffix(".npy") for name in file.namelist())
             missing = sorted(set(names) - set(present))
             arrays = [_read_array(file, name) for name in names if name not in missing]
     except Exception as error:  # whatever damage makes numpy, zipfile and zlib raise
-        raise errors.InputError(
-            f"{field}={path!r} cannot be read as an .npz file: {error}"
-        ) from error
+        raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
     if missing:
-        raise errors.InputError(f"{field}={path!r} lacks {missing}; it has the keys {present}.")
+        raise errors.InputError(f"path={path!r} lacks {missing}; it has the keys {present}.")
     return arrays
 
 

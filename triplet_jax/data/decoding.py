@@ -102,8 +102,8 @@ def _open(encoded: bytes | str, max_pixels: int) -> Iterator[PIL.ImageFile.Image
         pixels = image.width * image.height
         if pixels > max_pixels:
             raise _RefusedError(
-                f"it has {pixels:,} pixels, and max_pixels={max_pixels:,}. Raise max_pixels to"
-                " read it, which takes some 4 to 8 bytes of memory for each pixel."
+                f"it has {pixels:,} pixels, and max_pixels={max_pixels:,}. Raise it to read"
+                " the picture, which takes some 4 to 8 bytes of memory for each pixel."
             )
         yield image
 
@@ -234,5 +234,5 @@ def _why(error: Exception, max_pixels: int) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
         return f"it is none of {', '.join(FORMATS)} and HEIC, or a kind that Pillow does not know"
     if isinstance(error, _TOO_LARGE):
-        return f"it has more pixels than max_pixels={max_pixels:,} allows. Raise max_pixels."
+        return f"it has more pixels than max_pixels={max_pixels:,} allows. Raise it."
     return str(error) or repr(error)

@@ -74,12 +74,11 @@ class Listing:
         """A line for each of the first names that were passed over; "" where there are none."""
         return _first_lines(self.passed_over)
 
-    def check_nothing_is_lost(self, bad_images: str, *, field: str = "bad_images") -> None:
+    def check_nothing_is_lost(self, bad_images: str) -> None:
         """Refuses a folder in which a link leads nowhere, a file has two classes, and the like.
 
         Args:
           bad_images: "refuse" them, or "skip" them: they are then left out.
-          field: what that choice is called in messages.
 
         Raises:
           InputError: names are lost, and `bad_images` is "refuse"; the message lists them.
@@ -88,7 +87,7 @@ class Listing:
             raise errors.InputError(
                 f"{len(self.lost)} names in the folder have no file of their own to read:\n"
                 f"{_first_lines(self.lost)}\n"
-                f"Mend or remove them, or set {field}='skip' to leave them out."
+                f"Mend or remove them, or set bad_images='skip' to leave them out."
             )
 
 
@@ -134,7 +133,6 @@ def only_images(
     listing: Listing,
     bad_images: str,
     *,
-    field: str = "bad_images",
     max_pixels: int = decoding.MAX_PIXELS,
 ) -> Listing:
     """Keeps the files that can be read as images.
@@ -143,14 +141,13 @@ def only_images(
       listing: from `find`.
       bad_images: whether to "refuse" or to "skip" unreadable files, and the names in
         `listing.lost`.
-      field: what that choice is called in messages.
       max_pixels: an image of more pixels cannot be read.
 
     Raises:
       InputError: `bad_images` is "refuse", and there is an unreadable file or a lost name.
     """
-    kept = set(images.keep_images(listing.paths, bad_images, field=field, max_pixels=max_pixels))
-    listing.check_nothing_is_lost(bad_images, field=field)
+    kept = set(images.keep_images(listing.paths, bad_images, max_pixels=max_pixels))
+    listing.check_nothing_is_lost(bad_images)
     return dataclasses.replace(listing, files=tuple(f for f in listing.files if f.path in kept))
 
 

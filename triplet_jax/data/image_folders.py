@@ -47,22 +47,20 @@ def folder(
       InputError: there is no such folder, it holds no class folders with images, a file cannot be
         read as an image, a link leads nowhere, or its folders do not fit `split_by`.
     """
-    errors.check_known("dataset.split_by", split_by, SPLIT_BY)
+    errors.check_known("split_by", split_by, SPLIT_BY)
     root = pathlib.Path(path)
     if not path or not root.is_dir():
         raise errors.InputError(
-            f"dataset.path={path!r} is not a folder. Give a folder that holds one folder of"
+            f"path={path!r} is not a folder. Give a folder that holds one folder of"
             " images for every class."
         )
     layout = folder_layout.layout_of(root, class_level=class_level)
     listing = folder_listing.in_classes(folder_listing.find(root, layout))
     _check_splits(path, listing.files, layout, split_by)
-    listing = folder_listing.only_images(
-        listing, bad_images, field="dataset.bad_images", max_pixels=form.max_pixels
-    )
+    listing = folder_listing.only_images(listing, bad_images, max_pixels=form.max_pixels)
     if not listing.files:
         raise errors.InputError(
-            f"dataset.path={path!r} holds no images in class folders. Put the images of every"
+            f"path={path!r} holds no images in class folders. Put the images of every"
             f" class into a folder of its own, such as {root / 'cat' / '1.jpg'}."
         )
     found, labels = np.unique([file.label for file in listing.files], return_inverse=True)
@@ -74,7 +72,7 @@ def folder(
         _check_sessions(path, listing.files)
         sessions = np.array([file.session for file in listing.files])
         split = splits.of_groups(labels, sessions, held_out)
-        source = f"dataset.path={path!r}"
+        source = f"path={path!r}"
         notes += splits.notes_on_groups(split, labels, sessions, held_out, source=source)
     else:
         notes += _notes_on_nesting(path, listing.files, class_names, class_level)
@@ -98,10 +96,10 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     first = sorted({file.split or file.label.split("/")[0] for file in files})
     if layout.has_splits and split_by != "official":
         raise errors.InputError(
-            f"dataset.path={path!r}: dataset.split_by={split_by!r} would take the folders"
+            f"path={path!r}: split_by={split_by!r} would take the folders"
             f" {_some(first)} for classes, and they are called as splits are. Set"
-            " dataset.split_by='official' to use them as splits, or dataset.path to the one that"
-            " holds the class folders. If they are classes, rename them."
+            " split_by='official' to use them as splits, or give the folder that holds the class"
+            " folders. If they are classes, rename them."
         )
     if split_by != "official":
         return
@@ -109,9 +107,9 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     unknown = [name for name in first if name.lower() not in folder_layout.SPLIT_FOLDERS]
     if unknown or not layout.has_splits:
         raise errors.InputError(
-            f"dataset.path={path!r}: dataset.split_by='official' takes the first folders for"
+            f"path={path!r}: split_by='official' takes the first folders for"
             f" splits, which may be called {known}, and there are {_some(first)}. Rename or move"
-            " the others, or set dataset.split_by to 'image', 'class' or 'group'."
+            " the others, or set split_by='image', 'class' or 'group'."
         )
 
 
@@ -121,9 +119,9 @@ def _official(path: str, files: Sequence[File], labels: Labels, held_out: HeldOu
     for needed in ("train", "test"):
         if needed not in split:
             raise errors.InputError(
-                f"dataset.path={path!r}: no folder holds images of the split {needed!r}, only"
-                f" {_some(sorted({file.split for file in files}))}. Add one, or set dataset.path"
-                " to the folder of the classes, and dataset.split_by to 'image' or 'class'."
+                f"path={path!r}: no folder holds images of the split {needed!r}, only"
+                f" {_some(sorted({file.split for file in files}))}. Add one, or give the"
+                " folder of the classes, with split_by='image' or 'class'."
             )
     if "validation" in split:
         return split
@@ -134,7 +132,7 @@ def _check_sessions(path: str, files: Sequence[File]) -> None:
     without = [file for file in files if not file.session]
     if without:
         raise errors.InputError(
-            f"dataset.path={path!r}: dataset.split_by='group' needs a folder for each session below"
+            f"path={path!r}: split_by='group' needs a folder for each session below"
             f" each class, such as cat/monday/1.jpg, and {len(without)} of {len(files)} images lie"
             f" in none, such as {to_text(str(without[0].path))}. Move them, or split by image or"
             " class."
@@ -149,10 +147,10 @@ def _notes_on_nesting(
         return []
     below = sorted({file.session for file in files})
     note = (
-        f"dataset.path={to_text(path)}: the folders {_some(names)} are taken for classes. They hold"
+        f"path={to_text(path)}: the folders {_some(names)} are taken for classes. They hold"
         f" no images, only the folders {_some(below)}. If these are the classes, set"
-        f" dataset.class_level={class_level + 1}; if they are sessions, set"
-        " dataset.split_by='group'."
+        f" class_level={class_level + 1}; if they are sessions, set"
+        " split_by='group'."
     )
     if len(names) == 1:
         raise errors.InputError(note)

@@ -141,7 +141,6 @@ def keep_images(
     files: Sequence[pathlib.Path],
     bad_images: str,
     *,
-    field: str = "bad_images",
     max_pixels: int = decoding.MAX_PIXELS,
 ) -> list[pathlib.Path]:
     """Keeps the files that can be read as images.
@@ -152,13 +151,12 @@ def keep_images(
     Args:
       files: the files to try.
       bad_images: whether to "refuse" or to "skip" files that cannot be read.
-      field: what that choice is called in messages.
       max_pixels: an image of more pixels cannot be read.
 
     Raises:
       InputError: a file cannot be read, and `bad_images` is "refuse".
     """
-    errors.check_known(field, bad_images, BAD_IMAGES)
+    errors.check_known("bad_images", bad_images, BAD_IMAGES)
     with ThreadPoolExecutor() as threads:
         faults = list(threads.map(lambda file: _image_fault(file, max_pixels), files))
     bad = [
@@ -172,7 +170,7 @@ def keep_images(
             f"{len(bad)} of {len(files)} files cannot be read as images:\n"
             + "\n".join(bad[:20])
             + more
-            + f"\nRemove them, or set {field}='skip' to leave them out."
+            + "\nRemove them, or set bad_images='skip' to leave them out."
         )
     return [file for file, fault in zip(files, faults, strict=True) if not fault]
 

@@ -39,20 +39,18 @@ def plant(
       InputError: the kind is not known, the fraction is out of range, there is only one class, or
         "within_group" has no groups.
     """
-    errors.check_known("dataset.noise_kind", kind, KINDS)
+    errors.check_known("kind", kind, KINDS)
     if not 0 <= fraction < 1:
-        raise errors.InputError(f"dataset.label_noise={fraction} must be at least 0 and below 1.")
+        raise errors.InputError(f"fraction={fraction} must be at least 0 and below 1.")
     if not fraction:
         return labels
     classes = np.unique(labels)
     if len(classes) < 2:
-        raise errors.InputError(
-            f"dataset.label_noise={fraction} needs at least two training classes."
-        )
+        raise errors.InputError(f"fraction={fraction} needs at least two training classes.")
     if kind == "within_group" and groups is None:
         raise errors.InputError(
-            "dataset.noise_kind='within_group' needs groups of classes, such as alphabets, and this"
-            " data set has none. Set it to 'symmetric' or 'class_conditional'."
+            "kind='within_group' needs groups of classes, such as alphabets, and this data set has"
+            " none. Set it to 'symmetric' or 'class_conditional'."
         )
     random = np.random.default_rng(seed)
     circle = random.permutation(classes)

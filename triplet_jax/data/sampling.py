@@ -238,8 +238,8 @@ def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes
     Raises:
       InputError: P or K is below 2, a small class is refused, or P exceeds the number of classes.
     """
-    errors.check_known("batch.small_classes", small_classes, SMALL_CLASSES)
-    for field, value in (("batch.classes", classes), ("batch.per_class", per_class)):
+    errors.check_known("small_classes", small_classes, SMALL_CLASSES)
+    for field, value in (("classes", classes), ("per_class", per_class)):
         if value < 2:
             raise errors.InputError(
                 f"{field}={value} must be at least 2: a triplet needs two classes and two images"
@@ -251,9 +251,9 @@ def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes
         sizes = dict(zip(present, count, strict=True))
         named = ", ".join(f"{dataset.class_names[c]!r} ({sizes[c]})" for c in small[:5])
         raise errors.InputError(
-            f"batch.per_class={per_class}, but {len(small)} of {len(present)} training classes"
+            f"per_class={per_class}, but {len(small)} of {len(present)} training classes"
             f" have fewer images: {named}{', ...' if len(small) > 5 else ''}. Set"
-            f" batch.per_class={max(2, count.min())}, or batch.small_classes='drop' to leave these"
+            f" per_class={max(2, count.min())}, or small_classes='drop' to leave these"
             " classes out, or 'redraw' to use their images more than once a batch."
         )
     if len(small) and small_classes == "drop":
@@ -261,7 +261,7 @@ def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes
         present = np.setdiff1d(present, small)
     if classes > len(present):
         raise errors.InputError(
-            f"batch.classes={classes} is more than the {len(present)} training classes. Set"
-            f" batch.classes to at most {len(present)}."
+            f"classes={classes} is more than the {len(present)} training classes. Set it to at most"
+            f" {len(present)}."
         )
     return dataset

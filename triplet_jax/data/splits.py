@@ -148,7 +148,7 @@ def notes_on_groups(
     _, codes = np.unique(groups, return_inverse=True)
     if held_out.test and "test" not in split:
         raise errors.InputError(
-            f"{source}: dataset.split_by='group' can hold out none of the {codes.max() + 1} groups,"
+            f"{source}: split_by='group' can hold out none of the {codes.max() + 1} groups,"
             " since each holds all examples of some class. Have two groups or more of every class,"
             " or split by image or class."
         )

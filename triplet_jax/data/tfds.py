@@ -54,7 +54,7 @@ def from_tfds(
       InputError: there is no such data set, feature or split, it was not prepared, or its files
         cannot be read.
     """
-    errors.check_known("dataset.split_by", split_by, ("official", "class", "image"))
+    errors.check_known("split_by", split_by, ("official", "class", "image"))
     builder = _builder(name, data_dir)
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     roles = _roles(name, list(builder.info.splits), wanted, needs_all=split_by == "official")
@@ -83,12 +83,12 @@ def _reading(name: str, data_dir: str) -> Iterator[None]:
         raise _unloadable(name, error) from error
     except (PermissionError, TimeoutError) as error:
         raise errors.InputError(
-            f"dataset.name={name!r} cannot be read: {error}. Its files may be whole: see"
+            f"name={name!r} cannot be read: {error}. Its files may be whole: see"
             " whether this user may read them, and whether the disk answers."
         ) from error
     except Exception as error:  # whatever damage makes the readers raise
         raise errors.InputError(
-            f"dataset.name={name!r} cannot be read: {str(error).strip() or repr(error)}\nIf its"
+            f"name={name!r} cannot be read: {str(error).strip() or repr(error)}\nIf its"
             " files are damaged, put them back, or remove them and prepare it again on a machine"
             f" with internet:\n{_preparing(name, data_dir)}"
         ) from error
@@ -97,7 +97,7 @@ def _reading(name: str, data_dir: str) -> Iterator[None]:
 def _unloadable(name: str, error: Exception) -> errors.InputError:
     """The error for a builder whose code needs TensorFlow, or a file that is not shipped."""
     return errors.InputError(
-        f"dataset.name={name!r} cannot be read: tensorflow-datasets fails to load its code for it:"
+        f"name={name!r} cannot be read: tensorflow-datasets fails to load its code for it:"
         f" {str(error).strip() or repr(error)}. Install what it needs, or choose another data set."
     )
 
@@ -113,34 +113,34 @@ def _builder(name: str, data_dir: str) -> Any:
     parts = re.fullmatch(r"(\w+)(?:/([\w.+-]+))?(?::([\d.*]+))?", name, re.ASCII)
     known = tfds.list_builders(with_community_datasets=False)
     if not parts or parts[1] not in known:
-        errors.check_known("dataset.name", name, ["digits", "folder", "arrays", "pairs", *known])
+        errors.check_known("name", name, ["digits", "folder", "arrays", "pairs", *known])
     try:
         builder_class = tfds.builder_cls(parts[1])
     except Exception as error:
         raise _unloadable(name, error) from error
     if parts[2]:
         choices = [f"{parts[1]}/{config}" for config in builder_class.builder_configs]
-        errors.check_known("dataset.name", f"{parts[1]}/{parts[2]}", choices or [parts[1]])
+        errors.check_known("name", f"{parts[1]}/{parts[2]}", choices or [parts[1]])
     with _reading(name, data_dir):
         try:
             builder = builder_class(data_dir=data_dir or None, config=parts[2], version=parts[3])
         except AssertionError as error:  # there is no such version
-            raise errors.InputError(f"dataset.name={name!r} is not known: {error}") from error
+            raise errors.InputError(f"name={name!r} is not known: {error}") from error
     folder = pathlib.Path(builder.data_path)
     if not (folder / "dataset_info.json").exists():
         there = sorted(file.parent.name for file in folder.parent.glob("*/dataset_info.json"))
         raise errors.InputError(
-            f"dataset.name={name!r} is not prepared in {folder.parent}"
+            f"name={name!r} is not prepared in {folder.parent}"
             + (f", which has {', '.join(there)} but not {folder.name}" if there else "")
             + f". Prepare it once on a machine with internet:\n{_preparing(name, data_dir)}\nor"
-            " set dataset.data_dir, or the environment variable TFDS_DATA_DIR, to where it is."
+            " say where it is by data_dir=FOLDER, or by the environment variable TFDS_DATA_DIR."
         )
     file_format = builder.info.file_format.value
     if file_format != "array_record":
         raise errors.InputError(
-            f"dataset.name={name!r} is prepared in {folder} as {file_format}, which TensorFlow"
+            f"name={name!r} is prepared in {folder} as {file_format}, which TensorFlow"
             " alone reads. Prepare it in a folder of its own as array_record, and set"
-            f" dataset.data_dir to that folder:\n{_preparing(name, 'FOLDER')}"
+            f" data_dir=FOLDER to that folder:\n{_preparing(name, 'FOLDER')}"
         )
     return builder
 
@@ -174,27 +174,28 @@ def _roles(
         for split in filter(None, joined.split("+")):
             if split in roles:
                 raise errors.InputError(
-                    f"dataset.{role}_split={joined!r}: {split!r} is used for {roles[split]} too."
+                    f"{role}_split={joined!r}: {split!r} is used for {roles[split]} too."
                     " Name each split once."
                 )
             if split in there:
                 roles[split] = role
             elif needs_all or split != role:
                 raise errors.InputError(
-                    f"dataset.{role}_split={joined!r}: dataset.name={name!r} has no split"
+                    f"{role}_split={joined!r}: name={name!r} has no split"
                     f" {split!r}, but {', '.join(there)}. Name some of these, or set"
-                    " dataset.split_by to 'class' or 'image'."
+                    " split_by='class' or split_by='image'."
                 )
     for role in ("train", "test") if needs_all else ():
         if role not in roles.values():
             raise errors.InputError(
-                f"dataset.{role}_split={wanted[role]!r} must name one of the splits of dataset.name"
-                f"={name!r}, {', '.join(there)}, for dataset.split_by='official'."
+                f"{role}_split={wanted[role]!r} must name one of the splits of name={name!r},"
+                f" {', '.join(there)}, for split_by='official'."
             )
     if not roles:
         raise errors.InputError(
-            f"dataset.name={name!r} has neither of the splits train and test, but"
-            f" {', '.join(there)}. Set dataset.train_split to those to use, joined by '+'."
+            f"name={name!r} has neither of the splits train and test, but"
+            f" {', '.join(there)}. Name those to train on: train_split={'+'.join(there)!r}"
+            " joins all of them."
         )
     return roles
 
@@ -292,9 +293,9 @@ def _classes(
     to_name = getattr(_leaf(features, label), "int2str", None)
     if to_name and label_ids[0] < 0:
         raise errors.InputError(
-            f"dataset.name={name!r}: {(labels == 0).sum()} of {len(labels)} examples have the label"
-            f" {label_ids[0]}, which marks those without one. Leave their split out of"
-            " dataset.train_split, dataset.validation_split and dataset.test_split."
+            f"name={name!r}: {(labels == 0).sum()} of {len(labels)} examples have the label"
+            f" {label_ids[0]}, which marks those without one. Leave out their split: name"
+            " the others by train_split=, validation_split= and test_split=."
         )
     names = tuple(to_name(int(i)) if to_name else _text(i) for i in label_ids)
     groups = _groups(labels, np.asarray(alphabets[0], np.int32), len(names)) if alphabets else None

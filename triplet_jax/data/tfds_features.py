@@ -117,7 +117,7 @@ def _named(kind: str, value: str, possible: Sequence[Path], name: str) -> Path |
     found = [path for path in possible if text(path) == value]
     if not found:
         raise errors.InputError(
-            f"dataset.{kind}_feature={value!r} is no feature of dataset.name={name!r} that can be"
+            f"{kind}_feature={value!r} is no feature of name={name!r} that can be"
             f" the {kind}. {_listed(possible)}"
         )
     return found[0]
@@ -126,12 +126,12 @@ def _named(kind: str, value: str, possible: Sequence[Path], name: str) -> Path |
 def _refuse(kind: str, possible: Sequence[Path], every: Mapping[Path, Any], name: str) -> NoReturn:
     if not possible:
         raise errors.InputError(
-            f"dataset.name={name!r} has no feature that can be the {kind}: it has"
+            f"name={name!r} has no feature that can be the {kind}: it has"
             f" {', '.join(map(text, every))}. Choose another data set."
         )
     raise errors.InputError(
-        f"dataset.name={name!r} does not say which of its features is the {kind}: set"
-        f" dataset.{kind}_feature. {_listed(possible)}"
+        f"name={name!r} does not say which of its features is the {kind}: set"
+        f" {kind}_feature=NAME. {_listed(possible)}"
     )
 
 

@@ -47,13 +47,13 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     given = bool(coordinator), processes > 0, process >= 0
     if any(given) and not all(given) and coordinator != AUTO:
         raise errors.InputError(
-            f"--coordinator={coordinator!r}, --processes={processes} and --process={process} are"
-            " given together or not at all: the address HOST:PORT of the first process, how many"
+            f"coordinator={coordinator!r}, processes={processes} and process={process} are given"
+            " together or not at all: the address HOST:PORT of the first process, how many"
             " there are, and the number of this one from 0."
         )
     if processes and process >= processes:
         raise errors.InputError(
-            f"--process={process} must be below --processes={processes}: the first is number 0."
+            f"process={process} must be below processes={processes}: the first is number 0."
         )
     started = any(int(os.environ.get(name) or 1) > 1 for name in LAUNCHERS.values())
     if coordinator == AUTO or (started and not coordinator):

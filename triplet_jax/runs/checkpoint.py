@@ -160,8 +160,7 @@ class Checkpoints:
         if steps and newest is None:
             raise errors.InputError(
                 f"Every checkpoint in {self._folder} is damaged (steps {steps}). They were moved to"
-                f" {self._folder.parent / 'damaged_checkpoints'}; train into another --workdir, or"
-                " run the same command again to start this one from its first step."
+                f" {self._folder.parent / 'damaged_checkpoints'}: train again from the first step."
             )
         return newest
 
@@ -193,10 +192,7 @@ class Checkpoints:
     def _some_steps(self):
         steps = self.steps
         if not steps:
-            raise errors.InputError(
-                f"{self._folder} holds no checkpoint. Train first:"
-                f" python -m experiments.train --config=... --workdir={self._folder.parent}"
-            )
+            raise errors.InputError(f"{self._folder} holds no checkpoint. Train the run first.")
         return steps
 
     def config_of(self, step: int) -> dict[str, Any] | None:

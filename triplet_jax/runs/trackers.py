@@ -22,8 +22,7 @@ class TensorBoard:
             import tensorboardX
         except ImportError as error:
             raise errors.InputError(
-                "log.tensorboard=True needs tensorboardX: pip install tensorboardX, or set"
-                " log.tensorboard=False."
+                "TensorBoard needs tensorboardX: pip install tensorboardX."
             ) from error
         self._writer = tensorboardX.SummaryWriter(
             str(folder), purge_step=last_step + 1 if last_step else None

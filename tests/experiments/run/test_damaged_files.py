@@ -123,7 +123,7 @@ def damages(draw):
 
 def names(workdir):
     path = str(workdir / "plain.npz")
-    return data.read_arrays(path, ("embeddings", "labels", "split"), field="workdir")
+    return data.read_arrays(path, ("embeddings", "labels", "split"))
 
 
 def arrays(workdir):
@@ -139,9 +139,7 @@ def scores(workdir):
 def near(workdir):
     everything = data.arrays(str(workdir / "data.npz"), **SPLIT)
     path = str(workdir / "near.npz")
-    return offline_negatives.read(
-        path, field="near", examples=everything, model=MODEL, neighbours=2
-    )
+    return offline_negatives.read(path, examples=everything, model=MODEL, neighbours=2)
 
 
 def records(workdir):

@@ -327,12 +327,12 @@ def test_a_run_is_read_from_its_files(workdir, blobs):
 @pytest.mark.parametrize(
     ("broken", "mends"),
     [
-        ("config.json", "experiments.train"),
-        ("embeddings.npz", "experiments.evaluate --workdir="),
-        ("split", "experiments.evaluate --workdir="),
+        ("config.json", "Train one into that folder"),
+        ("embeddings.npz", "Train it to its end, or evaluate it"),
+        ("split", r"lacks \['split'\]"),
     ],
 )
-def test_a_run_that_lacks_something_names_the_command_that_mends_it(workdir, broken, mends):
+def test_a_run_that_lacks_something_says_what_and_how_it_is_mended(workdir, broken, mends):
     if broken == "split":
         np.savez(workdir / "embeddings.npz", embeddings=np.ones((2, 3)), labels=np.arange(2))
     else:

@@ -94,9 +94,7 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
     offline_negatives.write(path, near, **of)
 
     def read(neighbours=3, path=path, **differences):
-        return offline_negatives.read(
-            str(path), field="offline.table", neighbours=neighbours, **(of | differences)
-        )
+        return offline_negatives.read(str(path), neighbours=neighbours, **(of | differences))
 
     np.testing.assert_array_equal(read(2), near[:, :2])
     for field in ("labels", "inputs"):
@@ -105,7 +103,7 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
             read(examples=other)
     with pytest.raises(errors.InputError, match='by another model, {"dim": 4'):
         read(model={"name": "mlp", "dim": 8})
-    with pytest.raises(errors.InputError, match=r"has 3 neighbours.*set offline.neighbours=3"):
+    with pytest.raises(errors.InputError, match=r"has 3 neighbours.*set neighbours=3"):
         read(4)
     offline_negatives.write(path, near + 1, **of)
     with pytest.raises(errors.InputError, match="is damaged"):

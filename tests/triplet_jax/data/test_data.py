@@ -210,7 +210,7 @@ def test_hidden_files_are_passed_over(class_folders):
 @pytest.mark.parametrize("where", ["", "missing", "empty"])
 def test_folders_without_images_are_refused(where, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(errors.InputError, match="dataset.path="):
+    with pytest.raises(errors.InputError, match="path="):
         fold(tmp_path / where if where else "")
 
 
@@ -451,7 +451,7 @@ def test_a_module_that_a_data_set_names_is_not_imported(tmp_path, monkeypatch):
     ["", "a b", "../x", "omniglot[", "omniglot/evil", "omniglot:99.0.0", "huggingface:evil/x"],
 )
 def test_names_of_no_data_set_are_refused(name, tmp_path):
-    with pytest.raises(errors.InputError, match="^dataset.name="):
+    with pytest.raises(errors.InputError, match="^name="):
         data.from_tfds(name, data_dir=str(tmp_path), form=FORM, **OMNIGLOT)
 
 

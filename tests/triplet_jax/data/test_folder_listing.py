@@ -184,7 +184,7 @@ def test_folders_of_splits_are_never_trained_on_as_classes(by, tmp_path):
     with pytest.raises(errors.InputError) as refused:
         fold(tmp_path, split_by=by)
     assert "'train', 'val'" in str(refused.value)
-    assert "dataset.split_by='official'" in str(refused.value)
+    assert "split_by='official'" in str(refused.value)
 
 
 def test_official_splits_are_those_of_the_folders(tmp_path):
@@ -255,7 +255,7 @@ def test_class_folders_that_hold_folders_alone_are_named(tmp_path):
     assert found.class_names == ("pets", "wild")
     assert "the folders 'pets', 'wild' are taken for classes" in found.notes[0]
     assert "no images, only the folders 'cat', 'dog', 'emu'" in found.notes[0]
-    assert "dataset.class_level=2" in found.notes[0]
+    assert "class_level=2" in found.notes[0]
     deeper = fold(tmp_path, class_level=2)
     assert deeper.class_names == ("pets/cat", "pets/dog", "wild/emu")
     assert deeper.notes == ()

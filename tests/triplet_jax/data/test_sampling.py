@@ -200,9 +200,9 @@ def test_small_classes_can_be_dropped_or_redrawn():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": 5, "per_class": 2}, "batch.classes=5 is more than the 4 training classes"),
-        ({"classes": 1, "per_class": 2}, "batch.classes=1 must be at least 2"),
-        ({"classes": 2, "per_class": 1}, "batch.per_class=1 must be at least 2"),
+        ({"classes": 5, "per_class": 2}, "classes=5 is more than the 4 training classes"),
+        ({"classes": 1, "per_class": 2}, "classes=1 must be at least 2"),
+        ({"classes": 2, "per_class": 1}, "per_class=1 must be at least 2"),
     ],
 )
 def test_batches_that_cannot_be_filled_are_refused(settings, message):
@@ -211,7 +211,7 @@ def test_batches_that_cannot_be_filled_are_refused(settings, message):
 
 
 def test_too_few_classes_left_after_dropping_are_refused():
-    with pytest.raises(errors.InputError, match="batch.classes=3 is more than the 2 training"):
+    with pytest.raises(errors.InputError, match="classes=3 is more than the 2 training"):
         sampling.fit_classes(dataset(SMALL), classes=3, per_class=4, small_classes="drop")
 
 

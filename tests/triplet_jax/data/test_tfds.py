@@ -61,7 +61,7 @@ def test_stanford_online_products_is_read_by_the_class_that_is_named(tmp_path):
     with pytest.raises(errors.InputError) as refused:
         read("stanford_online_products", tmp_path)
     message = str(refused.value)
-    assert "set dataset.label_feature" in message
+    assert "set label_feature=" in message
     assert "Possible: class_id, super_class_id, super_class_id/num." in message
     assert "prepare" not in message and "remove" not in message
 
@@ -238,7 +238,9 @@ def test_every_builder_is_read_or_refused_with_its_features(builders):
             image, label = (names[part] for part in choice)
             assert isinstance(image, tfds.features.Image) and label.shape == (), name
         else:
-            assert "_feature. Possible: " in choice or "has no feature that can be the" in choice
+            assert (
+                "_feature=NAME. Possible: " in choice or "has no feature that can be the" in choice
+            )
             assert any(part in choice for part in names), name
         keys = info.supervised_keys
         if keys and isinstance(names.get(keys[1]), tfds.features.ClassLabel):

@@ -102,7 +102,7 @@ def test_the_latest_is_restored_as_it_was(tmp_path):
 def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.restore_latest(state(0)) is None
-    with pytest.raises(errors.InputError, match="holds no checkpoint. Train first"):
+    with pytest.raises(errors.InputError, match="holds no checkpoint. Train the run first"):
         checkpoints.restore_best(state(0))
 
 
