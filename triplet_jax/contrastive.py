@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
-from triplet_jax.engine import gradient, rules, sweep
+from triplet_jax.engine import batches, gradient, rules, sweep
 from triplet_jax.engine import references as engine_references
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
@@ -317,7 +317,7 @@ def contrastive_loss(
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
     losses.check_metric_suits(measure, metric, _SUITED)
     made = distances.make(metric, **(metric_params or {}))
-    compared = engine_references.compared(
+    batch = batches.prepare(
         made,
         embeddings,
         labels,
@@ -328,14 +328,14 @@ def contrastive_loss(
     shares = jnp.ones(_number_of_terms(measure, knobs), jnp.float32)
 
     def sums_of(shares):
-        rule = rules.OfAnchor(made, measure, shares)
-        return sweep.over_anchors(rule, compared, knobs, tile_size, derivatives)
+        rule = rules.AnchorRule(made, measure, shares)
+        return sweep.over_anchors(rule, batch, knobs, tile_size, derivatives)
 
     if len(shares) > 1:
         # What each is divided by comes first, so that all of them have one gradient: to take the
         # distances once more costs less, and nothing where all of them are one tile.
         shares = _inverse(collectives.total(sums_of(shares).weight, axis_name))
-    sums, pairs = collectives.total((sums_of(shares), compared.pairs), axis_name)
+    sums, pairs = collectives.total((sums_of(shares), batch.pairs), axis_name)
     value = sums.value * _inverse(sums.weight[0]) if len(shares) == 1 else sums.value
     stats = {
         "num_valid": sums.weight[0],

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from triplet_jax import arguments, distances, errors, mining, penalties
 from triplet_jax.devices import collectives
-from triplet_jax.engine import gradient, rules, sweep
+from triplet_jax.engine import batches, gradient, rules, sums, sweep
 from triplet_jax.engine import references as engine_references
 from triplet_jax.engine.references import References as References
 
@@ -116,7 +116,7 @@ def triplet_loss(
     made = distances.make(metric, **(metric_params or {}))
     mined_by = _mining_metric(mining_metric, mining_metric_params)
     penalize, knobs = numbers_of(penalize)
-    compared = engine_references.compared(
+    batch = batches.prepare(
         made,
         embeddings,
         labels,
@@ -125,15 +125,15 @@ def triplet_loss(
         axis_name=axis_name,
         mining_metric=mined_by,
     )
-    sums = sweep.over_anchors(
-        rules.Rule(made, mine, penalize, key, mined_by),
-        compared,
+    total = sweep.over_anchors(
+        rules.TripletRule(made, mine, penalize, key, mined_by),
+        batch,
         knobs | {"margin": jnp.asarray(margin, jnp.float32)},
         tile_size,
         derivatives,
     )
-    sums, pairs = collectives.total((sums, compared.pairs), axis_name)
-    return _mean(sums, pairs, average)
+    total, pairs = collectives.total((total, batch.pairs), axis_name)
+    return _mean(total, pairs, average)
 
 
 def of_triplets(
@@ -207,8 +207,8 @@ def of_triplets(
     given = mining.Triplets(measure(a, p), measure(a, n), shown)
     penalize, knobs = numbers_of(penalize)
     knobs |= {"margin": jnp.asarray(margin, jnp.float32)}
-    sums = rules.add_up(penalize, given, lambda: measure(p, n), knobs)
-    return _mean(collectives.total(sums, axis_name), {}, average)
+    total = sums.of_triplets(penalize, given, lambda: measure(p, n), knobs)
+    return _mean(collectives.total(total, axis_name), {}, average)
 
 
 def _rows_of_triplets(**arrays):
@@ -258,16 +258,18 @@ def _mining_metric(name, params):
     return None
 
 
-def _mean(sums: rules.Sums, pairs, average: str):
-    denominator = sums.active_weight if average == "active" else sums.valid_weight
-    loss = sums.penalty / jnp.where(denominator > 0, denominator, 1.0)
-    valid = jnp.maximum(sums.valid, 1.0)
+def _mean(
+    total: sums.TripletSums, pairs: dict[str, Float[Array, ""]], average: str
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    denominator = total.active_weight if average == "active" else total.valid_weight
+    loss = total.penalty / jnp.where(denominator > 0, denominator, 1.0)
+    valid = jnp.maximum(total.valid, 1.0)
     stats = {
-        "num_valid": sums.valid,
-        "num_active": sums.active,
-        "active_fraction": sums.active / valid,
-        "mean_d_ap": sums.d_ap / valid,
-        "mean_d_an": sums.d_an / valid,
+        "num_valid": total.valid,
+        "num_active": total.active,
+        "active_fraction": total.active / valid,
+        "mean_d_ap": total.d_ap / valid,
+        "mean_d_an": total.d_an / valid,
         **pairs,
     }
     return loss, jax.lax.stop_gradient(stats)

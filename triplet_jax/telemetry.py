@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from triplet_jax import arguments, distances, losses, mining, penalties
 from triplet_jax.devices import collectives
-from triplet_jax.engine import label_runs, rules, sweep
+from triplet_jax.engine import batches, label_runs, rules, views
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -86,9 +86,14 @@ def of_batch(
 
     made = distances.make(metric, **(metric_params or {}))
     prepared, _ = distances.prepared(made, embeddings, embeddings)
-    rule = rules.Rule(made, losses.miner_of(miner), penalties.hinge, key)
+    rule = rules.TripletRule(made, losses.miner_of(miner), penalties.hinge, key)
     runs = label_runs.label_runs(labels[chosen], labels, chosen).hiding(shown[chosen], count)
-    seen, mined = sweep.mine(rule, prepared[chosen], prepared, runs, order[chosen], most_positives)
+    seen, mined = views.mine_at_once(
+        rule,
+        batches.Anchors(prepared[chosen], runs, order[chosen]),
+        batches.Candidates(prepared),
+        most_positives,
+    )
 
     is_other = (jnp.arange(n) != chosen[:, None]) & shown & shown[chosen][:, None]
     to_negatives = _mean(seen.to_negatives, seen.is_negative)

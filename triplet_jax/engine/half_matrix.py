@@ -1,10 +1,11 @@
-"""Sums over all triplets of a batch, from squares of its distances on and above the diagonal.
+"""Sums over all triplets of a batch from half of the matrix of its distances.
 
-The distance from a to b is that from b to a. Where a batch is compared with itself, a square of
-the distances between two parts of it is measured once and mined from both of its sides: half the
-distances, and half the products of their gradient, that a sweep over tiles of anchors takes.
+The distance from a to b is that from b to a. If a batch is compared with itself, the matrix is cut
+into squares, and those on and above the diagonal suffice: each is measured once and mined from both
+of its sides. That takes half the distances of a sweep over tiles of anchors, and half the products
+of their gradient.
 
-No anchor's negatives are ever seen together, so that the miner has to be `mining.separable`.
+A square holds only some of an anchor's negatives, so that the miner has to be `mining.separable`.
 Positives are few, and the distances to them are measured once, as differences.
 """
 
@@ -13,23 +14,24 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from triplet_jax import mining
 from triplet_jax.devices import collectives
-from triplet_jax.engine import label_runs, near_duplicates, rules
+from triplet_jax.engine import label_runs, near_duplicates, rules, sums, views
 
 WIDTH = 3
-"""Places for positives. With more of them a CPU, whose cache they leave, has tiles done sooner."""
+"""Slots for positives. With more of them, squares leave the cache of a CPU and tiles are faster."""
 _SIZE = 256
-# Below, there is too much on the diagonal, where both sides are the same.
+# In a smaller batch too many squares lie on the diagonal, where one of the two sides is wasted.
 _LEAST = 8 * _SIZE
 
 
-def suit(rule: rules.Rule, points: Float[Array, "candidates dim"]) -> bool:
-    """Whether squares give the sums of a rule, and sooner than tiles do, as measured on CPUs."""
+def suits(rule: rules.Rule, points: Float[Array, "candidates dim"]) -> bool:
+    """Whether squares give the sums of a rule in less time than tiles, as measured on CPUs."""
     return (
-        jax.default_backend() == "cpu"
+        isinstance(rule, rules.TripletRule)
+        and jax.default_backend() == "cpu"
         and len(points) >= _LEAST
         and rule.metric.by_product
         and rule.mining_metric is None
@@ -39,18 +41,18 @@ def suit(rule: rules.Rule, points: Float[Array, "candidates dim"]) -> bool:
 
 
 def sweep(
-    rule: rules.Rule,
+    rule: rules.TripletRule,
     points: Float[Array, "candidates dim"],
-    knobs: dict[str, Array],
+    knobs: rules.Knobs,
     runs: label_runs.Runs,
-) -> tuple[rules.Sums, tuple[Float[Array, "candidates dim"], dict[str, Array]]]:
+) -> sums.Total:
     """The sums over the triplets of all points with each other, and their gradient.
 
     Args:
       rule: the metric, the miner and the penalty.
       points: prepared by the metric, sorted by label.
       knobs: `margin` and other numbers of the penalty.
-      runs: where each one's positives are, `WIDTH` at most; of the points in any order.
+      runs: where each point's positives stand, `WIDTH` of them at most; in any order of the points.
 
     Returns:
       The sums, and the gradient of `penalty` in points and knobs.
@@ -65,7 +67,7 @@ def sweep(
 
     to_positives, pull = jax.vjp(measure_positives, points)
     rows, size = len(points), _SIZE
-    if rows % size and runs.shown is None:  # or rows that only fill up a part would be negatives
+    if rows % size and runs.shown is None:  # rows that only fill up a part are no negatives
         runs = runs._replace(shown=jnp.full(rows, rows))
     parts = -(-rows // size)
 
@@ -90,43 +92,51 @@ def sweep(
             )
             distances = near_duplicates.finished(rule.metric, measured)
             add_up = functools.partial(_add_up_side, rule, distances, knobs)
-            # On the diagonal both sides are the same.
+            # On the diagonal the other side holds the same triplets again.
             other = add_up(1, of_columns, is_positive[j], is_negative & (i != j))
-            sums = jax.tree.map(jnp.add, add_up(0, of_rows, is_positive[i], is_negative), other)
-            return sums.penalty, sums
+            found = jax.tree.map(jnp.add, add_up(0, of_rows, is_positive[i], is_negative), other)
+            return found.penalty, found
 
         rows, columns, to_positives = inputs
         here = (rows[i], columns[j], to_positives[i], to_positives[j], knobs)
-        penalty, pull, sums_here = jax.vjp(value, *here, has_aux=True)
+        penalty, pull, found = jax.vjp(value, *here, has_aux=True)
         slopes = pull(jnp.ones_like(penalty))
         of_rows, of_columns, of_row_positives, of_column_positives, of_knobs = slopes
-        sums, (rows, columns, to_positives), total_of_knobs = carry
+        so_far, (rows, columns, to_positives), so_far_of_knobs = carry
         gradient = (
             rows.at[i].add(of_rows),
             columns.at[j].add(of_columns),
             to_positives.at[i].add(of_row_positives).at[j].add(of_column_positives),
         )
-        sums, of_knobs = jax.tree.map(jnp.add, (sums, total_of_knobs), (sums_here, of_knobs))
-        return (sums, gradient, of_knobs), None
+        so_far, of_knobs = jax.tree.map(jnp.add, (so_far, so_far_of_knobs), (found, of_knobs))
+        return (so_far, gradient, of_knobs), None
 
-    nothing = (rules.nothing_yet(rule), *jax.tree.map(jnp.zeros_like, (inputs, knobs)))
+    nothing = (sums.zeros(rule), *jax.tree.map(jnp.zeros_like, (inputs, knobs)))
     nothing, _ = collectives.alike((nothing, points))
     on_and_above = tuple(map(jnp.asarray, np.triu_indices(parts)))
-    # Two at a time, of which one need not wait for the other.
-    (sums, gradient, of_knobs), _ = jax.lax.scan(of_square, nothing, on_and_above, unroll=2)
+    # Two squares at a time, since neither waits for the other.
+    (total, gradient, of_knobs), _ = jax.lax.scan(of_square, nothing, on_and_above, unroll=2)
     of_rows, of_columns, of_positives = gradient
     of_points = joined(of_rows + of_columns.swapaxes(1, 2)) + pull(joined(of_positives))[0]
-    return sums, (of_points, of_knobs)
+    return sums.Total(total, of_points, of_knobs)
 
 
-def _add_up_side(rule, distances, knobs, axis, to_positives, is_positive, is_negative):
-    """The sums of a square whose anchors stand along an axis."""
+def _add_up_side(
+    rule: rules.TripletRule,
+    distances: Float[Array, "rows columns"],
+    knobs: rules.Knobs,
+    axis: int,
+    to_positives: Float[Array, "side positives"],
+    is_positive: Bool[Array, "side positives"],
+    is_negative: Bool[Array, "rows columns"],
+) -> sums.TripletSums:
+    """The sums of a square of distances whose anchors are its rows, axis 0, or columns, axis 1."""
 
-    def of_anchor(*seen):
-        mined = rules.of_one_rank(rule.mine(*seen))
+    def of_anchor(*arrays):
+        mined = views.of_one_rank(rule.mine(*arrays))
         return mined if axis == 0 else jax.tree.map(jnp.transpose, mined)
 
-    # The square's axes are the first and the last of the triplets; positives stand between them.
+    # Triplets have the square's two axes first and last, and that of positives between them.
     over_anchors = jax.vmap(of_anchor, in_axes=(0, 0, axis, axis), out_axes=2 * axis)
     mined = over_anchors(to_positives, is_positive, distances, is_negative)
-    return rules.add_up(rule.penalize, mined, None, knobs)
+    return sums.of_triplets(rule.penalize, mined, None, knobs)

@@ -1,31 +1,34 @@
 """Which candidates are an anchor's positives, and which its negatives.
 
-Candidates are sorted by label once a batch. The candidates that share an anchor's label
-are then one contiguous run, so an anchor's positives can be cut out of its row of
-distances instead of being searched for: a row of n with K positives costs n + K.
+The candidates of a batch are sorted by label once. Those that share an anchor's label are then one
+run of neighbours, so that the anchor's positives need not be searched for in its row of distances:
+a row of n candidates with K positives costs n + K.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from triplet_jax.engine import vmapped
+
 
 class Runs(NamedTuple):
-    """Where each anchor's label stands among the sorted candidates, `[start, stop)`, and itself."""
+    """Where the candidates of each anchor's label stand, `[start, stop)`, and the anchor itself."""
 
     start: Int[Array, "anchors"]
     stop: Int[Array, "anchors"]
     itself: Int[Array, "anchors"]
-    """Its own place, -1 where the anchor is no candidate."""
+    """The anchor's own place among the candidates, -1 if it is none of them."""
     shown: Int[Array, "anchors"] | None = None
-    """How many candidates it sees, the first of the sorted ones; None where all."""
+    """The anchor sees only so many of the sorted candidates, from the first on; None for all."""
 
     @property
     def positives(self) -> Int[Array, "anchors"]:
-        """How many positives each anchor has; it is none itself."""
+        """How many positives each anchor has. An anchor is no positive of its own."""
         is_seen = (self.start <= self.itself) & (self.itself < self.stop)
         return self.stop - self.start - is_seen
 
@@ -34,12 +37,12 @@ class Runs(NamedTuple):
         return (candidates if self.shown is None else self.shown) - (self.stop - self.start)
 
     def from_place(self, first: Int[Array, ""]) -> "Runs":
-        """The same among the candidates from a place on."""
+        """The runs among the candidates from a place on."""
         shown = None if self.shown is None else jnp.maximum(self.shown - first, 0)
         return Runs(self.start - first, self.stop - first, self.itself - first, shown)
 
     def hiding(self, mask: Bool[Array, "anchors"], shown: Int[Array, ""]) -> "Runs":
-        """The same where only the first `shown` candidates count, and anchors of the mask."""
+        """The runs when only the first `shown` candidates count, and only anchors of the mask."""
         return Runs(
             jnp.where(mask, jnp.minimum(self.start, shown), 0),
             jnp.where(mask, jnp.minimum(self.stop, shown), 0),
@@ -53,7 +56,7 @@ def by_label(
 ) -> tuple[Int[Array, "candidates"], Int[Array, "candidates"]]:
     """The order that sorts candidates by label, and the labels in it.
 
-    What is not shown stands last, under a label that keeps the whole in order.
+    Candidates that are not shown stand last, under the largest label, so that labels stay sorted.
     """
     if shown is None:
         order = jnp.argsort(labels)
@@ -68,8 +71,8 @@ def label_runs(
     sorted_labels: Int[Array, "candidates"],
     itself: Int[Array, "anchors"],
 ) -> Runs:
-    """The run of every anchor's label; empty where no candidate has the label."""
-    # For each step of a loop a GPU has to be started anew.
+    """The run of every anchor's label, which is empty if no candidate has the label."""
+    # A loop costs a GPU one start of a kernel for each of its steps.
     method = "scan" if jax.default_backend() == "cpu" else "scan_unrolled"
     find = functools.partial(jnp.searchsorted, sorted_labels, labels, method=method)
     return Runs(find(side="left"), find(side="right"), itself)
@@ -78,9 +81,9 @@ def label_runs(
 def positive_places(
     runs: Runs, width: int
 ) -> tuple[Int[Array, "anchors positives"], Bool[Array, "anchors positives"]]:
-    """Where an anchor's positives stand, in `width` places, and which of these hold one.
+    """Where each anchor's positives stand, in `width` slots, and which slots hold one.
 
-    `width` is static and at least the number of positives; the places left over are padding.
+    `width` is static, and at least the number of positives. The slots left over are padding.
     """
     places = runs.start[:, None] + jnp.arange(width)
     past_itself = (runs.itself >= 0)[:, None] & (places >= runs.itself[:, None])
@@ -91,7 +94,7 @@ def positive_places(
 def negatives(runs: Runs, candidates: int) -> Bool[Array, "anchors candidates"]:
     """Which candidates have another label than the anchor."""
     columns = jnp.arange(candidates, dtype=jnp.uint32)
-    # One comparison instead of two: what is left of the run wraps around to the far right.
+    # One comparison instead of two: a column left of the run wraps around to a large number.
     from_start = columns - runs.start.astype(jnp.uint32)[:, None]
     others = from_start >= (runs.stop - runs.start).astype(jnp.uint32)[:, None]
     if runs.shown is None:
@@ -100,12 +103,13 @@ def negatives(runs: Runs, candidates: int) -> Bool[Array, "anchors candidates"]:
 
 
 def widths(candidates: int) -> list[int]:
-    """The static numbers of places for positives that a compiled program offers.
+    """The numbers of slots for positives that a compiled program offers, in rising order.
 
-    Shapes are static in a compiled program, the number of positives is not, so there is a
-    branch for every width, and the least that suffices is run. They grow by 2.4: closer
-    together would waste fewer places and take longer to compile, as would small widths
-    where all is small. Kernels of an accelerator take longest to compile, and there they grow by 5.
+    Shapes are static in a compiled program, but the number of positives is not. So the program has
+    a branch for every width and takes the least that suffices. Widths grow by a factor of 2.4 on
+    CPUs: a smaller one would waste fewer slots and take longer to compile. Kernels of accelerators
+    take longest to compile, so there the factor is 5. With few candidates, slots cost little, and
+    the least width is large.
     """
     growth = 2.4 if jax.default_backend() == "cpu" else 5.0
     offered = []
@@ -114,3 +118,12 @@ def widths(candidates: int) -> list[int]:
         offered.append(width)
         width = int(growth * width) + 1
     return [*offered, candidates]
+
+
+def by_width(function: Callable[..., Any], runs: Runs, candidates: int, *operands: Any) -> Any:
+    """`function(width, *operands)` with the least width that holds every anchor's positives."""
+    offered = widths(candidates)
+    most = vmapped.largest_over_vmap(jnp.max(runs.positives))
+    branch = jnp.sum(jnp.asarray(offered) < most)
+    branches = [functools.partial(function, width) for width in offered]
+    return jax.lax.switch(branch, branches, *operands)

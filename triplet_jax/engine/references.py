@@ -1,16 +1,13 @@
-"""Which rows every anchor is compared with: those of the batch, or references, of all devices."""
+"""The references of a loss: rows that a batch is compared with in place of its own."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from triplet_jax import arguments, distances, errors
-from triplet_jax.devices import collectives
-from triplet_jax.engine import label_runs
+from triplet_jax import arguments, errors
 
 
 @jax.tree_util.register_dataclass
@@ -18,7 +15,15 @@ from triplet_jax.engine import label_runs
 class References:
     """Rows that a batch is compared with in place of its own: proxies, a memory, the other tower.
 
-    A pytree, so that it may be passed through `jax.jit`; the gradient reaches `embeddings`.
+    A pytree, so that it may be passed through `jax.jit`. The gradient reaches `embeddings`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import losses
+      >>> memory = losses.References(jnp.array([[0.0], [3.0]]), [0, 1], shared=True)
+      >>> loss, stats = losses.triplet_loss(jnp.array([[2.0]]), [0], references=memory)
+      >>> print(f"{loss:.1f}: the positive at distance {stats['mean_d_ap']:.0f}")
+      0.0: the positive at distance 0
     """
 
     embeddings: Shaped[Array | np.ndarray, "references dim"]
@@ -56,77 +61,13 @@ def of_arguments(
     return None if references is None else References(references, reference_labels)
 
 
-class Compared(NamedTuple):
-    """Anchors and what they are compared with, as the engine takes them."""
-
-    anchors: Float[Array, "batch dim"]
-    candidates: Float[Array, "candidates dim"]
-    """Of all devices, sorted by label."""
-    runs: label_runs.Runs
-    index: Int[Array, "batch"]
-    """The anchors' places in the global batch."""
-    symmetric: bool
-    """Whether these anchors are the candidates, and the only ones."""
-    mined_anchors: Float[Array, "batch dim"] | None = None
-    """As the metric prepares them that triplets are mined by, where that is another."""
-    mined_candidates: Float[Array, "candidates dim"] | None = None
-
-    @property
-    def pairs(self) -> dict[str, Float[Array, ""]]:
-        """How many pairs of one class and of two this device's anchors have."""
-        return {
-            "num_positive_pairs": jnp.sum(1.0 * self.runs.positives),
-            "num_negative_pairs": jnp.sum(1.0 * self.runs.negatives(len(self.candidates))),
-        }
-
-
-def compared(
-    metric: distances.Metric,
-    embeddings: Shaped[Array | np.ndarray, "batch dim"],
-    labels: arguments.Labels,
-    *,
-    references: References | None,
-    mask: Bool[Array | np.ndarray, "batch"] | None,
-    axis_name: str | None,
-    mining_metric: distances.Metric | None = None,
-) -> Compared:
-    """Gathers and sorts what a loss compares; arguments are those of `losses.triplet_loss`.
-
-    `mining_metric` is that of mining, if it is another than `metric`.
+def checked(references: References, embeddings: Float[Array, "batch dim"]) -> References:
+    """The references as arrays of jax, if they may be compared with the embeddings.
 
     Raises:
-      InputError: an array is not as `arguments` wants it, or has no rows.
+      InputError: an array is not as `arguments` wants it, has no rows, or has other columns than
+        the embeddings.
     """
-    embeddings = arguments.rows("embeddings", embeddings)
-    labels = arguments.class_numbers("labels", labels, len(embeddings))
-    mask = arguments.mask("mask", mask, len(embeddings))
-    references = None if references is None else _checked(references, embeddings)
-    if not len(embeddings):
-        raise errors.InputError("embeddings have no rows: pass at least one.")
-    embeddings, labels, mask, references = collectives.whole((embeddings, labels, mask, references))
-    rows = len(embeddings)
-    index = collectives.own_rows(rows, axis_name)
-    # Without references, the batches of all devices are the candidates, each anchor among them.
-    among = References(embeddings, labels, mask, own=index) if references is None else references
-    candidates, candidate_labels, shown = _everywhere(among, axis_name)
-    if shown is None and mask is not None:
-        shown = jnp.ones(len(candidates), bool)
-    order, sorted_labels = label_runs.by_label(candidate_labels, shown)
-    itself = jnp.full(rows, -1) if among.own is None else jnp.argsort(order)[among.own]
-    runs = label_runs.label_runs(labels, sorted_labels, itself)
-    if shown is not None:
-        runs = runs.hiding(jnp.ones(rows, bool) if mask is None else mask, jnp.sum(shown))
-    candidates = candidates[order]
-    prepared = distances.prepared(metric, embeddings, candidates)
-    symmetric = references is None and collectives.count(axis_name) == 1
-    if mining_metric is None:
-        return Compared(*prepared, runs, index, symmetric)
-    mined = distances.prepared(mining_metric, embeddings, candidates)
-    return Compared(*prepared, runs, index, symmetric, *mined)
-
-
-def _checked(references: References, embeddings: Float[Array, "batch dim"]) -> References:
-    """The references with arrays of jax, of as many columns as the embeddings."""
     rows = arguments.rows("references", references.embeddings)
     labels = arguments.class_numbers("reference_labels", references.labels, len(rows))
     mask = arguments.mask("references.mask", references.mask, len(rows))
@@ -135,15 +76,3 @@ def _checked(references: References, embeddings: Float[Array, "batch dim"]) -> R
         raise errors.InputError("references have no rows: pass at least one.")
     own = None if references.own is None else jnp.asarray(references.own)
     return References(rows, labels, mask, references.shared, own)
-
-
-def _everywhere(
-    among: References, axis_name: str | None
-) -> tuple[
-    Float[Array, "candidates dim"],
-    Int[Array, "candidates"],
-    Bool[Array, "candidates"] | None,
-]:
-    """Rows, labels and mask of all devices."""
-    arrays = (among.embeddings, among.labels, among.mask)
-    return arrays if among.shared else collectives.gather(arrays, axis_name)

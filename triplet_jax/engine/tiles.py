@@ -1,4 +1,4 @@
-"""Parts of the anchors, and what all of them are compared with."""
+"""Tiles of anchors: how many anchors are taken at a time, and the loops over them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,132 +7,112 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from triplet_jax.engine import label_runs, rules
-from triplet_jax.engine.references import Compared
+from triplet_jax.distances import Metric
+from triplet_jax.engine import label_runs, rules, sums
+from triplet_jax.engine.batches import Anchors, Batch
 
 
-class Tile(NamedTuple):
-    """Some of the anchors."""
+class Budget(NamedTuple):
+    """How many numbers are worked on at a time."""
 
-    anchors: Float[Array, "anchors dim"]
-    runs: label_runs.Runs
-    index: Int[Array, "anchors"]
-    mined_anchors: Float[Array, "anchors dim"] | None = None
-    """As the metric prepares them that triplets are mined by, where that is another."""
-
-    @property
-    def for_the_miner(self) -> Float[Array, "anchors dim"]:
-        """The anchors whose distances a miner sees."""
-        return self.anchors if self.mined_anchors is None else self.mined_anchors
+    measured: int
+    """Distances of a tile. Each tile adds its gradient to that of all candidates, so that a sweep
+    should have few tiles."""
+    mined: int
+    """Distances that are mined at a time. If that is less than a tile, a part of the tile is
+    measured when it is mined."""
+    triplets: int
+    """Triplets that are penalised at a time."""
 
 
-class Against(NamedTuple):
-    """The candidates of every tile."""
-
-    candidates: Float[Array, "candidates dim"]
-    mined_candidates: Float[Array, "candidates dim"] | None = None
-
-    @property
-    def for_the_miner(self) -> Float[Array, "candidates dim"]:
-        """The candidates to which a miner sees the distances."""
-        return self.candidates if self.mined_candidates is None else self.mined_candidates
+# On a CPU, as much as its cache holds.
+OF_PICKS = Budget(2**24, 2**19, 2**21)
+OF_ALL_PAIRS = Budget(2**22, 2**22, 3 * 2**18)
+# Enough work for an accelerator.
+_ON_ACCELERATORS = Budget(2**25, 2**25, 2**27)
+# The limit of memory where classes are large.
+_MOST_TRIPLETS = 2**24
 
 
 class Sizes(NamedTuple):
-    """How much there is at a time: on a CPU what its cache holds, elsewhere enough work."""
+    """How many anchors a tile has, and how many of them are mined at a time."""
 
-    distances: int
-    """Of a tile. Each adds its gradient to that of all candidates, which should be rare."""
-    mined: int
-    """Of a tile that are mined at a time; where these are fewer, they are measured then, too."""
-    triplets: int
-    candidates: int = 0
-    dim: int = 0
-    coordinates: int = 1
-    """Without a matrix product there is a number for each coordinate of each pair, too."""
-    at_once: bool = False
-    """Whether the rule is a loss of whole rows, which has no triplets."""
-    of_rows: bool = False
-    """Whether the gradient runs through whole rows of distances."""
+    budget: Budget
+    candidates: int
+    coordinates: int
+    """Numbers that are worked out for each pair: 1 if a matrix product measures it, else one for
+    each coordinate."""
 
     @classmethod
-    def of(cls, rule: rules.Rule | rules.OfAnchor, against: Against) -> "Sizes":
-        """Those that suit a rule and its candidates."""
-        candidates, dim = against.candidates.shape
-        at_once = isinstance(rule, rules.OfAnchor)
-        of_rows = at_once or rules.answers_all_pairs(rule.mine, (candidates, dim))
-        on_cpu = jax.default_backend() == "cpu"
-        sizes = (_OF_ROWS if of_rows else _OF_PICKS) if on_cpu else _ELSEWHERE
-        metrics = (rule.metric,) if at_once else (rule.metric, rule.mined_by)
-        coordinates = 1 if all(metric.by_product for metric in metrics) else dim
-        return sizes._replace(
-            candidates=candidates,
-            dim=dim,
-            coordinates=coordinates,
-            at_once=at_once,
-            of_rows=of_rows,
-        )
+    def of(
+        cls, on_cpu: Budget, candidates: Float[Array, "candidates dim"], *metrics: Metric
+    ) -> "Sizes":
+        """The sizes that suit the device, for candidates that are compared by some metrics."""
+        count, dim = candidates.shape
+        budget = on_cpu if jax.default_backend() == "cpu" else _ON_ACCELERATORS
+        return cls(budget, count, 1 if all(metric.by_product for metric in metrics) else dim)
 
     @property
     def tile(self) -> int:
         """Anchors that are measured at a time."""
-        return max(64, self.distances // max(1, self.coordinates * self.candidates))
+        return max(64, self.budget.measured // max(1, self.coordinates * self.candidates))
 
     @property
-    def in_parts(self) -> bool:
-        """Whether parts of a tile are measured when they are mined."""
-        return self.mined < self.distances
+    def measures_in_parts(self) -> bool:
+        """Whether a part of a tile is measured when it is mined, and not the tile at once."""
+        return self.budget.mined < self.budget.measured
 
-    def part(self, width: int) -> int:
-        """Anchors that are mined at a time, with so many places for positives."""
-        of_anchor = max(1 if self.at_once else width, self.coordinates) * self.candidates
-        most = max(1, self.triplets // of_anchor)
-        if not self.of_rows:
-            # A part's work should exceed that of adding its gradient to that of all candidates.
-            least = -(-2 * self.dim // width)
-            most = max(most, min(least, _MOST_TRIPLETS // of_anchor))
-        return min(most, max(64, self.mined // (self.coordinates * self.candidates)))
+    def part(self, width: int, least: int = 1) -> int:
+        """Anchors that are mined at a time.
 
-
-_OF_PICKS = Sizes(2**24, 2**19, 2**21)
-_OF_ROWS = Sizes(2**22, 2**22, 3 * 2**18)
-_ELSEWHERE = Sizes(2**25, 2**25, 2**27)
-# Where classes are so large that memory is at stake.
-_MOST_TRIPLETS = 2**24
+        Args:
+          width: triplets of an anchor for each candidate.
+          least: anchors from which on a part does enough work, if memory allows.
+        """
+        of_anchor = max(width, self.coordinates) * self.candidates
+        most = max(1, self.budget.triplets // of_anchor)
+        most = max(most, min(least, _MOST_TRIPLETS // of_anchor))
+        return min(most, max(64, self.budget.mined // (self.coordinates * self.candidates)))
 
 
-def of_batch(
-    rule: rules.Rule | rules.OfAnchor, compared: Compared
-) -> tuple[Int[Array, "anchors"], Tile, Against]:
-    """The order in which anchors are taken, all of them in it, and what they are compared with.
+def in_label_order(rule: rules.Rule, batch: Batch) -> tuple[Int[Array, "anchors"], Anchors]:
+    """An order of the anchors in which neighbours have classes of one size, and the anchors in it.
 
-    Neighbours in label have classes of one size, and a tile then the width that these need.
+    The width of a tile is then what its classes need, and not the largest class of the batch.
     """
-    runs = compared.runs
-    if isinstance(rule, rules.OfAnchor) and runs.shown is None:
-        # Rows that only fill up a part should see nobody.
-        runs = runs._replace(shown=jnp.full(len(compared.index), len(compared.candidates)))
+    runs = batch.anchors.runs
+    if isinstance(rule, rules.AnchorRule) and runs.shown is None:
+        # Rows that only fill up a tile then see no candidates, since 0 of them are shown.
+        runs = runs._replace(shown=jnp.full(len(runs.start), len(batch.candidates.rows)))
     order = jnp.argsort(runs.start)
-    tile = Tile(compared.anchors, runs, compared.index, compared.mined_anchors)
-    against = Against(compared.candidates, compared.mined_candidates)
-    return order, jax.tree.map(lambda x: x[order], tile), against
+    return order, jax.tree.map(lambda x: x[order], batch.anchors._replace(runs=runs))
 
 
 def scan(
-    step: Callable, carry: Any, tile: Tile, size: int, *more: Array
-) -> tuple[Any, Float[Array, "anchors dim"] | None]:
-    """`step(carry, tile, *more)` over parts of `size` anchors; the last is filled with nobody.
+    step: Callable, carry: Any, anchors: Anchors, size: int, *more: Float[Array, "anchors ..."]
+) -> tuple[Any, Float[Array, "anchors _"] | None]:
+    """`carry, rows = step(carry, tile, *more)` over tiles of at most `size` anchors.
 
-    A step returns the next carry, and rows of its anchors or None.
+    The last tile is filled up with anchors that have no positives.
+
+    Args:
+      step: returns the next carry, and rows of its anchors or None.
+      carry: what the first step is given.
+      anchors: all of them.
+      size: anchors of a tile, at most.
+      *more: arrays that are cut into tiles as the anchors are.
+
+    Returns:
+      The last carry, and the rows of all anchors or None.
     """
-    rows = len(tile.index)
-    parts = -(-rows // size)
-    if parts == 1:
-        return step(carry, tile, *more)
-    # Rather a few parts more than a copy of everything with rows that are filled up.
-    parts = next((more for more in range(parts, 2 * parts) if rows % more == 0), parts)
-    size = -(-rows // parts)
-    missing = parts * size - rows
+    rows = len(anchors.index)
+    tiles = -(-rows // size)
+    if tiles == 1:
+        return step(carry, anchors, *more)
+    # A few tiles more are cheaper than a copy of all arrays with rows that fill up the last tile.
+    tiles = next((count for count in range(tiles, 2 * tiles) if rows % count == 0), tiles)
+    size = -(-rows // tiles)
+    missing = tiles * size - rows
 
     def cut(x, filling=0):
         if not missing:
@@ -140,9 +120,38 @@ def scan(
         x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1), constant_values=filling)
         return x.reshape(-1, size, *x.shape[1:])
 
-    tiles = jax.tree.map(cut, tile)
-    tiles = tiles._replace(runs=tiles.runs._replace(itself=cut(tile.runs.itself, -1)))
-    carry, rows_of_parts = jax.lax.scan(
-        lambda carry, x: step(carry, *x), carry, (tiles, *map(cut, more))
+    cut_anchors = jax.tree.map(cut, anchors)
+    itself = cut(anchors.runs.itself, -1)
+    cut_anchors = cut_anchors._replace(runs=cut_anchors.runs._replace(itself=itself))
+    carry, rows_of_tiles = jax.lax.scan(
+        lambda carry, x: step(carry, *x), carry, (cut_anchors, *map(cut, more))
     )
-    return carry, jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:rows], rows_of_parts)
+    return carry, jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:rows], rows_of_tiles)
+
+
+def add_in_parts(
+    add_part: Callable,
+    total: sums.Total,
+    tile: Anchors,
+    part_size: Callable[[int], int],
+    candidates: int,
+    *more: Float[Array, "anchors candidates"],
+) -> tuple[sums.Total, Float[Array, "anchors _"]]:
+    """Adds a tile part by part, with as many slots for positives as the tile needs.
+
+    Args:
+      add_part: `total, rows = add_part(width, total, part, *more)`, for a static width.
+      total: the sums so far.
+      tile: the anchors to add.
+      part_size: anchors of a part, by width.
+      candidates: how many there are.
+      *more: arrays that are cut into parts as the anchors are.
+    """
+
+    def of_width(width, total, tile, *more):
+        def step(total, part, *more):
+            return add_part(width, total, part, *more)
+
+        return scan(step, total, tile, part_size(width), *more)
+
+    return label_runs.by_width(of_width, tile.runs, candidates, total, tile, *more)
