@@ -58,6 +58,7 @@ def run(
 
     global _go_on
     _go_on = again
+    _find_configs_of_clone()
 
     def guarded(_):
         # Orbax and grain log the traceback of an error that they raise as well.
@@ -104,6 +105,17 @@ def run(
             _leave(f"stopped by {stopped}. {_go_on}", LOST)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _find_configs_of_clone():
+    """Lets config files import `configs`, whatever the working directory holds of that name.
+
+    `python -m` puts the working directory first, and there may be a configs.py of the user's own.
+    """
+    sys.path[:] = [str(_CLONE), *(place for place in sys.path if place != str(_CLONE))]
+
+
+_CLONE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def _leave_out_late_reads(unraisable):
@@ -194,7 +206,8 @@ _FLAGS = (
 def config_file(meaning: str) -> flags.FlagHolder:
     """The flag --config, a file, of which --config.FIELD=VALUE changes a field.
 
-    So may the knobs be set of a miner or a loss of the user's own, which the file names or a flag.
+    The knobs of the user's own miner or loss can be set too, where the file or a flag names it. A
+    file that is not in the working directory is looked for in the clone.
     """
     holder = config_flags.DEFINE_config_file("config", help_string=meaning)
     flag = flags.FLAGS["config"]
@@ -209,7 +222,9 @@ class _WithOwnKnobs(flags.ArgumentParser):
         self._of_file = of_file
 
     def parse(self, path):
-        config = self._of_file.parse(path)
+        name = path.partition(":")[0]
+        is_elsewhere = not pathlib.Path(name).exists() and (_CLONE / name).is_file()
+        config = self._of_file.parse(str(_CLONE / path) if is_elsewhere else path)
         if isinstance(config, ml_collections.ConfigDict):
             is_sweep = "run" in config
             run, prefix = (config.run, "config.run.") if is_sweep else (config, "config.")

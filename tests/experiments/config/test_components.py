@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import jax
@@ -104,6 +105,30 @@ def test_code_is_never_taken_from_the_folder_of_a_run(place, monkeypatch):
     monkeypatch.chdir(place / "run")
     with pytest.raises(errors.InputError, match="is .*run/my_parts.py, in the folder of a run"):
         config_json.read(place / "run")
+
+
+def test_programs_run_where_other_files_have_the_names_of_the_clone(place):
+    """Configs are those of the clone, and the parts that they name those of the user."""
+    trap = "raise SystemExit('it was run')"
+    (place / "configs.py").write_text(trap)
+    (place / "experiments").mkdir()
+    (place / "experiments" / "train.py").write_text(trap)
+    config = "configs/digits.py:batch_hard"
+    command = [sys.executable, "-m", "experiments.train", f"--config={config}", "--workdir=run"]
+    for name, said in (
+        ("my_parts:nth_bend", "my_parts.py has no 'nth_bend'. Did you mean 'nth_band'"),
+        ("my_parts:nth_band", "train.steps=0 must be"),
+    ):
+        flags = [f"--config.mining.miner={name}", "--config.train.steps=0"]
+        done = subprocess.run(
+            [*command, *flags],
+            cwd=place,
+            env=programs.environment() | {"PYTHONPATH": str(programs.ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=programs.TIMEOUT,
+        )
+        programs.refused(done, said)
 
 
 SWEEP = """
