@@ -58,7 +58,6 @@ def run(
 
     global _go_on
     _go_on = again
-    _find_configs_of_clone()
 
     def guarded(_):
         # Orbax and grain log the traceback of an error that they raise as well.
@@ -105,14 +104,6 @@ def run(
             _leave(f"stopped by {stopped}. {_go_on}", LOST)
 
     app.run(guarded, flags_parser=_parse)
-
-
-def _find_configs_of_clone():
-    """Lets config files import `configs`, whatever the working directory holds of that name.
-
-    `python -m` puts the working directory first, and there may be a configs.py of the user's own.
-    """
-    sys.path[:] = [str(_CLONE), *(place for place in sys.path if place != str(_CLONE))]
 
 
 _CLONE = pathlib.Path(__file__).resolve().parents[1]
