@@ -1,13 +1,21 @@
-"""Losses that see an anchor's positives and negatives all at once.
+"""Contrastive losses see all positives and negatives of an anchor at once.
 
-A loss is a pure function of one anchor, as a miner is; `contrastive_loss` lifts it over
-batches, tiles and devices. It is given the anchor's distances and answers with terms,
+A loss is a pure function of one anchor, with the signature of a miner:
+
+    loss(to_positives, is_positive, to_negatives, is_negative) -> Terms
+
+`to_positives` holds the anchor's distances `[positives]` to the candidates of its own class, in the
+units of the metric. Rows where `is_positive` is False are padding. `to_negatives` and `is_negative`
+hold the same for the candidates of other classes, `[negatives]`. `contrastive_loss` applies it to a
+batch, in tiles of anchors and over devices:
 
     loss = sum over terms of  sum(value) / sum(weight)
 
-where both sums run over the anchors of all devices. Losses that the literature writes in
-similarities take them as `s = 1 - d`, so that `metric="cosine"` gives the cosine and
-`metric="dot"` the inner product.
+Both sums run over the anchors of all devices, and a term without weight is 0. Keywords are knobs:
+`functools.partial` sets them, and they may be traced and learned.
+
+Losses that the literature writes in similarities take `s = 1 - d`: the cosine with
+`metric="cosine"`, the inner product with `metric="dot"`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
-from triplet_jax.engine import batches, gradient, rules, sweep
+from triplet_jax.engine import batches, gradient, log_sums, rules, sweep
 from triplet_jax.engine import references as engine_references
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
@@ -32,7 +40,7 @@ class Terms(NamedTuple):
 
     value: Float[Array, "terms"]
     weight: Float[Array, "terms"]
-    """Its share of the denominator, no function of the distances' gradient."""
+    """Its share of the denominator, which has no gradient."""
 
 
 def pairs(
@@ -45,14 +53,21 @@ def pairs(
     positive_margin: Number = 0.0,
     power: Number = 2.0,
 ) -> Terms:
-    """Positives nearer than one margin, negatives farther than another.
+    """Pulls positives nearer than one margin and pushes negatives farther than another.
 
-        mean of max(0, d_ap - positive_margin)^power + mean of max(0, margin - d_an)^power
+        mean of max(0, d_ap - positive_margin)^power  +  mean of max(0, margin - d_an)^power
 
-    each over the pairs where it is not zero. The contrastive loss of Hadsell et al. 2006,
-    "Dimensionality Reduction by Learning an Invariant Mapping", with power 2; PyTorch Metric
-    Learning has power 1. It takes any batch, and learns of negatives even where no class has two
-    examples; distances are Euclidean: `metric="euclidean"`.
+    Each mean is over the pairs whose summand is not 0, in batches of any kind: negatives count even
+    where no class has two examples. Distances are Euclidean. The contrastive loss of Hadsell,
+    Chopra and LeCun 2006, https://doi.org/10.1109/CVPR.2006.100, has power 2; that of PyTorch
+    Metric Learning has power 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), jnp.array([1.5]), jnp.array([0.5])
+      >>> contrastive.pairs(d_ap, one, d_an, one).value.tolist()  # 1.5^2 and (1 - 0.5)^2
+      [2.25, 0.25]
     """
     near = jax.nn.relu(to_positives - positive_margin) ** power
     far = jax.nn.relu(margin - to_negatives) ** power
@@ -71,15 +86,25 @@ def info_nce(
     *,
     temperature: Number = 0.1,
 ) -> Terms:
-    """Each positive against all negatives, a softmax of which it is to be the largest.
+    """Compares each positive with all negatives: a softmax in which the positive has to win.
 
         -log(exp(s_ap / t) / (exp(s_ap / t) + sum_n exp(s_an / t))),  mean over pairs (a, p)
 
-    InfoNCE of van den Oord et al. 2018; with two views of each image and no labels, NT-Xent of
-    SimCLR (Chen et al. 2020). With a table of proxies as references it is ProxyNCA++ (Teh et al.
-    2020): Proxy-NCA of Movshovitz-Attias et al. 2017 with the positive in the denominator; for
-    unit vectors its squared distances are cosines with half the temperature. With class weights
-    as references and inner products it is the softmax of a classifier.
+    A positive without negatives costs 0. InfoNCE of van den Oord, Li and Vinyals 2018,
+    https://arxiv.org/abs/1807.03748. With two views of each image and no labels it is NT-Xent of
+    SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709). With a proxy for each class as
+    references it is ProxyNCA++ (Teh, DeVries and Taylor 2020, https://arxiv.org/abs/2004.01113),
+    that is Proxy-NCA (Movshovitz-Attias et al. 2017, https://arxiv.org/abs/1703.07464) with the
+    positive in the denominator; for unit vectors its squared distances are cosines with half the
+    temperature. With class weights as references and inner products it is the softmax of a
+    classifier.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d = jnp.array([True]), jnp.array([0.5])
+      >>> print(f"{contrastive.info_nce(d, one, d, one).value[0]:.3f}")  # log 2
+      0.693
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
     return _each_against_all(s_ap, is_positive, s_an, is_negative)
@@ -93,9 +118,18 @@ def n_pairs(
 ) -> Terms:
     """`log(1 + sum_n exp(s_an - s_ap))`, mean over pairs (a, p): `info_nce` with temperature 1.
 
-    Sohn 2016, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", with
-    inner products (`metric="dot"`) of embeddings whose length is free, and batches of two examples
-    a class. There an anchor's negatives are the partners of the other anchors; here all others.
+    It takes inner products (`metric="dot"`) of embeddings whose length is free. Sohn 2016,
+    "Improved Deep Metric Learning with Multi-class N-pair Loss Objective",
+    https://papers.nips.cc/paper/2016/hash/6b180037abbebea991d8b1232f8a8ca9-Abstract.html, has two
+    examples a class. There the negatives are the partners of the other anchors; here they are all
+    examples of other classes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d = jnp.array([True]), jnp.array([0.5])
+      >>> print(f"{contrastive.n_pairs(d, one, d, one).value[0]:.3f}")  # log 2
+      0.693
     """
     return info_nce(to_positives, is_positive, to_negatives, is_negative, temperature=1.0)
 
@@ -108,17 +142,24 @@ def supervised_contrastive(
     *,
     temperature: Number = 0.1,
 ) -> Terms:
-    """The positives against everything, averaged over positives outside the logarithm.
+    """Compares the positives with everything; their average is outside of the logarithm.
 
         -1/|P| sum_p log(exp(s_ap / t) / sum_c exp(s_ac / t)),  mean over anchors with positives
 
-    c running over positives and negatives. SupCon, L_out of Khosla et al. 2020, equation 2. It
-    takes batches with two examples or more of a class; the more, the more positives an average has.
-    Without a negative the positives are still compared with each other: n equal embeddings of
-    one class cost log(n - 1), where PyTorch Metric Learning 2.9 gives 0.
+    c runs over positives and negatives. Without a negative the positives are still compared with
+    each other: n equal embeddings of one class cost log(n - 1), where PyTorch Metric Learning 2.9
+    gives 0. SupCon, L_out in equation 2 of Khosla et al. 2020, https://arxiv.org/abs/2004.11362. A
+    class needs two examples; with more, an average has more positives.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d = jnp.array([True]), jnp.array([0.5])
+      >>> print(f"{contrastive.supervised_contrastive(d, one, d, one).value[0]:.3f}")  # log 2
+      0.693
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
-    everything = jnp.logaddexp(_log_sum_exp(s_ap, is_positive), _log_sum_exp(s_an, is_negative))
+    everything = jnp.logaddexp(log_sums.over(s_ap, is_positive), log_sums.over(s_an, is_negative))
     count = jnp.sum(is_positive)
     mean = jnp.sum(jnp.where(is_positive, s_ap, 0.0)) / jnp.maximum(count, 1)
     return _one(jnp.where(count > 0, everything - mean, 0.0), count > 0)
@@ -134,12 +175,19 @@ def lifted(
 ) -> Terms:
     """`max(0, log sum_p exp(d_ap) + log sum_n exp(margin - d_an))`, mean over anchors with both.
 
-    The generalised lifted structure loss of Hermans et al. 2017, equation 10, after Oh Song et
-    al. 2016, who take Euclidean distances: `metric="euclidean"`. It takes batches of P classes with
-    K examples each, K at least 2, as a triplet loss does.
+    Equation 10 of Hermans, Beyer and Leibe 2017, https://arxiv.org/abs/1703.07737, after the lifted
+    structure of Oh Song, Xiang, Jegelka and Savarese 2016, https://arxiv.org/abs/1511.06452.
+    Distances are Euclidean, and a class needs two examples, as for a triplet loss.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), jnp.array([1.0]), jnp.array([1.5])
+      >>> print(contrastive.lifted(d_ap, one, d_an, one, margin=1.0).value)  # 1 + (1 - 1.5)
+      [0.5]
     """
-    far = _log_sum_exp(to_positives, is_positive)
-    near = _log_sum_exp(margin - to_negatives, is_negative)
+    far = log_sums.over(to_positives, is_positive)
+    near = log_sums.over(margin - to_negatives, is_negative)
     return _of_both(far + near, is_positive, is_negative, jax.nn.relu)
 
 
@@ -153,18 +201,24 @@ def multi_similarity(
     beta: Number = 50.0,
     base: Number = 0.5,
 ) -> Terms:
-    """Positives below a similarity and negatives above it, the worst of each weighing most.
+    """Pulls positives below a similarity and pushes negatives above it; the worst weigh most.
 
         log(1 + sum_p exp(-alpha (s_ap - base))) / alpha
-        + log(1 + sum_n exp(beta (s_an - base))) / beta
+        + log(1 + sum_n exp(beta (s_an - base))) / beta,  mean over anchors with positives
 
-    mean over anchors with positives. Wang et al. 2019, equation 9; the pairs that its miner keeps
-    are not chosen here: all count. It takes batches of P classes with K examples each; the paper's
-    have K = 5.
+    All pairs count; the paper's miner is `mining.multi_similarity`. Wang, Han, Huang, Dong and
+    Scott 2019, https://arxiv.org/abs/1904.06627, have 5 examples a class in a batch.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d = jnp.array([True]), jnp.array([0.5])
+      >>> print(f"{contrastive.multi_similarity(d, one, d, one).value[0]:.3f}")  # 0.52 log 2
+      0.360
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
-    near = _log_one_more(-alpha * (s_ap - base), is_positive) / alpha
-    far = _log_one_more(beta * (s_an - base), is_negative) / beta
+    near = log_sums.with_one(-alpha * (s_ap - base), is_positive) / alpha
+    far = log_sums.with_one(beta * (s_an - base), is_negative) / beta
     has = jnp.any(is_positive)
     return _one(jnp.where(has, near + far, 0.0), has)
 
@@ -178,20 +232,27 @@ def circle(
     margin: Number = 0.25,
     scale: Number = 256.0,
 ) -> Terms:
-    """Every similarity is pulled towards its optimum the more, the farther it is from it.
+    """Pulls each similarity towards its optimum, and more strongly the farther away it is.
 
         log(1 + sum_n exp(scale a_n (s_an - margin)) sum_p exp(-scale a_p (s_ap - 1 + margin)))
-        a_p = max(0, 1 + margin - s_ap),  a_n = max(0, s_an + margin), constants to the gradient
+        a_p = max(0, 1 + margin - s_ap),  a_n = max(0, s_an + margin),  mean over anchors with both
 
-    mean over anchors with both. Sun et al. 2020, equation 6; margin and scale are those of
-    its face recognition, 0.4 and 80 those of its retrieval. It takes batches of P classes with
-    K examples each, K at least 2.
+    The gradient takes a_p and a_n as constants. Equation 6 of Sun et al. 2020,
+    https://arxiv.org/abs/2002.10857. The defaults are those of its face recognition; its retrieval
+    has a margin of 0.4 and a scale of 80. A class needs two examples.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), jnp.array([0.25]), jnp.array([0.75])
+      >>> print(f"{contrastive.circle(d_ap, one, d_an, one).value[0]:.3f}")  # log 2
+      0.693
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     a_p = jax.lax.stop_gradient(jax.nn.relu(1.0 + margin - s_ap))
     a_n = jax.lax.stop_gradient(jax.nn.relu(s_an + margin))
-    far = _log_sum_exp(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
-    near = _log_sum_exp(scale * a_n * (s_an - margin), is_negative)
+    far = log_sums.over(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
+    near = log_sums.over(scale * a_n * (s_an - margin), is_negative)
     return _of_both(far + near, is_positive, is_negative, jax.nn.softplus)
 
 
@@ -204,17 +265,25 @@ def proxy_anchor(
     margin: Number = 0.1,
     scale: Number = 32.0,
 ) -> Terms:
-    """Proxies are the anchors and the batch is what they see.
+    """Takes the proxies as anchors, and the batch as what they are compared with.
 
         mean over proxies with positives of log(1 + sum_p exp(-scale (s_ap - margin)))
         + mean over all proxies of log(1 + sum_n exp(scale (s_an + margin)))
 
-    Kim et al. 2020, equation 4. Give the proxies as `embeddings` and the batch as `references`.
+    Give the proxies as `embeddings` and the batch as `references`. Equation 4 of Kim, Kim, Cho and
+    Kwak 2020, https://arxiv.org/abs/2003.13911.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), jnp.array([0.9]), jnp.array([1.1])
+      >>> print(contrastive.proxy_anchor(d_ap, one, d_an, one).value.round(3))  # log 2, twice
+      [0.693 0.693]
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     has = jnp.any(is_positive)
-    near = _log_one_more(-scale * (s_ap - margin), is_positive)
-    far = _log_one_more(scale * (s_an + margin), is_negative)
+    near = log_sums.with_one(-scale * (s_ap - margin), is_positive)
+    far = log_sums.with_one(scale * (s_an + margin), is_negative)
     return Terms(jnp.stack([near, far]), jnp.stack([jnp.float32(has), jnp.float32(1)]))
 
 
@@ -227,12 +296,21 @@ def arcface(
     margin: Number = 0.5,
     scale: Number = 64.0,
 ) -> Terms:
-    """A softmax over class weights, in which the angle to the own class is `margin` larger.
+    """A softmax over class weights, with the angle to the own class made larger by `margin`.
 
         -log(e / (e + sum_n exp(scale s_an)))  with  e = exp(scale cos(theta_y + margin))
 
-    Deng et al. 2019. Class weights are the `references`, with `metric="cosine"`. Where theta_y +
-    margin passes pi, it goes on falling in a straight line, `s - margin sin(pi - margin)`.
+    The margin is in radians. Class weights are the `references`, with `metric="cosine"`. Where
+    theta_y + margin passes pi, the cosine goes on as the straight line `s - margin sin(pi -
+    margin)`. Deng, Guo, Xue and Zafeiriou 2019, https://arxiv.org/abs/1801.07698.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), 1 - jnp.cos(jnp.array([0.5])), jnp.array([0.5])
+      >>> found = contrastive.arcface(d_ap, one, d_an, one, margin=jnp.pi / 3 - 0.5)
+      >>> print(f"{found.value[0]:.3f}")  # log 2: cos(pi / 3) is 0.5, as s_an is
+      0.693
     """
     cosine = jnp.clip(1.0 - to_positives, -1.0, 1.0)
     inside = jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)  # where the slope of the sine is finite
@@ -256,7 +334,7 @@ LOSSES: dict[str, Callable[..., Terms]] = {
 }
 
 
-# The metrics of those whose formulas have similarities, and not distances.
+# The metrics of losses whose formulas have similarities, and not distances.
 _SUITED = {
     **{loss: ("cosine", "dot") for loss in LOSSES.values() if loss not in (lifted, pairs)},
     arcface: ("cosine",),
@@ -360,32 +438,13 @@ def _one(value, weight):
 
 
 def _each_against_all(s_ap, is_positive, s_an, is_negative):
-    """A softmax for each positive, of it and of all negatives; the mean over positives."""
-    negatives = _log_sum_exp(s_an, is_negative)
+    """A softmax of each positive and all negatives; the mean over positives."""
+    negatives = log_sums.over(s_an, is_negative)
     value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap), 0.0)
     return _one(jnp.sum(value), jnp.sum(is_positive))
 
 
 def _of_both(x, is_positive, is_negative, finish):
-    """`finish(x)` of an anchor that has positives and negatives; the mean over such anchors."""
+    """`finish(x)` of an anchor with positives and negatives; the mean over such anchors."""
     both = jnp.any(is_positive) & jnp.any(is_negative)
     return _one(jnp.where(both, finish(jnp.where(both, x, 0.0)), 0.0), both)
-
-
-def _log_sum_exp(x, where):
-    """`log(sum(exp(x)))`, stable; of nothing it is -1e30, with no gradient."""
-    most = jax.lax.stop_gradient(jnp.max(jnp.where(where, x, -_HUGE)))
-    most = jnp.where(jnp.any(where), most, 0.0)
-    # Never above 0, even where rounding gave the compiler's two copies of x other last digits.
-    below = x - jax.lax.stop_gradient(jnp.maximum(x, most))
-    total = jnp.sum(jnp.where(where, jnp.exp(jnp.where(where, below, 0.0)), 0.0))
-    found = total > 0
-    return jnp.where(found, jnp.log(jnp.where(found, total, 1.0)) + most, -_HUGE)
-
-
-def _log_one_more(x, where):
-    """`log(1 + sum(exp(x)))`."""
-    return jax.nn.softplus(_log_sum_exp(x, where))
-
-
-_HUGE = 1e30

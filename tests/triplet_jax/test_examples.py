@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 import triplet_jax
-from triplet_jax import mining, penalties
+from triplet_jax import contrastive, mining, penalties
 
 ROOT = pathlib.Path(triplet_jax.__file__).parent
 WITH_EXAMPLES = [
@@ -18,6 +18,7 @@ WITH_EXAMPLES = [
 TABLES = {
     "mining": mining.MINERS,
     "penalties": penalties.PENALTIES,
+    "contrastive": contrastive.LOSSES,
 }
 PUBLIC = {f"{module}.{name}": x for module, table in TABLES.items() for name, x in table.items()}
 # What no paper introduced: sums, products and conventions that are older than the field.
