@@ -1,7 +1,23 @@
-"""Triplet losses, triplet mining and the experiments around them, in JAX.
+"""Triplet losses, contrastive losses and triplet mining in JAX.
 
-Import the module you need; nothing is imported here, so that
-`from triplet_jax import losses` loads jax and no data, checkpoint or plotting library.
+The modules that a user imports:
+
+* `losses`: the loss of triplets that a miner picks in a batch, or of triplets that are given.
+* `mining`: miners, which choose the triplets of one anchor.
+* `penalties`: what one triplet costs.
+* `contrastive`: losses of all positives and negatives of an anchor.
+* `distances`: the distances between embeddings.
+* `regularisers`: terms that are added to a loss.
+* `schedules`: numbers that move while training.
+* `telemetry`: what mining does in a batch, as arrays.
+* `errors`: the errors that these raise.
+* `evaluation`: retrieval, few-shot classification, verification and clustering.
+
+The other packages are behind these, or serve training: `data`, `models`, `training`, `curricula`,
+`runs` and `analysis` above, and `engine`, `devices` and `xla` below.
+
+This package imports none of them: `from triplet_jax import losses` loads jax, and no library for
+data, checkpoints or plots.
 """
 
 __version__ = "0.1.0"

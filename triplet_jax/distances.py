@@ -1,4 +1,10 @@
-"""Distances between two sets of vectors."""
+"""Distances between the rows of two arrays.
+
+A distance is a `Metric`, made from its parameters by a function in `METRICS`. Embeddings are used
+as they are: only `cosine` looks at directions alone. `euclidean` and the distances of coordinates
+are in the units of the embeddings, `squared_euclidean` in their square, `cosine` and `jaccard` have
+none. Gradients are finite everywhere, and 0 between equal rows.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -12,46 +18,60 @@ from jaxtyping import Array, Float, Shaped
 from triplet_jax import arguments, errors
 from triplet_jax.xla import extremes
 
-# Squared distances from a matrix product carry an error of about 3e-7 of the vectors' squared
-# lengths. Below this share of them the error shows in the fourth digit.
+# Squared distances from a matrix product carry an error of about 3e-7 of the squared lengths of the
+# rows. Below this share of them the error shows in the fourth digit.
 _BLUR = 1e-3
 
 
 class Metric(NamedTuple):
-    """A distance, in the forms that mining needs. `METRICS` makes one from its parameters."""
+    """A distance, in the forms that mining needs. A function in `METRICS` makes one."""
 
     prepare: Callable
-    """Of rows `[n, dim]`, done once: what the other functions take."""
+    """Brings rows `[n, dim]` into the form that the other functions take. Called once."""
     pairwise: Callable
-    """Of prepared rows `[m, dim]` and prepared columns `[dim, n]`: `[m, n]`, not yet finished."""
+    """Values `[m, n]`, not yet finished, of prepared rows `[m, dim]` and columns `[dim, n]`."""
     between: Callable
-    """The same of rows that broadcast, each with its partner, accurate for near duplicates."""
+    """The values of prepared rows `[..., dim]` that broadcast, each with its partner. They are
+    accurate for near duplicates too."""
     finish: Callable = lambda x: x
-    """Of what the two above gave: the distance."""
+    """Turns such values into distances."""
     blur: Callable | None = None
-    """Of prepared rows and columns: the values `[m]` below which `pairwise` is inaccurate;
-    None where it is not."""
+    """The values `[m]` below which `pairwise` is inaccurate, from prepared rows and columns; None
+    if it never is."""
     centred: bool = False
-    """Whether a common shift of all vectors leaves it as it is."""
+    """Whether a common shift of all rows leaves the distances as they are."""
     by_product: bool = True
-    """Whether `pairwise` is a matrix product, and not a number for each coordinate of each pair."""
+    """Whether `pairwise` is a matrix product; else it compares each coordinate of each pair."""
 
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Square root whose gradient at 0 is 0.
+    """The square root, with a gradient of 0 at 0.
 
-    `sqrt` alone has an infinite slope at 0, which turns into NaN where it meets a zero
-    gradient; a `where` around it does not help, because the gradient of the branch that
-    was not taken is still computed. So the argument is replaced as well.
+    `sqrt` has an infinite slope at 0, which becomes NaN where it meets a gradient of 0. A `where`
+    around it does not help, because jax also computes the gradient of the branch that was not
+    taken. So the argument is replaced as well.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> print(distances.safe_sqrt(jnp.float32(4.0)), jax.grad(distances.safe_sqrt)(0.0))
+      2.0 0.0
     """
     zero = x <= 0  # which NaN is not
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-    """Rows of length 1, in the type of `x`; a zero row stays zero, with a finite gradient.
+    """Rows scaled to length 1, in the type of `x`; a zero row stays zero, with a finite gradient.
 
     Lengths are taken in float32 at least: the squared length of a float16 row overflows at 256.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> distances.unit(jnp.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
+      [[0.0, 1.0], [0.0, 0.0]]
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     norm = safe_sqrt(jnp.sum(wide * wide, axis=1, keepdims=True))
@@ -59,26 +79,64 @@ def unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
 
 
 def squared_euclidean() -> Metric:
-    """`|a - b|^2`. The gradient between equal vectors is 0."""
+    """`|a - b|^2`, in squared units of the embeddings.
+
+    The gradient between equal rows is 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])
+      >>> print(distances.pairwise(a, b, "squared_euclidean"))
+      [[25.]]
+    """
     return Metric(_as_is, _product_form, _difference_form, jax.nn.relu, _blur, centred=True)
 
 
 def euclidean() -> Metric:
-    """`|a - b|`, the default of the field. The gradient between equal vectors is 0, not NaN."""
+    """`|a - b|`, the default of the field.
+
+    The gradient between equal rows is 0, not NaN.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])
+      >>> print(distances.pairwise(a, b, "euclidean"))
+      [[5.]]
+    """
     return squared_euclidean()._replace(finish=safe_sqrt)
 
 
 def mahalanobis(*, precision: Float[Array, "dim dim"]) -> Metric:
-    """`sqrt((a - b)' M (a - b))` with a positive definite `precision` M, euclidean for M = 1.
+    """`sqrt((a - b)' M (a - b))` with a positive definite `precision` M; euclidean where M is 1.
 
-    M may be learned: the gradient runs through its Cholesky factor. Mahalanobis 1936.
+    M may be learned: the gradient runs through its Cholesky factor. An M that is not positive
+    definite gives NaN. After Mahalanobis 1936; as a distance to learn, Weinberger and Saul 2009,
+    https://jmlr.org/papers/v10/weinberger09a.html.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 1.0]])
+      >>> M = jnp.diag(jnp.array([1.0, 16.0]))
+      >>> print(distances.pairwise(a, b, "mahalanobis", precision=M))  # sqrt(9 + 16)
+      [[5.]]
     """
     precision = jnp.asarray(precision, jnp.promote_types(jnp.result_type(precision), jnp.float32))
     return euclidean()._replace(prepare=lambda x: x @ jnp.linalg.cholesky(precision))
 
 
 def cosine() -> Metric:
-    """`1 - a.b / (|a| |b|)`, in [0, 2]. A zero vector is at distance 1 from everything."""
+    """`1 - a.b / (|a| |b|)`, in [0, 2]; a zero row is at distance 1 from everything.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[1.0, 0.0]]), jnp.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+      >>> print(distances.pairwise(a, b, "cosine"))
+      [[0. 1. 2.]]
+    """
 
     def between(a, b):
         # For unit vectors 1 - a.b = |a - b|^2 / 2, without the loss of digits.
@@ -95,7 +153,17 @@ def cosine() -> Metric:
 
 
 def dot() -> Metric:
-    """`1 - a.b`, of vectors whose length is free: no distance, but it orders by similarity."""
+    """`1 - a.b`, of rows whose length is free.
+
+    It is no distance, and may be negative, but it orders by similarity: nearer is more similar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 0.0], [0.0, 0.0]])
+      >>> print(distances.pairwise(a, b, "dot"))
+      [[-2.  1.]]
+    """
     return Metric(
         _as_is,
         _one_minus_product,
@@ -104,7 +172,15 @@ def dot() -> Metric:
 
 
 def manhattan() -> Metric:
-    """`sum |a - b|`. Coordinates that are equal have no gradient."""
+    """`sum |a - b|`. Coordinates that are equal have a gradient of 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]])
+      >>> print(distances.pairwise(a, b, "manhattan"))
+      [[7.]]
+    """
     # The slope of abs at 0 is 1 in jax.
     return of_differences(lambda a, b: jnp.sum(jnp.where(a == b, 0.0, jnp.abs(a - b)), axis=-1))
 
@@ -112,10 +188,17 @@ def manhattan() -> Metric:
 def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
     """`(sum |a - b|^p)^(1/p)` for finite p >= 1: manhattan for 1, euclidean for 2.
 
-    Coordinates that are equal have no gradient.
+    Coordinates that are equal have a gradient of 0. A traced p is not checked.
 
     Raises:
-      InputError: p is below 1, where this is no distance.
+      InputError: p is below 1, where this is no distance, or not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]])
+      >>> print(distances.pairwise(a, b, "minkowski", p=1.0))
+      [[7.]]
     """
     if not isinstance(p, jax.Array) and not 1 <= p < float("inf"):
         raise errors.InputError(f"p={p} must be at least 1 and finite.")
@@ -135,11 +218,18 @@ def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
 
 
 def jaccard() -> Metric:
-    """`1 - sum min(a, b) / sum max(a, b)`, of features that are not negative.
+    """`1 - sum min(a, b) / sum max(a, b)`, in [0, 1], of features that are not negative.
 
-    In [0, 1]; for features of 0 and 1 the Jaccard distance of sets. Two zero vectors, or
-    such whose features add up to less than 1e-15, are at distance 0. The weighted form is
-    Ruzicka's.
+    For features of 0 and 1 it is the Jaccard distance of sets; the weighted form is due to Ruzicka
+    1958 (see Ioffe 2010, https://doi.org/10.1109/ICDM.2010.80). Two zero rows are at distance 0, as
+    are two whose larger features add up to less than 1e-15.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[1.0, 1.0, 0.0]]), jnp.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+      >>> print(distances.pairwise(a, b, "jaccard"))  # 1 - 1/2 and 1 - 0/3
+      [[0.5 1. ]]
     """
 
     def between(a, b):
@@ -168,6 +258,13 @@ def make(metric: str | Callable[..., Metric], **params) -> Metric:
 
     Raises:
       InputError: the name is not known, or the parameters are not those of the metric.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> metric = distances.make("euclidean")
+      >>> print(metric.finish(metric.between(jnp.array([0.0, 0.0]), jnp.array([3.0, 4.0]))))
+      5.0
     """
     if not callable(metric):
         errors.check_known("metric", metric, METRICS)
@@ -181,24 +278,24 @@ def make(metric: str | Callable[..., Metric], **params) -> Metric:
 
 
 def name_of(metric: str | Callable[..., Metric]) -> str:
-    """What a metric is called in a message."""
+    """The name of a metric in a message."""
     return getattr(metric, "__name__", repr(metric)) if callable(metric) else metric
 
 
 def prepared(
     metric: Metric, a: Float[Array, "anchors dim"], b: Float[Array, "candidates dim"]
 ) -> tuple[Float[Array, "anchors dim"], Float[Array, "candidates dim"]]:
-    """What the functions of `metric` take.
+    """The rows in the form that the functions of `metric` take.
 
-    Vectors far from the origin would lose digits in a matrix product, so where a shift
-    changes nothing they are shifted by the mean of `b`.
+    Rows far from the origin would lose digits in a matrix product. Where a common shift changes no
+    distance, they are shifted by the mean of `b`.
     """
     a, b = metric.prepare(a), metric.prepare(b)
     if not metric.centred:
         return a, b
     mean = jax.lax.stop_gradient(jnp.mean(b, axis=0))
-    # A choice between like and like, or XLA fuses the division by n with this subtraction or that
-    # one, rounds the two in two ways, and equal rows come apart.
+    # This choice changes nothing. Without it XLA fuses the division by n with each of the two
+    # subtractions and rounds them differently, so that equal rows of a and b come apart.
     centre = jnp.where(jnp.isnan(mean), jnp.nan, mean)
     return a - centre, b - centre
 
@@ -211,23 +308,29 @@ def pairwise(
 ) -> Float[Array, "anchors candidates"]:
     """The distance from every row of `a` to every row of `b`.
 
-    Euclidean distances and cosine come from one matrix product, at full float32 precision
-    on every accelerator: the reduced precision that is the default on some of them reorders
-    near neighbours. Rounding leaves an error of about `3e-7 r^2` in a squared distance, r
-    being the vectors' distance from their mean. Mining measures near duplicates again.
+    Euclidean distances and cosines come from one matrix product, at full float32 precision on every
+    accelerator: the reduced precision that is the default on some of them reorders near neighbours.
+    Rounding leaves an error of about `3e-7 r^2` in a squared distance, where r is the rows'
+    distance from their mean. Mining measures near duplicates again.
 
     Args:
-      a: the anchors, of any real number type; lower ones than float32 become float32.
-      b: the candidates.
+      a: the anchors, `[anchors, dim]` of any real number type; types below float32 become float32.
+      b: the candidates, `[candidates, dim]`.
       metric: a name in `METRICS`, or a function as those in it are.
       **params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
 
     Returns:
-      The distances, in the units of the metric.
+      The distances `[anchors, candidates]`, in the units of the metric.
 
     Raises:
       InputError: the metric is not known, its parameters are not those given, or `a` and `b` are
-        no arrays of real numbers with as many columns.
+        not arrays of real numbers with equally many columns.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> print(distances.pairwise(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])))
+      [[5. 1.]]
     """
     made = make(metric, **params)
     a, b = arguments.rows("a", a), arguments.rows("b", b)
@@ -241,25 +344,24 @@ def _as_is(x):
 
 
 def product(a: Float[Array, "m dim"], b: Float[Array, "dim n"]) -> Float[Array, "m n"]:
-    """The matrix product, in full float32 on every accelerator."""
+    """The matrix product, in full float32 precision on every accelerator."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _into_range(x, low, high):
-    """`x`, of which rounding had left the range; the slope stays that of `x`."""
+    """`x`, brought back into a range that rounding had left; the slope stays that of `x`."""
     return x + jax.lax.stop_gradient(jnp.clip(x, low, high) - x)
 
 
 def _one_minus_product(a, b):
-    # Negated before the product, or its gradient is a matrix that is negated.
+    # Negated before the product: otherwise the gradient negates a whole matrix.
     return 1.0 + product(-a, b)
 
 
 def _product_form(a, b):
     of_a, of_b = jnp.sum(a * a, axis=1, keepdims=True), jnp.sum(b * b, axis=0, keepdims=True)
-    # Products with ones, and not broadcasts, for the sake of their gradient: sums over a whole
-    # matrix, which take several times as long on a CPU. Doubled before the product, so that no
-    # other matrix is needed.
+    # Products with ones instead of broadcasts: the gradient of a broadcast sums a whole matrix,
+    # which takes several times as long on a CPU. Doubled before the product, which saves a matrix.
     squares = product(of_a, jnp.ones_like(of_b)) + product(jnp.ones_like(of_a), of_b)
     return squares + product(-2.0 * a, b)
 
@@ -273,13 +375,21 @@ def _blur(a, b):
 
 
 def of_differences(between: Callable) -> Metric:
-    """A metric whose distances are measured pair by pair, and not by a matrix product.
+    """A metric whose distances are measured pair by pair, without a matrix product.
 
     Memory is `anchors x candidates x dim` numbers for a tile of anchors.
 
     Args:
-      between: of two arrays `[..., dim]` that broadcast, the distances `[...]`. Its gradient must
-        be finite for equal rows.
+      between: takes two arrays `[..., dim]` that broadcast and returns the distances `[...]`. Its
+        gradient must be finite for equal rows.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> def largest_gap():
+      ...     return distances.of_differences(lambda a, b: jnp.max(jnp.abs(a - b), axis=-1))
+      >>> print(distances.pairwise(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]]), largest_gap))
+      [[4.]]
     """
 
     def pairwise(a, b):

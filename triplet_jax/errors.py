@@ -1,4 +1,4 @@
-"""Errors whose message is for a person, who needs no traceback."""
+"""Errors whose message tells a user what to do, without a traceback."""
 
 import difflib
 import errno
@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 MOST_LISTED = 20
+"""With more allowed names than this, a message lists only the nearest ones."""
 
-# What a file system says that does not answer, such as one over a network: no word on its files.
+# The error numbers of a file system that does not answer, such as one over a network. They say
+# nothing about its files.
 NOT_ANSWERING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN}
 NOT_ANSWERING |= {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOLCK, errno.ENXIO, errno.ENODEV}
 
@@ -15,35 +17,43 @@ NOT_ANSWERING |= {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOLCK, errno.ENXIO
 class InputError(ValueError):
     """Input that is refused: the message names the argument, its value, what is allowed, the fix.
 
-    The message is for a person and needs no traceback. It writes an argument as NAME=VALUE, so that
-    a program whose user knows another name can put that in: see `renamed`.
+    A program should show the message without a traceback. It writes an argument as NAME=VALUE, so a
+    program whose user knows the argument by another name can put that in: see `renamed`.
     """
 
 
 class LostError(RuntimeError):
-    """What a program cannot do without is missing for now: a process, or room on a disk.
+    """A program cannot go on for now: a process is lost, or a disk is full.
 
-    The message is for a person and needs no traceback.
+    The input is right, so the same call may succeed later. A program should show the message
+    without a traceback.
     """
 
 
 def renamed(message: str, names: Mapping[str, str]) -> str:
     """A message with other names for its arguments, wherever it writes NAME=.
 
-    >>> renamed("path='x' is not a file", {"path": "--images"})
-    "--images='x' is not a file"
-
     Args:
       message: of an `InputError`.
       names: the new names, by the old ones.
+
+    Example:
+      >>> from triplet_jax import errors
+      >>> errors.renamed("path='x' is not a file", {"path": "--images"})
+      "--images='x' is not a file"
     """
     old = "|".join(map(re.escape, names))
-    # No part of a longer name, of a dotted one, or of a path.
+    # Never a part of a longer name, of a dotted one, or of a path.
     return re.sub(rf"(?<![\w./'\"-])(?:{old})(?==)", lambda found: names[found[0]], message)
 
 
 def check_known(field: str, value: str, allowed: Iterable[str]) -> None:
     """Refuses a name that is not one of `allowed`, and suggests the nearest.
+
+    Args:
+      field: what the name is called in the message.
+      value: the name.
+      allowed: the names that are known.
 
     Raises:
       InputError: `value` is not in `allowed`.

@@ -1,7 +1,7 @@
-"""Terms on the embeddings of a batch that are added to a loss.
+"""Regularisers: terms that depend on the embeddings of a batch and are added to a loss.
 
-Each is a pure function `(embeddings, labels, *, mask, axis_name) -> value`, one number over the
-global batch: the same on every device, whatever their number.
+Each is a pure function `(embeddings, labels, *, mask, axis_name) -> value`. The value is one number
+over the global batch, the same on every device and for every number of devices.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from triplet_jax import arguments, distances
 from triplet_jax.devices import collectives
 
 ANCHORS = 1024
-"""That `spread` compares with all others at a time."""
+"""The most rows that `spread` compares with all others at a time."""
 
 
 def norm(
@@ -25,16 +25,29 @@ def norm(
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """Keeps embeddings short where their length is free: the mean of `|e|^2`.
+    """The mean of `|e|^2`: keeps embeddings short where their length is free.
 
-    The regulariser of Sohn 2016, "Improved Deep Metric Learning with Multi-class N-pair Loss
-    Objective".
+    A batch without rows that count has the value 0. The regulariser of Sohn 2016, "Improved Deep
+    Metric Learning with Multi-class N-pair Loss Objective",
+    https://papers.nips.cc/paper/2016/hash/6b180037abbebea991d8b1232f8a8ca9-Abstract.html.
 
     Args:
-      embeddings: this device's rows.
+      embeddings: this device's rows, `[batch, dim]`.
       labels: not used.
       mask: which rows count; None for all.
       axis_name: the name of the device axis inside `pmap` or `shard_map`.
+
+    Returns:
+      The value, in squared units of the embeddings.
+
+    Raises:
+      InputError: an array has another shape or type than it should.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import regularisers
+      >>> print(regularisers.norm(jnp.array([[3.0, 4.0], [1.0, 0.0]]), [0, 1]))  # (25 + 1) / 2
+      13.0
     """
     embeddings = arguments.rows("embeddings", embeddings)
     counts = _counts(len(embeddings), mask)
@@ -54,20 +67,32 @@ def spread(
 
         M1^2 + max(0, M2 - 1 / dim)
 
-    M1 and M2 are the mean cosine and the mean squared cosine over all pairs of different classes;
-    of random directions they are 0 and 1 / dim. Global orthogonal regularisation of Zhang et al.
-    2017, "Learning Spread-out Local Feature Descriptors"; there pairs are drawn, here all of the
-    global batch count, a part of the anchors at a time: memory is about `ANCHORS * global
-    batch`.
+    M1 is the mean cosine over all pairs of different classes, and M2 the mean squared cosine. Of
+    random directions they are 0 and 1 / dim. Global orthogonal regularisation of Zhang, Yu, Kumar
+    and Chang 2017, "Learning Spread-out Local Feature Descriptors",
+    https://arxiv.org/abs/1708.06320. There pairs are drawn; here all pairs of the global batch
+    count. At most `ANCHORS` rows of a device are compared at a time, so memory is about `ANCHORS *
+    global batch` numbers.
 
     Args:
-      embeddings: this device's rows, of any length.
+      embeddings: this device's rows, `[batch, dim]`, of any length.
       labels: their classes.
       mask: which rows count; None for all.
       axis_name: the name of the device axis inside `pmap` or `shard_map`.
 
     Returns:
-      The value; 0 where there is no such pair.
+      The value; 0 where no two rows that count are of different classes.
+
+    Raises:
+      InputError: an array has another shape or type than it should.
+
+    Example:
+      The only cosine between the two classes is 1, so the value is 1^2 + (1 - 1/2).
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import regularisers
+      >>> print(regularisers.spread(jnp.array([[1.0, 0.0], [2.0, 0.0]]), [0, 1]))
+      1.5
     """
     embeddings = arguments.rows("embeddings", embeddings)
     labels = arguments.class_numbers("labels", labels, len(embeddings))
@@ -84,7 +109,7 @@ def spread(
     if len(labels) <= ANCHORS:
         of_anchors = jax.vmap(of_anchor)(mine)
     else:
-        # The gradient computes the cosines once more, which else would all be kept for it.
+        # The gradient computes the cosines again, so that they are not all kept in memory.
         of_anchors = jax.lax.map(jax.checkpoint(of_anchor), mine, batch_size=ANCHORS)
     sums = jax.tree.map(jnp.sum, of_anchors)
     first, second, pairs = collectives.total(sums, axis_name)

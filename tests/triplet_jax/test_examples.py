@@ -2,12 +2,13 @@
 
 import doctest
 import importlib
+import inspect
 import pathlib
 
 import pytest
 
 import triplet_jax
-from triplet_jax import contrastive, mining, penalties
+from triplet_jax import contrastive, distances, mining, penalties, regularisers, schedules
 
 ROOT = pathlib.Path(triplet_jax.__file__).parent
 WITH_EXAMPLES = [
@@ -15,10 +16,18 @@ WITH_EXAMPLES = [
     for path in sorted(ROOT.rglob("*.py"))
     if ">>> " in path.read_text()
 ]
+SCHEDULES = {
+    name: function
+    for name, function in inspect.getmembers(schedules, inspect.isfunction)
+    if not name.startswith("_")
+}
 TABLES = {
     "mining": mining.MINERS,
     "penalties": penalties.PENALTIES,
     "contrastive": contrastive.LOSSES,
+    "distances": distances.METRICS | {"pairwise": distances.pairwise},
+    "schedules": SCHEDULES,
+    "regularisers": regularisers.REGULARISERS,
 }
 PUBLIC = {f"{module}.{name}": x for module, table in TABLES.items() for name, x in table.items()}
 # What no paper introduced: sums, products and conventions that are older than the field.
@@ -27,6 +36,16 @@ WITHOUT_PAPER = {
     "mining.quantile",
     "mining.rank_range",
     "penalties.squared_hinge",
+    "distances.cosine",
+    "distances.dot",
+    "distances.euclidean",
+    "distances.manhattan",
+    "distances.minkowski",
+    "distances.pairwise",
+    "distances.squared_euclidean",
+    "schedules.between",
+    "schedules.constant",
+    "schedules.piecewise",
 }
 
 
@@ -49,3 +68,8 @@ def test_every_public_name_has_an_example_that_shows_its_use(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_links_its_paper(name):
     assert ("https://" in PUBLIC[name].__doc__) != (name in WITHOUT_PAPER)
+
+
+@pytest.mark.parametrize("kind", schedules.PACINGS)
+def test_the_example_of_pacing_shows_every_kind(kind):
+    assert f'"{kind}"' in schedules.pacing.__doc__.split("Example:")[1]
