@@ -1,10 +1,10 @@
 """How good an embedding is: retrieval, few-shot classification, verification, clustering.
 
-All of them take embeddings of any number type, compute in float32, take labels as a list or an
-array with one for each row, and count in their result what they used. Ties count against the
-embedding, and rows that are not finite score nothing: each function's docstring gives its rule.
+Each function takes embeddings of any number type and computes in float32. It takes labels as a list
+or an array with one for each row, and counts in its result what it used. Ties count against the
+embedding, and rows that are not finite score nothing: the docstrings say how.
 
-scikit-learn takes longer to import than all the rest, so what needs it imports it.
+scikit-learn takes longer to import than all the rest, so only the functions that need it import it.
 """
 
 from triplet_jax.evaluation.clustering_metrics import agreement, clustering

@@ -10,9 +10,11 @@ from triplet_jax import arguments
 def clustering(
     embeddings: arguments.Embeddings, labels: arguments.Labels, *, seed: int = 0
 ) -> dict[str, int | float]:
-    """How well k-means finds the classes, k being their number.
+    """How well k-means finds the classes, where k is the number of classes.
 
-    Rows with NaN or infinite values are left out, and counted.
+    Rows with NaN or infinite values are left out and counted. k-means starts from centres drawn by
+    k-means++ and runs once. The measures are those of Vinh, Epps and Bailey 2010,
+    https://jmlr.org/papers/v11/vinh10a.html.
 
     Args:
       embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
@@ -20,10 +22,17 @@ def clustering(
       seed: of the initial centres.
 
     Returns:
-      What `agreement` returns, `clusters`, and `examples_not_finite`.
+      What `agreement` returns, `clusters`, the number k, and `examples_not_finite`. With one class,
+      or as many classes as examples, only the last two.
 
     Raises:
       InputError: an array has another shape or type.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> found = evaluation.clustering([[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"])
+      >>> print(f"{found['nmi']:.2f} of {found['clusters']} clusters")
+      1.00 of 2 clusters
     """
     x = arguments.embeddings(embeddings)
     _, labels = arguments.codes(labels, x.shape)
@@ -40,12 +49,12 @@ def _k_means(x, clusters, seed):
     import sklearn.cluster
     import sklearn.exceptions
 
-    # k-means++ in float64 with 3 trials a centre: in float32 scikit-learn converts all of x
-    # for every centre, and with its default of 2 + log k trials it takes most of the time.
+    # k-means++ in float64, because scikit-learn would convert float32 for every centre, and with 3
+    # trials a centre, because its default of 2 + log k takes most of the time.
     centres, _ = sklearn.cluster.kmeans_plusplus(x, clusters, random_state=seed, n_local_trials=3)
     means = sklearn.cluster.KMeans(clusters, init=centres.astype(np.float32), n_init=1)
     with warnings.catch_warnings():
-        # With fewer different rows than classes some clusters stay empty.
+        # Where there are fewer different rows than classes, some clusters stay empty.
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         return means.fit_predict(x.astype(np.float32))
 
@@ -53,17 +62,29 @@ def _k_means(x, clusters, seed):
 def agreement(labels: arguments.Labels, found: arguments.Labels) -> dict[str, int | float]:
     """How well clusters agree with classes.
 
+        nmi = I(classes, clusters) / mean of H(classes) and H(clusters)
+        ami = (I - E[I]) / (mean of H(classes) and H(clusters) - E[I])
+
+    I is the mutual information, H the entropy, and E[I] what I is expected to be by chance. NMI is
+    in [0, 1] and AMI at most 1: 1 is full agreement, and random clusters have an AMI of 0. Vinh,
+    Epps and Bailey 2010, https://jmlr.org/papers/v11/vinh10a.html.
+
     Args:
       labels: the class of each example, a list or an array of shape `[examples]`.
-      found: the cluster of each.
+      found: the cluster of each example, in the same form.
 
     Returns:
-      `nmi`, the mutual information of clusters and classes over the mean of their entropies, and
-      `ami`, the same adjusted for chance. Both are left out where they can tell nothing: with one
-      class, or as many classes or clusters as examples, any answer would score 1 or 0.
+      `nmi` and `ami`. With one class, or with as many classes or clusters as examples, any clusters
+      would score 1 or 0, and the result is empty.
 
     Raises:
-      InputError: the two are not of one length, or have another shape or type.
+      InputError: the two differ in length, or have another shape or type.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> found = evaluation.agreement(["a", "a", "b", "b"], [7, 7, 3, 3])
+      >>> print(f"{found['nmi']:.2f} {found['ami']:.2f}")
+      1.00 1.00
     """
     import sklearn.metrics
 

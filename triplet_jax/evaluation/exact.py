@@ -4,7 +4,7 @@ import numpy as np
 import scipy.spatial.distance
 from jaxtyping import Float
 
-# Distances that differ by less than this share of themselves are equal.
+# Two distances that differ by less than this share of themselves are equal.
 _EQUAL = 1e-12
 _OF_DIFFERENCES = {
     "euclidean": "sqeuclidean",
@@ -18,9 +18,14 @@ def ordering(
     references: Float[np.ndarray, "references dim"],
     metric: str,
 ) -> tuple[Float[np.ndarray, "queries references"], Float[np.ndarray, "queries references"]]:
-    """Numbers that rise with the distance, and by how much two must differ to differ at all.
+    """Numbers that rise with the distance, and the difference below which two of them are equal.
 
-    For the Euclidean distance its square, else the distance itself.
+    The numbers are squared distances for `euclidean`, and distances for every other metric.
+
+    Args:
+      queries: rows `[queries, dim]`.
+      references: rows `[references, dim]`.
+      metric: the name of a metric without parameters in `distances.METRICS`.
     """
     a, b = queries.astype(np.float64), references.astype(np.float64)
     if metric in _OF_DIFFERENCES:
@@ -38,6 +43,6 @@ def ordering(
 
 def _jaccard(row, others):
     most = np.maximum(row, others).sum(axis=1)
-    nothing = most <= 1e-15  # as `distances.jaccard` has it
+    nothing = most <= 1e-15  # as in `distances.jaccard`
     share = np.minimum(row, others).sum(axis=1) / np.where(nothing, 1.0, most)
     return np.where(nothing, 0.0, 1.0 - share)

@@ -22,32 +22,41 @@ def few_shot(
     queries: int = 5,
     groups: arguments.Labels | None = None,
 ) -> dict[str, int | float]:
-    """Accuracy of classification by the nearest prototype, the mean of a class's shots.
+    """The accuracy of classification by the nearest prototype, the mean of a class's shots.
 
-    An episode draws `ways` classes and from each, without replacement, `shots` examples
-    for the prototype and `queries` to classify by Euclidean distance (Snell et al. 2017,
-    https://arxiv.org/abs/1703.05175). A query that is as near to the prototype of another class
-    counts as wrong, and so does one that is not finite, or whose prototype is not.
+    An episode draws `ways` classes, and from each, without replacement, `shots` examples for the
+    prototype and `queries` examples to classify by the Euclidean distance. A query that is as near
+    to the prototype of another class counts as wrong, and so does one that is not finite, or whose
+    prototype is not. Prototypical networks of Snell, Swersky and Zemel 2017,
+    https://arxiv.org/abs/1703.05175.
 
     Args:
       embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
       labels: their classes, a list or an array of shape `[examples]`, of whole numbers or strings.
       ways: classes in an episode.
-      shots: examples a prototype.
+      shots: examples of a prototype.
       episodes: how many episodes.
       seed: of the draws.
       queries: examples to classify from each class.
-      groups: of every example; then the classes of an episode share a group, which is
-        drawn first. Within Omniglot's alphabets this is the harder task of Lake et al. 2015.
+      groups: the group of every example, or None. The classes of an episode then share a group,
+        which is drawn first. With Omniglot's alphabets as groups this is the harder task of Lake,
+        Salakhutdinov and Tenenbaum 2015, https://doi.org/10.1126/science.aab3050.
 
     Returns:
-      `accuracy`, the mean over episodes; `ci95`, half the width of its 95% interval, 1.96
-      standard errors; `examples_not_finite`, the number of rows with NaN or infinite values; and
-      `episodes`, `ways`, `shots`, `queries`.
+      `accuracy`, the mean over episodes; `ci95`, half the width of its 95% interval, 1.96 standard
+      errors; `examples_not_finite`, the number of rows with NaN or infinite values; and `episodes`,
+      `ways`, `shots` and `queries`.
 
     Raises:
       InputError: there are too few classes with `shots + queries` examples, or `shots`, `queries`
         or `episodes` is below 1, or an array has another shape or type.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> x, labels = [[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"]
+      >>> found = evaluation.few_shot(x, labels, ways=2, shots=1, queries=1, episodes=10, seed=0)
+      >>> print(found["accuracy"])
+      1.0
     """
     embeddings = arguments.embeddings(embeddings)
     _, labels = arguments.codes(labels, embeddings.shape)
@@ -77,7 +86,7 @@ def few_shot(
 
 
 def _episode_pools(labels, groups, ways, needed):
-    """The classes that an episode may draw from: one pool, or one for every group."""
+    """The pools of classes that an episode draws from: one, or one for every group."""
     members = {c: np.flatnonzero(labels == c) for c in np.unique(labels)}
     members = {c: m for c, m in members.items() if len(m) >= needed}
     if groups is None:
@@ -92,7 +101,7 @@ def _episode_pools(labels, groups, ways, needed):
         where = "" if groups is None else " in any group"
         raise errors.InputError(
             f"ways={ways} with {needed} examples each: there are only {len(members)} classes with"
-            f" as many examples{where}. Use fewer ways, shots or queries."
+            f" that many examples{where}. Use fewer ways, shots or queries."
         )
     return pools
 
@@ -107,7 +116,7 @@ def _episode_accuracy(
         examples = embeddings[positions]
         prototypes = examples[:, :shots].mean(axis=1)
         questions = examples[:, shots:].reshape(-1, examples.shape[-1])
-        # As differences, so that equal distances are equal.
+        # Measured as differences, so that equal distances come out equal.
         squared = jnp.sum((questions[:, None] - prototypes) ** 2, axis=2)
         squared = jnp.where(jnp.isnan(squared), jnp.inf, squared)
         of_query = jnp.arange(len(questions)) // (positions.shape[1] - shots)

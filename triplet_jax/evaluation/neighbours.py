@@ -1,4 +1,4 @@
-"""The nearest references of queries, tile by tile: no matrix of all distances ever exists."""
+"""The nearest references of queries, in tiles: no matrix of all distances ever exists."""
 
 import functools
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from triplet_jax import arguments, distances, errors
 from triplet_jax.evaluation import exact
 
 TILE = 256
-# So many more than are asked for are measured as differences, so that rounding loses none.
+# This many more than are asked for are measured as differences, so that rounding loses none.
 _SPARE = 8
-# Queries whose distances are measured in float64 at a time.
+# The most queries whose distances are measured in float64 at a time.
 EXACT_AT_ONCE = 64
 
 
@@ -29,26 +29,33 @@ def nearest(
 ) -> tuple[Float[np.ndarray, "queries neighbours"], Int[np.ndarray, "queries neighbours"]]:
     """The nearest references of every query, nearest first.
 
-    The distances of those found are measured as differences, so that they are exact for near
-    duplicates, never negative, and the same for every number of neighbours.
+    The distances of those found are measured as differences. So they are exact for near duplicates,
+    never negative, and the same for every number of neighbours.
 
     Args:
       queries: rows `[queries, dim]` of any number type, taken as float32.
-      references: where to look; None looks among the queries, of which none is its own
-        neighbour.
-      neighbours: how many, at most the number of references (less one if a query stands among
-        them).
-      metric: a name in `distances.METRICS`, of one that has no parameters.
-      own: for each query its position among the references, where it is left out; -1 where it is
-        none of them. None where no query is.
+      references: rows `[references, dim]` to search; None searches the queries, of which none is
+        its own neighbour.
+      neighbours: how many to find, at most the number of references, or one less where a query is
+        one of them.
+      metric: the name of a metric without parameters in `distances.METRICS`.
+      own: for each query the position of the reference that is the query itself and is left out; -1
+        where none is. None where no query is a reference.
 
     Returns:
-      Distances in float32, and positions among the references. Of equally near references the one
-      with the smaller position comes first.
+      Distances `[queries, neighbours]` in float32, in the units of the metric, and positions among
+      the references. Of equally near references the one with the smaller position comes first.
 
     Raises:
       InputError: the metric is not known, there are not that many references, a row has NaN or
-        infinite values, or `own` holds no positions.
+        infinite values, or `own` does not hold positions.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> queries, references = [[0.0], [3.0]], [[1.0], [2.5], [9.0]]
+      >>> distance, position = evaluation.nearest(queries, references, neighbours=2)
+      >>> print(distance.tolist(), position.tolist())
+      [[1.0, 2.5], [0.5, 2.0]] [[0, 1], [1, 0]]
     """
     errors.check_known("metric", metric, distances.METRICS)
     queries = arguments.finite_rows(queries, name="queries")
@@ -61,7 +68,7 @@ def nearest(
     among = len(references) - int((own >= 0).any())
     if not 1 <= neighbours <= among:
         raise errors.InputError(
-            f"neighbours={neighbours} must be in [1, {among}]: there are no more to look among."
+            f"neighbours={neighbours} must be in [1, {among}]: there are no more references."
         )
     if not len(queries):
         return np.zeros((0, neighbours), np.float32), np.zeros((0, neighbours), np.int32)
@@ -85,7 +92,7 @@ def nearest(
 def own_positions(
     own: Any, queries: Float[np.ndarray, "queries dim"], references: Any
 ) -> Int[np.ndarray, "queries"]:
-    """Where each query stands among the references, -1 where it does not.
+    """The position of each query among the references; -1 where it is not one of them.
 
     Raises:
       InputError: `own` is given without references, or is not one position for each query.
@@ -94,7 +101,7 @@ def own_positions(
         if own is not None:
             raise errors.InputError(
                 "own is given together with references: without them each query is left out of its"
-                " own neighbours."
+                " own neighbours. Leave own out, or give references."
             )
         return np.arange(len(queries), dtype=np.int32)
     if own is None:
@@ -110,8 +117,10 @@ def own_positions(
     return found.astype(np.int32)
 
 
-def check_width(queries, references):
-    """Refuses references of another width.
+def check_width(
+    queries: Float[np.ndarray, "queries dim"], references: Float[np.ndarray, "references width"]
+) -> None:
+    """Refuses references with another number of columns than the queries.
 
     Raises:
       InputError: naming both shapes.
@@ -119,17 +128,17 @@ def check_width(queries, references):
     if queries.shape[1] != references.shape[1]:
         raise errors.InputError(
             f"queries have the shape {queries.shape} and references {references.shape}: both must"
-            " have as many values a row."
+            " have the same number of columns."
         )
 
 
 def in_parts(rows: Int[np.ndarray, "rows"]) -> list[np.ndarray]:
-    """`rows` in parts of `EXACT_AT_ONCE`."""
+    """`rows` in parts of at most `EXACT_AT_ONCE`."""
     return [rows[at : at + EXACT_AT_ONCE] for at in range(0, len(rows), EXACT_AT_ONCE)]
 
 
 def _exactly(queries, references, own, neighbours, metric):
-    """The nearest by float64; equal ones by position."""
+    """The nearest references by float64; equally near ones in order of position."""
     order, _ = exact.ordering(queries, references, metric)
     here = np.flatnonzero(own >= 0)
     order[here, own[here]] = np.inf
@@ -138,7 +147,7 @@ def _exactly(queries, references, own, neighbours, metric):
 
 @functools.partial(jax.jit, static_argnames="metric")
 def _measure(rows, found, metric):
-    """Distances from rows `[rows, dim]` to what was found of each, `[rows, found, dim]`."""
+    """Distances from rows `[rows, dim]` to the references found for each, `[rows, found, dim]`."""
     made = distances.make(metric)
     return made.finish(made.between(made.prepare(rows)[:, None], jax.vmap(made.prepare)(found)))
 
@@ -153,7 +162,7 @@ def _nearest(queries, references, own, *, neighbours, shown, metric):
         distance, by_distance, value = jax.lax.sort(
             (measured, position, value), dimension=1, num_keys=2
         )
-        # Rounding may have hidden one that is as near as the last of those asked for.
+        # Rounding may have hidden a reference that is as near as the last one asked for.
         certain = jnp.min(value[:, :neighbours], axis=1) - jnp.min(value, axis=1)
         hides = shown < len(references) - jnp.any(own >= 0)
         unsure = hides & ~(certain > 2 * ranking.doubt(some, jnp.min(value, axis=1)))
@@ -163,21 +172,26 @@ def _nearest(queries, references, own, *, neighbours, shown, metric):
 
 
 class Ranking(NamedTuple):
-    """References in an order that one matrix product gives."""
+    """References, in an order that one matrix product gives."""
 
     values: Callable
-    """Of queries `[queries, dim]`: `[queries, references]`, larger the nearer a reference is."""
+    """Takes queries `[queries, dim]`; returns `[queries, references]`, larger where nearer."""
     doubt: Callable
-    """Of queries and the least value `[queries]` that was looked at: how far rounding may have
-    moved this value, or any above it."""
+    """Takes queries and the least value of each that was looked at, `[queries]`; returns how far
+    rounding may have moved this value, or any above it."""
 
-    def first(self, queries, own, number):
-        """The largest values of each query and their positions, the query itself left out."""
+    def first(
+        self,
+        queries: Float[Array, "queries dim"],
+        own: Int[Array, "queries"],
+        number: int,
+    ) -> tuple[Float[Array, "queries number"], Int[Array, "queries number"]]:
+        """The largest values of each query and their positions, without the query itself."""
         value = self.values(queries)
         if number == value.shape[1]:
             value, position = jax.lax.top_k(value, number)
             return value, position
-        # One more, from which the query itself is dropped (the last, if it is not among them).
+        # One more than asked for, of which the query itself is dropped, or else the last.
         value, position = jax.lax.top_k(value, number + 1)
         others = jnp.argsort(position == own[:, None], axis=1, stable=True)[:, :number]
         return tuple(jnp.take_along_axis(x, others, axis=1) for x in (value, position))
@@ -186,14 +200,26 @@ class Ranking(NamedTuple):
 def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ranking:
     """Ranks references by their nearness to queries.
 
-    For the Euclidean distance by `q.r - |r|^2 / 2` from the references' centre, and by `q.r / |r|`
-    for the cosine: one matrix product, with the bias as one more dimension, is half the work of the
-    distances. References that are not finite come last.
+    For the Euclidean distance the values are `q.r - |r|^2 / 2` from the references' centre, and for
+    the cosine `q.r / |r|`. One matrix product, with the second summand as one more dimension, is
+    half the work of the distances. References that are not finite come last.
+
+    Args:
+      references: rows `[references, dim]`.
+      metric: the name of a metric without parameters in `distances.METRICS`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import evaluation
+      >>> ranking = evaluation.make_ranking(jnp.array([[1.0], [2.5], [9.0]]), "euclidean")
+      >>> value, position = ranking.first(jnp.array([[3.0]]), jnp.array([-1]), 2)
+      >>> print(position)
+      [[1 0]]
     """
     finite = jnp.all(jnp.isfinite(references), axis=1)
     references = jnp.where(finite[:, None], references, 0.0)
-    # Errors of a sum of so many products mostly cancel: the largest of 10^6 measured sums of 64 and
-    # of 512 was 0.6 of this times |q||r| + |r|^2 / 2, and `doubt` has more than that.
+    # The errors of a sum of many products mostly cancel. Of 10^6 measured sums of 64 and of 512
+    # products the largest error was 0.6 of this times |q||r| + |r|^2 / 2; `doubt` is above that.
     unit_of_error = float(np.sqrt(references.shape[1] + 1) * np.finfo(np.float32).eps / 2)
 
     def hide(values):
@@ -203,7 +229,7 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
         centre = _centre(references)
         references = references - centre
         bias = -0.5 * jnp.sum(references**2, axis=1, keepdims=True)
-        # Far behind all others, but finite: what splits a product into parts makes NaN of infinity.
+        # Far behind all others, but finite: a product that is split into parts makes infinity NaN.
         columns = jnp.concatenate([references, jnp.where(finite[:, None], bias, -1e37)], axis=1)
         overflows = ~jnp.all(jnp.isfinite(bias))
 
@@ -214,12 +240,14 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
         def doubt(q, least):
             squared = jnp.sum((q - centre) ** 2, axis=1)
             farthest = jnp.sqrt(jnp.maximum(squared - 2 * least, 0.0))
-            reach = jnp.sqrt(squared) + farthest  # from the centre to any that is as near
+            # Nothing that is as near is farther than this from the centre.
+            reach = jnp.sqrt(squared) + farthest
             return jnp.where(overflows, jnp.inf, unit_of_error * reach**2)
 
         return Ranking(values, doubt)
     if metric == "cosine":
-        largest = jnp.max(jnp.abs(references), axis=1, keepdims=True)  # whose square may overflow
+        # Divided by the largest value first, or the squared length may overflow.
+        largest = jnp.max(jnp.abs(references), axis=1, keepdims=True)
         columns = distances.unit(references / jnp.where(largest > 0, largest, 1.0)).T
         return Ranking(
             lambda q: hide(distances.product(q, columns)),
@@ -241,10 +269,24 @@ def by_tiles(
     of_tile: Callable[[Int[Array, "tile"], Float[Array, "tile dim"]], PyTree],
     queries: Float[Array, "queries dim"],
 ) -> PyTree:
-    """`of_tile(rows, some)` of every tile of queries, put together again.
+    """Applies `of_tile(rows, some)` to every tile of queries and joins the results.
 
-    `rows` are the numbers of the queries `some`; those of the last tile may go beyond the end, and
-    what it gives for them is dropped.
+    `rows` holds the numbers of the queries `some`. Those of the last tile may go past the end, and
+    their results are dropped.
+
+    Args:
+      of_tile: takes `rows`, `[tile]`, and `some`, `[tile, dim]`, and returns arrays whose first
+        dimension is `[tile]`.
+      queries: rows `[queries, dim]`, at least one.
+
+    Returns:
+      The arrays, with a first dimension of `[queries]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import evaluation
+      >>> evaluation.by_tiles(lambda rows, some: rows + some.sum(axis=1), jnp.ones((3, 2))).tolist()
+      [2.0, 3.0, 4.0]
     """
     tile = min(TILE, len(queries))
     tiles = -(-len(queries) // tile)
@@ -260,8 +302,10 @@ def by_tiles(
 
 
 def _centre(x):
-    """The mean, as a multiple of a power of two near the spread: less it, whole numbers stay whole,
-    and ties stay ties."""
+    """The mean, rounded to a multiple of a power of two near the spread.
+
+    Whole numbers less this centre stay whole, and ties stay ties.
+    """
     mean = jnp.mean(x, axis=0)
     spread = jnp.std(x - mean)
     step = jnp.exp2(jnp.floor(jnp.log2(jnp.where(spread > 0, spread, 1.0))))

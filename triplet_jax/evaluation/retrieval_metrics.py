@@ -1,4 +1,4 @@
-"""Precision, recall and MAP@R of nearest neighbours, ties counted against the query."""
+"""Precision, recall and MAP@R of nearest neighbours, where ties count against the query."""
 
 import functools
 import math
@@ -27,46 +27,57 @@ def retrieval(
 ) -> dict[str, int | float]:
     """Precision at 1, Recall at k, R-precision and MAP@R.
 
-    With R the number of references that share a query's label (its positives), and
-    rel(i) 1 where the i-th nearest is one of them:
+    A query's positives are the references that share its label; R is their number. rel(i) is 1
+    where the i-th nearest reference is a positive, else 0:
 
         precision at 1   rel(1)
         recall at k      1 if any of rel(1) .. rel(k) is 1
         R-precision      sum_{i <= R} rel(i) / R
         MAP@R            sum_{i <= R} rel(i) precision(i) / R
 
-    with precision(i) = sum_{j <= i} rel(j) / i; each averaged over queries. They are those
-    of Musgrave et al. 2020, "A Metric Learning Reality Check" (https://arxiv.org/abs/2003.08505).
+    with precision(i) = sum_{j <= i} rel(j) / i. Each is averaged over queries. They are those of
+    Musgrave, Belongie and Lim 2020, "A Metric Learning Reality Check",
+    https://arxiv.org/abs/2003.08505.
 
     Ties count against the query: of equally near references those of other classes come first. A
-    constant embedding scores 0, unless a query has too few negatives to fill its first places. So
-    the result does not depend on the order of the rows. Distances are equal where they differ by
-    less than 1e-12 of themselves in float64; what the float32 product cannot decide is measured so.
+    constant embedding scores 0, unless a query has too few negatives to fill its first places, and
+    the result does not depend on the order of the rows. Two distances are equal where they differ
+    by less than 1e-12 of themselves in float64; what the float32 product cannot decide is measured
+    so.
 
-    A query without positives has none of these: it is left out and counted. A row with a NaN or
-    infinite value has no distance: as a query it scores 0, as a reference it is never found, and
-    it is counted. In a run of several processes all of them call it, with the same arrays: each
-    measures a share of the queries.
+    A query without positives has no score: it is left out and counted. A row with a NaN or infinite
+    value has no distance: as a query it scores 0, as a reference it is never found, and it is
+    counted. In a run of several processes all of them call this function with the same arrays, and
+    each measures a share of the queries.
 
     Args:
       embeddings: the queries, `[queries, dim]` of any number type, taken as float32.
       labels: their classes, a list or an array of shape `[queries]`, of whole numbers or strings.
-      references: where to look; None looks among the queries, of which none is its own
-        neighbour.
-      reference_labels: their classes.
-      own: for each query its position among the references, where it is left out; -1 where it is
-        none of them. None where no query is.
-      metric: a name in `distances.METRICS`, of one that has no parameters.
-      ks: the k of Recall at k; one larger than the number of references is cut to it.
+      references: rows `[references, dim]` to search; None searches the queries, of which none is
+        its own neighbour.
+      reference_labels: their classes, `[references]`.
+      own: for each query the position of the reference that is the query itself and is left out; -1
+        where none is. None where no query is a reference.
+      metric: the name of a metric without parameters in `distances.METRICS`.
+      ks: each k of Recall at k; one larger than the number of references counts as that number.
 
     Returns:
-      `precision_at_1`, `recall_at_<k>`, `r_precision`, `map_at_r`, `queries`, the number
-      that counted, `queries_without_positives`, and the numbers `queries_not_finite` and
-      `references_not_finite` of bad rows. NaN where no query counts.
+      `precision_at_1`, `recall_at_<k>`, `r_precision` and `map_at_r`, NaN where no query counts;
+      `queries`, the number that counted; `queries_without_positives`; and `queries_not_finite` and
+      `references_not_finite`, the numbers of bad rows.
 
     Raises:
       InputError: the metric is not known, references come without labels, a k is below 1, or an
         array has another shape or type.
+
+    Example:
+      The outer rows find their own class first; the inner ones, at 1 and 1.5, find each other.
+
+      >>> from triplet_jax import evaluation
+      >>> x, labels = [[0.0], [1.0], [1.5], [4.0]], ["a", "a", "b", "b"]
+      >>> found = evaluation.retrieval(x, labels, ks=(2,))
+      >>> print(found["precision_at_1"], found["recall_at_2"], found["map_at_r"])
+      0.5 0.75 0.5
     """
     found = _of_queries(embeddings, labels, references, reference_labels, own, metric, tuple(ks))
     counted = found.positives > 0
@@ -94,9 +105,19 @@ def retrieval_of_queries(
     metric: str = "euclidean",
     ks: Sequence[int] = (1, 2, 4, 8),
 ) -> dict[str, Float[np.ndarray, "queries"]]:
-    """What `retrieval` takes the mean of: each number for every query, NaN without positives.
+    """The scores of each query, of which `retrieval` takes the mean; NaN without positives.
 
-    Arguments and errors are those of `retrieval`.
+    Arguments and errors are those of `retrieval`, and so is the source, Musgrave, Belongie and Lim
+    2020, https://arxiv.org/abs/2003.08505.
+
+    Returns:
+      `precision_at_1`, `recall_at_<k>`, `r_precision` and `map_at_r`, each of shape `[queries]`.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> x, labels = [[0.0], [1.0], [1.5], [4.0]], ["a", "a", "b", "b"]
+      >>> print(evaluation.retrieval_of_queries(x, labels)["precision_at_1"])
+      [1. 0. 0. 1.]
     """
     found = _of_queries(embeddings, labels, references, reference_labels, own, metric, tuple(ks))
     return {name: np.where(found.positives > 0, x, np.nan) for name, x in found.scores.items()}
@@ -111,28 +132,35 @@ def retrieval_of_pairs(
 ) -> dict[str, dict[str, float]]:
     """Whether each row of one array finds its partner among all rows of the other, both ways.
 
-    A query has one positive, so that P@1, R-precision and MAP@R are all Recall at 1. Ties and rows
-    that are not finite count as in `retrieval`.
+    A query has one positive, so P@1, R-precision and MAP@R all are Recall at 1. Ties and rows that
+    are not finite count as in `retrieval`. This is how Radford et al. 2021 (CLIP),
+    https://arxiv.org/abs/2103.00020, score the retrieval of images and texts.
 
     Args:
-      first: embeddings, of which row i belongs to row i of `second`.
-      second: the partners.
-      metric: a name in `distances.METRICS`, of one that has no parameters.
-      ks: the k of Recall at k.
+      first: embeddings `[pairs, dim]`, of which row i belongs to row i of `second`.
+      second: the partners, `[pairs, dim]`.
+      metric: the name of a metric without parameters in `distances.METRICS`.
+      ks: each k of Recall at k.
 
     Returns:
       `first_to_second` and `second_to_first`, each what `retrieval` returns, and `retrieval`, the
       mean of the two.
 
     Raises:
-      InputError: the metric is not known, or the two are not of one shape.
+      InputError: the metric is not known, or the two arrays differ in shape.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> found = evaluation.retrieval_of_pairs([[0.0], [1.0]], [[0.2], [0.3]], ks=(1,))
+      >>> print(found["first_to_second"]["recall_at_1"], found["second_to_first"]["recall_at_1"])
+      1.0 0.5
     """
     first = arguments.embeddings(first, name="first")
     second = arguments.embeddings(second, name="second")
     if first.shape != second.shape:
         raise errors.InputError(
-            f"first has the shape {first.shape} and second {second.shape}: row i of one belongs to"
-            " row i of the other."
+            f"first has the shape {first.shape} and second {second.shape}: both must have one"
+            " shape, since row i of one belongs to row i of the other."
         )
     number = np.arange(len(first))
     found = {
@@ -148,6 +176,8 @@ def retrieval_of_pairs(
 
 
 class _Found(NamedTuple):
+    """The scores of all queries, and the counts that go with them."""
+
     scores: dict[str, Float[np.ndarray, "queries"]]
     positives: Int[np.ndarray, "queries"]
     queries_not_finite: int
@@ -155,7 +185,7 @@ class _Found(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """Queries, or a share of them, and what they are compared with."""
+    """Queries, or a share of them, and the references that they search."""
 
     queries: Float[np.ndarray, "queries dim"]
     codes: Int[np.ndarray, "queries"]
@@ -166,12 +196,14 @@ class _Asked(NamedTuple):
 
 
 def _of_queries(embeddings, labels, references, reference_labels, own, metric, ks):
-    """The metrics of every query, and how many positives it has."""
+    """The scores of every query, and how many positives it has."""
     errors.check_known("metric", metric, distances.METRICS)
     if min(ks, default=1) < 1:
         raise errors.InputError(f"ks={ks} must be at least 1 each.")
     if (references is None) != (reference_labels is None):
-        raise errors.InputError("references and reference_labels are given together or not at all.")
+        raise errors.InputError(
+            "references and reference_labels belong together: give both of them or neither."
+        )
     asked = _asked(embeddings, labels, references, reference_labels, own)
     bad = ~np.isfinite(asked.queries).all(axis=1)
     bad_references = ~np.isfinite(asked.references).all(axis=1)
@@ -205,7 +237,7 @@ def _asked(embeddings, labels, references, reference_labels, own):
 
 
 def _scores(asked, metric, ks):
-    # Each process of a run looks for the neighbours of its share.
+    # Each process of a run finds the neighbours of its share of the queries.
     shares = [processes.own_share(x) for x in asked[:4]]
     here = asked._replace(**dict(zip(_Asked._fields, (share for share, _ in shares), strict=False)))
     available = len(asked.references) - int((asked.own >= 0).any())
@@ -228,11 +260,13 @@ def _scores(asked, metric, ks):
 def _retrieval(
     queries, codes, own, positives, references, reference_codes, *, deepest, available, metric, ks
 ):
-    """The metrics of every query; those of one without positives mean nothing. `unsure` says of
-    which the float32 product can't tell the order."""
+    """The scores of every query; those of one without positives mean nothing.
+
+    `unsure` says of which queries the float32 product cannot tell the order.
+    """
     ranking = neighbours.make_ranking(references, metric)
     finite = jnp.all(jnp.isfinite(references), axis=1)
-    # One more than counts, to see whether it is as near.
+    # One more than counts, to see whether it is as near as the last.
     shown = min(deepest + 1, available)
 
     def of_tile(rows, some):
@@ -249,17 +283,17 @@ def _retrieval(
 
 
 def _unsure(value, relevant, depth, doubt):
-    """Whether a positive and a negative, one of which counts, are too near each other to order."""
+    """Whether a positive and a negative, whose order matters, are too near each other to order."""
     last = jnp.arange(1, value.shape[1]) <= depth[:, None]
     near = ~(value[:, :-1] - value[:, 1:] > doubt[:, None])
     differ = relevant[:, :-1] != relevant[:, 1:]
-    # Beyond the last that counts there may be a negative as near, which is not shown.
+    # Beyond the last that counts there may be a negative as near, which was not looked at.
     ends = (jnp.arange(1, value.shape[1]) == depth[:, None]) & relevant[:, :-1]
     return jnp.any(last & near & (differ | ends), axis=1)
 
 
 def _measures(relevant, r, ks):
-    """The metrics of each row of neighbours, nearest first, by which of them are positives."""
+    """The scores of each row of neighbours, nearest first, from which of them are positives."""
     places = relevant.shape[1]
     rank = jnp.arange(1, places + 1)
     hits = jnp.cumsum(relevant, axis=1)
@@ -273,7 +307,7 @@ def _measures(relevant, r, ks):
 
 
 def _exactly(asked, rows, metric, ks):
-    """The metrics of some queries, by distances in float64."""
+    """The scores of some queries, by distances in float64."""
     order, apart = exact.ordering(asked.queries[rows], asked.references, metric)
     there = np.isfinite(asked.references).all(axis=1)
     found = [
@@ -294,8 +328,10 @@ def _exactly(asked, rows, metric, ks):
 
 
 def _ranks(order, apart, is_positive, shown, depth):
-    """The ranks of the positives, each behind the negatives that are as near; any number above
-    `depth` where a rank is above it."""
+    """The ranks of the positives, each behind the negatives that are as near.
+
+    A rank above `depth` may be any number above it.
+    """
     positive = np.flatnonzero(is_positive & shown)
     positive = positive[np.argsort(order[positive], kind="stable")]
     negative = order[shown & ~is_positive]

@@ -18,26 +18,38 @@ def verification(
     seed: int = 0,
     false_accept_rates: Sequence[float] = (1e-1, 1e-2, 1e-3),
 ) -> dict[str, int | float]:
-    """Same or different? Pairs are accepted below a threshold on their Euclidean distance.
+    """How well a threshold on the Euclidean distance tells pairs of one class from pairs of two.
 
-    Rows with NaN or infinite values are left out, and counted.
+    A pair is accepted where its distance is at most the threshold. TAR is the share of same pairs
+    that are accepted and FAR the share of different ones. Rows with NaN or infinite values are left
+    out and counted. FaceNet (Schroff, Kalenichenko and Philbin 2015, section 4,
+    https://arxiv.org/abs/1503.03832) states the TAR at a FAR of 1e-3; on ROC curves see Fawcett
+    2006, https://doi.org/10.1016/j.patrec.2005.10.010.
 
     Args:
       embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
       labels: their classes, a list or an array of shape `[examples]`, of whole numbers or strings.
-      max_pairs: of same and of different pairs, each; where there are more, this many are
-        drawn without replacement.
+      max_pairs: the most pairs of each kind, same and different; where there are more, this many
+        are drawn without replacement.
       seed: of the draw.
-      false_accept_rates: the FAR, of different pairs, at which the TAR is stated.
+      false_accept_rates: each FAR at which the TAR is stated.
 
     Returns:
-      `roc_auc`; `eer`, where as many same pairs are rejected as different ones accepted;
-      `tar_at_far_<rate>`, the share of same pairs accepted at the largest threshold that
-      accepts at most this share of different ones; `same_pairs` and `different_pairs`,
-      the number used; `examples_not_finite`. NaN where there are no pairs of one kind.
+      `roc_auc`, the area under the curve of TAR over FAR; `eer`, the FAR at the threshold where it
+      equals 1 - TAR; `tar_at_far_<rate>`, the TAR at the largest threshold whose FAR is at most the
+      rate; `same_pairs` and `different_pairs`, the numbers used; `examples_not_finite`. The scores
+      are NaN where there are no pairs of one kind.
 
     Raises:
       InputError: an array has another shape or type.
+
+    Example:
+      The distances of same pairs are 1 and 1, those of different pairs 2, 3, 3 and 4.
+
+      >>> from triplet_jax import evaluation
+      >>> found = evaluation.verification([[0.0], [1.0], [3.0], [4.0]], ["a", "a", "b", "b"])
+      >>> print(found["roc_auc"], found["eer"], found["tar_at_far_1e-3"])
+      1.0 0.0 1.0
     """
     embeddings = arguments.embeddings(embeddings)
     same, different = pair_distances(embeddings, labels, max_pairs=max_pairs, seed=seed)
@@ -58,7 +70,17 @@ def verification(
 
 
 class Accepted(NamedTuple):
-    """What is accepted up to a threshold on the distance, the threshold included."""
+    """What is accepted up to a threshold on the distance, the threshold included.
+
+    The terms are those of Fawcett 2006, https://doi.org/10.1016/j.patrec.2005.10.010.
+
+    Example:
+      >>> import numpy as np
+      >>> from triplet_jax import evaluation
+      >>> curve = evaluation.roc(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+      >>> curve.at(0.5)
+      Accepted(threshold=3.0, false_accepts=0.5, true_accepts=1.0)
+    """
 
     threshold: float
     false_accepts: float
@@ -68,7 +90,17 @@ class Accepted(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """`Accepted` at every threshold, rising; the first, below all distances, accepts nothing."""
+    """`Accepted` at every threshold, rising; the first, below all distances, accepts nothing.
+
+    The terms are those of Fawcett 2006, https://doi.org/10.1016/j.patrec.2005.10.010.
+
+    Example:
+      >>> import numpy as np
+      >>> from triplet_jax import evaluation
+      >>> curve = evaluation.roc(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+      >>> isinstance(curve, evaluation.Curve), curve.thresholds.tolist()
+      (True, [-inf, 1.0, 2.0, 3.0, 4.0])
+    """
 
     thresholds: Float[np.ndarray, "thresholds"]
     false_accepts: Float[np.ndarray, "thresholds"]
@@ -81,11 +113,20 @@ class Curve(NamedTuple):
 
 
 def roc(same: Float[np.ndarray, "same"], different: Float[np.ndarray, "different"]) -> Curve:
-    """What every threshold on the distance accepts.
+    """What every threshold on the distance accepts, as in Fawcett 2006.
+
+    An introduction to ROC analysis: https://doi.org/10.1016/j.patrec.2005.10.010.
 
     Args:
-      same: distances of pairs of one class, at least one.
-      different: distances of pairs of two classes, at least one.
+      same: distances `[same]` of pairs of one class, at least one.
+      different: distances `[different]` of pairs of two classes, at least one.
+
+    Example:
+      >>> import numpy as np
+      >>> from triplet_jax import evaluation
+      >>> curve = evaluation.roc(same=np.array([1.0, 3.0]), different=np.array([2.0, 4.0]))
+      >>> print(curve.true_accepts, curve.false_accepts)
+      [0.  0.5 0.5 1.  1. ] [0.  0.  0.5 0.5 1. ]
     """
     import sklearn.metrics
 
@@ -111,17 +152,27 @@ def pair_distances(
     Args:
       embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
       labels: their classes, a list or an array of shape `[examples]`, of whole numbers or strings.
-      max_pairs: of each kind; where there are more, this many are drawn without replacement.
+      max_pairs: the most pairs of each kind; where there are more, this many are drawn without
+        replacement.
       seed: of the draw.
+
+    Returns:
+      The distances `[same]` and `[different]`; empty where there is no such pair.
 
     Raises:
       InputError: an array has another shape or type.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> same, different = evaluation.pair_distances([[0.0], [1.0], [3.0]], ["a", "a", "b"])
+      >>> print(same.tolist(), different.tolist())
+      [1.0] [3.0, 2.0]
     """
     x = arguments.embeddings(embeddings)
     _, labels = arguments.codes(labels, x.shape)
     finite = np.isfinite(x).all(axis=1)
     x, labels = x[finite], labels[finite]
-    if x.size and np.abs(x).max() > 1e18:  # whose squares float32 does not hold
+    if x.size and np.abs(x).max() > 1e18:  # its square overflows float32
         x = x.astype(np.float64)
     random = np.random.default_rng(seed)
     same = _same_pairs(labels, max_pairs, random)
@@ -135,7 +186,7 @@ def _tar_name(rate):
 
 
 def _equal_error(curve):
-    """Where the two curves cross, between the two thresholds around the crossing."""
+    """The error where FAR and 1 - TAR cross, interpolated between two thresholds."""
     false_accept, false_reject = curve.false_accepts, 1 - curve.true_accepts
     after = int(np.argmax(false_accept >= false_reject))
     before = max(after - 1, 0)
@@ -146,14 +197,14 @@ def _equal_error(curve):
 
 
 def _by_class(labels):
-    """The order that sorts by class; in it, where each class starts, and its size."""
+    """The order that sorts by class, and where in it each class starts and how large it is."""
     order = np.argsort(labels, kind="stable")
     _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
     return order, start, count
 
 
 def _same_pairs(labels, most, random):
-    """Pairs of one class: numbered class after class, so that a draw needs no list of them."""
+    """Pairs of one class, numbered class after class, so that a draw needs no list of all pairs."""
     order, start, count = _by_class(labels)
     ends = np.cumsum(count * (count - 1) // 2)
     number = _draw(ends[-1] if len(ends) else 0, most, random)
@@ -167,7 +218,7 @@ def _same_pairs(labels, most, random):
 
 
 def _different_pairs(labels, most, random):
-    """Pairs of two classes, numbered too: each example with all of the classes before its own."""
+    """Pairs of two classes, numbered too: each example with all classes before its own."""
     order, start, count = _by_class(labels)
     before = np.repeat(start, count)
     ends = np.cumsum(before)
