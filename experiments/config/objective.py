@@ -303,7 +303,7 @@ def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
             most_positives=config.batch.per_class - 1,
             # That of mining, since mined triplets are what is measured.
             metric=_metric("mining", own) if own else _metric("loss", config.loss.metric),
-            metric_params={} if own else _metric_params(config.loss),
+            **({} if own else _metric_params(config.loss)),
             per_anchor=config.log.telemetry_per_anchor,
             mask=shown(config, numbers, len(labels), axis_name),
             key=key,
