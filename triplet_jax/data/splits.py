@@ -34,7 +34,7 @@ def hold_out(
     """Chooses examples to hold out.
 
     >>> hold_out(np.array([0, 0, 1, 1, 2, 2, 3, 3]), 0.5, by="class", seed=0)
-    array([False, False, False, False,  True,  True,  True,  True])
+    array([ True,  True, False, False,  True,  True, False, False])
 
     Args:
       labels: the class of every example.

@@ -1,4 +1,4 @@
-"""Encoders: backbones from the literature, an embedding head, and how inputs are embedded."""
+"""Encoders: backbones from the literature, the embedding head, inference and export."""
 
 from triplet_jax.models.conv4 import Conv4 as Conv4
 from triplet_jax.models.encoders import BACKBONES as BACKBONES

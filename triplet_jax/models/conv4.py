@@ -8,10 +8,17 @@ from triplet_jax.models.layers import Conv
 
 
 class Conv4(nn.Module):
-    """Four blocks of 3 x 3 convolution, normalisation, ReLU and 2 x 2 max pooling.
+    """Blocks of 3 x 3 convolution, normalisation, ReLU and 2 x 2 max pooling.
 
-    The encoder of the few-shot literature (Vinyals et al. 2016; Snell et al. 2017), who
-    use 64 filters. `depth` blocks; pooling stops where an image has no two rows left.
+    The encoder of matching networks (Vinyals et al. 2016, https://arxiv.org/abs/1606.04080) and
+    prototypical networks (Snell et al. 2017, https://arxiv.org/abs/1703.05175), with four blocks
+    of 64 filters. Blocks stop pooling when an image has less than two rows or columns left.
+
+    Args:
+      width: filters of a block.
+      depth: the number of blocks.
+      norm: "batch" or "group".
+      axis_name: the device axis over which batch statistics are averaged, or None.
     """
 
     width: int = 64

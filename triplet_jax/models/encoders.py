@@ -1,4 +1,4 @@
-"""Encoders: a backbone from the literature, and an embedding head."""
+"""Encoders: a backbone with an embedding head, a projection head, and two towers."""
 
 import functools
 import math
@@ -17,10 +17,14 @@ from triplet_jax.models.resnet import ResNet
 
 
 class Projection(nn.Module):
-    """Two dense layers with a ReLU between them, the head of SimCLR.
+    """The projection head of SimCLR: two dense layers with a ReLU between them.
 
-    Chen et al. 2020, section 4.2: the loss sees what the head gives, and the layer before it, which
-    keeps more of the image, is used afterwards.
+    Chen et al. 2020, section 4.2, https://arxiv.org/abs/2002.05709: only the loss sees the output
+    of the head. The layer before it keeps more of the image, and is the embedding.
+
+    Args:
+      width: hidden units.
+      dim: values of the output.
     """
 
     width: int
@@ -33,13 +37,20 @@ class Projection(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A backbone, a linear map to `dim` values, and optionally the unit sphere.
+    """A backbone and an embedding head: a linear map to `dim` values, scaled to unit length.
 
-    `encoder.apply(variables, inputs, train=False)` gives embeddings `[batch, dim]`. With
-    `train=True` it gives what a loss sees: `[batch, projection_dim]` where there is a projection
-    head, of `projection` hidden units. With `dropout` that needs a key for each row. `project`
-    says whether to go through the head, if not as `train` does. With `standardised` the inputs are
-    features that are brought to mean 0 and deviation 1, by statistics that `standardise.put` sets.
+    `encoder.apply(variables, inputs)` gives embeddings `[batch, dim]`. With `train=True` it gives
+    what a loss sees: the output `[batch, projection_dim]` of the projection head, if there is one.
+
+    Args:
+      backbone: a module of inputs and `train`, with features `[batch, features]`.
+      dim: values of an embedding.
+      normalize: whether embeddings have unit length; a zero vector stays zero.
+      dropout: the share of the backbone's features that is dropped in training.
+      projection: hidden units of the projection head; 0 for no head.
+      projection_dim: values of its output.
+      standardised: whether the inputs are features that the first layer standardises;
+        `standardise.put` sets its statistics.
     """
 
     backbone: nn.Module
@@ -58,14 +69,25 @@ class Encoder(nn.Module):
         keys: Key[Array, "batch"] | None = None,
         project: bool | None = None,
     ) -> Float[Array, "batch values"]:
+        """Embeds a batch.
+
+        Args:
+          x: the inputs.
+          train: whether this is a training step.
+          keys: a key for each row; needed for dropout in training.
+          project: whether the output is that of the projection head; None does as `train`.
+
+        Raises:
+          InputError: `keys` is None, and there is dropout in training.
+        """
         if self.standardised:
             x = standardise.Standardise(name=standardise.LAYER)(x)
         x = self.backbone(x, train)
         if train and self.dropout:
             if keys is None:
                 raise errors.InputError(
-                    f"keys=None, but dropout={self.dropout} draws for every row: pass a key for"
-                    " each."
+                    f"keys=None, but dropout={self.dropout} draws for every row: pass one key for"
+                    " each row."
                 )
             x = layers.drop(x, keys, self.dropout)
         x = nn.Dense(self.dim)(x)
@@ -77,16 +99,16 @@ class Encoder(nn.Module):
 
 
 class TwoTowers(nn.Module):
-    """Two encoders into one space, for rows that come in pairs, as in CLIP (Radford et al. 2021).
+    """Two encoders into one space, for rows that come in pairs, as in CLIP.
 
-    In training the encoders take turns: the first embeds rows 0, 2, 4 and so on, the second the
-    others. In evaluation a row of `data.pairs` goes through the encoder of the array that it is
-    from, and an ordinary input through the first.
+    Radford et al. 2021, https://arxiv.org/abs/2103.00020. In training the first encoder embeds the
+    rows 0, 2, 4 and so on, and the second embeds the others. In evaluation a row of `data.pairs`
+    goes through the encoder of its array, and any other input through the first.
 
     Args:
-      first: an encoder.
-      second: another, with embeddings of the same size.
-      shapes: of an input of each, where rows are those of `data.pairs`; None for ordinary inputs.
+      first: the encoder of the first row of each pair.
+      second: the encoder of the other, with embeddings of the same size.
+      shapes: the shape of an input of each, if rows are those of `data.pairs`; None otherwise.
     """
 
     first: Encoder
@@ -107,11 +129,11 @@ class TwoTowers(nn.Module):
             ]
             return jnp.stack(turns, axis=1).reshape(x.shape[0], -1)
         first, second = (tower(self._of(i, x), train) for i, tower in enumerate(towers))
-        # Ordinary inputs need the first alone; a compiler leaves the other out.
+        # Without pairs only the first is needed, and compiling drops the other.
         return first if self.shapes is None else jnp.where(x[:, -1:] == 0, first, second)
 
-    def _of(self, tower, x):
-        """Rows as one of the encoders takes them."""
+    def _of(self, tower: int, x: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
+        """Cuts the rows to the inputs of one encoder."""
         if self.shapes is None:
             return x
         shape = self.shapes[tower]
@@ -121,12 +143,15 @@ class TwoTowers(nn.Module):
 def prefix(
     embeddings: Float[Array, "batch dim"], dim: int, *, normalize: bool
 ) -> Float[Array, "batch short"]:
-    """The first `dim` values of embeddings as embeddings of their own.
+    """The first `dim` values of embeddings, as shorter embeddings.
+
+    >>> prefix(jnp.array([[3.0, 4.0, 12.0]]), 2, normalize=True)
+    Array([[0.6, 0.8]], dtype=float32)
 
     Args:
       embeddings: from an encoder.
       dim: how many values are kept.
-      normalize: whether what is left is brought to length 1 again, as the encoder does.
+      normalize: whether the rest is scaled to unit length again.
     """
     short = embeddings[:, :dim]
     return distances.unit(short) if normalize else short
@@ -153,18 +178,23 @@ def encoder(
     axis_name: str | None = None,
     **params,
 ) -> Encoder:
-    """An encoder by the name of its backbone.
+    """Makes an encoder by the name of its backbone.
+
+    >>> import jax
+    >>> model = encoder("mlp", dim=8, width=32)
+    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 5)))
+    >>> model.apply(variables, jnp.zeros((3, 5))).shape
+    (3, 8)
 
     Args:
-      name: a name in `BACKBONES`, or a function as those in it are.
-      dim: the size of the embedding.
-      normalize: whether embeddings have unit length. A zero vector stays zero.
+      name: a name in `BACKBONES`, or a function that makes a backbone, as those in it do.
+      dim: values of an embedding.
+      normalize: whether embeddings have unit length; a zero vector stays zero.
       norm: "batch" or "group".
-      dropout: the share of the backbone's features that are dropped in training.
-      projection: hidden units of a head that only the loss sees; 0 for none.
-      projection_dim: what that head gives.
-      standardised: whether inputs are features that the encoder brings to mean 0 and deviation 1
-        first, as `standardise` says.
+      dropout: the share of the backbone's features that is dropped in training.
+      projection: hidden units of a projection head, which only the loss sees; 0 for no head.
+      projection_dim: values of its output.
+      standardised: whether inputs are features that a first layer standardises; see `standardise`.
       axis_name: the device axis over which batch statistics are averaged, or None.
       **params: parameters of the backbone, such as `width`.
 

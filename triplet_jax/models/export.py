@@ -1,13 +1,13 @@
-"""A trained encoder as one file that runs with jax alone, on CPU, GPU and TPU.
+"""Exports an encoder as one file that jax alone can run, on CPU, GPU and TPU.
 
     import jax.export, pathlib
     encoder = jax.export.deserialize(bytearray(pathlib.Path("encoder.jaxexport").read_bytes()))
     embeddings = encoder.call(images)
 
-The file holds StableHLO with the weights in it; neither this library nor flax is needed. (To read
-any such file jax imports the package flatbuffers.)
+The file holds a StableHLO program with the weights in it. Running it takes jax and the package
+flatbuffers, but neither this library nor flax.
 
-It is a program, which XLA compiles and runs unchecked: call none from a source you do not trust.
+XLA compiles and runs the program unchecked: call no file from a source that you do not trust.
 """
 
 import pathlib
@@ -32,14 +32,17 @@ def write(
     input_shape: tuple[int, ...],
     dtype: Any = jnp.uint8,
 ) -> None:
-    """Writes an encoder for batches of any size.
+    """Writes an encoder that takes batches of any size.
 
     Args:
-      path: of the file.
+      path: the file to write.
       encoder: the model.
       variables: its parameters and batch statistics.
-      input_shape: of one input.
-      dtype: of the inputs; images of uint8 are scaled to [0, 1] inside.
+      input_shape: the shape of one input.
+      dtype: the type of the inputs; images of uint8 are scaled to [0, 1] inside.
+
+    Raises:
+      OSError: the file cannot be written.
     """
     (batch,) = jax.export.symbolic_shape("batch")
     inputs = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
@@ -50,5 +53,5 @@ def write(
 
 
 def load(path: pathlib.Path) -> jax.export.Exported:
-    """What `write` wrote; its `call` takes a batch of inputs and returns embeddings."""
+    """Reads what `write` wrote; `call` of the result takes a batch of inputs to embeddings."""
     return jax.export.deserialize(bytearray(pathlib.Path(path).read_bytes()))

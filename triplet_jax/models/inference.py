@@ -1,51 +1,53 @@
-"""Embeddings of many inputs with one encoder, over all devices."""
+"""Inference: embeds many inputs with one encoder, batch by batch over all devices."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from triplet_jax.data import images
 from triplet_jax.devices import collectives
 from triplet_jax.models.pixels import as_floats
 
-# Inputs at a time: at most so many, and fewer where the largest layer of so many would take more
-# than this. A pass through an encoder took about seven times its largest layer on a CPU.
 MOST = 512
-LARGEST_LAYER = 128 * 2**20  # bytes
+"""The most inputs that are embedded at a time."""
+LARGEST_LAYER = 128 * 2**20
+"""The most bytes that an encoder's largest layer may take; a whole pass takes about seven times as
+much, as measured on a CPU."""
 
 
 def make_embed(
     encoder: nn.Module, *, batch: int = 0, most: int | None = None
 ) -> Callable[..., Float[np.ndarray, "n dim"]]:
-    """A function `(variables, inputs) -> embeddings`.
+    """Makes a function `(variables, inputs) -> embeddings`.
 
     Args:
       encoder: the model.
-      batch: inputs at a time, over all devices; 0 chooses by `fitting`. The last batch is padded,
-        so that the function is compiled once. Of several processes each loads a part of it, and all
-        call the function.
-      most: inputs at a time at most, where there are never more to embed; None for no limit.
+      batch: how many inputs are embedded at a time, over all devices; 0 chooses by `fitting`. The
+        last batch is padded, so that the function is compiled once. In a run of several processes
+        all of them call the function, and each loads a part of every batch.
+      most: an upper limit to `batch`, for callers that never embed more at once; None for none.
 
     Returns:
-      A function of the encoder's variables and of inputs (an array, or `images.Images`,
-      which are decoded batch by batch). Embeddings come in the order of the inputs.
+      A function of the encoder's variables and of inputs: an array, or `images.Images`, which are
+      decoded batch by batch. Embeddings come in the order of the inputs.
     """
 
-    def of_device(variables, inputs):
+    def of_device(variables: PyTree, inputs: Shaped[Array, "rows ..."]) -> Float[Array, "all dim"]:
         embeddings = encoder.apply(variables, as_floats(inputs), train=False)
         return collectives.gather(embeddings, collectives.DEVICES)
 
     apply = collectives.over_devices(of_device, in_axes=(None, 0))
 
-    def embed(variables, inputs):
+    def embed(variables: PyTree, inputs: np.ndarray | images.Images) -> Float[np.ndarray, "n dim"]:
         at_once = batch or fitting(encoder, variables, jax.eval_shape(as_floats, _one(inputs)))
         at_once = min(at_once, most or at_once)
         rows = -(-at_once // jax.device_count())
-        # Of a batch, the places of what this process embeds.
+        # The positions, within a batch, of the inputs that this process embeds.
         own = (collectives.own_devices()[:, None] * rows + np.arange(rows)).reshape(-1)
         parts = []
         for start in range(0, len(inputs), jax.device_count() * rows):
@@ -60,17 +62,16 @@ def make_embed(
     return embed
 
 
-def _one(inputs):
-    """The shape and type of a batch of one of these inputs."""
+def _one(inputs: np.ndarray | images.Images) -> jax.ShapeDtypeStruct:
+    """The shape and type of a batch of one input."""
     return jax.ShapeDtypeStruct((1, *inputs.shape[1:]), getattr(inputs, "dtype", jnp.uint8))
 
 
 def fitting(encoder: nn.Module, variables: PyTree, one: jax.ShapeDtypeStruct) -> int:
-    """How many inputs to embed at a time, so that it takes about a GiB at most.
+    """How many inputs to embed at a time, so that a pass takes about 1 GiB at most.
 
-    A power of 2, from 1 to `MOST`, of which the largest layer takes at most `LARGEST_LAYER` bytes.
-    Nothing is computed: the layers are those of an abstract pass, so that the rule holds for any
-    encoder.
+    It is the largest power of 2, up to `MOST`, for which the encoder's largest layer takes at most
+    `LARGEST_LAYER` bytes; at least 1. The sizes come from an abstract pass, which computes nothing.
 
     Args:
       encoder: the model.
@@ -78,7 +79,7 @@ def fitting(encoder: nn.Module, variables: PyTree, one: jax.ShapeDtypeStruct) ->
       one: the shape and type of a batch of one input.
     """
 
-    def layers(variables, x):
+    def layers(variables: PyTree, x: Float[Array, "1 ..."]) -> Any:
         return encoder.apply(variables, x, capture_intermediates=True, mutable="intermediates")
 
     made = jax.tree.leaves((one, jax.eval_shape(layers, variables, one)))

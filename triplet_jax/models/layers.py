@@ -16,12 +16,12 @@ Conv = functools.partial(nn.Conv, use_bias=False, conv_general_dilated=convoluti
 
 
 def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
-    """The normalisation layer, to be called once for every place it is used.
+    """A constructor of normalisation layers; each call makes one layer.
 
     Args:
-      kind: "batch", whose statistics in training are those of the batches of all devices,
-        or "group", which mixes no examples.
-      train: whether statistics come from the batch or from their running average.
+      kind: "batch", whose statistics in training are those of the batch on all devices, or
+        "group", which mixes no examples.
+      train: whether batch statistics come from the batch, or from their running average.
       axis_name: the device axis over which batch statistics are averaged, or None.
     """
     if kind == "group":
@@ -31,15 +31,16 @@ def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
-        use_fast_variance=False,  # the mean square less the squared mean cancels
+        use_fast_variance=False,  # mean(x^2) - mean(x)^2 loses its digits
         axis_name=axis_name if train else None,
     )
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu and He 2018): at most 32 groups, of at least 4 channels each.
+    """Group normalisation in at most 32 groups of at least 4 channels each.
 
-    A group of one channel would leave nothing of a layer without height and width.
+    Wu and He 2018, https://arxiv.org/abs/1803.08494. In a layer without height and width, a group
+    of one channel would become 0.
     """
 
     scale_init: Callable = nn.initializers.ones
@@ -57,10 +58,11 @@ class GroupNorm(nn.Module):
 def max_pool_2x2(
     x: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch half_height half_width channels"]:
-    """Maximum over 2 x 2 windows; an odd last row or column is dropped.
+    """The maximum over 2 x 2 windows; an odd last row or column is dropped.
 
-    By pairs of rows, then of columns: the gradient of XLA's window reduction is slow on a CPU, and
-    that of a maximum over reshaped axes is wrong after a fused normalisation: see `extremes`.
+    It compares pairs of rows, then pairs of columns. The gradient of XLA's window reduction is slow
+    on a CPU, and that of a maximum over reshaped axes is wrong after a fused normalisation (see
+    `xla.extremes`).
     """
     height, width = (size // 2 * 2 for size in x.shape[1:3])
     rows = extremes.larger(x[:, 0:height:2, :width], x[:, 1:height:2, :width])
@@ -70,10 +72,10 @@ def max_pool_2x2(
 def drop(
     x: Float[Array, "batch features"], keys: Key[Array, "batch"], rate: float
 ) -> Float[Array, "batch features"]:
-    """Dropout (Srivastava et al. 2014), in which every row draws with a key of its own.
+    """Dropout in which every row has its own key, so that it does not depend on its neighbours.
 
-    A value is 0 with probability `rate`, else divided by `1 - rate`, so that its mean stays. What a
-    row loses does not depend on the rows beside it.
+    A value becomes 0 with probability `rate`, and is divided by `1 - rate` otherwise, which keeps
+    its mean (Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html).
     """
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1.0 - rate), 0.0)

@@ -7,7 +7,14 @@ from triplet_jax.models import layers
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU on the flattened input."""
+    """Dense layers with normalisation and ReLU on the flattened input.
+
+    Args:
+      width: units of a layer.
+      depth: the number of layers.
+      norm: "batch" or "group".
+      axis_name: the device axis over which batch statistics are averaged, or None.
+    """
 
     width: int = 256
     depth: int = 2

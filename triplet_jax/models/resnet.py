@@ -10,10 +10,17 @@ from triplet_jax.models.layers import Conv, Norm
 
 
 class ResNet(nn.Module):
-    """Residual network, version 1.5 (He et al. 2016, the stride on the 3 x 3 convolution).
+    """A residual network (He et al. 2016, https://arxiv.org/abs/1512.03385), pooled to a vector.
 
-    Images below 64 pixels keep their size in the first layers: a 3 x 3 stem without
-    pooling, as is usual for CIFAR.
+    Version 1.5: a bottleneck block has its stride on the 3 x 3 convolution. Images below 64 pixels
+    go through a 3 x 3 stem without stride and pooling, as is usual for CIFAR.
+
+    Args:
+      stage_sizes: the number of blocks of each stage.
+      bottleneck: the kind of block, see `ResidualBlock`.
+      width: channels of the first stage; each further stage has twice as many.
+      norm: "batch" or "group".
+      axis_name: the device axis over which batch statistics are averaged, or None.
     """
 
     stage_sizes: Sequence[int]
@@ -46,7 +53,15 @@ class ResNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 with four times the channels, and a skip."""
+    """Adds its input to two 3 x 3 convolutions, or to a bottleneck of three.
+
+    Args:
+      width: channels of the 3 x 3 convolutions.
+      stride: of the block's first 3 x 3 convolution, and of the skip connection.
+      bottleneck: whether the convolutions are 1 x 1, 3 x 3 and 1 x 1, the last of which has four
+        times `width` channels.
+      norm: makes a normalisation layer; see `layers.make_norm`.
+    """
 
     width: int
     stride: int
@@ -66,7 +81,7 @@ class ResidualBlock(nn.Module):
         else:
             y = nn.relu(self.norm()(Conv(self.width, (3, 3), strides=stride, padding=1)(y)))
             y = Conv(self.width, (3, 3))(y)
-        # A zero scale makes the block the identity at first (Goyal et al. 2017).
+        # A zero scale makes the block start as the identity (Goyal et al. 2017).
         y = self.norm(scale_init=nn.initializers.zeros)(y)
         if x.shape != y.shape:
             x = self.norm()(Conv(y.shape[-1], (1, 1), strides=stride)(x))

@@ -1,9 +1,10 @@
-"""Features with mean 0 and deviation 1 over the training examples, as a layer of the encoder.
+"""A first layer of the encoder that gives features mean 0 and deviation 1 over the training split.
 
-Its statistics stand among the encoder's `batch_stats`, so that a checkpoint and an exported encoder
-hold them, and whatever embeds with the encoder applies them. No step changes them.
+Its statistics are among the encoder's `batch_stats`. So checkpoints and exported encoders hold
+them, every embedding uses them, and no training step changes them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -21,22 +22,26 @@ class Standardise(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
-        def stored(name, fill):
+        def stored(name: str, fill: Callable) -> Float[Array | np.ndarray, "size"]:
             return self.variable("batch_stats", name, fill, x.shape[1:], jnp.float32).value
 
-        # The mean in two parts: of a large one float32 holds too few digits.
+        # The mean is in two parts, since float32 holds too few digits of a large one.
         centred = x - stored("mean", jnp.zeros) - stored("mean_rest", jnp.zeros)
         return centred / stored("deviation", jnp.ones)
 
 
 def statistics(features: Float[np.ndarray, "examples features"]) -> dict[str, np.ndarray]:
-    """What `Standardise` needs to know, measured in float64.
+    """Measures the mean and the deviation of each feature in float64.
 
-    The deviation is that of all examples (divided by their number). A feature that is constant, or
-    deviates by less than float32 resolves at its mean, keeps its scale: its deviation is 1.
+    The deviation divides by the number of examples. A feature that is constant, or varies by less
+    than float32 resolves at its mean, keeps its scale: its deviation counts as 1.
+
+    Returns:
+      The variables of `Standardise`: `mean`, `mean_rest` (what float32 leaves of the mean) and
+      `deviation`, each `[features]` of float32.
     """
     mean = features.mean(axis=0, dtype=np.float64)
-    # Feature by feature, for want of a second copy of them all in float64.
+    # Feature by feature, which needs no second copy of all of them in float64.
     columns = zip(features.T, mean, strict=True)
     deviation = np.array([np.sqrt(np.mean((x.astype(np.float64) - m) ** 2)) for x, m in columns])
     varies = deviation > np.finfo(np.float32).eps * np.abs(mean)
@@ -49,7 +54,7 @@ def statistics(features: Float[np.ndarray, "examples features"]) -> dict[str, np
 
 
 def put(batch_stats: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
-    """The encoder's `batch_stats` with these statistics in them, at the same nested names."""
+    """Puts measured statistics into the encoder's `batch_stats`, under the same nested names."""
     flat = flax.traverse_util.flatten_dict(measured)
     every = flax.traverse_util.flatten_dict(batch_stats)
     return flax.traverse_util.unflatten_dict(every | {k: jnp.asarray(x) for k, x in flat.items()})
