@@ -1,1 +1,1 @@
-"""Many devices and many processes: what crosses them, and the signals that end them."""
+"""Many devices and many processes: how they exchange arrays, and the signals that stop them."""

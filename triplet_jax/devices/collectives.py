@@ -1,7 +1,7 @@
-"""What crosses devices. The only module that knows the name of the device axis.
+"""Collectives: how arrays are gathered, summed and shared out over devices.
 
-Every function takes the axis name, and does nothing where it is None: the same code
-runs on one device without `pmap`.
+This is the only module that knows the name of the device axis. Every function takes an axis name
+and does nothing where it is None, so that the same code runs on one device without `pmap`.
 """
 
 import functools
@@ -19,7 +19,7 @@ DEVICES = "devices"
 
 
 def own_devices() -> Int[np.ndarray, "devices"]:
-    """The places of this process's devices on the axis."""
+    """The positions of this process's devices on the axis."""
     count = jax.local_device_count()
     return jax.process_index() * count + np.arange(count)
 
@@ -31,7 +31,14 @@ def over_devices(
     out_axes: int | None = None,
     donate_argnums: int | tuple[int, ...] = (),
 ) -> Callable:
-    """`jax.pmap` over all devices of all processes, in the order of the axis."""
+    """`jax.pmap` over the devices of all processes, in the order of the axis.
+
+    Args:
+      function: what each device runs; it may use the axis name `DEVICES`.
+      in_axes: for each argument 0 if devices get a row each, and None if all get the same.
+      out_axes: 0 if every device returns its own result, None if all return the same.
+      donate_argnums: the arguments whose memory the results may take.
+    """
     return jax.pmap(
         function,
         axis_name=DEVICES,
@@ -43,9 +50,9 @@ def over_devices(
 
 
 def _in_order() -> list[jax.Device] | None:
-    """All devices in the order of the axis, those of a process beside each other.
+    """All devices in the order of the axis: those of one process are neighbours.
 
-    None, which is pmap's own choice, where there is one process.
+    With one process it is None, which leaves the choice to `pmap`.
     """
     if jax.process_count() == 1:
         return None
@@ -53,34 +60,34 @@ def _in_order() -> list[jax.Device] | None:
 
 
 def count(axis_name: str | None) -> int:
-    """How many devices there are on the axis.
+    """The number of devices on the axis.
 
     Raises:
-      InputError: there is no such axis where this is called; all functions here raise it.
+      InputError: there is no such axis here. All functions of this module raise this.
     """
     return 1 if axis_name is None else jax.lax.axis_size(_known(axis_name))
 
 
-def _known(axis_name):
+def _known(axis_name: str) -> str:
     try:
         jax.lax.axis_size(axis_name)
     except NameError as error:
         raise errors.InputError(
-            f"axis_name={axis_name!r} is no axis here. Call this inside of jax.pmap(...,"
-            f" axis_name={axis_name!r}), or inside of jax.shard_map over a mesh with that axis; on"
-            " one device leave axis_name out."
+            f"axis_name={axis_name!r} is no axis here. Call this inside jax.pmap(...,"
+            f" axis_name={axis_name!r}), or inside jax.shard_map over a mesh with that axis; on one"
+            " device leave axis_name out."
         ) from error
     return axis_name
 
 
 def alike(tree: PyTree) -> PyTree:
-    """The same arrays, all of which may differ between devices where one of them may.
+    """Marks all arrays as varying over the axes over which one of them varies.
 
     Inside `jax.shard_map` with `check_vma`, jax tells arrays that are the same on all devices from
-    those that are not, and what a loop carries has to stay of one kind.
+    those that vary, and what a loop carries must stay of one kind.
     """
 
-    def axes(x):
+    def axes(x: Array) -> frozenset[str]:
         return jax.typeof(x).manual_axis_type.varying
 
     leaves, structure = jax.tree.flatten(tree)
@@ -91,13 +98,13 @@ def alike(tree: PyTree) -> PyTree:
 
 
 def whole(tree: PyTree) -> PyTree:
-    """The same arrays, each of them whole on every device of a mesh whose axes are explicit.
+    """Replicates arrays that are spread over a mesh with explicit axes.
 
-    There jax refuses to sort or to pick rows that are spread over devices. Everywhere else, and
-    where no array is spread, nothing is done.
+    There jax refuses to sort or to pick rows of an array that is spread over devices. Other arrays
+    stay as they are.
     """
 
-    def of_array(x):
+    def of_array(x: Array) -> Array:
         sharding = jax.typeof(x).sharding
         is_spread = any(axes is not None for axes in sharding.spec)
         return jax.sharding.reshard(x, jax.sharding.PartitionSpec()) if is_spread else x
@@ -106,17 +113,20 @@ def whole(tree: PyTree) -> PyTree:
 
 
 def gather(x: PyTree, axis_name: str | None) -> PyTree:
-    """The rows of all devices, in device order, of every array `[batch, ...]`. Differentiable."""
+    """Gathers the rows of all devices, in device order, for every array `[batch, ...]`.
+
+    It is differentiable: a row's gradient is the sum over devices.
+    """
     if axis_name is None:
         return x
     return jax.tree.map(functools.partial(_gather, axis_name=_known(axis_name)), x)
 
 
-def _gather(x, axis_name):
+def _gather(x: Shaped[Array, "rows ..."], axis_name: str) -> Shaped[Array, "all_rows ..."]:
     if jax.default_backend() != "cpu" or not jnp.issubdtype(x.dtype, jnp.floating):
         return jax.lax.all_gather(x, axis_name, tiled=True)
-    # The gradient of all_gather is a reduce-scatter, which on CPUs gives up where a process is 30 s
-    # late, and of large arrays may come back wrong (jax issues 40831 and 40830). That of a sum is a
+    # The gradient of all_gather is a reduce-scatter. On CPUs it gives up if a process is 30 s late,
+    # and may be wrong for large arrays (jax issues 40831 and 40830). The gradient of a sum is a
     # sum.
     rows = x.shape[0]
     everywhere = jnp.zeros((rows * count(axis_name), *x.shape[1:]), x.dtype)
@@ -128,9 +138,9 @@ def _gather(x, axis_name):
 def share(
     x: Shaped[Array, "rows ..."], axis_name: str | None
 ) -> tuple[Shaped[Array, "share ..."], Int[Array, "share"]]:
-    """This device's share of rows that every device has, and their places.
+    """This device's share of rows that every device has, and their positions.
 
-    Shares are of one size. Rows that only fill up the last have a place beyond all rows.
+    All shares have one size. Rows that only fill the last share have a position beyond all rows.
     """
     rows = x.shape[0]
     if axis_name is None:
@@ -150,8 +160,8 @@ def mean(x: PyTree, axis_name: str | None) -> PyTree:
     return x if axis_name is None else _in_one(jax.lax.pmean, x, _known(axis_name))
 
 
-def _in_one(reduce, x, axis_name):
-    """`reduce` of a tree; on CPUs, where each array would be waited for apart, of one vector."""
+def _in_one(reduce: Callable, x: PyTree, axis_name: str) -> PyTree:
+    """Reduces a tree; on CPUs as one vector, since devices would wait for each array apart."""
     kinds = {jnp.result_type(leaf) for leaf in jax.tree.leaves(x)}
     if jax.default_backend() != "cpu" or len(kinds) != 1:
         return reduce(x, axis_name)
@@ -165,6 +175,6 @@ def largest(x: PyTree, axis_name: str | None) -> PyTree:
 
 
 def own_rows(rows: int, axis_name: str | None) -> Int[Array, "rows"]:
-    """The positions in the global batch of this device's rows, when each device has so many."""
+    """The positions of this device's rows in the global batch, if each device has `rows` rows."""
     first = 0 if axis_name is None else jax.lax.axis_index(_known(axis_name)) * rows
     return first + jnp.arange(rows)

@@ -1,10 +1,12 @@
-"""Signals that ask a run to stop, and when it does."""
+"""Signals that ask a run to stop, and the step before which it stops."""
 
 import contextlib
 import ctypes
 import os
 import signal
+import types
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,34 +15,40 @@ SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUS
 
 
 def interrupt_on_signals() -> None:
-    """Lets all of them do what Ctrl-C does, where no `Stop` listens: a KeyboardInterrupt with the
-    name of the signal."""
+    """Makes each signal raise a KeyboardInterrupt with its name, as Ctrl-C does.
+
+    A `Stop` that listens takes the signals instead.
+    """
     for number in SIGNALS:
         signal.signal(number, _interrupt)
 
 
 def share_sigterm() -> None:
-    """Once jax has joined several processes, and taken SIGTERM: jax has it while a `Stop` listens,
-    and tells the other processes; else it does what all of them do."""
+    """Shares SIGTERM with jax, which takes it over when it joins several processes.
+
+    While a `Stop` listens, jax gets the signal and tells the other processes. Otherwise it raises a
+    KeyboardInterrupt, as the other signals do. Call this after `jax.distributed.initialize`.
+    """
     global _handler_of_jax
     _handler_of_jax = on_signal(signal.SIGTERM, None)
 
 
-# Sets a handler in C, as jax does, which Python neither sees nor can set; returns the one before.
+# Sets a handler in C and returns the one before. jax's handler is set in C, too, where the module
+# signal can neither see nor restore it.
 on_signal = ctypes.CDLL(None).signal
 on_signal.restype, on_signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
 _handler_of_jax = None
 
 
-def _interrupt(number, frame):
+def _interrupt(number: int, frame: types.FrameType | None) -> NoReturn:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 class Stop:
-    """Whether somebody asked the run to stop: by Ctrl-C, by SIGTERM, or by the SIGUSR1 or SIGUSR2
-    that SLURM sends before it takes a machine away.
+    """Whether the run was asked to stop.
 
-    Of several processes one may be asked, and all stop before the same step.
+    It is asked by Ctrl-C, by SIGTERM, or by the SIGUSR1 or SIGUSR2 that SLURM sends before it takes
+    a machine away. It is enough to ask one of several processes: all stop before the same step.
     """
 
     def __init__(self):
@@ -48,9 +56,9 @@ class Stop:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Takes the signals; a second Ctrl-C interrupts at once."""
+        """Takes the signals within the block; a second Ctrl-C interrupts at once."""
 
-        def ask(number, frame):
+        def ask(number: int, frame: types.FrameType | None) -> None:
             if self.signal is not None and number == signal.SIGINT:
                 _interrupt(number, frame)
             self.signal = signal.Signals(number)
@@ -67,7 +75,7 @@ class Stop:
                 signal.signal(number, handler)
 
     def before(self, step: int) -> bool:
-        """Whether to stop before this step; every process asks of every step."""
+        """Whether to stop before this step. Every process must ask before every step."""
         if jax.process_count() == 1:
             return self.signal is not None
         if not multihost_utils.reached_preemption_sync_point(step):
@@ -78,10 +86,10 @@ class Stop:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """No thread or process that is started meanwhile is reached by a signal to stop.
+    """Keeps the signals from the threads and processes that are started within the block.
 
-    Ctrl-C in a terminal and the signals of SLURM go to all processes of a run, and those that load
-    its batches have to go on until the run itself has come to a step to stop before.
+    Ctrl-C in a terminal and the signals of SLURM reach all processes of a run. Those that load its
+    batches must go on until the run itself has reached the step before which it stops.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

@@ -1,1 +1,1 @@
-"""What the folder of a run holds: files, checkpoints, and what is logged."""
+"""What a run writes and shows: its files, checkpoints, logs and progress."""

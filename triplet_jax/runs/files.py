@@ -1,4 +1,4 @@
-"""Writing files so that none is lost: a file is written whole, or what was there stays."""
+"""Writes files whole or not at all: if writing fails, the file before it stays."""
 
 import contextlib
 import json
@@ -15,20 +15,20 @@ from triplet_jax import errors
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Opens a file to write, which replaces `path` once the block has ended without an error.
+    """Opens a file for writing that replaces `path` when the block ends without an error.
 
         with files.whole_file("all.parquet") as file:
             pyarrow.parquet.write_table(table, file)
 
-    Until then it stands beside it, under the same name with `.new` at the end. If the block fails,
-    the `.new` file is removed and `path` stays as it was. A link is followed. What is no regular
-    file, such as `/dev/stdout`, is written directly.
+    Until then it has the name of `path` with `.new` added. If the block fails, the `.new` file is
+    removed and `path` stays as it was. Links are followed. A path that is no regular file, such as
+    `/dev/stdout`, is written directly.
 
     Args:
-      path: of the file; its folder must exist.
+      path: the file; its folder must exist.
 
     Raises:
-      OSError: it cannot be written, as on a full disk; `filename` is `path`.
+      OSError: the file cannot be written, as on a full disk; `filename` is `path`.
     """
     target = pathlib.Path(os.path.realpath(path))
     with naming(path):
@@ -49,28 +49,31 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Makes an OSError of the block name this file, which was to be written.
+    """Makes an OSError of the block name the file that was to be written.
 
-    An error of writing itself, as on a full disk, names no file, and one of `whole_file` would name
-    the one with `.new`.
+    The error of a full disk names no file, and other errors of `whole_file` name the `.new` file.
 
     Raises:
-      OSError: of the block, with `filename` set to `path`.
+      OSError: the block raised it; `filename` is set to `path`.
     """
     try:
         yield
     except OSError as error:
         error.filename = str(path)
-        if error.filename2 is not None:  # of a rename
+        if error.filename2 is not None:  # the second name of a rename
             del error.filename2
         raise
 
 
 def read_json(path: pathlib.Path, *names: str) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Reads a JSON object from a file.
+
+    Args:
+      path: the file.
+      *names: keys that the object must have.
 
     Raises:
-      InputError: it cannot be read, is no object, or lacks one of the names.
+      InputError: the file cannot be read as JSON, is no object, or lacks one of the names.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -85,28 +88,32 @@ def read_json(path: pathlib.Path, *names: str) -> dict[str, Any]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file of UTF-8 or none; see `whole_file`."""
+    """Writes a text in UTF-8, whole or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
 def write_arrays(path: pathlib.Path, **arrays) -> None:
-    """Writes a whole .npz file or none."""
+    """Writes arrays into a compressed .npz file, whole or not at all."""
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
 
 
 def write_json(path: pathlib.Path, content: dict | list) -> None:
-    """Writes a whole file or none."""
+    """Writes a JSON file, whole or not at all; see `as_json`."""
     write_text(path, as_json(content, indent=2) + "\n")
 
 
 def as_json(content: Any, *, indent: int | None = None) -> str:
-    """JSON that any program reads: NaN and infinity, which JSON does not have, become null."""
+    """JSON that any program can read: NaN and infinity, which JSON lacks, become null.
+
+    >>> as_json({"loss": float("nan")})
+    '{"loss": null}'
+    """
     return json.dumps(_without_nan(content), indent=indent, allow_nan=False)
 
 
-def _without_nan(content):
+def _without_nan(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {name: _without_nan(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

@@ -1,4 +1,4 @@
-"""Is the run still learning? Checks on the numbers that a step reports."""
+"""Checks that a run is still learning: its metrics are finite, its embedding has not collapsed."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from triplet_jax.runs.row_files import Row
 
 COLLAPSED_SPREAD = 0.05
+"""The spread of embeddings, as a share of their length, below which they count as one point."""
 ROWS = 5
+"""How many logged steps in a row must show a collapse."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -14,13 +16,13 @@ class NotFiniteError(ArithmeticError):
 
 
 def check_finite(row: Row) -> None:
-    """Refuses to go on with numbers that are not finite.
+    """Refuses metrics that are NaN or infinite.
 
     Args:
       row: the metrics of one step, with `step` and `learning_rate`.
 
     Raises:
-      NotFiniteError: naming the step, the learning rate and the metrics.
+      NotFiniteError: the message names the step, the learning rate and the metrics.
     """
     bad = [name for name, value in row.items() if not math.isfinite(value)]
     if bad:
@@ -32,12 +34,12 @@ def check_finite(row: Row) -> None:
 
 
 def collapse(rows: Sequence[Row], *, level: float) -> str | None:
-    """Recognises an embedding that maps everything to one point.
+    """Recognises an embedding that has collapsed: it maps all inputs to one point.
 
-    Hard mining ends so when it starts too early or too fast (Schroff et al. 2015, section
-    3.2): every distance is 0, the hinge equals the margin, the soft margin ln 2, and the
-    gradient vanishes. The last rows are looked at together, since one batch may look so
-    by chance.
+    Hard mining collapses if it starts too early or the learning rate is too high (Schroff et al.
+    2015, section 3.2, https://arxiv.org/abs/1503.03832). Then every distance is 0, the hinge equals
+    the margin, the soft margin is ln 2, and the gradient vanishes. `ROWS` rows must agree, since
+    one batch may look so by chance.
 
     Args:
       rows: the metrics of the logged steps so far, oldest first.
@@ -48,7 +50,7 @@ def collapse(rows: Sequence[Row], *, level: float) -> str | None:
     """
     recent = rows[-ROWS:]
     read = {"embedding_spread", "embedding_norm"} | ({"loss", "mean_d_an"} if level > 0 else set())
-    # A damaged file may have lost the name of a number.
+    # Rows from a damaged file may lack a number.
     if len(recent) < ROWS or any(read - row.keys() for row in recent):
         return None
     relative = [row["embedding_spread"] / max(row["embedding_norm"], 1e-12) for row in recent]

@@ -1,4 +1,4 @@
-"""What is written down of a run while it trains, and said of it."""
+"""The journal of a run while it trains: writes its metrics to files, and reports on the screen."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from triplet_jax.runs.stopwatch import Stopwatch
 
 
 class Journal:
-    """The files and the screen of a run.
+    """Sends what a run reports to its files and to the screen.
 
     Args:
-      rows: where metrics go.
-      timing: where speed goes: it depends on the machine, and is not among the metrics.
-      telemetry: where the arrays of a step go, or None.
-      tensorboard: or None.
+      rows: the file of metrics.
+      timing: the file of speeds, which depend on the machine and are no metrics.
+      telemetry: the file of arrays about mining, or None.
+      tensorboard: gets the metrics and speeds too, or None.
       progress: the screen.
-      collapsed_loss: the loss of an embedding that maps everything to one point.
-      advice: what helps a run whose embedding has collapsed; called once one has.
-      stopwatch: which notes the time at every row, or None.
+      collapsed_loss: the loss of an embedding that maps all inputs to one point.
+      advice: gives the advice for a run whose embedding has collapsed.
+      stopwatch: notes the time at every row, or None.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Journal:
         self._warned = False
 
     def compiled(self, step: int) -> None:
-        """The time until now was not training."""
+        """Says that the step has compiled: the time until now was not training."""
         self._progress.restart_clock(step)
 
     def arrays(self, step: int, arrays: Mapping[str, Any]) -> None:
-        """The telemetry of a step."""
+        """Writes the telemetry of a step."""
         if self._telemetry:
             self._telemetry.write(row_files.arrays_row(step, arrays))
 
     def metrics(self, row: row_files.Row) -> None:
-        """The scalars of a step; warns once of an embedding that collapses."""
+        """Writes and shows the metrics of a step, and warns once if the embedding has collapsed."""
         self._rows.write(row)
         if self._stopwatch:
             self._stopwatch.note()
@@ -69,7 +69,7 @@ class Journal:
         self._warned = seen is not None
 
     def scores(self, step: int, scores: Mapping[str, float], *, shown: str) -> None:
-        """Those of a validation; the one that is shown is said too."""
+        """Writes the scores of a validation, and shows the one named `shown`."""
         row = row_files.validation_row(step, scores)
         self._rows.write(row)
         if self._tensorboard:
@@ -77,6 +77,7 @@ class Journal:
         self._progress.say(f"step {step}: validation {shown} {scores[shown]:.4f}")
 
     def close(self) -> None:
+        """Closes the files and the progress bar."""
         writers = (self._rows, self._timing, self._telemetry, self._tensorboard, self._progress)
         for writer in filter(None, writers):
             writer.close()

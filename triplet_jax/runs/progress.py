@@ -1,4 +1,4 @@
-"""Where a run stands, on the screen."""
+"""The progress bar of a run, or plain lines where the output is no terminal."""
 
 import time
 
@@ -9,13 +9,13 @@ from triplet_jax.runs.row_files import Row
 
 
 class Progress:
-    """Where the run stands: a live bar in a terminal, else a plain line now and then.
+    """Shows how far a run is: a live bar in a terminal, otherwise a plain line now and then.
 
     Args:
-      steps: of the whole run.
-      first_step: where this process starts.
-      batch: images a step.
-      seconds_between_lines: at least, where the output is no terminal.
+      steps: the steps of the whole run.
+      first_step: the step at which this process starts.
+      batch: images per step.
+      seconds_between_lines: the least time between two plain lines.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class Progress:
         self._last_step, self._last_time = step, time.perf_counter()
 
     def update(self, row: Row) -> Row:
-        """Shows a row of metrics; returns one of the images a second since the one before.
+        """Shows a row of metrics, and returns the speed since the row before.
 
-        It is empty where there was no step since, as at the first, whose time is compiling.
+        Returns:
+          A row with `images_per_second`; empty if no step was taken since, as at the first row,
+          whose time went into compiling.
         """
         now = time.perf_counter()
         step = row["step"]
@@ -78,5 +80,6 @@ class Progress:
             print(text, flush=True)
 
     def close(self) -> None:
+        """Stops the bar."""
         if self._bar:
             self._bar.stop()

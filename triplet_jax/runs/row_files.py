@@ -1,4 +1,4 @@
-"""Files of rows: one JSON object a line, for each step that was logged."""
+"""Files of rows, such as metrics.jsonl: one JSON object a line for each step that was logged."""
 
 import json
 import pathlib
@@ -10,21 +10,26 @@ from triplet_jax import errors
 from triplet_jax.runs import files
 
 Row = dict[str, int | float]
-"""What is known of one step: `step`, and numbers by name."""
+"""One step: `step`, and numbers by name."""
 
 
 class RowFile:
     """A file of JSON objects, one a line, each with a `step`.
 
-    Rows after `last_step` are cut off when it is opened: a run that goes on from a
-    checkpoint writes them again. A last line that a killed run left half-written goes too.
-    Rows up to `last_step` that a damaged file has lost are not written again, and it is said.
+    Opening it cuts off the rows after `last_step`, since a run that goes on from a checkpoint
+    writes them again, and a last line that a killed run left half-written. A warning tells of rows
+    up to `last_step` that a damaged file has lost; they are not written again.
 
     Args:
-      path: of the file.
-      last_step: of the rows to keep.
-      every: names that a row of every so many steps has.
-      since: the step after which this is so; a run may have had other intervals before.
+      path: the file.
+      last_step: the last step whose rows are kept.
+      every: by name, how many steps lie between two rows that have this number. They say which
+        rows are lost.
+      since: the step after which `every` holds; the run may have had other intervals before.
+
+    Raises:
+      InputError: a line other than the last is no row.
+      OSError: the file cannot be written.
     """
 
     def __init__(
@@ -46,27 +51,32 @@ class RowFile:
                     f" steps {lost[0]} to {lost[-1]}. The run goes on without them; to have them,"
                     " stop it, put the file back as it was, and start again."
                 )
-        # Through a second file, so that no moment loses the rows.
+        # In one replacement, so that a kill cannot lose the rows.
         files.write_text(path, "".join(files.as_json(row) + "\n" for row in self.rows))
         self._path = path
         self._file: TextIO = path.open("a")
 
     def write(self, row: Row) -> None:
-        """Adds one row."""
+        """Adds one row.
+
+        Raises:
+          OSError: the file cannot be written, as on a full disk.
+        """
         self.rows.append(row)
         with files.naming(self._path):
             self._file.write(files.as_json(row) + "\n")
             self._file.flush()
 
     def close(self) -> None:
+        """Closes the file."""
         with files.naming(self._path):
             self._file.close()
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a file that `RowFile` wrote; none where there is no file.
+    """Reads the rows that `RowFile` wrote; none if there is no file.
 
-    A last line that is no row is the beginning of one, which a kill cut off.
+    A last line that is no row is left out: a killed run wrote the beginning of a row.
 
     Raises:
       InputError: another line is no row.
@@ -85,7 +95,8 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(line):
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None if it is no JSON object with a `step`."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -94,7 +105,11 @@ def _row(line):
 
 
 def merged(rows: Iterable[Row]) -> list[Row]:
-    """One row for each step: training and validation are written apart."""
+    """Joins the rows of each step, since training and validation write one each.
+
+    >>> merged([{"step": 1, "loss": 0.5}, {"step": 1, "validation/map_at_r": 0.9}])
+    [{'step': 1, 'loss': 0.5, 'validation/map_at_r': 0.9}]
+    """
     steps: dict[int, Row] = {}
     for row in rows:
         steps.setdefault(int(row["step"]), {}).update(row)
@@ -102,15 +117,15 @@ def merged(rows: Iterable[Row]) -> list[Row]:
 
 
 def metrics_row(step: int, metrics: Mapping[str, Any]) -> Row:
-    """What is logged of a step's scalars."""
+    """Makes the row of a training step."""
     return {"step": step} | {name: float(value) for name, value in sorted(metrics.items())}
 
 
 def arrays_row(step: int, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """What is logged of a step's arrays."""
+    """Makes the row of a step's telemetry."""
     return {"step": step} | {name: array.tolist() for name, array in sorted(arrays.items())}
 
 
 def validation_row(step: int, scores: Mapping[str, float]) -> Row:
-    """What is logged of a validation."""
+    """Makes the row of a validation; names get the prefix `validation/`."""
     return {"step": step} | {f"validation/{name}": score for name, score in scores.items()}

@@ -1,4 +1,4 @@
-"""Whether the files in a folder are still those that were sealed: a digest of each, in a file."""
+"""Seals a folder: a file of digests shows whether any other file in it has changed since."""
 
 import hashlib
 import pathlib
@@ -10,7 +10,7 @@ NAME = "seal.json"
 
 
 def close(folder: pathlib.Path) -> None:
-    """Writes down the SHA-256 of every file below a folder.
+    """Writes the seal: the SHA-256 of every file below a folder.
 
     Raises:
       OSError: a file cannot be read, or the seal cannot be written.
@@ -19,17 +19,17 @@ def close(folder: pathlib.Path) -> None:
 
 
 def is_closed(folder: pathlib.Path) -> bool:
-    """Whether a folder has a seal, be it right or broken."""
+    """Whether a folder has a seal, even one that no longer matches its files."""
     return (folder / NAME).exists()
 
 
 def open(folder: pathlib.Path) -> None:
-    """Removes the seal, before files change. Without one nothing is known of the folder."""
+    """Removes the seal, before files change. A folder without a seal is not checked."""
     (folder / NAME).unlink(missing_ok=True)
 
 
 def fault(folder: pathlib.Path) -> str:
-    """What differs from the sealed files; empty where nothing does, or where there is no seal."""
+    """The first difference from the sealed files; "" if there is none, or no seal."""
     if not is_closed(folder):
         return ""
     try:
@@ -49,12 +49,12 @@ def fault(folder: pathlib.Path) -> str:
     return ""
 
 
-def _digests(folder):
+def _digests(folder: pathlib.Path) -> dict[str, str]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in paths]
     return {name: _digest(path) for name, path in zip(names, paths, strict=True) if name != NAME}
 
 
-def _digest(path):
+def _digest(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

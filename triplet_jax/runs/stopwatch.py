@@ -1,8 +1,9 @@
-"""The seconds that a run took, over all the processes that worked on it."""
+"""Measures the seconds of a run, over all processes that worked on it one after another."""
 
 import math
 import pathlib
 import time
+from typing import Any
 
 from triplet_jax import errors
 from triplet_jax.runs import files
@@ -13,11 +14,11 @@ _NAME = "seconds_of_processes"
 class Stopwatch:
     """Keeps the seconds of each process of a run in a file.
 
-    A process that is killed loses at most what passed since it last called `note`.
+    A process that is killed loses at most the time since it last called `note`.
 
     Args:
-      path: of the file.
-      started: when this process began, by `time.perf_counter`.
+      path: the file.
+      started: the `time.perf_counter` at which this process began.
       every: the least seconds between two writes.
 
     Raises:
@@ -30,7 +31,7 @@ class Stopwatch:
         self._written = -math.inf
 
     def note(self, *, now: bool = False) -> None:
-        """Writes the time until now, if the last write is long enough ago, or if `now` asks."""
+        """Writes the time until now, if the last write was `every` seconds ago, or if `now`."""
         seconds = time.perf_counter() - self._started
         if now or seconds - self._written >= self._every:
             self._written = seconds
@@ -43,7 +44,7 @@ def write(path: pathlib.Path, seconds: list[float]) -> None:
 
 
 def read(path: pathlib.Path) -> list[float]:
-    """The seconds of each process; none where there is no file.
+    """Reads the seconds of each process; none if there is no file.
 
     Raises:
       InputError: the file is damaged.
@@ -53,11 +54,11 @@ def read(path: pathlib.Path) -> list[float]:
     seconds = files.read_json(path, _NAME)[_NAME]
     if not isinstance(seconds, list) or not all(_is_seconds(x) for x in seconds):
         raise errors.InputError(
-            f"{path} is damaged: {_NAME} is no list of numbers. Remove the file; the report of a"
-            " sweep then lacks the time that was spent until now."
+            f"{path} is damaged: {_NAME} is no list of numbers. Remove the file: the time spent"
+            " until now is then unknown, and everything else stays."
         )
     return seconds
 
 
-def _is_seconds(x):
+def _is_seconds(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < math.inf

@@ -1,4 +1,4 @@
-"""Reads the telemetry that a run wrote."""
+"""Reads telemetry.jsonl, the arrays about mining that a run wrote."""
 
 import pathlib
 
@@ -9,10 +9,17 @@ from triplet_jax.runs import row_files
 
 
 def read(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """What a run wrote, by name, with a leading axis of rows; `step` tells when. Empty if off.
+    """Reads the telemetry of a run.
+
+    Args:
+      workdir: the folder of the run.
+
+    Returns:
+      Arrays by name, each with a leading axis of rows; `step` holds the step of each row. Empty if
+      the run wrote none.
 
     Raises:
-      InputError: its file is damaged.
+      InputError: the file is damaged.
     """
     rows = row_files.read_rows(pathlib.Path(workdir) / "telemetry.jsonl")
     try:
@@ -23,7 +30,7 @@ def read(workdir: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _numbers(values):
+def _numbers(values: list) -> np.ndarray:
     """An array, with NaN where a row holds null."""
     found = np.asarray(values)
     return found.astype(np.float64) if found.dtype == object else found
