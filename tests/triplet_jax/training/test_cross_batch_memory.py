@@ -254,11 +254,11 @@ def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
     ("fields", "words"),
     [
         ({"optimizer__average_decay": 0.0}, "memory.of_average=True with memory.size=1024 and"),
-        ({"memory__weight": 2.0}, "have no effect with memory.of_average"),
-        ({"mining__second": "batch_hard"}, "have no effect with memory.of_average"),
-        ({"memory__miner": "batch_hard"}, "have no effect with memory.of_average"),
+        ({"memory__weight": 2.0}, "memory.weight=2.0 has no effect with memory.of_average=True"),
+        ({"mining__second": "batch_hard"}, "mining.second='batch_hard' has no effect with"),
+        ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' has no effect with"),
         ({"batch__small_classes": "drop"}, "set it to 'redraw'"),
-        ({"batch__pool": 0.5, "batch__order": "random"}, "batch.pool has no effect"),
+        ({"batch__pool": 0.5, "batch__order": "random"}, "batch.pool=0.5 has no effect"),
         ({f"augment__{name}": 0.0 for name in STRENGTHS}, "augment changes nothing"),
     ],
 )
