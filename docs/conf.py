@@ -1,6 +1,7 @@
 """How `make docs` builds the site: Markdown pages, the notebooks, and the API by its docstrings."""
 
 import importlib.metadata
+import posixpath
 import re
 
 project = "triplet_jax"
@@ -46,17 +47,23 @@ copybutton_prompt_is_regexp = True
 
 # Pages that stand elsewhere in the repository, and where the site has them.
 ELSEWHERE = {
-    "../CHANGELOG.md": "changelog.md",
-    "../benchmarks/RESULTS.md": "results/benchmarks.md",
-    "../experiments/RESULTS.md": "results/claims.md",
-    "../findings/README.md": "results/findings.md",
-    "../tests/faults/RESULTS.md": "results/faults.md",
+    "CHANGELOG.md": "changelog.md",
+    "benchmarks/RESULTS.md": "results/benchmarks.md",
+    "experiments/RESULTS.md": "results/claims.md",
+    "findings/README.md": "results/findings.md",
+    "tests/faults/RESULTS.md": "results/faults.md",
 }
 
 
 def link_to_pages(app, docname, source):
-    for there, here in ELSEWHERE.items():
-        source[0] = source[0].replace(f"]({there}", f"]({here}")
+    """Lets links to pages and notebooks elsewhere in the repository lead to the site's."""
+
+    def on_the_site(link):
+        there = posixpath.normpath(posixpath.join("docs", posixpath.dirname(docname), link[1]))
+        here = there if there.startswith("notebooks/") else ELSEWHERE.get(there)
+        return f"](/{here})" if here else link[0]
+
+    source[0] = re.sub(r"\]\((\.\./[^)#]+)\)", on_the_site, source[0])
 
 
 def as_restructured_text(app, what, name, obj, options, lines):
