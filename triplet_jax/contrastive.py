@@ -29,7 +29,6 @@ from jaxtyping import Array, Bool, Float, Shaped
 from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
 from triplet_jax.engine import batches, gradient, log_sums, rules, sweep
-from triplet_jax.engine import references as engine_references
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
 Number = Float[Array, ""] | float
@@ -359,37 +358,47 @@ def contrastive_loss(
 
         loss = sum over terms of  sum(value) / sum(weight)
 
-    The sums run over the anchors of all devices; a term without weight is 0. The result does not
-    depend on the order of the batch, on `tile_size` or on the number of devices.
+    The inner sums run over the anchors of all devices. A term without weight is 0. The result does
+    not depend on the order of the batch, on `tile_size` or on the number of devices.
 
     Args:
-      embeddings: this device's rows; every row is an anchor. Of float16 and bfloat16 the loss is
-        that of the same numbers in float32, and the gradient comes back in their type.
-      labels: their classes, a list or an array `[batch]`.
-      loss: a name in `LOSSES`, or a function with their signature; floats set by
-        `functools.partial` may be traced, and learned.
-      metric: a name in `distances.METRICS`, or a function as those in it are. Losses in
-        similarities need "cosine" or "dot", `arcface` "cosine".
-      metric_params: as in `losses.triplet_loss`.
-      references: the candidates, in place of the rows of the batch: proxies, class weights, a
-        queue, the other modality. An array `[references, dim]` of which each device has its part,
-        or `losses.References`, which say more; proxies are `shared`.
+      embeddings: this device's rows. Every row is an anchor. float16 and bfloat16 are widened to
+        float32, and their gradient has the type of the embeddings.
+      labels: their classes, a list or an array `[batch]` of integers up to 2^31 - 1.
+      loss: a name in `LOSSES`, or a function with the signature of those in it. Floats that
+        `functools.partial` sets may be traced, and learned.
+      metric: a name in `distances.METRICS`, or a function like those in it. Losses of similarities
+        need "cosine" or "dot"; `arcface` needs "cosine".
+      metric_params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
+      references: the candidates in place of the batch's own rows: proxies, class weights, a queue
+        or the other modality. An array `[references, dim]` of which each device has a part, or
+        `losses.References`, which may also be shared by all devices, as proxies are, or masked.
       reference_labels: the classes of an array of references.
-      mask: as in `losses.triplet_loss`.
-      tile_size: the most anchors at a time; memory is about `tile_size * candidates`.
+      mask: which rows of the batch count; None for all.
+      tile_size: the most anchors at a time; None chooses. Memory is about `tile_size * candidates`
+        numbers.
       derivatives: "first" or "all", as in `losses.triplet_loss`.
       axis_name: the name of the device axis inside `pmap` or `shard_map`.
 
     Returns:
-      The loss, 0 where no anchor counts, and a dict of float scalars over the global batch:
-      `num_positive_pairs` and `num_negative_pairs`, `mean_d_ap` and `mean_d_an` over all of them,
+      The loss, which is 0 if no anchor counts, and a dict of float scalars over the global batch:
+      `num_positive_pairs` and `num_negative_pairs`, `mean_d_ap` and `mean_d_an` over these pairs,
       and `num_valid`, the denominator of the first term.
 
     Raises:
-      InputError: a name is not known, an array has another shape or kind than it should, labels
-        are not integers below 2^31, references come without labels, a tile size is below 1, or a
-        loss in similarities with a metric that has none; and a second derivative with
-        `derivatives="first"`.
+      InputError: a name is not known, an array has the wrong shape or type, labels are not integers
+        below 2^31, references come without labels, the tile size is below 1, or the loss is one of
+        similarities and the metric has none. With `derivatives="first"`, a second derivative is
+        refused too.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive, losses
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> proxies = losses.References(jnp.array([[1.0, 0.0], [0.0, 1.0]]), [0, 1], shared=True)
+      >>> loss, stats = contrastive.contrastive_loss(x, [0, 1], loss="info_nce", references=proxies)
+      >>> print(f"{loss:.1e} of {stats['num_positive_pairs']:.0f} positive pairs")
+      4.5e-05 of 2 positive pairs
     """
     errors.check_known("derivatives", derivatives, gradient.DERIVATIVES)
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
@@ -399,7 +408,8 @@ def contrastive_loss(
         made,
         embeddings,
         labels,
-        references=engine_references.of_arguments(references, reference_labels),
+        references=references,
+        reference_labels=reference_labels,
         mask=mask,
         axis_name=axis_name,
     )
@@ -410,8 +420,9 @@ def contrastive_loss(
         return sweep.over_anchors(rule, batch, knobs, tile_size, derivatives)
 
     if len(shares) > 1:
-        # What each is divided by comes first, so that all of them have one gradient: to take the
-        # distances once more costs less, and nothing where all of them are one tile.
+        # The denominators are found by a sweep of their own. All terms then have one gradient,
+        # which saves more than it costs to measure the distances once more. If all anchors are one
+        # tile, the compiler measures them only once.
         shares = _inverse(collectives.total(sums_of(shares).weight, axis_name))
     sums, pairs = collectives.total((sums_of(shares), batch.pairs), axis_name)
     value = sums.value * _inverse(sums.weight[0]) if len(shares) == 1 else sums.value
@@ -424,27 +435,36 @@ def contrastive_loss(
     return value, jax.lax.stop_gradient(stats)
 
 
-def _number_of_terms(measure, knobs):
+def _number_of_terms(measure: Callable[..., Terms], knobs: dict[str, Array]) -> int:
     row, mask = jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), bool)
     return jax.eval_shape(measure, row, mask, row, mask, **knobs).value.shape[0]
 
 
-def _inverse(weight):
+def _inverse(weight: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`1 / weight`, or 1 where there is no weight."""
     return 1.0 / jnp.where(weight > 0, weight, 1.0)
 
 
-def _one(value, weight):
+def _one(value: Float[Array, ""], weight: Shaped[Array, ""]) -> Terms:
+    """A loss of one term."""
     return Terms(value[None], jnp.float32(weight)[None])
 
 
-def _each_against_all(s_ap, is_positive, s_an, is_negative):
+def _each_against_all(
+    s_ap: Float[Array, "positives"],
+    is_positive: IsPositive,
+    s_an: Float[Array, "negatives"],
+    is_negative: IsNegative,
+) -> Terms:
     """A softmax of each positive and all negatives; the mean over positives."""
     negatives = log_sums.over(s_an, is_negative)
     value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap), 0.0)
     return _one(jnp.sum(value), jnp.sum(is_positive))
 
 
-def _of_both(x, is_positive, is_negative, finish):
+def _of_both(
+    x: Float[Array, ""], is_positive: IsPositive, is_negative: IsNegative, finish: Callable
+) -> Terms:
     """`finish(x)` of an anchor with positives and negatives; the mean over such anchors."""
     both = jnp.any(is_positive) & jnp.any(is_negative)
     return _one(jnp.where(both, finish(jnp.where(both, x, 0.0)), 0.0), both)

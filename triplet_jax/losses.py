@@ -1,4 +1,4 @@
-"""The triplet loss: a miner, lifted over a batch, and a penalty on what it mined."""
+"""The triplet loss: a miner, lifted over a batch, and a penalty on the triplets that it takes."""
 
 import functools
 import inspect
@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 from triplet_jax import arguments, distances, errors, mining, penalties
 from triplet_jax.devices import collectives
 from triplet_jax.engine import batches, gradient, rules, sums, sweep
-from triplet_jax.engine import references as engine_references
 from triplet_jax.engine.references import References as References
 
 PENALTIES = penalties.PENALTIES
@@ -44,61 +43,72 @@ def triplet_loss(
 
         loss = sum(weight * penalty(d_ap, d_an, margin)) / sum(weight)
 
-    Both sums run over the triplets of every anchor on every device, so that the loss is
-    one mean over the global batch and never a mean of means. The result does not depend
-    on `tile_size` or on the number of devices, nor, but for miners that draw at random, on the
-    order of the batch.
+    Both sums run over the triplets of every anchor on every device. The loss is one mean over the
+    global batch, and not a mean of the devices' means. It does not depend on `tile_size` or on the
+    number of devices. Except for miners that draw at random, it does not depend on the order of the
+    batch either.
 
-    Labels may be any integers up to 2^31 - 1, in any order and any imbalance.
+    Distances of picked triplets are measured again as differences, so that near duplicates lose no
+    digits. If a miner picks a distance that it was not given, the loss is NaN. Which triplets are
+    picked, and their weights, are constants to every derivative.
 
     Args:
-      embeddings: this device's rows; every row is an anchor. They are not normalised here, as
-        PyTorch Metric Learning does by default. Of float16 and bfloat16 the loss is that of the
-        same numbers in float32, and the gradient comes back in their type.
-      labels: their classes, a list or an array `[batch]`.
+      embeddings: this device's rows. Every row is an anchor. Rows are not normalised, which PyTorch
+        Metric Learning does by default. float16 and bfloat16 are widened to float32, and their
+        gradient has the type of the embeddings.
+      labels: their classes, a list or an array `[batch]`: integers up to 2^31 - 1, in any order and
+        any imbalance.
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
-      metric: a name in `distances.METRICS`, or a function as those in it are.
-      metric_params: its parameters: `p` of minkowski, `precision` of mahalanobis.
-      mining_metric: the metric by which the miner picks triplets, where it is another than that of
-        the penalty. The mean distances in the stats are those of the penalty.
-      mining_metric_params: its parameters.
+      metric: a name in `distances.METRICS`, or a function like those in it.
+      metric_params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
+      mining_metric: the metric of the distances that the miner sees; None for `metric`. The mean
+        distances in the stats are by `metric`.
+      mining_metric_params: parameters of the metric of mining.
       margin: in the units of the metric; may be traced.
-      penalty: a name in `PENALTIES`, or a function `(d_ap, d_an, margin) -> value`; one
-        that names `d_pn` as a keyword is given the distance from positive to negative.
-        Floats set by `functools.partial` may be learned.
-      average: the denominator: "active", the triplets whose penalty is not zero, or
-        "valid", all that were mined.
-      references: the candidates, in place of the rows of the batch: an array `[references, dim]` of
-        which each device has its part, or `References`, which say more. Without them the
-        candidates are the rows of the batch, and no row is its own positive.
+      penalty: a name in `PENALTIES`, or a function `(d_ap, d_an, margin) -> value`. If it names
+        `d_pn` as a keyword, it is given the distance from positive to negative. Floats that
+        `functools.partial` sets may be traced, and learned.
+      average: the denominator: "active" counts the triplets whose penalty is not zero, "valid" all
+        that were mined.
+      references: the candidates in place of the batch's own rows: an array `[references, dim]` of
+        which each device has a part, or `References`, which may also be shared by all devices or
+        masked. None compares the batch with itself, where no row is its own positive.
       reference_labels: the classes of an array of references.
-      mask: which rows of the batch count; the others are neither anchors nor candidates, so a
-        batch of a fixed shape may hold fewer examples. None for all.
-      key: for miners that draw at random. The same on every device.
-      tile_size: the most anchors at a time. Memory is about `tile_size * candidates`, or that
-        times the positives of an anchor for a miner that answers with all pairs. None
-        chooses a size that suits the device.
-      derivatives: "first" for first derivatives, which one sweep finds along with the value;
-        "all" for derivatives of any order, such as a Hessian or a penalty on the gradient. Jax
-        then differentiates the sums itself, which takes more time and memory.
-      axis_name: the name of the device axis inside `pmap` or `shard_map`; candidates are then
+      mask: which rows of the batch count; None for all. The others are neither anchors nor
+        candidates, so that a batch of a fixed shape may hold fewer examples.
+      key: for miners that draw at random; the same key on every device.
+      tile_size: the most anchors at a time; None chooses a size that suits the device. Memory is
+        about `tile_size * candidates` numbers; for a miner of all pairs, that times an anchor's
+        positives.
+      derivatives: "first" finds the first derivatives in the same sweep as the value. "all" allows
+        derivatives of any order, such as a Hessian or a penalty on the gradient, and takes more
+        time and memory.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`. The candidates are then
         the rows of all devices.
 
     Returns:
-      The loss, 0 where there is no triplet, and a dict of float scalars over the global
+      The loss, which is 0 if there is no triplet, and a dict of float scalars over the global
       batch: `num_valid` and `num_active` triplets (exact up to 2^24), `active_fraction`,
-      `mean_d_ap` and `mean_d_an` over the valid ones, and `num_positive_pairs` and
-      `num_negative_pairs`, the anchor-candidate pairs that the batch offers.
+      `mean_d_ap` and `mean_d_an` over the valid triplets, and `num_positive_pairs` and
+      `num_negative_pairs`, the pairs of an anchor and a candidate that the batch offers.
 
     Raises:
-      InputError: a name is not known, an array has another shape or kind than it should, labels
-        are not integers below 2^31, references come without labels, a random miner without a
-        key, a tile size below 1, or a miner or penalty with a metric for which it is not defined;
-        and a second derivative with `derivatives="first"`.
+      InputError: a name is not known, an array has the wrong shape or type, labels are not integers
+        below 2^31, references come without labels, a random miner has no key, the tile size is
+        below 1, or the miner or the penalty is not defined for the metric. With
+        `derivatives="first"`, a second derivative is refused too.
 
-    Distances of picked triplets are measured again as differences, so that near duplicates
-    lose no digits. A pick that is not one of the distances the miner was given makes the
-    loss NaN. Which triplets are picked, and their weights, are constants to every derivative.
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from triplet_jax import losses
+      >>> x, labels = jnp.array([[0.0], [1.0], [1.5], [4.0]]), [0, 0, 1, 1]
+      >>> def loss(x):
+      ...     return losses.triplet_loss(x, labels, miner="batch_hard", margin=0.5)
+      >>> (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(x)
+      >>> print(f"{value:.2f}, the mean of {stats['num_active']:.0f} active triplets")
+      1.75, the mean of 2 active triplets
+      >>> print(gradient.ravel())
+      [-0.5  1.5 -1.5  0.5]
     """
     mine = miner_of(miner)
     penalize = lookup("penalty", penalty, PENALTIES)
@@ -120,7 +130,8 @@ def triplet_loss(
         made,
         embeddings,
         labels,
-        references=engine_references.of_arguments(references, reference_labels),
+        references=references,
+        reference_labels=reference_labels,
         mask=mask,
         axis_name=axis_name,
         mining_metric=mined_by,
@@ -149,32 +160,31 @@ def of_triplets(
     axis_name: str | None = None,
     **params,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The mean penalty of triplets that are given, row by row; nothing is mined.
+    """The mean penalty of given triplets, row by row. Nothing is mined.
 
         loss = sum(penalty(d(a_i, p_i), d(a_i, n_i), margin)) / number of triplets that count
 
-    For files of triplets, for triplets that people labelled, and for a miner outside of this
+    Use it for files of triplets, for triplets that people labelled, and for miners outside of this
     library. Distances are measured as differences, so that near duplicates lose no digits. The
-    loss is ordinary jax code: it has derivatives of any order, forward and reverse.
+    loss is ordinary jax code and has derivatives of any order, in forward and in reverse mode.
 
     Args:
-      anchors: row i belongs to row i of the other two. Rows are not normalised.
+      anchors: row i belongs to row i of the other two arrays. Rows are not normalised.
       positives: rows of the anchors' classes.
       negatives: rows of other classes.
-      metric: a name in `distances.METRICS`, or a function as those in it are.
+      metric: a name in `distances.METRICS`, or a function like those in it.
       margin: in the units of the metric; may be traced.
-      penalty: as in `triplet_loss`; one that names `d_pn` is given the distance from positive to
-        negative.
-      average: the denominator: "active", the triplets whose penalty is not zero, or "valid", all
+      penalty: as in `triplet_loss`.
+      average: the denominator: "active" counts the triplets whose penalty is not zero, "valid" all
         that the mask shows.
-      mask: which triplets count, so that a batch of a fixed shape may hold fewer; None for all.
-        Hidden rows may hold anything, NaN included.
-      axis_name: the name of the device axis inside `pmap`; each device then has a part of the
-        triplets, and the mean is over all of them.
+      mask: which triplets count; None for all. The others may hold anything, NaN included, so that
+        a batch of a fixed shape may hold fewer triplets.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`. Each device then has a
+        part of the triplets, and the mean is over the triplets of all devices.
       **params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
 
     Returns:
-      The loss, 0 where no triplet counts, and a dict of float scalars over all devices:
+      The loss, which is 0 if no triplet counts, and a dict of float scalars over all devices:
       `num_valid`, `num_active`, `active_fraction`, `mean_d_ap` and `mean_d_an`.
 
     Raises:
@@ -196,7 +206,7 @@ def of_triplets(
     rows = _rows_of_triplets(anchors=anchors, positives=positives, negatives=negatives)
     mask = arguments.mask("mask", mask, len(rows[0]))
     if mask is not None:
-        # Before anything is measured, or what is hidden has a gradient of NaN.
+        # Hidden rows are replaced before anything is measured, or their gradient could be NaN.
         rows = [jnp.where(mask[:, None], x, 0.0) for x in rows]
     a, p, n = map(made.prepare, rows)
 
@@ -211,8 +221,10 @@ def of_triplets(
     return _mean(collectives.total(total, axis_name), {}, average)
 
 
-def _rows_of_triplets(**arrays):
-    """The three arrays in float32, once they are known to have one shape."""
+def _rows_of_triplets(
+    **arrays: Shaped[Array | np.ndarray, "_ _"],
+) -> list[Float[Array, "triplets dim"]]:
+    """The three arrays in float32, if they have one shape."""
     found = [arguments.rows(name, x) for name, x in arrays.items()]
     if len({x.shape for x in found}) > 1:
         raise errors.InputError(
@@ -223,7 +235,10 @@ def _rows_of_triplets(**arrays):
 
 
 def numbers_of(penalize: Callable) -> tuple[Callable, dict[str, Array]]:
-    """A function without the float knobs that a partial sets, and these, for their gradient."""
+    """A function without the floats that a `functools.partial` sets, and these floats by name.
+
+    They are arguments of the engine, which finds their gradient.
+    """
     if not isinstance(penalize, functools.partial):
         return penalize, {}
     knobs = {
@@ -245,8 +260,10 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
     return lookup("miner", miner, mining.MINERS)
 
 
-def _mining_metric(name, params):
-    """The metric of mining, or None for that of the penalty."""
+def _mining_metric(
+    name: str | Callable[..., distances.Metric] | None, params: Mapping[str, Any] | None
+) -> distances.Metric | None:
+    """The metric of mining, or None if it is that of the penalty."""
     if name is not None:
         if isinstance(name, str):
             errors.check_known("mining_metric", name, distances.METRICS)
@@ -291,13 +308,13 @@ def check_metric_suits(
     """Refuses a metric for which a miner, a penalty or a loss is not defined.
 
     Args:
-      function: itself, or a `functools.partial` of it.
-      metric: its name, or the function that makes it.
-      suited: the metrics of functions that are not defined for all.
-      field: what the metric is called in the message.
+      function: the miner, the penalty or the loss, or a `functools.partial` of it.
+      metric: the name of the metric, or the function that makes it.
+      suited: the names of the metrics that suit, for functions that do not suit all metrics.
+      field: what the message calls the metric.
 
     Raises:
-      InputError: naming those that suit.
+      InputError: the metric does not suit. The message names the metrics that do.
     """
     function = function.func if isinstance(function, functools.partial) else function
     allowed = suited.get(function, (metric,))

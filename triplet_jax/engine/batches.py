@@ -68,18 +68,21 @@ def prepare(
     embeddings: Shaped[Array | np.ndarray, "batch dim"],
     labels: arguments.Labels,
     *,
-    references: References | None,
+    references: Shaped[Array | np.ndarray, "references dim"] | References | None,
+    reference_labels: arguments.Labels | None,
     mask: Bool[Array | np.ndarray, "batch"] | None,
     axis_name: str | None,
     mining_metric: distances.Metric | None = None,
 ) -> Batch:
     """Checks what a loss is given, gathers the candidates of all devices and sorts them by label.
 
-    Arguments are those of `losses.triplet_loss`, but that metrics are made and references typed.
+    Arguments are those of `losses.triplet_loss`.
 
     Raises:
-      InputError: an array is not as `arguments` wants it, or has no rows.
+      InputError: an array is not as `arguments` wants it or has no rows, or references come without
+        labels.
     """
+    references = engine_references.of_arguments(references, reference_labels)
     embeddings = arguments.rows("embeddings", embeddings)
     labels = arguments.class_numbers("labels", labels, len(embeddings))
     mask = arguments.mask("mask", mask, len(embeddings))
