@@ -1,4 +1,4 @@
-"""Is one arm of an experiment better than another? Means, intervals and paired tests over seeds."""
+"""Compares arms of an experiment over seeds: means, intervals and paired tests."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95% interval; the ends are NaN for a single value."""
+    """A mean with its confidence interval, whose ends are NaN for a single value."""
 
     mean: float
     low: float
@@ -17,27 +17,31 @@ class Estimate(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """The mean is known to plus or minus this."""
+        """Half of the interval's length."""
         return (self.high - self.low) / 2
 
 
 class Difference(NamedTuple):
-    """One arm minus another, over the seeds that both have."""
+    """The mean of one arm minus another over their common seeds, with its confidence interval."""
 
     mean: float
     low: float
     high: float
     count: int
     p_value: float
-    """Of the two-sided paired t-test; NaN for fewer than two pairs."""
+    """The p-value of the two-sided paired t-test; NaN for fewer than two pairs."""
 
 
 def estimate(values: Float[np.ndarray, "seeds"], confidence: float = 0.95) -> Estimate:
     """The mean and its Student-t interval: `mean +- t(n - 1) * s / sqrt(n)`.
 
+    >>> found = estimate(np.array([0.7, 0.8, 0.9]))
+    >>> print(f"{found.mean:.2f} +- {found.half_width:.2f}")
+    0.80 +- 0.25
+
     Args:
-      values: one number a seed, at least one.
-      confidence: of the interval.
+      values: one number for each seed, at least one.
+      confidence: the share of such intervals that hold the true mean.
     """
     values = np.asarray(values, np.float64)
     count, mean = len(values), float(np.mean(values))
@@ -50,18 +54,22 @@ def estimate(values: Float[np.ndarray, "seeds"], confidence: float = 0.95) -> Es
 def paired(
     values: dict[int, float], reference: dict[int, float], confidence: float = 0.95
 ) -> Difference | None:
-    """Compares two arms seed by seed.
+    """Compares two arms seed by seed, by a paired t-test.
 
-    What a seed does to both arms alike, its initial weights and its batches, cancels.
-    `p_value` is 1 where every difference is 0, and 0 where all are equal and not 0.
+    What a seed does to both arms, by its initial weights and its batches, cancels. `p_value` is 1
+    if every difference is 0, and 0 if all differences are equal and not 0.
+
+    >>> found = paired({0: 0.8, 1: 0.7, 2: 0.9}, {0: 0.7, 1: 0.65, 2: 0.75})
+    >>> print(f"{found.mean:.2f}, p = {found.p_value:.3f}")
+    0.10, p = 0.074
 
     Args:
-      values: by seed.
-      reference: likewise; only common seeds count.
-      confidence: of the interval.
+      values: the number of one arm for each seed.
+      reference: the number of the other arm for each seed; only common seeds count.
+      confidence: the share of such intervals that hold the true difference.
 
     Returns:
-      The difference, or None without a common seed.
+      The difference, or None if the arms have no common seed.
     """
     seeds = sorted(values.keys() & reference.keys())
     if not seeds:
@@ -78,10 +86,13 @@ def paired(
 
 
 def holm(p_values: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
-    """P-values corrected for making many tests, after Holm 1979.
+    """Corrects p-values for making many tests (Holm 1979, https://www.jstor.org/stable/4615733).
 
-    Sorted p-values are multiplied by how many are at least as large, and never fall. NaNs are no
-    tests, and stay.
+    In rising order each p-value is multiplied by the number of those from it on, and raised to the
+    corrected value before it if that is larger; none exceeds 1. NaNs stay, and count as no tests.
+
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
     """
     p_values = np.asarray(p_values, np.float64)
     corrected = np.full(p_values.shape, np.nan)
@@ -100,12 +111,12 @@ def best_of_n(
     draws: int = 10_000,
     seed: int = 0,
 ) -> Estimate:
-    """What the best of `groups` groups of further runs of one arm reaches by luck alone.
+    """What the best of several groups of runs of one arm reaches by luck alone.
 
-    The best of many settings wins by selection even where none helps. Wu et al. 2021 therefore
-    compare it with the best of as many groups of standard runs. Here those groups are simulated
-    from a few runs: normal, with the runs' mean m and standard deviation s, and with what n runs
-    leave unknown of both. In each draw
+    The best of many settings looks good by selection, even if no setting helps. Wu et al. 2021
+    (https://arxiv.org/abs/2012.03107) therefore compare it with the best of as many groups of
+    standard runs. Here those groups are simulated from n runs, which are taken as normal with
+    their mean m and standard deviation s, including what n runs leave unknown of both. Each draw is
 
         sigma = s sqrt((n - 1) / chi^2(n - 1)),   mu = m + sigma N(0, 1) / sqrt(n)
         best = max of `groups` draws of  mu + sigma N(0, 1) / sqrt(size)
@@ -114,8 +125,8 @@ def best_of_n(
       values: one number for each of the arm's n runs, at least two.
       groups: how many settings the best was chosen from.
       size: how many runs each setting's mean was taken over.
-      draws: how often the choice is simulated.
-      seed: of the simulation.
+      draws: the number of simulations.
+      seed: decides the random numbers of the simulation.
 
     Returns:
       The mean of the best, and the interval that holds 95% of the draws; `count` is `groups`.
