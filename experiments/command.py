@@ -51,19 +51,18 @@ def run(
       of_several: whether it may have several processes, which it joins by `start_processes`.
       again: what to do after an end with status 3, and what is kept then.
 
-    The exit status is 0 when it is done or was asked to stop, 2 when it refused its
-    input, 1 when a run failed, and 3 when it lacks one of its processes or room on a disk, or was
-    asked to stop where it has nothing to save.
+    The exit status is 0 after the end and after a stop that was asked for, 2 after refused input,
+    1 after a failed run, and 3 if a process or room on a disk is missing, or if the program was
+    asked to stop with nothing to save.
     """
-
     global _go_on
     _go_on = again
 
     def guarded(_):
         # Orbax and grain log the traceback of an error that they raise as well.
         logging.set_verbosity(logging.FATAL)
-        # For Python's tracker of shared memory, a process of its own, which frees at the end what
-        # a stream loaded ahead of a stop, and would say so as the last word.
+        # Python's tracker of shared memory is a process of its own. At the end it frees what a
+        # stream had loaded ahead, and would print a warning after the program's last line.
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         use_compilation_cache()
         use_xla_flags()
@@ -76,47 +75,63 @@ def run(
                     " this program is one process. Leave them out."
                 )
             main()
-        except errors.InputError as error:
-            _leave(str(error), REFUSED)
-        except health.NotFiniteError as error:
-            _leave(str(error), FAILED)
-        except errors.LostError as error:
-            _leave(f"{error} {_go_on}", LOST)
-        except (jax.errors.JaxRuntimeError, ValueError) as error:
-            why = (str(error).strip().splitlines() or [""])[0]
-            # jax raises what a collective failed of as either, depending on where it hears of it.
-            if isinstance(error, ValueError) and not _OF_XLA.match(why):
+        except (Exception, KeyboardInterrupt) as error:
+            found = _ending(error)
+            if found is None:
                 raise
-            if "Out of memory" in why:
-                _leave(f"{_NO_MEMORY} ({why}).", FAILED)
-            if not processes.several():
-                raise
-            _leave(f"{_ALONE} ({why}). {_go_on}", LOST)
-        except OSError as error:
-            name, why = error.filename or "a file", error.strerror or str(error)
-            if error.errno in _PASSES:
-                mend = "Free some space" if error.errno in _FULL else "Mend that"
-                _leave(f"{name} cannot be used: {why}. {mend}. {_go_on}", LOST)
-            if error.filename is None:
-                raise
-            _leave(f"{name} cannot be used: {why}.", FAILED)
-        except KeyboardInterrupt as stopped:
-            _leave(f"stopped by {stopped}. {_go_on}", LOST)
+            _leave(*found)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _ending(error):
+    """The message and the exit status of an error; None for a defect, which keeps its traceback."""
+    if isinstance(error, errors.InputError):
+        return str(error), REFUSED
+    if isinstance(error, health.NotFiniteError):
+        return str(error), FAILED
+    if isinstance(error, errors.LostError):
+        return f"{error} {_go_on}", LOST
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped by {error}. {_go_on}", LOST
+    if isinstance(error, OSError):
+        return _ending_of_files(error)
+    if isinstance(error, jax.errors.JaxRuntimeError | ValueError):
+        return _ending_of_devices(error)
+    return None
+
+
+def _ending_of_files(error):
+    name, why = error.filename or "a file", error.strerror or str(error)
+    if error.errno in _PASSES:
+        mend = "Free some space" if error.errno in _FULL else "Mend that"
+        return f"{name} cannot be used: {why}. {mend}. {_go_on}", LOST
+    return None if error.filename is None else (f"{name} cannot be used: {why}.", FAILED)
+
+
+def _ending_of_devices(error):
+    why = (str(error).strip().splitlines() or [""])[0]
+    # jax raises the failure of a collective as either, depending on where it learns of it.
+    if isinstance(error, ValueError) and not _OF_XLA.match(why):
+        return None
+    if "Out of memory" in why:
+        return f"{_NO_MEMORY} ({why}).", FAILED
+    return (f"{_ALONE} ({why}). {_go_on}", LOST) if processes.several() else None
 
 
 _CLONE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def _leave_out_late_reads(unraisable):
-    """Prints errors that nobody can catch, but for those of reads of a damaged checkpoint that end
-    when orbax has given it up: what is wrong with it is said once."""
+    """Prints an error that nobody can catch, unless it comes from a read of a damaged checkpoint.
+
+    Such a read may end after orbax has reported the damage, which is reported once.
+    """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
-# What a file system says of a file that a later try may read or write.
+# Errors of a file system after which a later try may succeed.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _PASSES = errors.NOT_ANSWERING | _FULL | {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -125,7 +140,7 @@ _NO_MEMORY = (
 )
 _OF_XLA = re.compile("(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
 _ALONE = "another process of this run has ended, or cannot be reached"
-# Set by `run`; a variable of the module, since a handler in C says it, too.
+# Set by `run`; a variable of the module, since a handler in C prints it too.
 _go_on = ""
 
 
@@ -139,11 +154,11 @@ def start_processes() -> None:
 
 @contextlib.contextmanager
 def _saying_when_others_are_lost() -> Iterator[None]:
-    """Ends this process in words where jax would abort it: while it joins others, and from then on.
+    """Ends this process with a message where jax would abort it with a dump, now and later.
 
-    That is what jax does, with a dump, when others do not come, and in a thread of its own once it
-    knows that a process has gone, if the collective that waits for it has not failed before. While
-    it joins, which is in C, no handler of Python hears a signal to stop either.
+    jax aborts when other processes do not come, and, from a thread of its own, when it learns that
+    one has gone before the collective that waits for it fails. While the process joins the others,
+    it is in C, where no handler of Python hears a signal to stop either.
     """
     global _complain_to
     _complain_to = os.dup(2)
@@ -177,25 +192,25 @@ def use_compilation_cache() -> None:
 
 
 def use_xla_flags() -> None:
-    """Of XLA, what suits training here; a flag that XLA_FLAGS has already counts more.
+    """Sets flags of XLA that suit training; a flag that XLA_FLAGS sets already takes precedence.
 
-    Of these versions of jax alone, since XLA ends a program that sets a flag it does not know.
+    Only versions of jax that know the flags get them, since XLA ends a program on an unknown flag.
     """
     if (0, 10) <= jax.__version_info__ < (0, 12):
         os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
 
 
 _FLAGS = (
-    # On a CPU, convolutions of Eigen: a kernel's gradient by YNNPACK took 2 to 9 times as long.
+    # On a CPU, convolutions by Eigen: by YNNPACK a kernel's gradient took 2 to 9 times as long.
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
-    # On a GPU, no search for the best kernel of each fusion: for a loss of all triplets of a large
-    # batch it took minutes.
+    # On a GPU, no search for the best kernel of each fusion, which took minutes for a loss of all
+    # triplets of a large batch.
     "--xla_gpu_experimental_enable_fusion_autotuner=false",
 )
 
 
 def config_file(meaning: str) -> flags.FlagHolder:
-    """The flag --config, a file, of which --config.FIELD=VALUE changes a field.
+    """Defines the flag --config for a file; --config.FIELD=VALUE then changes a field of it.
 
     The knobs of the user's own miner or loss can be set too, where the file or a flag names it. A
     file that is not in the working directory is looked for in the clone.
@@ -207,7 +222,7 @@ def config_file(meaning: str) -> flags.FlagHolder:
 
 
 class _WithOwnKnobs(flags.ArgumentParser):
-    """Loads a config, and adds the knobs before flags that set them are looked up in it."""
+    """Loads a config, and adds the knobs of the user's own parts before flags look them up."""
 
     def __init__(self, of_file: flags.ArgumentParser):
         self._of_file = of_file
@@ -231,7 +246,7 @@ class _WithOwnKnobs(flags.ArgumentParser):
 
 
 def _last_value(argv, flag):
-    """What the last of the flags of this name sets, as --NAME=VALUE or --NAME VALUE."""
+    """The value of the last flag of this name, given as --NAME=VALUE or --NAME VALUE."""
     found = None
     for argument, following in zip(argv, [*argv[1:], None], strict=True):
         name, equals, value = argument.partition("=")
@@ -256,7 +271,7 @@ def _parse(argv):
 
 
 def _unknown_field(argv, said):
-    """What to say of the --config.FIELD that is none, and that an error complains of."""
+    """The message for the unknown --config.FIELD that an error complains of; None if none is."""
     known = {*settings.flat(defaults.get_config()), *fields.SWEEP.fields, "run", "slurm"}
     said = said.replace("\\", "")  # of a quote in quotes
     for argument in argv:
@@ -275,8 +290,8 @@ def _leave(message, status):
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
     sys.stderr.flush()
-    # At once: threads of jax and orbax may wait for what never comes, such as another process or
-    # the rest of a checkpoint that could not be written.
+    # No thread is waited for: those of jax and orbax may wait for what never comes, such as another
+    # process or the rest of a checkpoint that could not be written.
     os._exit(status)
 
 

@@ -58,6 +58,7 @@ def check_machine(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_offline(config):
+    """Refuses to draw more near examples than are kept, or examples that a pool leaves out."""
     c = config.offline
     if not (c.every or c.table):
         return
@@ -75,7 +76,7 @@ def _check_offline(config):
 
 
 def _check_views(config):
-    """Refuses images as classes where two views of one would be the same, or are refused."""
+    """Refuses images as classes if their views cannot differ, or small classes are refused."""
     if not config.dataset.images_as_classes:
         return
     if not any(config.augment.values()):
@@ -106,7 +107,7 @@ def _check_pairs(config):
 
 
 def _check_needed(config, needed, by):
-    """Refuses fields that have another value than what is set needs."""
+    """Refuses fields whose value is not the one that a setting, named in `by`, needs."""
     fields = settings.flat(config)
     for field, value in needed.items():
         if fields[field] != value:
@@ -116,7 +117,7 @@ def _check_needed(config, needed, by):
 
 
 def _check_towers(config):
-    """Refuses what is not between two encoders."""
+    """Refuses what does not compare the rows of one encoder with those of the other."""
     if config.model.towers == 1:
         return
     needed = {"batch.per_class": 2, "memory.size": 0, "loss.proxies": ""}
@@ -130,6 +131,7 @@ def _check_towers(config):
 
 
 def _check_memory(config):
+    """Refuses a memory that holds less than a batch, or lacks the average that it is made by."""
     batch = config.batch.classes * config.batch.per_class
     c = config.memory
     if c.of_average and not (c.size and config.optimizer.average_decay):
@@ -150,6 +152,7 @@ def _check_memory(config):
 
 
 def _check_pool(config):
+    """Refuses a pool of easy or hard examples without scores, which say what is easy."""
     moved = {c.field: (c.start, c.end) for c in config.schedules.values()}
     smaller = min(moved.get("batch.pool", (1,))) < 1 or config.batch.pool < 1
     if smaller and config.batch.order != "random" and not config.batch.scores:

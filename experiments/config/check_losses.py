@@ -39,14 +39,14 @@ def check(config: ml_collections.ConfigDict) -> None:
             )
     batch = jax.ShapeDtypeStruct((2, objective.dim(config)), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
-    # What only the library knows, such as the metric that a miner needs.
+    # The loss itself refuses what only it knows, such as a metric that does not suit a miner.
     run = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))
     with naming.as_fields("loss", mining_metric="mining.metric", miner="mining.miner"):
         jax.eval_shape(run, batch, labels, key=jax.random.key(0))
 
 
 def _check_knobs(field, knobs, owner, function, given) -> None:
-    """Refuses knobs that the miner or the penalty of the field `owner` does not have."""
+    """Refuses knobs that the function, which a config names as `owner`, does not take."""
     takes = {p.name for p in inspect.signature(function).parameters.values() if _is_knob(p)}
     takes -= set(given)
     for knob in knobs:
@@ -64,7 +64,7 @@ def _is_knob(parameter):
 
 
 def _check_loss_name(config: ml_collections.ConfigDict) -> None:
-    """Refuses fields that the loss does not use, and proxies without their number."""
+    """Refuses proxies and schedules that the loss does not use, and proxies without a number."""
     c = config.loss
     if c.proxies and c.name == "triplet":
         raise errors.InputError(
@@ -92,6 +92,7 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_regularisers(config: ml_collections.ConfigDict) -> None:
+    """Refuses the squared length as a regulariser where every length is 1."""
     if "norm" in objective.regularised_by(config) and config.model.normalize:
         raise errors.InputError(
             f"loss.norm_weight={config.loss.norm_weight} would add a constant, since with"
@@ -101,6 +102,7 @@ def _check_regularisers(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_nested(config: ml_collections.ConfigDict) -> None:
+    """Refuses numbers of leading values that do not rise to the whole embedding."""
     dims, dim = config.loss.nested_dims, config.model.dim
     if not dims:
         return

@@ -1,4 +1,4 @@
-"""Refuses schedules of fields that are none, or do not move, or leave their range."""
+"""Refuses schedules of fields that cannot move, and of values that their fields do not allow."""
 
 import ml_collections
 
@@ -45,7 +45,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_batch_shape(config, own, c):
-    """The batch keeps the shape that the config gives it; a schedule moves which rows count."""
+    """Refuses larger batches than the config's, whose shape stays while its rows come and go."""
     if c.field not in ("batch.classes", "batch.per_class"):
         return
     most = settings.flat(config)[c.field]
@@ -57,6 +57,7 @@ def _check_batch_shape(config, own, c):
 
 
 def _check_pace(config, own, c):
+    """Refuses steps without a level each, and orders and streams that do not suit self-pacing."""
     if c.kind == "piecewise":
         schedules.piecewise(boundaries=c.boundaries, values=c.levels)
     if c.kind == "self_paced" and c.order == "random":

@@ -2,7 +2,7 @@
 
 `mining.miner="semi_hard"` is the library's, `mining.miner="my_parts:nth_band"` the function
 `nth_band` of the user's own `my_parts.py`. docs/components.md says what each kind is given and what
-it returns. What is here finds them, tries them out on small inputs, and records the hashes of their
+it returns. This module finds them, tries them out on small inputs, and records the hashes of their
 files in a run's config.json.
 """
 
@@ -32,10 +32,10 @@ FIELDS = {
 
 
 def find(field: str, name: str) -> Callable:
-    """The function that a field names, its own or the library's.
+    """The function that a field names: one of the library, or the user's own.
 
     Raises:
-      InputError: naming the field; there is none of that name.
+      InputError: there is no function of that name; the message names the field.
     """
     kind = FIELDS[field]
     if import_paths.is_path(name):
@@ -54,9 +54,9 @@ def find(field: str, name: str) -> Callable:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses names of parts that are none, and parts of the user's own that break their contract.
+    """Refuses unknown names of parts, and parts of the user's own that break their contract.
 
-    Backbones, data sets and augmentations are tried out where their inputs are known.
+    Backbones, data sets and augmentations are tried out later, where their inputs are known.
 
     Raises:
       InputError: naming the field, its value, and what is expected.
@@ -78,17 +78,20 @@ def _value(config, field):
 
 
 def tried(field: str, name: str, call: Callable, is_right: Callable[[object], bool], wanted: str):
-    """What a part of the user's own answers, where that is what it is to answer.
+    """Calls a part of the user's own, and checks what it returns.
 
     Args:
-      field: that names it.
+      field: the field that names the part.
       name: its import path.
-      call: calls it with what it is given.
+      call: calls the part with its arguments.
       is_right: whether an answer is of the kind that is wanted.
-      wanted: that kind, for people.
+      wanted: that kind, as the message describes it.
+
+    Returns:
+      The answer.
 
     Raises:
-      InputError: it cannot be called like this, fails, or answers with something else.
+      InputError: the part cannot be called like this, fails, or returns something else.
     """
     kind = FIELDS[field]
     expected = f"A {kind.word} is {kind.contract}: see docs/components.md."
@@ -116,7 +119,7 @@ def _described(answer):
 
 
 def _answer(function, *given):
-    """What it answers to arrays of these shapes; nothing is computed."""
+    """What a function returns for arrays of these shapes; nothing is computed."""
     answers = []
     jax.eval_shape(lambda *arrays: answers.append(function(*arrays)), *given)
     return answers[0]
@@ -126,7 +129,7 @@ def _row(size, kind=jnp.float32):
     return jax.ShapeDtypeStruct((size,), kind)
 
 
-# What a miner and a loss see of an anchor with two positives and three negatives.
+# The four arrays that a miner and a loss see of an anchor with two positives and three negatives.
 _SEEN = (_row(2), _row(2, bool), _row(3), _row(3, bool))
 
 
@@ -201,7 +204,9 @@ _TRIALS = {
 
 
 def backbone(field: str, name: str, shape: tuple[int, ...]) -> str | Callable[..., nn.Module]:
-    """What `models.encoder` takes for a name: one of the user's own is given what it names.
+    """What `models.encoder` takes for the name of a backbone.
+
+    A backbone of the user's own is called with those of the settings that it has arguments for.
 
     Raises:
       InputError: it makes no module, or one that gives no features for inputs of this shape.
@@ -279,7 +284,7 @@ def augmentation(name: str, shape: tuple[int, ...]) -> Callable:
 
 
 def known_here_alone(config: ml_collections.ConfigDict) -> list[str]:
-    """What to say of each part that a config file put into a table, which other processes lack."""
+    """A complaint for each part that a config file put into a table: other processes lack it."""
     found = []
     for field, kind in FIELDS.items():
         name = _value(config, field)
@@ -304,7 +309,7 @@ def recorded(config: ml_collections.ConfigDict) -> dict[str, str | None]:
 
 
 def changes(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[str]:
-    """The files of the user's own parts that are not what the run began with, for people."""
+    """A line for each file of the user's own parts that has changed since the run began."""
     now = recorded(config)
     path = workdir / "config.json"
     before = files.read_json(path).get("components", {}) if now and path.exists() else {}
@@ -319,7 +324,7 @@ def changes(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[st
 
 
 def check_unchanged(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses to go on with a run whose own parts have changed since it began.
+    """Refuses to go on with a run if the user's own parts have changed since it began.
 
     Raises:
       InputError: naming the files.
@@ -333,6 +338,6 @@ def check_unchanged(workdir: pathlib.Path, config: ml_collections.ConfigDict) ->
 
 
 def warn_of_changes(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Reports parts of the user's own that have changed, to one who only reads the run."""
+    """Prints a warning for each changed part, for programs that only read the run."""
     for change in changes(workdir, config):
         print(f"warning: {change}. What follows is by the code as it is now.")

@@ -1,8 +1,8 @@
 """Functions of the user's own by their import path, such as `my_parts:nth_band`.
 
 A path is a module, a colon and a name in it: `package.module:function`. The module is looked for
-in the working directory and among the installed packages alone. A run's folder is refused: it may
-come from somebody else, and to import code is to run it.
+in the working directory and among the installed packages. A run's folder is refused: it may come
+from somebody else, and to import code is to run it.
 """
 
 import difflib
@@ -29,11 +29,11 @@ def is_path(name: Any) -> bool:
 
 
 def function(path: str) -> Callable:
-    """What stands at an import path; its module is imported once.
+    """The function at an import path; its module is imported once.
 
     Raises:
       InputError: it is no import path, there is no such module, importing it fails, the module has
-        no such name, or what has it cannot be called.
+        no such name, or the name is not that of a function.
     """
     if not is_path(path):
         raise errors.InputError(f"{path!r} is no import path, such as 'my_parts:nth_band'.")
@@ -83,7 +83,7 @@ def _module(path, name):
 
 
 def _check_place(path, place):
-    """Refuses a file in the folder of a run, which may be somebody else's."""
+    """Refuses a file in the folder of a run, which may come from somebody else."""
     for folder in pathlib.Path(place or "").absolute().parents:
         if (folder / "config.json").exists() and (folder / "checkpoints").is_dir():
             raise errors.InputError(
@@ -93,7 +93,7 @@ def _check_place(path, place):
 
 
 def failure(error: BaseException) -> str:
-    """An error of a user's function in one line: what it is, and in which line of which file."""
+    """An error of a user's function in one line, with its place: which line of which file."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "importlib" not in f.filename and "site-packages" not in f.filename]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
@@ -104,7 +104,7 @@ def failure(error: BaseException) -> str:
 
 
 def source(path: str) -> pathlib.Path | None:
-    """The file that defines what stands at an import path; None where it is built into Python."""
+    """The file that defines the function at an import path; None if it is built into Python."""
     found = function(path)
     defined = inspect.unwrap(getattr(found, "func", found))  # of a partial, and under decorators
     try:
@@ -116,7 +116,7 @@ def source(path: str) -> pathlib.Path | None:
 
 
 def digest(path: str) -> str | None:
-    """The SHA-256 of that file; None where there is none."""
+    """The SHA-256 of the file that `source` finds; None if there is none."""
     file = source(path)
     return hashlib.sha256(file.read_bytes()).hexdigest() if file else None
 

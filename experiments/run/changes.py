@@ -1,8 +1,8 @@
 """Which fields of a run may change when it goes on, and which did.
 
-Each field declares what it concerns. One of TRAINING may not change, since another value makes
-another run; only `train.steps` may grow, where nothing before the old end depends on it. One of
-JUDGING may change, and evaluations then say so. One of MACHINE may change without a word.
+Each field declares what it concerns. A field of TRAINING may not change, since another value makes
+another run; only `train.steps` may grow, if nothing before the old end depends on it. A field of
+JUDGING may change, and later scores report it. A field of MACHINE may change and affects nothing.
 """
 
 import pathlib
@@ -26,11 +26,11 @@ def different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each field that a run cannot go on with, and none where it can.
+    """A line for each change that a run cannot go on with; empty if it can go on.
 
     Args:
       before: the fields of the run, by their dotted names.
-      now: those that it is to go on with.
+      now: the fields that it is to go on with.
     """
     lines = []
     for name in different(before, now):
@@ -50,7 +50,7 @@ def refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _what_knows_the_end(values):
-    """What depends on how many steps there are in all, as parts of a sentence."""
+    """What depends on the total number of steps, as parts of a sentence."""
     reasons = []
     if values["optimizer.decay"] != "constant":
         reasons.append(
@@ -66,13 +66,13 @@ def _what_knows_the_end(values):
 def note(
     workdir: pathlib.Path, before: Mapping[str, Any], now: Mapping[str, Any], step: int
 ) -> None:
-    """Adds to the run's history what changed, and after which step.
+    """Adds the changes to the run's history, with the step after which they were made.
 
     Args:
       workdir: of the run.
       before: the fields of the run, by their dotted names.
-      now: those that it goes on with.
-      step: the steps that it has taken.
+      now: the fields that it goes on with.
+      step: the number of steps that it has taken.
     """
     new = [
         {"step": step, "field": name, "before": before.get(name), "after": now.get(name)}
@@ -84,7 +84,7 @@ def note(
 
 
 def history(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """What changed while the run was trained: `step`, `field`, `before` and `after` of each.
+    """The changes since the run began, each with `step`, `field`, `before` and `after`.
 
     Raises:
       InputError: the file is damaged.
@@ -107,5 +107,5 @@ def _is_change(change):
 
 
 def last_step_of(workdir: pathlib.Path, names: Collection[str]) -> int:
-    """The steps that were taken when one of these fields changed last; 0 where none did."""
+    """The step after which one of these fields changed last; 0 if none did."""
     return max([change["step"] for change in history(workdir) if change["field"] in names] + [0])
