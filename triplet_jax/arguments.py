@@ -1,4 +1,4 @@
-"""Arrays that a public function is given, checked and brought to one form."""
+"""Checks of the arrays that public functions take, which bring them to one form."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from triplet_jax import errors
 Labels = Any
 """A list or an array of shape `[n]`, which `labels` checks."""
 Embeddings = Any
-"""Nested lists or an array of shape `[n, dim]`, of any type of real numbers."""
+"""Nested lists or an array of shape `[n, dim]`, of real numbers of any type."""
 
 
 def labels(
@@ -22,21 +22,23 @@ def labels(
     name: str = "labels",
     rows: str = "embeddings",
 ) -> Shaped[Array | np.ndarray, "rows"]:
-    """One label for each row: whole numbers, booleans, strings, or floats that are not NaN.
+    """Checks that there is one label for each row.
 
-    Only the shape of an array of jax is looked at, so that it may be traced.
+    Labels are whole numbers, booleans, strings, or floats that are not NaN. An array of jax may be
+    traced, so that only its shape is checked.
 
     Args:
       given: a list or an array of shape `[n]`.
-      shape: of the rows that the labels belong to, `[n, ...]`.
-      name: what the labels are called in messages.
-      rows: what the rows are called in messages.
+      shape: the shape `[n, ...]` of the rows that the labels belong to.
+      name: what messages call the labels.
+      rows: what messages call the rows.
 
     Returns:
-      The array: one of jax as it is, any other as one of numpy in the machine's byte order.
+      The labels: an array of jax as it is, all others as an array of numpy in the machine's byte
+      order.
 
     Raises:
-      InputError: the labels have another shape, or are of another kind.
+      InputError: the labels have the wrong shape or type.
     """
     if isinstance(given, jax.Array):
         found = given
@@ -54,7 +56,8 @@ def labels(
     return found
 
 
-def _way_out(found, shape, name):
+def _way_out(found: tuple[int, ...], shape: tuple[int, ...], name: str) -> str:
+    """How to make labels of a wrong shape fit, where that is known."""
     if len(found) == 2 and found[0] == shape[0]:
         if found[1] == 1:
             return f" Give {name}[:, 0]."
@@ -62,20 +65,20 @@ def _way_out(found, shape, name):
     return ""
 
 
-def _as_array(given, name):
+def _as_array(given: Any, name: str) -> Shaped[np.ndarray, "..."]:
     try:
         found = np.asarray(given)
-    except ValueError as error:  # lists in a list, of different lengths
+    except ValueError as error:  # as of a list of lists that differ in length
         raise errors.InputError(
             f"{name} must be a list or an array of shape [n]: {error}"
         ) from error
-    # The strings of a pandas column are objects.
+    # A column of pandas holds strings as objects.
     if found.dtype == object and all(isinstance(label, str) for label in found.flat):
         return found.astype(str)
     return found
 
 
-def _check_kind(found, name):
+def _check_kind(found: Shaped[np.ndarray, "..."], name: str) -> None:
     if found.dtype.kind not in "biufUS":
         raise errors.InputError(
             f"{name} have dtype {found.dtype}; they must be whole numbers or strings."
@@ -94,9 +97,9 @@ def codes(
     name: str = "labels",
     rows: str = "embeddings",
 ) -> tuple[Shaped[np.ndarray, "classes"], Int[np.ndarray, "rows"]]:
-    """The classes that occur, sorted, and for each row the place of its class among them.
+    """The sorted classes, and for each row the place of its class among them.
 
-    Arguments and errors are those of `labels`; nothing may be traced.
+    Arguments and errors are those of `labels`. Nothing may be traced.
     """
     found = np.asarray(labels(given, shape, name=name, rows=rows))
     _check_kind(found, name)
@@ -105,19 +108,19 @@ def codes(
 
 
 def embeddings(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarray, "rows dim"]:
-    """Rows in float32, whatever number type they have.
+    """Rows of real numbers of any type, in float32.
 
     A value that float32 does not hold becomes infinite.
 
     Args:
       given: a list or an array `[n, dim]` of numbers.
-      name: what it is called in messages.
+      name: what messages call the rows.
 
     Raises:
-      InputError: it does not have two dimensions, or holds no real numbers.
+      InputError: `given` does not have two dimensions, or does not hold real numbers.
     """
     found = _as_array(given, name)
-    # bfloat16 and the types of 8 bits are no kind that numpy knows.
+    # numpy knows no kind of bfloat16 and of the types of 8 bits.
     if found.dtype.kind not in "biuf" and not jnp.issubdtype(found.dtype, np.floating):
         raise errors.InputError(f"{name} have dtype {found.dtype}; they must be real numbers.")
     if found.ndim != 2:
@@ -129,7 +132,7 @@ def embeddings(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarr
 
 
 def finite_rows(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarray, "rows dim"]:
-    """The rows of `embeddings`, for what has no meaning where a value is not finite.
+    """The rows of `embeddings`, which refuses NaN and infinite values too.
 
     Raises:
       InputError: as `embeddings`, or a row has NaN or infinite values.
@@ -147,10 +150,10 @@ def finite_rows(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndar
 def common_codes(
     first: Shaped[np.ndarray, "rows"], second: Shaped[np.ndarray, "references"]
 ) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "references"]]:
-    """Numbers from 0 for the classes of two arrays of labels, equal where the labels are.
+    """Two arrays of labels as numbers from 0. Equal labels have equal numbers.
 
     Raises:
-      InputError: one array holds strings, or bytes, and the other does not.
+      InputError: only one of the arrays holds strings, or only one holds bytes.
     """
     kinds = [x.dtype.kind if x.dtype.kind in "US" else "a number" for x in (first, second)]
     if kinds[0] != kinds[1]:
@@ -159,7 +162,7 @@ def common_codes(
             " strings, both bytes, or both numbers."
         )
     found: list = [np.unique(x, return_inverse=True) for x in (first, second)]
-    # Sets of Python numbers, since numpy adds whole numbers of unlike types up as floats.
+    # A set of Python numbers, since numpy would join whole numbers of unlike types as floats.
     every = sorted({label for classes, _ in found for label in classes.tolist()})
     number = {label: i for i, label in enumerate(every)}
     return tuple(
@@ -168,22 +171,22 @@ def common_codes(
     )
 
 
-# -- what a compiled function is given ----------------------------------------------------
+# -- arguments of compiled functions, which may be traced ---------------------------------
 
 
 def rows(name: str, x: Array | np.ndarray) -> Float[Array, "rows dim"]:
     """An array `[rows, dim]` of real numbers, in float32 or wider.
 
-    float16, bfloat16, integers and booleans become float32, in which all sums are taken; the
-    gradient comes back in the type of `x`. float64 stays where jax has it switched on. A numpy
-    array may be of either byte order.
+    float16, bfloat16, integers and booleans become float32, in which all sums are taken. The
+    gradient has the type of `x`. float64 stays if it is switched on in jax. An array of numpy may
+    have either byte order.
 
     Args:
-      name: of the argument, for messages.
+      name: what messages call the array.
       x: the array.
 
     Raises:
-      InputError: `x` is no array, has not two dimensions, or holds no real numbers.
+      InputError: `x` is no array, does not have two dimensions, or does not hold real numbers.
     """
     if not isinstance(x, jax.Array | np.ndarray):
         raise errors.InputError(
@@ -194,17 +197,17 @@ def rows(name: str, x: Array | np.ndarray) -> Float[Array, "rows dim"]:
         raise errors.InputError(f"{name} has shape {x.shape}: it must be [rows, dim].")
     if not any(jnp.issubdtype(x.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
         raise errors.InputError(f"{name} has dtype {x.dtype}: it must hold real numbers.")
-    # numpy brings its arrays to the machine's byte order: jax refuses the other order, or, in a
-    # program that is compiled already, misreads it.
+    # numpy changes to the machine's byte order first: jax refuses the other order or, in a program
+    # that is compiled already, misreads it.
     wide = jax.dtypes.canonicalize_dtype(jnp.promote_types(x.dtype.newbyteorder("="), jnp.float32))
     return jnp.asarray(x.astype(wide))
 
 
 def check_same_dim(**arrays: Float[Array, "_ _"]) -> None:
-    """Refuses arrays that are compared, or that belong together, with other numbers of columns.
+    """Refuses arrays whose numbers of columns differ.
 
     Raises:
-      InputError: naming the arrays and their shapes.
+      InputError: the numbers differ. The message names the arrays and their shapes.
     """
     if len({x.shape[1] for x in arrays.values()}) > 1:
         shapes = " and ".join(f"{name} has shape {x.shape}" for name, x in arrays.items())
@@ -212,15 +215,15 @@ def check_same_dim(**arrays: Float[Array, "_ _"]) -> None:
 
 
 def class_numbers(name: str, given: Labels, rows: int) -> Int[Array, "rows"]:
-    """The labels of a loss, as int32; `given` may be traced.
+    """The labels of a loss, as int32. `given` may be traced.
 
     Args:
-      name: of the argument, for messages.
+      name: what messages call the labels.
       given: a list or an array of shape `[rows]`, of integers or booleans.
       rows: how many rows there are to label.
 
     Raises:
-      InputError: the labels are of another shape, are not integers, or do not fit into 32 bits.
+      InputError: the labels have the wrong shape, are not integers, or do not fit into 32 bits.
     """
     found = labels(given, (rows,), name=name, rows="the rows")
     if not (found.dtype == bool or jnp.issubdtype(found.dtype, np.integer)):
@@ -228,7 +231,7 @@ def class_numbers(name: str, given: Labels, rows: int) -> Int[Array, "rows"]:
             f"{name} have dtype {found.dtype}, and a loss needs integers. Number the classes:"
             f" np.unique({name}, return_inverse=True)[1]."
         )
-    # The values of a traced array are not known; those of 32 bits stay apart as int32.
+    # The values of a traced array are not known. Unequal numbers of 32 bits are unequal as int32.
     if found.dtype != np.int32 and found.size and not isinstance(found, jax.core.Tracer):
         limits = np.iinfo(np.int32)
         for label in (int(found.max()), int(found.min())):
@@ -246,12 +249,12 @@ def mask(
     """Which rows count, or None for all of them.
 
     Args:
-      name: of the argument, for messages.
+      name: what messages call the mask.
       given: booleans of shape `[rows]`, or None.
       rows: how many rows there are.
 
     Raises:
-      InputError: the mask is of another shape, or does not hold booleans.
+      InputError: the mask has the wrong shape, or does not hold booleans.
     """
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""The convolution of the encoders, which XLA is kept from making slow on CPUs."""
+"""A convolution that XLA does not make slow on CPUs."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,18 @@ def convolve(
     padding: str | Sequence[tuple[int, int]],
     **rest,
 ) -> Float[Array, "batch new_height new_width new_channels"]:
-    """`jax.lax.conv_general_dilated`, for the attribute of that name of `flax.linen.Conv`.
+    """`jax.lax.conv_general_dilated`, to be set as `flax.linen.Conv.conv_general_dilated`.
 
-    Where a kernel is larger than the image, XLA exchanges the two, and has no fast code for that
-    on a CPU: with its gradient a layer of 64 images of 2 x 2 x 512 took 7 s and not 0.5. There the
-    image is padded here, by more than was asked for, and the surplus cut off.
+    If a kernel is larger than the image, XLA exchanges the two, and has no fast code for that on a
+    CPU: a layer of 64 images of 2 x 2 x 512, with its gradient, took 7 s in place of 0.5. Such an
+    image is padded here by more than was asked for, and the surplus of the result is cut off.
+
+    Args:
+      x: the images.
+      kernel: the weights.
+      strides: steps of the kernel, by axis.
+      padding: "SAME" or "VALID", or rows and columns before and after the image, by axis.
+      **rest: other arguments of `jax.lax.conv_general_dilated`.
     """
     size, window = x.shape[1:3], kernel.shape[:2]
     if isinstance(padding, str):
@@ -27,7 +34,7 @@ def convolve(
     if not any(missing) or tuple(strides) != (1, 1) or jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **rest)
     padded = [(low, high + more) for (low, high), more in zip(padding, missing, strict=True)]
-    # Between barriers, or XLA would take the padding back into the convolution.
+    # Without the barriers, XLA would take the padding back into the convolution.
     x = jax.lax.optimization_barrier(jnp.pad(x, [(0, 0), *padded, (0, 0)]))
     y = jax.lax.conv_general_dilated(x, kernel, strides, [(0, 0), (0, 0)], **rest)
     height, width = (n - more for n, more in zip(y.shape[1:3], missing, strict=True))
