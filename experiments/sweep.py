@@ -3,7 +3,7 @@
     python -m experiments.sweep --config=configs/sweeps/schedules.py --workdir=runs/schedules
 
 The same command continues a sweep that was stopped or killed: finished runs stay, and a run that
-failed is kept with its error. `--retry` runs those again.
+failed stays with its error. `--retry` runs the failed ones again.
 """
 
 import pathlib
@@ -46,15 +46,18 @@ def main() -> None:
         carry_out(sweep, planned, workdir)
 
 
-def carry_out(sweep: ml_collections.ConfigDict, planned: list[runs.Run], workdir) -> None:
-    """Does the runs that have not ended, and writes the report once all have."""
+def carry_out(
+    sweep: ml_collections.ConfigDict, planned: list[runs.Run], workdir: pathlib.Path
+) -> None:
+    """Carries out the runs that have not ended, and writes the report once all have."""
     pending = [run for run in planned if not run.has_ended]
     print(
         f"sweep   {len(planned)} runs: {len(sweep.arms)} arms x {len(sweep.settings)} settings x"
         f" {len(sweep.seeds)} seeds; {len(pending)} to do, by the engine {sweep.engine}"
     )
     if sweep.claim:
-        print(f"claim   {sweep.claim} ({sweep.source})")
+        source = f" ({sweep.source})" if sweep.source else ""
+        print(f"claim   {sweep.claim}{source}")
     with Board(planned, sweep.metric) as board:
         executors.ENGINES[sweep.engine](planned, sweep, board.show)
     unfinished = [run for run in planned if not run.has_ended]
