@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from experiments.config import defaults, fields, settings
+from experiments.config import defaults, fields, naming, settings
 from triplet_jax import errors, schedules
 
 
@@ -59,7 +59,8 @@ def _check_batch_shape(config, own, c):
 def _check_pace(config, own, c):
     """Refuses steps without a level each, and orders and streams that do not suit self-pacing."""
     if c.kind == "piecewise":
-        schedules.piecewise(boundaries=c.boundaries, values=c.levels)
+        with naming.as_fields_of_schedule(own.removeprefix("schedules.")):
+            schedules.piecewise(boundaries=c.boundaries, values=c.levels)
     if c.kind == "self_paced" and c.order == "random":
         raise errors.InputError(
             f"{own}.order='random' cannot shuffle what is not known in advance: choose another"

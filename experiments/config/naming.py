@@ -5,7 +5,7 @@ functions of this module put in the name that the user knows, and add which prog
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from experiments.config import fields
 from triplet_jax import errors
@@ -25,33 +25,35 @@ def in_fields(message: str, section: str, **others: str) -> str:
     return errors.renamed(message, names)
 
 
-@contextlib.contextmanager
-def as_fields(section: str, **others: str) -> Iterator[None]:
+def as_fields(section: str, **others: str) -> contextlib.AbstractContextManager[None]:
     """Names arguments by config fields, as `in_fields` does, in errors about input.
 
     A `with` block, or a decorator.
     """
-    with _rewriting(lambda message: in_fields(message, section, **others)):
-        yield
+    return _rewriting(lambda message: in_fields(message, section, **others))
 
 
-@contextlib.contextmanager
-def as_flags(*names: str) -> Iterator[None]:
+def as_fields_of_schedule(name: str) -> contextlib.AbstractContextManager[None]:
+    """Names arguments by the fields of one of the config's schedules, in errors about input."""
+    own = {field: f"schedules.{name}.{field}" for field in fields.SCHEDULE.fields}
+    return _rewriting(
+        lambda message: errors.renamed(message, own | {"values": own["levels"]}),
+    )
+
+
+def as_flags(*names: str) -> contextlib.AbstractContextManager[None]:
     """Names arguments by the flags of the same name, in errors about input."""
     flags = {name: f"--{name}" for name in names}
-    with _rewriting(lambda message: errors.renamed(message, flags)):
-        yield
+    return _rewriting(lambda message: errors.renamed(message, flags))
 
 
-@contextlib.contextmanager
-def with_advice(advice: str) -> Iterator[None]:
+def with_advice(advice: str) -> contextlib.AbstractContextManager[None]:
     """Adds a sentence to errors about input."""
-    with _rewriting(lambda message: f"{message} {advice}"):
-        yield
+    return _rewriting(lambda message: f"{message} {advice}")
 
 
 @contextlib.contextmanager
-def _rewriting(rewrite):
+def _rewriting(rewrite: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except errors.InputError as error:

@@ -79,7 +79,10 @@ SECTION = Section(
             when=_HAS_IMAGE_FILES,
         ),
         "channels": Field(
-            3, "1 for grey images, 3 for colour.", OneOf((1, 3)), when=_HAS_IMAGE_FILES
+            3,
+            "1 for grey images, 3 for colour.",
+            OneOf((1, 3), "1 (grey) or 3 (colour)"),
+            when=_HAS_IMAGE_FILES,
         ),
         "invert": Field(False, "Exchanges black and white.", when=_HAS_IMAGE_FILES),
         "fit": Field(

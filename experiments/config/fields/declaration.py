@@ -96,9 +96,15 @@ class Each:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """A few values, which are all texts or all numbers."""
+    """A few values, which are all texts or all numbers.
+
+    Args:
+      values: the values.
+      words: the values as messages list them; empty to list them as they are.
+    """
 
     values: tuple
+    words: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """Refuses every other value.
@@ -112,7 +118,7 @@ class OneOf:
             raise errors.InputError(f"{name}={value} must be {self}.")
 
     def __str__(self):
-        return " or ".join(repr(value) for value in self.values)
+        return self.words or " or ".join(repr(value) for value in self.values)
 
 
 @dataclasses.dataclass(frozen=True)

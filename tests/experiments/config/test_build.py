@@ -442,7 +442,11 @@ def test_a_moving_number_is_compiled_once_and_changes_the_loss(kind):
         ("mining.knobs.hardness", {"a": float("inf")}, "a=inf"),
         ("mining.knobs.hardness", {"b": 1.5}, "b=1.5 must be .* at least 0 and at most 1"),
         ("mining.knobs.hardness", {"end": 1.5}, "schedules.one.end=1.5 must be"),
-        ("loss.margin", {"kind": "piecewise", "levels": (1.0,), "boundaries": (0.5,)}, "one more"),
+        (
+            "loss.margin",
+            {"kind": "piecewise", "levels": (1.0,), "boundaries": (0.5,)},
+            r"^schedules.one.levels=.*one more than schedules.one.boundaries=",
+        ),
         ("mining.knobs.hardness", {"kind": "self_paced", "order": "random"}, "cannot shuffle"),
         ("mining.mix", {}, "A schedule of mining.mix has no effect with mining.second=''"),
         ("batch.pool", {"start": 0.5}, "batch.scores is empty"),

@@ -104,7 +104,7 @@ def test_the_engines_of_a_sweep_are_those_that_there_are():
     [
         ({"seed": -1}, "seed=-1 must be a finite number, at least 0 and at most 2147483647"),
         ({"seed": 2**31}, "seed=2147483648 must be .* at most 2147483647"),
-        ({"dataset__channels": 2}, "dataset.channels=2 must be 1 or 3"),
+        ({"dataset__channels": 2}, r"dataset.channels=2 must be 1 \(grey\) or 3 \(colour\)"),
         ({"optimizer__learning_rate": 0.0}, "must be a finite number, more than 0"),
         ({"loss__margin": float("inf")}, "loss.margin=inf must be a finite number"),
         ({"batch__order": "eas"}, "batch.order='eas' is not known. Did you mean 'easy'"),

@@ -1,5 +1,6 @@
 """The library's arguments in the words of a user of the programs."""
 
+import ast
 import pathlib
 import re
 
@@ -51,6 +52,28 @@ def test_a_name_for_an_argument_is_that_of_a_field():
     assert len(calls) > 4
     named = re.findall(r"=\"([\w.]+)\"", "".join(calls))
     assert set(named) <= set(fields.FIELDS)
+
+
+def texts_of_library():
+    """Every text in the code of the library, messages and docstrings, with its place."""
+    for path in pathlib.Path(errors.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield f"{path.name}:{node.lineno}", node.value
+
+
+def test_the_library_names_no_field_no_flag_and_no_program():
+    sections = {section.name for section in fields.SECTIONS} - {""}
+    names = "|".join(map(re.escape, fields.FIELDS.keys() - {"seed"}))
+    # --xla_... and the like are flags of others.
+    of_programs = rf"(?<![\w.])(?:{names})(?!\w)|(?:{'|'.join(sections)})\.\*"
+    of_programs += r"|--(?:config|workdir|data|process)|\bexperiments\.|\bconfigs\b"
+    found = [
+        f"{place}: {match[0]}"
+        for place, text in texts_of_library()
+        for match in re.finditer(of_programs, text)
+    ]
+    assert not found
 
 
 def arrays(folder, **differences):
