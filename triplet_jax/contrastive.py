@@ -5,9 +5,9 @@ A loss is a pure function of one anchor, with the signature of a miner:
     loss(to_positives, is_positive, to_negatives, is_negative) -> Terms
 
 `to_positives` holds the anchor's distances `[positives]` to the candidates of its own class, in the
-units of the metric. Rows where `is_positive` is False are padding. `to_negatives` and `is_negative`
-hold the same for the candidates of other classes, `[negatives]`. `contrastive_loss` applies it to a
-batch, in tiles of anchors and over devices:
+units of the metric; where `is_positive` is False they are padding. `to_negatives` holds its
+distances `[negatives]` to all candidates; `is_negative` is True where these are of other classes.
+`contrastive_loss` applies the function to a batch, in tiles of anchors and over devices:
 
     loss = sum over terms of  sum(value) / sum(weight)
 

@@ -5,8 +5,9 @@ A miner is a pure function of one anchor:
     miner(to_positives, is_positive, to_negatives, is_negative) -> Triplets
 
 `to_positives` holds the anchor's distances `[positives]` to the candidates of its own class, in the
-units of the metric. Rows where `is_positive` is False are padding. `to_negatives` and `is_negative`
-hold the same for the candidates of other classes, `[negatives]`. The answer takes one of two forms:
+units of the metric; where `is_positive` is False they are padding. `to_negatives` holds its
+distances `[negatives]` to all candidates; `is_negative` is True where these are of other classes.
+The answer takes one of two forms:
 
 * Picks, scalars or arrays of one dimension. Each distance is one that the miner was given, and so
   names its candidate. Which candidate is picked has no gradient.
@@ -40,13 +41,13 @@ MANY = 512
 
 # What a miner sees of one anchor.
 ToPositives = Float[Array, "positives"]
-"""Distances from the anchor to its positives, in places of a fixed number."""
+"""The anchor's distances to the candidates of its own class, among padding."""
 IsPositive = Bool[Array, "positives"]
-"""Which of these places hold a positive; the others are padding."""
+"""Which of these are positives; the others are padding."""
 ToNegatives = Float[Array, "negatives"]
-"""Distances from the anchor to all candidates."""
+"""The anchor's distances to all candidates."""
 IsNegative = Bool[Array, "negatives"]
-"""Which candidates are negatives."""
+"""Which of these are negatives, candidates of other classes."""
 
 Number = Float[Array, ""] | Int[Array, ""] | float | int
 
