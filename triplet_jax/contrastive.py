@@ -19,7 +19,7 @@ Losses that the literature writes in similarities take `s = 1 - d`: the cosine w
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +28,11 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
-from triplet_jax.engine import batches, gradient, log_sums, rules, sweep
+from triplet_jax.engine import batches, gradient, rules, sweep, terms
+from triplet_jax.engine.terms import Terms as Terms
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
 Number = Float[Array, ""] | float
-
-
-class Terms(NamedTuple):
-    """What one anchor adds to each term of a loss."""
-
-    value: Float[Array, "terms"]
-    weight: Float[Array, "terms"]
-    """Its share of the denominator, which has no gradient."""
 
 
 def pairs(
@@ -106,7 +99,7 @@ def info_nce(
       0.693
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
-    return _each_against_all(s_ap, is_positive, s_an, is_negative)
+    return terms.each_against_all(s_ap, is_positive, s_an, is_negative)
 
 
 def n_pairs(
@@ -158,10 +151,12 @@ def supervised_contrastive(
       0.693
     """
     s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
-    everything = jnp.logaddexp(log_sums.over(s_ap, is_positive), log_sums.over(s_an, is_negative))
+    everything = jnp.logaddexp(
+        terms.log_sum_exp(s_ap, is_positive), terms.log_sum_exp(s_an, is_negative)
+    )
     count = jnp.sum(is_positive)
     mean = jnp.sum(jnp.where(is_positive, s_ap, 0.0)) / jnp.maximum(count, 1)
-    return _one(jnp.where(count > 0, everything - mean, 0.0), count > 0)
+    return terms.one(jnp.where(count > 0, everything - mean, 0.0), count > 0)
 
 
 def lifted(
@@ -185,9 +180,9 @@ def lifted(
       >>> print(contrastive.lifted(d_ap, one, d_an, one, margin=1.0).value)  # 1 + (1 - 1.5)
       [0.5]
     """
-    far = log_sums.over(to_positives, is_positive)
-    near = log_sums.over(margin - to_negatives, is_negative)
-    return _of_both(far + near, is_positive, is_negative, jax.nn.relu)
+    far = terms.log_sum_exp(to_positives, is_positive)
+    near = terms.log_sum_exp(margin - to_negatives, is_negative)
+    return terms.of_both(far + near, is_positive, is_negative, jax.nn.relu)
 
 
 def multi_similarity(
@@ -216,10 +211,10 @@ def multi_similarity(
       0.360
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
-    near = log_sums.with_one(-alpha * (s_ap - base), is_positive) / alpha
-    far = log_sums.with_one(beta * (s_an - base), is_negative) / beta
+    near = terms.log_one_more(-alpha * (s_ap - base), is_positive) / alpha
+    far = terms.log_one_more(beta * (s_an - base), is_negative) / beta
     has = jnp.any(is_positive)
-    return _one(jnp.where(has, near + far, 0.0), has)
+    return terms.one(jnp.where(has, near + far, 0.0), has)
 
 
 def circle(
@@ -250,9 +245,9 @@ def circle(
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     a_p = jax.lax.stop_gradient(jax.nn.relu(1.0 + margin - s_ap))
     a_n = jax.lax.stop_gradient(jax.nn.relu(s_an + margin))
-    far = log_sums.over(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
-    near = log_sums.over(scale * a_n * (s_an - margin), is_negative)
-    return _of_both(far + near, is_positive, is_negative, jax.nn.softplus)
+    far = terms.log_sum_exp(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
+    near = terms.log_sum_exp(scale * a_n * (s_an - margin), is_negative)
+    return terms.of_both(far + near, is_positive, is_negative, jax.nn.softplus)
 
 
 def proxy_anchor(
@@ -281,8 +276,8 @@ def proxy_anchor(
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     has = jnp.any(is_positive)
-    near = log_sums.with_one(-scale * (s_ap - margin), is_positive)
-    far = log_sums.with_one(scale * (s_an + margin), is_negative)
+    near = terms.log_one_more(-scale * (s_ap - margin), is_positive)
+    far = terms.log_one_more(scale * (s_an + margin), is_negative)
     return Terms(jnp.stack([near, far]), jnp.stack([jnp.float32(has), jnp.float32(1)]))
 
 
@@ -317,7 +312,9 @@ def arcface(
     moved = inside * jnp.cos(margin) - sine * jnp.sin(margin)
     straight = cosine - margin * jnp.sin(jnp.pi - margin)
     s_ap = jnp.where(cosine > jnp.cos(jnp.pi - margin), moved, straight)
-    return _each_against_all(scale * s_ap, is_positive, scale * (1.0 - to_negatives), is_negative)
+    return terms.each_against_all(
+        scale * s_ap, is_positive, scale * (1.0 - to_negatives), is_negative
+    )
 
 
 LOSSES: dict[str, Callable[..., Terms]] = {
@@ -443,28 +440,3 @@ def _number_of_terms(measure: Callable[..., Terms], knobs: dict[str, Array]) -> 
 def _inverse(weight: Float[Array, "..."]) -> Float[Array, "..."]:
     """`1 / weight`, or 1 where there is no weight."""
     return 1.0 / jnp.where(weight > 0, weight, 1.0)
-
-
-def _one(value: Float[Array, ""], weight: Shaped[Array, ""]) -> Terms:
-    """A loss of one term."""
-    return Terms(value[None], jnp.float32(weight)[None])
-
-
-def _each_against_all(
-    s_ap: Float[Array, "positives"],
-    is_positive: IsPositive,
-    s_an: Float[Array, "negatives"],
-    is_negative: IsNegative,
-) -> Terms:
-    """A softmax of each positive and all negatives; the mean over positives."""
-    negatives = log_sums.over(s_an, is_negative)
-    value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap), 0.0)
-    return _one(jnp.sum(value), jnp.sum(is_positive))
-
-
-def _of_both(
-    x: Float[Array, ""], is_positive: IsPositive, is_negative: IsNegative, finish: Callable
-) -> Terms:
-    """`finish(x)` of an anchor with positives and negatives; the mean over such anchors."""
-    both = jnp.any(is_positive) & jnp.any(is_negative)
-    return _one(jnp.where(both, finish(jnp.where(both, x, 0.0)), 0.0), both)

@@ -43,7 +43,7 @@ class AnchorRule(NamedTuple):
 
     metric: Metric
     measure: Callable
-    """From the four arrays that a miner sees, and knobs, to `contrastive.Terms`."""
+    """From the four arrays that a miner sees, and knobs, to `terms.Terms`."""
     shares: Float[Array, "terms"]
     """The factor of each term in the sum. One gradient of that sum then serves all terms."""
 

@@ -31,7 +31,7 @@ class TripletSums(NamedTuple):
 
 
 class TermSums(NamedTuple):
-    """Sums of `contrastive.Terms` over anchors. The gradient of the first is taken."""
+    """Sums of `terms.Terms` over anchors. The gradient of the first is taken."""
 
     value: Float[Array, ""]
     """Of all terms, each times its share."""
