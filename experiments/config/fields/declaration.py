@@ -40,10 +40,10 @@ class Range:
         limits = self
         if self.highest == math.inf and isinstance(value, int):
             limits = dataclasses.replace(self, highest=MOST_COUNTED)
-        if not limits._holds(value):
+        if value not in limits:
             raise errors.InputError(f"{name}={value} must be a finite number{limits._ends(', ')}.")
 
-    def _holds(self, value):
+    def __contains__(self, value: float) -> bool:
         above = value > self.lowest if self.without_lowest else value >= self.lowest
         below = value < self.highest if self.without_highest else value <= self.highest
         return above and below and math.isfinite(value)
@@ -75,20 +75,18 @@ FINITE = Range()
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """A list, each of whose entries lies in one range."""
+    """A list of numbers that all lie in one range."""
 
     range: Range
 
     def check(self, name: str, values: tuple) -> None:
-        """Refuses a list with an entry that is no number of the range.
+        """Refuses a list with an entry that is not a number of the range.
 
         Raises:
           InputError: naming the field, its value and the range.
         """
-        for value in values:
-            if not isinstance(value, int | float):
-                raise errors.InputError(f"{name}={values} must be a list of numbers.")
-            self.range.check(f"{name}={values}: {value!r}, an entry,", value)
+        if not all(isinstance(value, int | float) and value in self.range for value in values):
+            raise errors.InputError(f"{name}={values} must be a list of numbers, {self}.")
 
     def __str__(self):
         return f"each {self.range}"
@@ -152,7 +150,7 @@ class When:
     """What other fields must be, so that a field has an effect.
 
     Args:
-      needs: the condition, to follow "it needs".
+      needs: the condition, worded to follow "it needs".
       fields: the names of the other fields.
       holds: tells from their values, in this order, whether the condition holds.
     """
@@ -176,13 +174,13 @@ class Field:
     """One field of a config.
 
     Args:
-      default: its value where a config says nothing; None for a number that is not set.
-      meaning: what it decides, in a sentence, with the unit.
+      default: its value in a config that does not set it; None for a number that stays unset.
+      meaning: what it decides, as one sentence with the unit.
       allowed: the values that it may have; None for all of its type.
-      when: every condition under which it has an effect.
-      concerns: TRAINING, JUDGING or MACHINE; the latter two may change when a run goes on.
+      when: the conditions that must all hold for it to have an effect.
+      concerns: TRAINING, JUDGING or MACHINE; fields of the latter two may change on resume.
       moves: whether a schedule may move it.
-      number: the type of a field that is not set by default.
+      number: the type of a field whose default is None.
     """
 
     default: Any
@@ -201,9 +199,9 @@ class Field:
 
 @dataclasses.dataclass(frozen=True)
 class Knob:
-    """A number that some miners or some losses take, each with a default of its own.
+    """A number that some miners or losses take, each with its own default.
 
-    Which functions take it, its type and its defaults are in their signatures.
+    The signatures of these functions give its type and its defaults.
     """
 
     meaning: str

@@ -24,6 +24,18 @@ A run that goes on keeps its fields, but for those that say "may change on resum
 `train.steps`, which may grow where nothing depends on the last step: where
 `optimizer.decay=constant`, and no schedule moves by the share of all steps.
 """
+_KNOBS_ARE = (
+    "A knob that is not set keeps the default of the function that takes it. A schedule may move"
+    " every knob. A number that a function of your own takes by keyword is a knob too."
+)
+_SCHEDULES_ARE = (
+    f"{fields.SCHEDULE.meaning} Make one by `config.schedules.NAME ="
+    " base.schedule(FIELD, start=..., end=...)`; [schedules](schedules.md) shows what they do."
+)
+_SWEEPS_ARE = (
+    f"{fields.SWEEP.meaning.replace(' run.', ' `run`.')} A sweep file makes them by"
+    " `configs.sweeps.base.get_config(run)`."
+)
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -46,20 +58,6 @@ def page() -> str:
     parts += ["## A sweep", _SWEEPS_ARE, _table(_rows("", fields.SWEEP))]
     parts += [f"### `{fields.SLURM.name}`", _section(fields.SLURM)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-_KNOBS_ARE = (
-    "A knob that is not set keeps the default of the function that takes it. A schedule may move"
-    " every knob. A number that a function of your own takes by keyword is a knob too."
-)
-_SCHEDULES_ARE = (
-    f"{fields.SCHEDULE.meaning} Make one by `config.schedules.NAME ="
-    " base.schedule(FIELD, start=..., end=...)`; [schedules](schedules.md) shows what they do."
-)
-_SWEEPS_ARE = (
-    f"{fields.SWEEP.meaning.replace(' run.', ' `run`.')} A sweep file makes them by"
-    " `configs.sweeps.base.get_config(run)`."
-)
 
 
 def _section(section: Section) -> str:
