@@ -1,1 +1,1 @@
-"""What orders the examples of a training set: their difficulty, and their near neighbours."""
+"""What curricula need to know of a training set: how hard its examples are, and which lie near."""

@@ -1,4 +1,4 @@
-"""How hard each training example is, judged by reference runs; for curricula over examples."""
+"""The difficulty of training examples, as reference runs see it, for curricula over examples."""
 
 import dataclasses
 import pathlib
@@ -12,20 +12,20 @@ from triplet_jax.runs import files
 
 
 class Scores(NamedTuple):
-    """Of one data set's training split."""
+    """What reference runs say of the training split of a data set."""
 
     difficulty: Float[np.ndarray, "examples"]
-    """1 minus the leave-one-out R-precision: 0 easy, 1 hard."""
+    """1 minus the R-precision of each example: 0 is easy, 1 is hard."""
     groups: Int[np.ndarray, "classes"]
-    """Which classes the reference runs confuse, as groups of them."""
+    """The group of each class; the runs confuse classes of one group."""
 
 
 def r_precision(
     embeddings: Float[np.ndarray, "examples dim"], labels: Int[np.ndarray, "examples"]
 ) -> Float[np.ndarray, "examples"]:
-    """The share of each example's R nearest others that have its label; R is how many do.
+    """The share of each example's R nearest others that have its label; R others have it.
 
-    0 for an example that is alone in its class.
+    An example that is alone in its class gets 0.
     """
     return np.nan_to_num(evaluation.retrieval_of_queries(embeddings, labels)["r_precision"])
 
@@ -36,17 +36,17 @@ def confusable(
     *,
     groups: int,
 ) -> Int[np.ndarray, "classes"]:
-    """Groups of classes whose mean embeddings lie near each other, by Ward's clustering.
+    """Groups classes whose mean embeddings lie near each other, by Ward's clustering.
 
     Args:
-      embeddings: of all examples.
-      labels: their classes, [0, classes).
-      groups: how many, at most the number of classes that occur.
+      embeddings: the embedding of every example.
+      labels: the class of every example, a number from 0.
+      groups: how many groups to make; at most as many as there are classes.
 
     Returns:
-      The group of every class number up to the largest; 0 for those that do not occur.
+      The group of every class number up to the largest; 0 for numbers that do not occur.
     """
-    import sklearn.cluster  # here, as it takes longer to import than all the rest
+    import sklearn.cluster  # it takes longer to import than all the rest
 
     present = np.unique(labels)
     centres = np.stack([embeddings[labels == c].mean(axis=0) for c in present])
@@ -57,15 +57,19 @@ def confusable(
 
 
 def write(path: pathlib.Path, scores: Scores, everything: data.Dataset) -> None:
-    """Saves scores with the mark of the data set that they are of."""
+    """Saves scores with the fingerprint of their data set."""
     files.write_arrays(path, **scores._asdict(), data=data.fingerprint(everything))
 
 
 def read(path: str, everything: data.Dataset) -> Scores:
-    """What `write` saved.
+    """Reads what `write` saved.
+
+    Args:
+      path: the file.
+      everything: the data set that the scores must belong to.
 
     Raises:
-      InputError: the file cannot be read, or is of another data set, or its arrays are no scores.
+      InputError: the file cannot be read, belongs to another data set, or holds no scores.
     """
     *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"])
     if str(mark) != data.fingerprint(everything):
@@ -83,9 +87,10 @@ def read(path: str, everything: data.Dataset) -> Scores:
     return scores
 
 
-def _are_scores(scores, labels):
+def _are_scores(scores: Scores, labels: Int[np.ndarray, "examples"]) -> bool:
+    """Whether there is a finite score of each example, and a group of each class."""
     difficulty, groups = scores
-    return (
+    return bool(
         np.issubdtype(difficulty.dtype, np.floating)
         and difficulty.shape == labels.shape
         and np.isfinite(difficulty).all()
@@ -96,6 +101,6 @@ def _are_scores(scores, labels):
 
 
 def attach(train: data.Dataset, scores: Scores) -> data.Dataset:
-    """The training split with its scores; its own groups of classes are kept if it has some."""
+    """Adds scores to the training split, which keeps its own groups of classes if it has some."""
     groups = scores.groups if train.groups is None else train.groups
     return dataclasses.replace(train, difficulty=scores.difficulty, groups=groups)

@@ -1,7 +1,7 @@
-"""Offline mining: for every training example the nearest of other classes, over the whole set.
+"""Offline mining: finds the hardest negatives of every example among the whole training set.
 
-Harwood et al. 2017, "Smart Mining for Deep Metric Learning", and the hard-class batches of the
-field: a batch sees the hardest negatives of a handful of classes, the whole set has harder ones.
+A batch holds the hardest negatives of a few classes only; the whole set has harder ones (Harwood
+et al. 2017, "Smart Mining for Deep Metric Learning", https://arxiv.org/abs/1704.01285).
 `sampling.pk_batch` draws from the table that is made here.
 """
 
@@ -12,7 +12,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from triplet_jax import data, errors, evaluation
 from triplet_jax.runs import files
@@ -24,16 +24,24 @@ def nearest_of_other_classes(
     *,
     neighbours: int,
 ) -> Int[np.ndarray, "examples neighbours"]:
-    """The nearest examples of another class, nearest first; exact, a tile of examples at a time.
+    """Finds the nearest examples of other classes for every example, exactly, tile by tile.
+
+    >>> nearest_of_other_classes(np.array([[0.0], [1.0], [3.0]]), np.array([0, 0, 1]), neighbours=2)
+    array([[ 2, -1],
+           [ 2, -1],
+           [ 1,  0]], dtype=int32)
 
     Args:
-      embeddings: of all examples.
-      labels: their classes; any integers.
-      neighbours: how many, at most the number of examples.
+      embeddings: the embedding of every example.
+      labels: the class of every example, any integer.
+      neighbours: how many to find for each example; at most the number of examples.
 
     Returns:
-      Positions of examples by Euclidean distance, of equally near ones the smaller first; -1
-      where there are not as many of other classes.
+      Their positions, by rising Euclidean distance; among equal distances the smaller position
+      comes first. -1 fills the row of an example that has fewer.
+
+    Raises:
+      InputError: `neighbours` is out of range.
     """
     if not 1 <= neighbours <= len(labels):
         raise errors.InputError(
@@ -47,10 +55,14 @@ def nearest_of_other_classes(
 
 
 @functools.partial(jax.jit, static_argnames="neighbours")
-def _nearest(embeddings, labels, *, neighbours):
+def _nearest(
+    embeddings: Float[Array, "examples dim"], labels: Int[Array, "examples"], *, neighbours: int
+) -> Int[Array, "examples neighbours"]:
     rank = evaluation.make_ranking(embeddings, "euclidean").values
 
-    def of_tile(rows, some):
+    def of_tile(
+        rows: Int[Array, "tile"], some: Float[Array, "tile dim"]
+    ) -> Int[Array, "tile neighbours"]:
         own = jnp.take(labels, rows, mode="clip")[:, None] == labels
         value, position = jax.lax.top_k(jnp.where(own, -jnp.inf, rank(some)), neighbours)
         return jnp.where(jnp.isfinite(value), position, -1)
@@ -65,13 +77,13 @@ def write(
     examples: data.Dataset,
     model: dict,
 ) -> None:
-    """Saves a table whole or not at all, with what it is of.
+    """Saves a table with what it belongs to, whole or not at all.
 
     Args:
-      path: the file, .npz.
-      near: the table.
-      examples: the training examples, in their order.
-      model: the fields of the model that embedded them.
+      path: the .npz file.
+      near: the table, from `nearest_of_other_classes`.
+      examples: the training examples, in the order of the table.
+      model: the description of the model that embedded them, as JSON can hold it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = data.fingerprint(examples)
@@ -81,33 +93,32 @@ def write(
 def read(
     path: str, *, examples: data.Dataset, model: dict, neighbours: int
 ) -> Int[np.ndarray, "examples neighbours"]:
-    """What `write` saved.
+    """Reads what `write` saved.
 
     Args:
       path: the file.
-      examples: the training examples it has to be of.
-      model: the fields of the model it has to be by.
-      neighbours: how many of each are wanted.
+      examples: the training examples that the table must belong to.
+      model: the description of the model that must have embedded them.
+      neighbours: how many neighbours of each example are wanted.
 
     Raises:
-      InputError: it cannot be read, or is of other examples, by another model, or of fewer
-        neighbours.
+      InputError: the file cannot be read, belongs to other examples or another model, or has
+        fewer neighbours.
     """
     near, mark, by = data.read_arrays(path, ("near", "data", "model"))
     if str(mark) != data.fingerprint(examples):
         raise errors.InputError(
-            f"path={path!r} is of other training examples. Take a file from a run on the same"
+            f"path={path!r} belongs to other training examples. Take a file from a run on the same"
             " examples."
         )
     if str(by) != json.dumps(model, sort_keys=True):
         raise errors.InputError(
             f"path={path!r} is by another model, {by}, and this is"
-            f" {json.dumps(model, sort_keys=True)}. Take a file from a run with the same"
-            " model."
+            f" {json.dumps(model, sort_keys=True)}. Take a file from a run with the same model."
         )
     whole = near.ndim == 2 and np.issubdtype(near.dtype, np.integer) and len(near) == len(examples)
     if not whole or near.min(initial=0) < -1 or near.max(initial=-1) >= len(examples):
-        raise errors.InputError(f"path={path!r} is damaged: its table is none of positions.")
+        raise errors.InputError(f"path={path!r} is damaged: its table does not hold positions.")
     if near.shape[1] < neighbours:
         raise errors.InputError(
             f"path={path!r} has {near.shape[1]} neighbours of each example: set"

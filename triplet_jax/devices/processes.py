@@ -1,8 +1,8 @@
-"""A run of several processes, on one machine or many: started, told apart, and of one mind.
+"""Runs of several processes, on one machine or many: joins them, and passes what the first reads.
 
-Every process takes the same steps, each with devices and a part of the batch of its own. The first
-alone touches the folder of the run, and what it reads there the others hear from it, so that they
-need no file system in common. With one process nothing here does anything.
+All processes take the same steps, each with its own devices and its own part of the batch. Only
+the first touches the folder of the run, and passes on what it reads there, so that they need no
+common file system. With one process the functions of this module pass their arguments through.
 """
 
 import os
@@ -16,25 +16,25 @@ from jaxtyping import PyTree, Shaped
 
 from triplet_jax import errors
 
-# The number of tasks that a launcher started, where it says so.
+# The environment variable in which a launcher states how many tasks it started.
 LAUNCHERS = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE"}
 AUTO = "auto"
-# After so long without a word of one process the others end too. Each says one every half of it, so
-# that one that stands still is waited for half of it at least.
 HEARTBEAT_SECONDS = 100
-# So long the processes of a run wait for one that has not come yet.
+"""If a process is silent for this long, the others end. Processes signal twice in this time, so a
+process that hangs is waited for at least half of it."""
 JOIN_SECONDS = 300
+"""How long the processes of a run wait for one that has not joined."""
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
-    """Joins the processes of a run, if there are several; before any other use of jax.
+    """Joins the processes of a run, if there are several. Call it before any other use of jax.
 
     Args:
-      coordinator: HOST:PORT of the first process. Empty asks `srun` and `mpirun`, which are known
-        by what they set in the environment where they start more than one task. "auto" asks
-        whatever `jax.distributed.initialize` knows, such as Kubernetes or a TPU pod.
-      processes: how many there are.
-      process: the number of this one, from 0.
+      coordinator: HOST:PORT of the first process. If it is empty, processes that `srun` or `mpirun`
+        started are joined; their environment shows it. "auto" leaves the search to
+        `jax.distributed.initialize`, which also knows Kubernetes and TPU pods.
+      processes: the number of processes.
+      process: the number of this process, from 0.
 
     Raises:
       InputError: only some of the three are given, or `process` is too large.
@@ -61,29 +61,29 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     elif coordinator:
         jax.distributed.initialize(coordinator, processes, process, **timeouts)
     if several() and not is_first():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the first says is said once
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # only the first prints
 
 
 def check_devices() -> None:
-    """Refuses processes of unlike numbers of devices, over which no array can be.
+    """Refuses processes with different numbers of devices, over which no array can be spread.
 
     Raises:
-      InputError: saying how many each has.
+      InputError: the numbers differ; the message states them.
     """
-    # Each process knows all devices, so that none has to ask another.
+    # Each process knows all devices, and need not ask the others.
     counts = np.bincount([device.process_index for device in jax.devices()]).tolist()
     if len(set(counts)) > 1:
         raise errors.InputError(
-            f"The processes have {counts} devices, and must have as many each: they share"
+            f"The processes have {counts} devices. All must have the same number, since they share"
             " a batch evenly."
         )
 
 
 def meet() -> None:
-    """Connects every process with all others, while none has anything to do yet.
+    """Connects every process with all others, before they start to work.
 
-    On CPUs gloo does it for each set of devices when it is first used, and gives up after 30
-    seconds: one that compiled or read its data for longer than the others would end the run.
+    On CPUs gloo connects each set of devices when it is first used, and gives up after 30 seconds.
+    A process that compiles or reads data for that long after the others would end the run.
     """
     if several():
         from_first(np.zeros(1))
@@ -97,17 +97,17 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is the first process, which writes the files of the run."""
     return jax.process_index() == 0
 
 
 def from_first(tree: PyTree) -> PyTree:
-    """The arrays of the first process, in every process; shapes and types must be the same."""
+    """Gives every process the arrays of the first; all pass arrays of the same shapes and types."""
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.device_get(tree))
     arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
-    # As bytes: jax adds up over processes, and -0.0 would come back as 0.0.
+    # As bytes, since jax broadcasts by a sum over processes, which turns -0.0 into 0.0.
     sent = np.concatenate([np.zeros(0, np.uint8)] + [a.reshape(-1).view(np.uint8) for a in arrays])
     heard = np.asarray(multihost_utils.broadcast_one_to_all(sent))
     ends = np.cumsum([a.nbytes for a in arrays])
@@ -121,14 +121,15 @@ def from_first(tree: PyTree) -> PyTree:
 
 
 def first_does(task: Callable[[], Any]) -> Any:
-    """What `task()` returns in the first process, and None in the others.
+    """Runs `task` in the first process while the others wait; if it fails, all processes fail.
 
-    All wait for it, and where it fails, all do.
+    Returns:
+      The result of `task` in the first process, None in the others.
 
     Raises:
-      InputError: what `task` raised.
-      LostError: what `task` raised; in the others for an OSError of the first, too.
-      OSError: what `task` raised, in the first process.
+      InputError: `task` raised it.
+      LostError: `task` raised it, or, in the other processes, raised an OSError.
+      OSError: `task` raised it; only in the first process.
     """
     result = error = None
     if is_first():
@@ -148,14 +149,16 @@ def first_does(task: Callable[[], Any]) -> Any:
 
 
 def first_reads(read: Callable[[], PyTree | None], *, like: PyTree) -> PyTree | None:
-    """What `read()` gives in the first process, in every process; None where it gives None.
+    """Gives every process the arrays, or the None, that `read` returns in the first.
 
     Args:
-      read: called in the first process alone.
-      like: arrays of the same structure, shapes and types.
+      read: the function to call; only the first process does.
+      like: arrays of the same structure, shapes and types as `read` returns.
 
     Raises:
-      InputError: what `read` raised.
+      InputError: `read` raised it.
+      LostError: `read` raised it, or, in the other processes, raised an OSError.
+      OSError: `read` raised it; only in the first process.
     """
     found = first_does(read)
     if not from_first(np.bool_(found is not None)):
@@ -166,8 +169,10 @@ def first_reads(read: Callable[[], PyTree | None], *, like: PyTree) -> PyTree | 
 def own_share(
     rows: Shaped[np.ndarray, "rows ..."],
 ) -> tuple[Shaped[np.ndarray, "share ..."], int]:
-    """This process's part of rows that all have, and the place of its first. Parts are of one size:
-    zeros fill up the last."""
+    """This process's share of rows that all processes have, and the position of its first row.
+
+    All shares have one size; zeros fill the last.
+    """
     count = jax.process_count()
     if count == 1:
         return rows, 0
@@ -180,13 +185,19 @@ def own_share(
 
 
 def all_shares(tree: PyTree, rows: int) -> PyTree:
-    """What every process has of its share, put together again, in every process."""
+    """Joins the results of all shares in every process: the inverse of `own_share`.
+
+    Args:
+      tree: arrays of this process's share.
+      rows: the number of rows of all shares, without those that fill the last.
+    """
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda x: x[:rows], multihost_utils.process_allgather(tree, tiled=True))
 
 
-def _text_of_first(text):
+def _text_of_first(text: str) -> str:
+    """Gives every process the text of the first."""
     if jax.process_count() == 1:
         return text
     data = np.frombuffer(text.encode(), np.uint8)

@@ -1,8 +1,7 @@
-"""Saving a run and taking it up again.
+"""Checkpoints: saves the state of a run, and restores it.
 
-Orbax writes in the background and makes a checkpoint visible in one rename, so that a
-killed run leaves whole checkpoints only. A digest of the arrays, saved beside them,
-shows damage that happened later.
+Orbax writes in the background and makes a checkpoint visible by one rename, so that a killed run
+leaves only whole checkpoints. A digest of the arrays, saved beside them, shows later damage.
 """
 
 import contextlib
@@ -11,7 +10,7 @@ import json
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,18 +22,28 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 from triplet_jax import errors
 
 
+class DamagedError(errors.InputError):
+    """A checkpoint is not what was saved."""
+
+
+class SaveError(errors.LostError):
+    """A checkpoint could not be saved."""
+
+
 class Checkpoints:
     """The checkpoints of one run: the two latest, and the best by a score.
 
-    Of several processes the first has it; what it reads the others hear from it.
-
-    Two, because the one before is the way back if the latest is damaged.
+    It keeps two latest ones so that a run can go back one if the last is damaged. In a run of
+    several processes only the first uses this class, and passes on what it reads.
 
     Args:
-      folder: where they are kept.
-      config: what every state belongs to, as JSON can hold it; it is saved beside each.
-      read_only: whether nothing is to be written or removed.
-      report: what to do with a message about a damaged checkpoint.
+      folder: the folder that keeps them.
+      config: what the states belong to, as JSON can hold it; it is saved beside each state.
+      read_only: whether nothing may be written or removed.
+      report: what is called with a message about a damaged checkpoint.
+
+    Raises:
+      DamagedError: a checkpoint has no score, and `read_only` is set.
     """
 
     def __init__(
@@ -50,7 +59,7 @@ class Checkpoints:
         self._read_only = read_only
         self._report = report
         for step in _whole_steps(self._folder):
-            # Orbax reads all scores when it opens, and would fail on one that is damaged.
+            # Orbax reads all scores when it opens, and fails on a damaged one.
             if _read_score(self._folder / str(step)) is None:
                 damaged = DamagedError(f"The checkpoint of step {step} in {folder} has no score.")
                 if read_only:
@@ -60,7 +69,7 @@ class Checkpoints:
             self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = self._open()
 
-    def _open(self):
+    def _open(self) -> ocp.CheckpointManager:
         best = preserve.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         return ocp.CheckpointManager(
             self._folder,
@@ -81,31 +90,31 @@ class Checkpoints:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where they are kept."""
+        """The folder that keeps the checkpoints."""
         return self._folder
 
     @property
     def steps(self) -> list[int]:
-        """The steps that whole checkpoints exist for, in order."""
+        """The steps of whole checkpoints, in rising order."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: PyTree, score: float | None = None) -> None:
-        """Starts to save a state; returns once it was copied from the device.
+        """Starts to save a state, and returns once it is copied from the device.
 
         Args:
-          step: of the state.
+          step: the step of the state.
           state: the state.
-          score: by which the best is kept, larger is better; None or NaN where there is none.
+          score: the larger, the better; the best is kept. None or NaN if there is no score.
 
         Raises:
           SaveError: an earlier save, or the start of this one, failed, as on a full disk.
         """
-        # numpy, because orbax refuses arrays that pmap left on one host of many.
+        # As numpy, since orbax refuses arrays that pmap left on one host of several.
         arrays = jax.device_get(state)
         score = -math.inf if score is None or math.isnan(score) else float(score)
         with self._naming_failures():
             self._manager.wait_until_finished()
-            # Looked up first, since a write that fails halfway leaves background threads
+            # Space is looked up first, since a write that fails halfway leaves background threads
             # that complain at length.
             needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays)) + 2**20
             if shutil.disk_usage(self._folder).free < needed:
@@ -128,12 +137,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
-    def _naming_failures(self):
+    def _naming_failures(self) -> Iterator[None]:
+        """Turns whatever saving raises into a SaveError that says what to do."""
         try:
             yield
-        except Exception as error:  # of whatever library found out
+        except Exception as error:  # orbax and the libraries below it raise many kinds
             why = f"{error}. Mend that."
-            if isinstance(error, TimeoutError):  # which orbax measures by the time of day
+            if isinstance(error, TimeoutError):  # orbax measures by the time of day
                 why = f"the disk took too long, or the clock jumped ({error}). Look at both."
             if "No space left" in why:
                 why = f"the disk is full ({error}). Free some space."
@@ -144,10 +154,13 @@ class Checkpoints:
             ) from error
 
     def restore_latest(self, like: PyTree) -> PyTree | None:
-        """The newest state that is whole; None where there is no checkpoint.
+        """The newest whole state; None if there is no checkpoint.
 
-        All are looked at, since by their scores it is decided which are removed later. A damaged
+        All checkpoints are checked, since their scores decide later which are removed. A damaged
         one is reported and set aside (renamed), never removed.
+
+        Args:
+          like: a state of the same structure, shapes and types.
 
         Raises:
           InputError: there are checkpoints, and all of them are damaged.
@@ -165,14 +178,17 @@ class Checkpoints:
         return newest
 
     def restore_best(self, like: PyTree) -> tuple[int, PyTree]:
-        """The step and the state with the best score, or the latest where none has a score.
+        """The step and the state with the best score, or the latest if none has a score.
 
-        All are looked at: the score of a damaged one may be what is damaged. It is set aside as
-        `restore_latest` does, or, where nothing is to be written, refused.
+        All checkpoints are checked, since damage may have changed a score. A damaged one is set
+        aside, as by `restore_latest`.
+
+        Args:
+          like: a state of the same structure, shapes and types.
 
         Raises:
-          InputError: there is no checkpoint, or none that is whole.
-          DamagedError: one is damaged, and nothing is to be written.
+          InputError: there is no checkpoint, or none is whole.
+          DamagedError: a checkpoint is damaged, and `read_only` is set.
         """
         best = None
         for step in self._some_steps():
@@ -184,19 +200,19 @@ class Checkpoints:
         return best[1:] if best else self.restore_last(like)
 
     def restore_last(self, like: PyTree) -> tuple[int, PyTree]:
-        """The last step that is whole, and its state; raises as `restore_best` does."""
+        """The last whole step and its state; it raises the errors of `restore_best`."""
         step = self._some_steps()[-1]
         state = self._restore_or_move_aside(step, like)
         return self.restore_last(like) if state is None else (step, state)
 
-    def _some_steps(self):
+    def _some_steps(self) -> list[int]:
         steps = self.steps
         if not steps:
             raise errors.InputError(f"{self._folder} holds no checkpoint. Train the run first.")
         return steps
 
     def config_of(self, step: int) -> dict[str, Any] | None:
-        """What the state of a step belongs to; None where that was not saved or is damaged."""
+        """What the state of a step belongs to; None if that was not saved or is damaged."""
         try:
             return json.loads((self._folder / str(step) / "config" / "metadata").read_bytes())
         except (OSError, ValueError) as error:
@@ -204,19 +220,19 @@ class Checkpoints:
             return None
 
     def check_arrays(self, like: PyTree) -> None:
-        """Refuses checkpoints of another model or optimizer, whose files may well be whole.
+        """Refuses whole checkpoints of another model or optimizer.
 
         Args:
-          like: a state of the structure and shapes that are asked for; it may be abstract.
+          like: a state of the wanted structure and shapes; it may be abstract.
 
         Raises:
-          InputError: naming the arrays that differ.
+          InputError: arrays differ; the message names the first of them.
         """
         wanted = _shapes(like)
         for step in reversed(self.steps):
             try:
                 there = _shapes(_metadata(self._folder / str(step) / "state"))
-            except Exception as error:  # whatever damage makes orbax raise, which restoring reports
+            except Exception as error:  # damage, which restoring reports
                 _check_answers(error)
                 continue
             lines = [
@@ -239,7 +255,7 @@ class Checkpoints:
           like: a state of the same structure, shapes and types.
 
         Raises:
-          DamagedError: it cannot be read, or is not what was saved.
+          DamagedError: the checkpoint cannot be read, or is not what was saved.
           OSError: the file system does not answer.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(like))
@@ -253,7 +269,7 @@ class Checkpoints:
             state = jax.tree.map(lambda a, b: np.asarray(a, b.dtype), loaded["state"], abstract)
             score = _read_score(self._folder / str(step))
             whole = _digest(state, score) == loaded["digest"]["sha256"]
-        except Exception as error:  # whatever damage makes orbax raise
+        except Exception as error:  # damage makes orbax raise many kinds
             _check_answers(error)
             raise DamagedError(
                 f"The checkpoint of step {step} in {self._folder} cannot be read"
@@ -266,23 +282,23 @@ class Checkpoints:
             )
         return state
 
-    def _restore_or_move_aside(self, step, like):
-        """None where it is damaged."""
+    def _restore_or_move_aside(self, step: int, like: PyTree) -> PyTree | None:
+        """The state of one step; None if it is damaged and was set aside."""
         try:
             return self.restore(step, like)
         except DamagedError as error:
             if self._read_only:
                 raise DamagedError(
-                    f"{error} Put it back as it was; or move {self._folder / str(step)} elsewhere,"
-                    " and the others count."
+                    f"{error} Put it back as it was, or move {self._folder / str(step)} elsewhere:"
+                    " then the others count."
                 ) from error
             self._manager.close()
             self._move_aside(step, error)
             self._manager = self._open()
         return None
 
-    def _move_aside(self, step, error):
-        """Renamed, not removed: nothing is ever lost."""
+    def _move_aside(self, step: int, error: DamagedError) -> None:
+        """Renames a damaged checkpoint, and reports where it is now."""
         newest = step == _whole_steps(self._folder)[-1]
         then = "going back to the one before" if newest else "the best of the others counts"
         aside = self._folder.parent / "damaged_checkpoints" / str(step)
@@ -295,47 +311,40 @@ class Checkpoints:
         self._report(f"warning: {error} It was moved to {aside}; {then}.")
 
 
-class DamagedError(errors.InputError):
-    """A checkpoint that is not what was saved."""
-
-
-class SaveError(errors.LostError):
-    """A checkpoint that could not be saved."""
-
-
-def _metadata(folder):
+def _metadata(folder: pathlib.Path) -> Any:
+    """The saved tree, with shapes in place of arrays."""
     return ocp.StandardCheckpointHandler().metadata(folder).tree
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """The shape of every array, by the names that lead to it."""
+    """The shape of every array, by its path in the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
     return {".".join(map(_name, path)): tuple(np.shape(leaf)) for path, leaf in leaves}
 
 
-def _name(entry) -> str:
-    """Of one step into a tree; orbax makes dicts of tuples with names, and lists of others."""
+def _name(entry: Any) -> str:
+    """The name of one step on a path; orbax saves named tuples as dicts, and others as lists."""
     for attribute in ("key", "name", "idx"):
         if hasattr(entry, attribute):
             return str(getattr(entry, attribute))
     return str(entry)
 
 
-def _words(shape):
+def _words(shape: tuple[int, ...] | None) -> str:
     return "no array" if shape is None else f"shape {list(shape)}"
 
 
-def _whole_steps(folder):
-    """Read from the disk, since the manager counts what it only began to save."""
+def _whole_steps(folder: pathlib.Path) -> list[int]:
+    """The steps on the disk; the manager also counts those that it has only begun to save."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
-def _score(metrics) -> float:
+def _score(metrics: Mapping[str, float]) -> float:
     return metrics["score"]
 
 
 def _read_score(folder: pathlib.Path) -> float | None:
-    """The score of a checkpoint, as orbax wrote it; None where it is damaged."""
+    """The score of a checkpoint, as orbax wrote it; None if it is damaged."""
     try:
         return float(json.loads((folder / "metrics" / "metrics").read_text())["score"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -344,12 +353,13 @@ def _read_score(folder: pathlib.Path) -> float | None:
 
 
 def _check_answers(error: Exception) -> None:
-    """Of a file system that does not answer, no checkpoint is called damaged."""
+    """Raises the error of a file system that does not answer: it says nothing about damage."""
     if isinstance(error, OSError) and error.errno in errors.NOT_ANSWERING:
         raise error
 
 
 def _digest(arrays: PyTree, score: float) -> str:
+    """The SHA-256 of all arrays, with their paths and types, and of the score."""
     total = hashlib.sha256(repr(score).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         leaf = np.asarray(leaf)

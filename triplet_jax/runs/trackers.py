@@ -1,4 +1,4 @@
-"""Trackers that show the rows of a run elsewhere, such as TensorBoard."""
+"""Trackers, which show the metrics of a run elsewhere: TensorBoard."""
 
 import pathlib
 
@@ -7,11 +7,12 @@ from triplet_jax.runs.row_files import Row
 
 
 class TensorBoard:
-    """The same rows for TensorBoard.
+    """Writes rows of metrics for TensorBoard.
 
     Args:
-      folder: of the event files.
-      last_step: rows after it are hidden; a run that goes on writes them again.
+      folder: the folder of the event files.
+      last_step: TensorBoard hides earlier rows after this step, since a run that goes on writes
+        them again.
 
     Raises:
       InputError: tensorboardX is not installed.
@@ -29,9 +30,11 @@ class TensorBoard:
         )
 
     def write(self, row: Row) -> None:
+        """Adds the numbers of a row at its step."""
         for name, value in row.items():
             if name != "step":
                 self._writer.add_scalar(name, value, row["step"])
 
     def close(self) -> None:
+        """Writes what is left and closes the files."""
         self._writer.close()

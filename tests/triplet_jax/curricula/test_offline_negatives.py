@@ -99,7 +99,7 @@ def test_a_table_is_refused_for_other_examples_models_and_numbers(tmp_path):
     np.testing.assert_array_equal(read(2), near[:, :2])
     for field in ("labels", "inputs"):
         other = dataclasses.replace(examples(), **{field: getattr(examples(), field)[::-1]})
-        with pytest.raises(errors.InputError, match="is of other training examples"):
+        with pytest.raises(errors.InputError, match="belongs to other training examples"):
             read(examples=other)
     with pytest.raises(errors.InputError, match='by another model, {"dim": 4'):
         read(model={"name": "mlp", "dim": 8})
@@ -147,7 +147,9 @@ def test_a_run_that_is_refused_its_table_leaves_nothing_behind(tmp_path):
     path, config = tmp_path / "table.npz", digits.get_config("semi_hard")
     offline_negatives.write(path, np.zeros((20, 10), np.int32), examples=examples(), model={})
     config.offline.table = str(path)
-    with pytest.raises(errors.InputError, match="offline.table=.* is of other training examples"):
+    with pytest.raises(
+        errors.InputError, match="offline.table=.* belongs to other training examples"
+    ):
         training.train(ml_collections.FrozenConfigDict(config), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

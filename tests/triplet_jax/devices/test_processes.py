@@ -266,7 +266,7 @@ def test_processes_of_unlike_numbers_of_devices_are_refused(tmp_path):
     run = launch(tmp_path, (2, 1))
     said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]
     words = {
-        2: "have [2, 1] devices, and must have as many each",
+        2: "have [2, 1] devices. All must have the same number",
         3: "another process of this run has ended",  # where it did so before this one looked
     }
     status = [process.returncode for process in run]
