@@ -17,7 +17,7 @@ from triplet_jax import mining
 
 
 def hardness(order: str, **differences) -> dict:
-    """The fields of mining whose negatives go from the middle of the anchor's to the hardest."""
+    """The fields of a curriculum from the middle of the anchor's negatives to the hardest."""
     record = {"field": "mining.knobs.hardness", "order": order, "start": 0.5, "end": 1.0}
     return {"mining.miner": "quantile", "schedules.hardness": record | differences}
 
@@ -26,7 +26,7 @@ _COSINE = {"loss.metric": "cosine"}
 _FREE_LENGTH = {"loss.metric": "dot", "model.normalize": False}
 _PROXIES = {"loss.proxies": "references"}
 
-# Losses that are no triplet losses, and proxies or class weights beside them.
+# Losses other than triplet losses, some of them with proxies or class weights.
 CONTRASTIVE = {
     "contrastive": {"loss.name": "pairs"},
     "lifted": {"loss.name": "lifted"},
@@ -41,9 +41,9 @@ CONTRASTIVE = {
     "arcface": _COSINE | _PROXIES | {"loss.name": "arcface"},
 }
 
-# A miner with the hinge, or a penalty with the miner that its paper has.
+# A miner with the hinge, or a penalty with its paper's miner.
 TRIPLET = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
-    # The hinge is zero for easy triplets, and an average over them learns nothing.
+    # The hinge of an easy triplet is zero, so its mean over them would teach nothing.
     "easy": {"mining.miner": "easy", "loss.penalty": "soft_margin", "loss.average": "valid"},
     "semi_hard_tfa": {"mining.miner": "semi_hard_tfa", "loss.average": "valid"},
     "anchor_swap": {"mining.miner": "batch_hard", "loss.penalty": "anchor_swap"},
@@ -66,10 +66,10 @@ TRIPLET = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     "random_pacing": hardness("random"),
     "self_paced": hardness("curriculum", kind="self_paced"),
 }
-# Its paper's loss has the name alone.
+# The plain name is that of its paper's loss.
 TRIPLET["multi_similarity_mined"] = TRIPLET.pop("multi_similarity")
 
-# No labels: two random views of an image are a class, and all other images negatives.
+# Without labels: two random views of an image are a class, and all other images are negatives.
 _TWO_VIEWS = _COSINE | {
     "dataset.images_as_classes": True,
     "batch.classes": 64,
@@ -77,7 +77,7 @@ _TWO_VIEWS = _COSINE | {
     "batch.small_classes": "redraw",
     "loss.name": "info_nce",
     "loss.knobs.temperature": 0.5,
-    # Views that differ little tell nothing of what images have in common.
+    # Views that hardly differ do not teach what images have in common.
     "augment.rotate": 20.0,
     "augment.shift": 1.0,
     "augment.scale": 0.2,
@@ -88,15 +88,15 @@ UNLABELLED = {
     "simclr": _TWO_VIEWS,
     "moco": _TWO_VIEWS
     | {
-        "optimizer.average_decay": 0.9,  # of a short run; the paper's long ones have 0.999
+        "optimizer.average_decay": 0.9,  # for a short run; the paper's long ones have 0.999
         "memory.size": 1024,
         "memory.of_average": True,
     },
-    # Each view of an image has an encoder of its own.
+    # Each view of an image has its own encoder.
     "clip": _TWO_VIEWS | {"loss.knobs.temperature": 0.1, "model.towers": 2},
 }
 
-# What is added to an encoder or to a loss while it is trained.
+# Additions to an encoder or to a loss while it is trained.
 ADDITIONS = {
     "dropout": {"model.dropout": 0.2},
     "projection": CONTRASTIVE["nt_xent"] | {"model.projection": 64},

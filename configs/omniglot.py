@@ -14,6 +14,6 @@ def get_config(variant: str = "semi_hard"):
     config.dataset.invert = True
     config.dataset.split_by = "official"
     config.dataset.turns_as_classes = True
-    config.loss.num_classes = 4 * 874  # turned four ways, without those of validation
+    config.loss.num_classes = 4 * 874  # four turns of each class that validation leaves to training
     config.train.steps = 3000
     return base.with_variant(config, variant)

@@ -1,9 +1,9 @@
-"""Is batch-hard better than batch-all, and what does leaving out zeros do to either?
+"""Is batch-hard better than batch-all, and does a mean without zero losses help either?
 
     python -m experiments.sweep --config=configs/sweeps/averages.py --workdir=runs/averages
 
-Hermans et al. 2017, table 1: batch-hard is better than batch-all averaged over all triplets, and
-about as good as batch-all over the active ones, an average that does not help batch-hard.
+Hermans et al. 2017, table 1: batch-hard is better than batch-all with a mean over all triplets, and
+about as good as batch-all with a mean over the active ones. That mean does not help batch-hard.
 """
 
 from configs.sweeps import base

@@ -2,8 +2,9 @@
 
     python -m experiments.sweep --config=configs/sweeps/budget.py --workdir=runs/budget
 
-P classes of K examples, 24,000 images in all. Snell et al. 2017 and Musgrave et al. 2020 find more
-classes a batch better; the last two have fewer classes in smaller batches, and more steps.
+P classes of K examples, 24,000 images in all. Snell et al. 2017 and Musgrave et al. 2020 find that
+more classes a batch are better. The last two arms have fewer classes in smaller batches, and more
+steps.
 """
 
 from configs.sweeps import base

@@ -2,8 +2,8 @@
 
     python -m experiments.sweep --config=configs/sweeps/collapse.py --workdir=runs/collapse
 
-Schroff et al. 2015 assert it; others report that a lower learning rate cures it. Squared distances
-of normalised embeddings, from scratch, over learning rates and margins.
+Schroff et al. 2015 say so; others report that a lower learning rate cures it. The runs train from
+scratch on squared distances of normalised embeddings, with several learning rates and margins.
 """
 
 from configs.sweeps import base

@@ -3,8 +3,8 @@
     python -m experiments.sweep --config=configs/sweeps/contrastive.py --workdir=runs/contrastive
     python -m experiments.sweep --config=configs/sweeps/contrastive.py:omniglot --workdir=runs/o
 
-Each loss has the defaults of its paper, and nothing is tuned for any: three learning rates stand
-for the tuning that all have in common.
+Each loss has its paper's defaults. Nothing is tuned for one loss alone: all have the same three
+learning rates.
 """
 
 from configs.base import CONTRASTIVE, VARIANTS
@@ -30,7 +30,7 @@ def get_config(data: str = "digits"):
     sweep.settings = tuple((f"rate{rate:g}", {"optimizer.learning_rate": rate}) for rate in rates)
     sweep.arms = tuple((TRIPLET | CONTRASTIVE).items())
     if data == "omniglot":
-        run.loss.num_classes = 874  # that are left once the validation has its own
+        run.loss.num_classes = 874  # those that validation leaves to training
         sweep.seeds = (0, 1, 2)
     sweep.reference = "semi_hard"
     return sweep

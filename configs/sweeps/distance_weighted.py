@@ -1,8 +1,8 @@
-"""Is distance-weighted sampling better than semi-hard mining, and that than uniform sampling?
+"""Is distance-weighted sampling better than semi-hard mining, and both than uniform sampling?
 
     python -m experiments.sweep --config=configs/sweeps/distance_weighted.py --workdir=runs/d
 
-Wu et al. 2017, "Sampling Matters in Deep Embedding Learning", for one and the same loss.
+Wu et al. 2017, "Sampling Matters in Deep Embedding Learning", says so for one and the same loss.
 """
 
 from configs.sweeps import base

@@ -1,10 +1,11 @@
-"""Does taking easy examples in first help: with noise, with little time, or never?
+"""Does it help to begin with easy examples: with noise, with little time, or never?
 
     python -m experiments.sweep --config=configs/sweeps/examples.py --workdir=runs/examples
 
-Wu et al. 2021: not for clean data and a full budget, where any order is as good; yes with 40% label
-noise, about as much as leaving the wrong labels out; and yes at a tenth or a hundredth of the
-budget. The scores come from configs/sweeps/references.py; the noise is the same for all seeds.
+Wu et al. 2021: it does not on clean data with a full budget, where any order is as good. It helps
+with 40% label noise, about as much as leaving the wrong labels out, and at a tenth or a hundredth
+of the budget. The scores come from configs/sweeps/references.py; the noise is the same for all
+seeds.
 """
 
 from configs.sweeps import base

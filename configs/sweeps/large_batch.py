@@ -2,8 +2,8 @@
 
     python -m experiments.sweep --config=configs/sweeps/large_batch.py --workdir=runs/large_batch
 
-Schroff et al. 2015 take 1,800 so that semi-hard negatives are found. All arms see 36,000 images;
-learning rates are tried alike, as a large batch takes few steps.
+Schroff et al. 2015 take 1,800 so that semi-hard negatives are found. All arms see 36,000 images
+and try the same learning rates, since a large batch takes few steps.
 """
 
 from configs.sweeps import base

@@ -1,8 +1,8 @@
-"""Whom does label noise hurt most, and does a curriculum help?
+"""Which miners does label noise hurt most, and does a curriculum help?
 
     python -m experiments.sweep --config=configs/sweeps/noise.py --workdir=runs/noise
 
-Schroff et al. 2015, section 3.2, and Hermans et al. 2017 say so: the farthest positive and the
+Schroff et al. 2015, section 3.2, and Hermans et al. 2017 warn that the farthest positive and the
 nearest negative are the likeliest to be labelled wrongly. `curriculum` takes hard negatives in
 slowly, `anti_curriculum` leaves them behind; `oracle` leaves the wrong labels out.
 """

@@ -3,7 +3,7 @@
     python -m experiments.sweep --config=configs/sweeps/normalise.py --workdir=runs/normalise
 
 FaceNet normalises (Schroff et al. 2015); Hermans et al. 2017 do not, with a soft margin, and find
-it better so. Embeddings of any length are in other units, so that margins ask something else.
+that better. Embeddings of any length are in other units, so a margin means something else there.
 """
 
 from configs.sweeps import base

@@ -5,7 +5,7 @@
 
 Harwood et al. 2017 claim that mining over the whole set learns faster than mining in batches. Here
 both have the same number of steps; offline mining embeds the training set beside them, three times.
-Batches of digits have half the classes, those of Omniglot a few of very many.
+A batch of digits holds half of the classes, one of Omniglot a few of very many.
 """
 
 from configs.sweeps import base

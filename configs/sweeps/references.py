@@ -16,5 +16,5 @@ def get_config():
     )
     sweep.arms = (("semi_hard", {"mining.miner": "semi_hard"}),)
     sweep.reference = "semi_hard"
-    sweep.seeds = (100, 101, 102)  # not those of what they score for
+    sweep.seeds = (100, 101, 102)  # other seeds than those of the runs that use the scores
     return sweep

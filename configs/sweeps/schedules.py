@@ -3,8 +3,8 @@
     make compare        # digits, clean and with 40% wrong labels
     python -m experiments.sweep --config=configs/sweeps/schedules.py:omniglot --workdir=runs/o
 
-The three schedules move the negative's quantile of hardness along one and the same pacing, from
-the middle of the anchor's negatives to the hardest: upwards, downwards, and shuffled.
+All three schedules move the negative's quantile of hardness between the middle of the anchor's
+negatives and the hardest, by the same pacing: one upwards, one downwards, and one shuffled.
 """
 
 from configs import digits, omniglot
