@@ -23,7 +23,7 @@ class OfAllPairs:
     def __init__(self, rule: rules.Rule, candidates: Candidates, knobs: rules.Knobs):
         of_triplets = isinstance(rule, rules.TripletRule)
         metrics = (rule.metric, rule.mined_by) if of_triplets else (rule.metric,)
-        self.sizes = tiles.Sizes.of(tiles.OF_ALL_PAIRS, candidates.rows, *metrics)
+        self.sizes = tiles.Sizes.of(tiles.OF_ALL_PAIRS, candidates.rows.shape, *metrics)
         self._rule, self._candidates, self._knobs = rule, candidates, knobs
         self._columns = candidates.rows.T
 

@@ -21,7 +21,7 @@ class OfPicks:
 
     def __init__(self, rule: rules.TripletRule, candidates: Candidates, knobs: rules.Knobs):
         metrics = (rule.metric, rule.mined_by)
-        self.sizes = tiles.Sizes.of(tiles.OF_PICKS, candidates.rows, *metrics)
+        self.sizes = tiles.Sizes.of(tiles.OF_PICKS, candidates.rows.shape, *metrics)
         self._rule, self._candidates, self._knobs = rule, candidates, knobs
 
     def init(self) -> sums.Total:

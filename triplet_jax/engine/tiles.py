@@ -44,13 +44,11 @@ class Sizes(NamedTuple):
     each coordinate."""
 
     @classmethod
-    def of(
-        cls, on_cpu: Budget, candidates: Float[Array, "candidates dim"], *metrics: Metric
-    ) -> "Sizes":
-        """The sizes that suit the device, for candidates that are compared by some metrics."""
-        count, dim = candidates.shape
+    def of(cls, on_cpu: Budget, shape: tuple[int, int], *metrics: Metric) -> "Sizes":
+        """The sizes that suit the device, for candidates `shape` that some metrics compare."""
+        candidates, dim = shape
         budget = on_cpu if jax.default_backend() == "cpu" else _ON_ACCELERATORS
-        return cls(budget, count, 1 if all(metric.by_product for metric in metrics) else dim)
+        return cls(budget, candidates, 1 if all(metric.by_product for metric in metrics) else dim)
 
     @property
     def tile(self) -> int:
