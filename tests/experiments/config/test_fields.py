@@ -1,11 +1,13 @@
 """The table of fields: what it declares holds together, and is what the code reads."""
 
+import ast
 import itertools
 import pathlib
 import re
 
 import pytest
 
+import experiments
 from configs import base, digits
 from configs.sweeps import base as sweeps
 from experiments.config import check, fields, settings
@@ -149,6 +151,15 @@ def test_the_engines_of_a_sweep_are_those_that_there_are():
 def test_what_the_table_does_not_allow_is_refused(differences, message):
     with pytest.raises(errors.InputError, match=message):
         check.check(config(**differences))
+
+
+def test_no_program_imports_configs():
+    """They are data of the clone, and the working directory may hold others of that name."""
+    for path in pathlib.Path(experiments.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "asname")]
+            for name in [getattr(node, "module", None) or "", *names]:
+                assert name.partition(".")[0] != "configs", (path, node.lineno)
 
 
 def test_the_page_of_all_fields_is_up_to_date():
