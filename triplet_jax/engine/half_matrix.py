@@ -10,11 +10,12 @@ Positives are few, and the distances to them are measured once, as differences.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import mining
 from triplet_jax.devices import collectives
@@ -66,59 +67,83 @@ def sweep(
         return rule.metric.finish(rule.metric.between(points[:, None], positives))
 
     to_positives, pull = jax.vjp(measure_positives, points)
-    rows, size = len(points), _SIZE
-    if rows % size and runs.shown is None:  # rows that only fill up a part are no negatives
+    rows = len(points)
+    if rows % _SIZE and runs.shown is None:  # rows that only fill up a part are no negatives
         runs = runs._replace(shown=jnp.full(rows, rows))
-    parts = -(-rows // size)
+    anchors, runs, is_positive = jax.tree.map(_in_parts, (points, runs, is_positive))
+    inputs = _Inputs(anchors, anchors.swapaxes(1, 2), _in_parts(to_positives))
 
-    def cut(x):
-        x = jnp.pad(x, [(0, parts * size - rows)] + [(0, 0)] * (x.ndim - 1))
-        return x.reshape(parts, size, *x.shape[1:])
-
-    def joined(x):
-        return x.reshape(-1, x.shape[-1])[:rows]
-
-    anchors, runs, is_positive = jax.tree.map(cut, (points, runs, is_positive))
-    inputs = (anchors, anchors.swapaxes(1, 2), cut(to_positives))
-
-    def of_square(carry, square):
-        i, j = square
-        runs_here = jax.tree.map(lambda x: x[i], runs).from_place(j * size)
-        is_negative = label_runs.negatives(runs_here, size)
-
-        def value(rows, columns, of_rows, of_columns, knobs):
-            measured = near_duplicates.measured(
-                rule.metric, rows, anchors[j], columns, runs_here.itself
-            )
-            distances = near_duplicates.finished(rule.metric, measured)
-            add_up = functools.partial(_add_up_side, rule, distances, knobs)
-            # On the diagonal the other side holds the same triplets again.
-            other = add_up(1, of_columns, is_positive[j], is_negative & (i != j))
-            found = jax.tree.map(jnp.add, add_up(0, of_rows, is_positive[i], is_negative), other)
-            return found.penalty, found
-
-        rows, columns, to_positives = inputs
-        here = (rows[i], columns[j], to_positives[i], to_positives[j], knobs)
-        penalty, pull, found = jax.vjp(value, *here, has_aux=True)
-        slopes = pull(jnp.ones_like(penalty))
-        of_rows, of_columns, of_row_positives, of_column_positives, of_knobs = slopes
-        so_far, (rows, columns, to_positives), so_far_of_knobs = carry
-        gradient = (
-            rows.at[i].add(of_rows),
-            columns.at[j].add(of_columns),
-            to_positives.at[i].add(of_row_positives).at[j].add(of_column_positives),
-        )
-        so_far, of_knobs = jax.tree.map(jnp.add, (so_far, so_far_of_knobs), (found, of_knobs))
-        return (so_far, gradient, of_knobs), None
-
+    add_square = functools.partial(_add_square, rule, inputs, knobs, runs, is_positive)
     nothing = (sums.zeros(rule), *jax.tree.map(jnp.zeros_like, (inputs, knobs)))
     nothing, _ = collectives.alike((nothing, points))
-    on_and_above = tuple(map(jnp.asarray, np.triu_indices(parts)))
+    on_and_above = tuple(map(jnp.asarray, np.triu_indices(len(anchors))))
     # Two squares at a time, since neither waits for the other.
-    (total, gradient, of_knobs), _ = jax.lax.scan(of_square, nothing, on_and_above, unroll=2)
-    of_rows, of_columns, of_positives = gradient
-    of_points = joined(of_rows + of_columns.swapaxes(1, 2)) + pull(joined(of_positives))[0]
+    (total, slopes, of_knobs), _ = jax.lax.scan(add_square, nothing, on_and_above, unroll=2)
+    of_points = _joined(slopes.rows + slopes.columns.swapaxes(1, 2), rows)
+    of_points += pull(_joined(slopes.to_positives, rows))[0]
     return sums.Total(total, of_points, of_knobs)
+
+
+class _Inputs(NamedTuple):
+    """All points in parts of `_SIZE`, or the gradient in them. Two parts make a square."""
+
+    rows: Float[Array, "parts size dim"]
+    columns: Float[Array, "parts dim size"]
+    to_positives: Float[Array, "parts size positives"]
+
+
+_Carry = tuple[sums.TripletSums, _Inputs, rules.Knobs]
+"""The sums so far, and the gradient of the first of them in inputs and in knobs."""
+
+
+def _in_parts(x: Shaped[Array, "candidates ..."]) -> Shaped[Array, "parts size ..."]:
+    """`x` cut into parts, of which the last is filled up with zeros."""
+    parts = -(-len(x) // _SIZE)
+    x = jnp.pad(x, [(0, parts * _SIZE - len(x))] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(parts, _SIZE, *x.shape[1:])
+
+
+def _joined(x: Float[Array, "parts size width"], rows: int) -> Float[Array, "rows width"]:
+    return x.reshape(-1, x.shape[-1])[:rows]
+
+
+def _add_square(
+    rule: rules.TripletRule,
+    inputs: _Inputs,
+    knobs: rules.Knobs,
+    runs: label_runs.Runs,
+    is_positive: Bool[Array, "parts size positives"],
+    carry: _Carry,
+    square: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[_Carry, None]:
+    """Adds the triplets of the square of part `i` with part `j`, from both of its sides."""
+    i, j = square
+    runs = jax.tree.map(lambda x: x[i], runs).from_place(j * _SIZE)
+    is_negative = label_runs.negatives(runs, _SIZE)
+
+    def value(rows, columns, of_rows, of_columns, knobs):
+        measured = near_duplicates.measured(rule.metric, rows, inputs.rows[j], columns, runs.itself)
+        distances = near_duplicates.finished(rule.metric, measured)
+        add_up = functools.partial(_add_up_side, rule, distances, knobs)
+        # On the diagonal the other side holds the same triplets again.
+        other = add_up(1, of_columns, is_positive[j], is_negative & (i != j))
+        found = jax.tree.map(jnp.add, add_up(0, of_rows, is_positive[i], is_negative), other)
+        return found.penalty, found
+
+    rows, columns, to_positives = inputs
+    here = (rows[i], columns[j], to_positives[i], to_positives[j], knobs)
+    penalty, pull, found = jax.vjp(value, *here, has_aux=True)
+    of_rows, of_columns, of_row_positives, of_column_positives, of_knobs = pull(
+        jnp.ones_like(penalty)
+    )
+    so_far, slopes, so_far_of_knobs = carry
+    slopes = _Inputs(
+        slopes.rows.at[i].add(of_rows),
+        slopes.columns.at[j].add(of_columns),
+        slopes.to_positives.at[i].add(of_row_positives).at[j].add(of_column_positives),
+    )
+    so_far, of_knobs = jax.tree.map(jnp.add, (so_far, so_far_of_knobs), (found, of_knobs))
+    return (so_far, slopes, of_knobs), None
 
 
 def _add_up_side(
