@@ -18,7 +18,7 @@ class Anchors(NamedTuple):
 
     rows: Float[Array, "anchors dim"]
     """Prepared by the metric of the loss."""
-    runs: label_runs.Runs
+    runs: label_runs.LabelRuns
     """Where each anchor's positives stand among the candidates."""
     index: Int[Array, "anchors"]
     """Their places in the global batch, on which random draws depend."""

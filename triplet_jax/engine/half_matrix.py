@@ -45,7 +45,7 @@ def sweep(
     rule: rules.TripletRule,
     points: Float[Array, "candidates dim"],
     knobs: rules.Knobs,
-    runs: label_runs.Runs,
+    runs: label_runs.LabelRuns,
 ) -> sums.Total:
     """The sums over the triplets of all points with each other, and their gradient.
 
@@ -111,7 +111,7 @@ def _add_square(
     rule: rules.TripletRule,
     inputs: _Inputs,
     knobs: rules.Knobs,
-    runs: label_runs.Runs,
+    runs: label_runs.LabelRuns,
     is_positive: Bool[Array, "parts size positives"],
     carry: _Carry,
     square: tuple[Int[Array, ""], Int[Array, ""]],

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int
 from triplet_jax.engine import vmapped
 
 
-class Runs(NamedTuple):
+class LabelRuns(NamedTuple):
     """Where the candidates of each anchor's label stand, `[start, stop)`, and the anchor itself."""
 
     start: Int[Array, "anchors"]
@@ -36,14 +36,14 @@ class Runs(NamedTuple):
         """How many negatives each anchor has among so many candidates."""
         return (candidates if self.shown is None else self.shown) - (self.stop - self.start)
 
-    def from_place(self, first: Int[Array, ""]) -> "Runs":
+    def from_place(self, first: Int[Array, ""]) -> "LabelRuns":
         """The runs among the candidates from a place on."""
         shown = None if self.shown is None else jnp.maximum(self.shown - first, 0)
-        return Runs(self.start - first, self.stop - first, self.itself - first, shown)
+        return LabelRuns(self.start - first, self.stop - first, self.itself - first, shown)
 
-    def hiding(self, mask: Bool[Array, "anchors"], shown: Int[Array, ""]) -> "Runs":
+    def hiding(self, mask: Bool[Array, "anchors"], shown: Int[Array, ""]) -> "LabelRuns":
         """The runs when only the first `shown` candidates count, and only anchors of the mask."""
-        return Runs(
+        return LabelRuns(
             jnp.where(mask, jnp.minimum(self.start, shown), 0),
             jnp.where(mask, jnp.minimum(self.stop, shown), 0),
             self.itself,
@@ -70,16 +70,16 @@ def label_runs(
     labels: Int[Array, "anchors"],
     sorted_labels: Int[Array, "candidates"],
     itself: Int[Array, "anchors"],
-) -> Runs:
+) -> LabelRuns:
     """The run of every anchor's label, which is empty if no candidate has the label."""
     # A loop costs a GPU one start of a kernel for each of its steps.
     method = "scan" if jax.default_backend() == "cpu" else "scan_unrolled"
     find = functools.partial(jnp.searchsorted, sorted_labels, labels, method=method)
-    return Runs(find(side="left"), find(side="right"), itself)
+    return LabelRuns(find(side="left"), find(side="right"), itself)
 
 
 def positive_places(
-    runs: Runs, width: int
+    runs: LabelRuns, width: int
 ) -> tuple[Int[Array, "anchors positives"], Bool[Array, "anchors positives"]]:
     """Where each anchor's positives stand, in `width` slots, and which slots hold one.
 
@@ -91,7 +91,7 @@ def positive_places(
     return places, places < runs.stop[:, None]
 
 
-def negatives(runs: Runs, candidates: int) -> Bool[Array, "anchors candidates"]:
+def negatives(runs: LabelRuns, candidates: int) -> Bool[Array, "anchors candidates"]:
     """Which candidates have another label than the anchor."""
     columns = jnp.arange(candidates, dtype=jnp.uint32)
     # One comparison instead of two: a column left of the run wraps around to a large number.
@@ -120,7 +120,7 @@ def widths(candidates: int) -> list[int]:
     return [*offered, candidates]
 
 
-def by_width(function: Callable[..., Any], runs: Runs, candidates: int, *operands: Any) -> Any:
+def by_width(function: Callable[..., Any], runs: LabelRuns, candidates: int, *operands: Any) -> Any:
     """`function(width, *operands)` with the least width that holds every anchor's positives."""
     offered = widths(candidates)
     most = vmapped.largest_over_vmap(jnp.max(runs.positives))

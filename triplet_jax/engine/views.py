@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from triplet_jax import mining
 from triplet_jax.distances import Metric
 from triplet_jax.engine import batches, label_runs, near_duplicates, rules
-from triplet_jax.engine.label_runs import Runs
+from triplet_jax.engine.label_runs import LabelRuns
 from triplet_jax.mining import Triplets
 
 
@@ -24,7 +24,7 @@ class View(NamedTuple):
     """Among the candidates."""
 
 
-def gather(distances: Float[Array, "anchors candidates"], width: int, runs: Runs) -> View:
+def gather(distances: Float[Array, "anchors candidates"], width: int, runs: LabelRuns) -> View:
     """Gathers each anchor's positives into `width` padded slots. Negatives stay a masked row."""
     places, is_positive = label_runs.positive_places(runs, width)
     to_positives = jnp.take_along_axis(distances, places, axis=1, mode="clip")

@@ -54,7 +54,7 @@ def test_a_tile_has_as_many_slots_as_its_largest_class_needs(positives):
     candidates = 200
     offered = label_runs.widths(candidates)
     start, itself = jnp.array([7, 0]), jnp.array([7, -1])
-    runs = label_runs.Runs(start, jnp.array([8, positives]), itself)
+    runs = label_runs.LabelRuns(start, jnp.array([8, positives]), itself)
     width = label_runs.by_width(lambda width, zero: zero + width, runs, candidates, 0)
     assert width == min(width for width in offered if width >= positives)
     assert len(offered) > 4
