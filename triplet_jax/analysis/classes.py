@@ -1,4 +1,4 @@
-"""Which classes lie tight and apart, and which are confused."""
+"""Statistics of classes: how tight each is, how far apart they lie, and which are confused."""
 
 from collections.abc import Sequence
 
@@ -17,23 +17,25 @@ def statistics(
     labels: arguments.Labels,
     class_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """A row for each class, in the order of the labels.
+    """Measures every class.
 
     Args:
-      embeddings: the examples.
-      labels: their classes, indices into `class_names` if it is given.
-      class_names: names; None calls classes by their numbers.
+      embeddings: the examples, `[examples, dim]`.
+      labels: their classes, `[examples]`; indices into `class_names` if it is given.
+      class_names: the names of the classes; None calls them by their labels.
 
     Returns:
-      Columns
-      * `label`, `name`, `examples`.
+      A row for each class, in the order of the labels, with the columns
+
+      * `label`, `name`, `examples`: the class, and how many examples it has.
       * `spread`: the root mean squared distance of its examples to their mean.
-      * `nearest`, `to_nearest`: the class whose mean is nearest to its own, and how far.
-      * `separation`: `to_nearest` over the sum of the two spreads; below 1 they overlap.
-      * `silhouette`: the mean over its examples (Rousseeuw 1987): 1 far apart, 0 on the border,
-        negative inside another class. 0 for an example alone in its class.
-      * `map_at_r`, `precision_at_1`: of its examples as queries among all others; NaN for one
-        alone.
+      * `nearest`, `to_nearest`: the class with the nearest mean, and the distance of the means.
+      * `separation`: `to_nearest` over the sum of the two spreads; below 1 the classes overlap.
+      * `silhouette`: the mean over its examples (Rousseeuw 1987,
+        https://doi.org/10.1016/0377-0427(87)90125-7), from 1 (far from other classes) over 0 (on a
+        border) to -1 (inside another class). An example alone in its class counts as 0.
+      * `map_at_r`, `precision_at_1`: the scores of its examples as queries among all others; NaN
+        for a class of one example.
 
     Raises:
       InputError: there is only one class.
@@ -76,7 +78,12 @@ def confusion(
     labels: arguments.Labels,
     class_names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Of each class's examples (rows), the share whose nearest neighbour is of each class."""
+    """How often the nearest neighbour of an example of one class is of another class.
+
+    Returns:
+      A row for each class: the share of its examples whose nearest neighbour is of the class of
+      the column.
+    """
     embeddings = arguments.finite_rows(embeddings)
     present, codes = arguments.codes(labels, embeddings.shape)
     _, position = evaluation.nearest(embeddings, None, neighbours=1)
@@ -87,7 +94,15 @@ def confusion(
 
 
 def most_confused(table: pd.DataFrame, *, pairs: int = 10) -> pd.DataFrame:
-    """The pairs of classes that `confusion` found most often, with `share` of both directions."""
+    """The most confused pairs of classes, the worst first.
+
+    Args:
+      table: from `confusion`.
+      pairs: how many pairs to return.
+
+    Returns:
+      Columns `class`, `other` and `share`, the mean of the shares in both directions.
+    """
     both = (table.to_numpy() + table.to_numpy().T) / 2
     first, second = np.triu_indices(len(both), 1)
     order = np.argsort(-both[first, second], kind="stable")[:pairs]
@@ -108,7 +123,16 @@ def clusters(
     method: str = "kmeans",
     seed: int = 0,
 ) -> Int[np.ndarray, "examples"]:
-    """Clusters found without labels: "kmeans", or "agglomerative" by Ward's criterion.
+    """Clusters examples without their labels.
+
+    Args:
+      embeddings: the examples, `[examples, dim]`.
+      number: how many clusters to make.
+      method: "kmeans", or "agglomerative" by Ward's criterion.
+      seed: decides where k-means starts.
+
+    Returns:
+      The cluster of every example, a number from 0.
 
     Raises:
       InputError: the method is not known, or there are fewer examples than clusters.
@@ -129,10 +153,11 @@ def clusters(
 def tree(
     embeddings: arguments.Embeddings, labels: arguments.Labels
 ) -> Float[np.ndarray, "merges 4"]:
-    """Classes joined step by step, the nearest first: Ward's criterion on their means.
+    """Joins classes step by step, the nearest first, by Ward's criterion on their means.
 
     Returns:
-      A linkage as scipy has it, over the classes that occur in the order of their labels.
+      A linkage of `scipy.cluster.hierarchy` over the classes that occur, in the order of their
+      labels.
 
     Raises:
       InputError: there is only one class.
@@ -147,23 +172,28 @@ def tree(
     return scipy.cluster.hierarchy.linkage(centres, method="ward", optimal_ordering=True)
 
 
-def _need_two(present):
+def _need_two(present: np.ndarray) -> None:
     if len(present) < 2:
         raise errors.InputError("There is only one class; at least two are needed.")
 
 
-def _names(present, class_names):
+def _names(present: np.ndarray, class_names: Sequence[str] | None) -> list[str]:
     return [str(c) if class_names is None else str(class_names[c]) for c in present]
 
 
-def _centres(x, labels, present):
+def _centres(
+    x: Float[np.ndarray, "examples dim"], labels: np.ndarray, present: np.ndarray
+) -> tuple[Float[np.ndarray, "classes dim"], Float[np.ndarray, "classes"]]:
+    """The mean of each class, and its spread."""
     members = [x[labels == c] for c in present]
     centres = np.stack([m.mean(axis=0) for m in members])
     squared = [np.mean(np.sum((m - c) ** 2, axis=1)) for m, c in zip(members, centres, strict=True)]
     return centres, np.sqrt(squared)
 
 
-def _silhouettes(x, labels):
+def _silhouettes(
+    x: Float[np.ndarray, "examples dim"], labels: np.ndarray
+) -> Float[np.ndarray, "examples"]:
     import sklearn.metrics
 
     if len(np.unique(labels)) == len(labels):

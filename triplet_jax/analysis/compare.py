@@ -1,4 +1,4 @@
-"""Two runs on the same examples: which queries got better, and which worse."""
+"""Compares two runs on the same examples: which queries got better, and which got worse."""
 
 import pandas as pd
 
@@ -12,16 +12,20 @@ def queries(
     *,
     score: str = "map_at_r",
 ) -> pd.DataFrame:
-    """A row for each query: `before`, `after`, `change`, sorted from worst change to best.
+    """Scores every example as a query, by the embeddings of either run.
 
     Args:
-      before: of all examples.
-      after: of the same examples, in the same order.
-      labels: their classes.
-      score: a number of `evaluation.retrieval_of_queries`.
+      before: the embeddings of one run, `[examples, dim]`.
+      after: those of the other run, of the same examples in the same order.
+      labels: the classes of the examples.
+      score: one of the scores of `evaluation.retrieval_of_queries`.
+
+    Returns:
+      A row for each example with `label`, `before`, `after` and `change`, sorted from the worst
+      change to the best.
 
     Raises:
-      InputError: the two are not of as many examples, or there is no such number.
+      InputError: the runs have different numbers of examples, or there is no such score.
     """
     if not len(before) == len(after) == len(labels):
         raise errors.InputError(

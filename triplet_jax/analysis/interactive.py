@@ -1,4 +1,4 @@
-"""Maps to hover over, as plotly draws them."""
+"""Interactive maps: embeddings to hover over, drawn by plotly."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
-from triplet_jax.analysis import plots
+from triplet_jax.analysis import plot_style
 
 
 def embedding_map(
@@ -16,13 +16,13 @@ def embedding_map(
     *,
     notes: Sequence[str] | None = None,
 ) -> go.Figure:
-    """A map whose points tell their class, and `notes`, when the mouse is over them.
+    """A map of embeddings whose points show their class when the mouse is over them.
 
     Args:
-      points: from `projection`.
-      labels: their classes, indices into `class_names`.
-      class_names: the names.
-      notes: a line more for each point.
+      points: the map, from `projection`.
+      labels: the class of each point, an index into `class_names`.
+      class_names: the names of the classes.
+      notes: a further line for each point; None for none.
     """
     notes = [""] * len(labels) if notes is None else notes
     figure = go.Figure()
@@ -35,8 +35,8 @@ def embedding_map(
             name=str(class_names[c]),
             marker={
                 "size": 5,
-                "color": plots.COLORS[number % len(plots.COLORS)],
-                "symbol": number // len(plots.COLORS) % 10,
+                "color": plot_style.COLORS[number % len(plot_style.COLORS)],
+                "symbol": number // len(plot_style.COLORS) % 10,
             },
             text=[f"example {i}<br>{class_names[c]}<br>{notes[i]}" for i in mine],
             hoverinfo="text",

@@ -1,7 +1,7 @@
-"""Pictures of embeddings, classes and mining, as matplotlib draws them.
+"""Plots of embeddings, classes, neighbours and suspects, drawn by matplotlib.
 
-Every function draws into `axes`, or makes a figure where several are needed, and returns
-what it drew into. Colours are those of Okabe and Ito, which the colour-blind tell apart.
+Every function draws into `axes`, or makes a figure if it needs several, and returns what it drew
+into. The colours are those of Okabe and Ito, which people who are colour-blind can tell apart.
 """
 
 import pathlib
@@ -14,19 +14,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from triplet_jax import errors, evaluation, telemetry
-from triplet_jax.evaluation import comparison
+from triplet_jax import errors, evaluation
+from triplet_jax.analysis import plot_style
+from triplet_jax.analysis.plot_style import BAD, COLORS, GOOD, GREY
 from triplet_jax.runs import files
-
-# Okabe and Ito 2008, without black and yellow, which is too light on paper.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-GOOD, BAD, GREY = COLORS[0], COLORS[3], "#888888"
-# Of more classes than there are colours, the pairs of a colour differ in their marker.
-_MARKERS = "os^vDPX*<>"
 
 
 def check_format(path: pathlib.Path) -> str:
-    """The format that the ending of a picture's file asks for.
+    """The format that the ending of a file's name asks for.
 
     Raises:
       InputError: matplotlib knows no such format.
@@ -38,11 +33,11 @@ def check_format(path: pathlib.Path) -> str:
 
 
 def write(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    """Writes a whole picture or none, in the format of the file's ending; see `runs.files`.
+    """Writes a figure in the format of the file's ending, whole or not at all.
 
     Raises:
       InputError: matplotlib knows no such format.
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     form = check_format(path)
     with files.whole_file(path) as file:
@@ -57,31 +52,31 @@ def embedding_map(
     *,
     most_names: int = 30,
 ) -> matplotlib.axes.Axes:
-    """A map of embeddings, with a colour and a marker for each class and its name at its median.
+    """A map of embeddings: each class has a colour and a marker, and its name at its median.
 
     Args:
       axes: where to draw.
-      points: from `projection`.
-      labels: their classes, indices into `class_names`.
-      class_names: the names.
-      most_names: with more classes than this, none is named.
+      points: the map, from `projection`.
+      labels: the class of each point, an index into `class_names`.
+      class_names: the names of the classes.
+      most_names: if there are more classes than this, no names are shown.
     """
     present = np.unique(labels)
     for number, c in enumerate(present):
         mine = points[labels == c]
         color = COLORS[number % len(COLORS)]
-        marker = _MARKERS[number // len(COLORS) % len(_MARKERS)]
+        marker = plot_style.MARKERS[number // len(COLORS) % len(plot_style.MARKERS)]
         axes.scatter(*mine.T, s=9, color=color, marker=marker, linewidths=0, alpha=0.8)
     for c in present if len(present) <= most_names else ():
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85}
         place = np.median(points[labels == c], axis=0)
         axes.annotate(class_names[c], place, ha="center", va="center", weight="bold", bbox=box)
-    return _without_ticks(axes)
+    return plot_style.without_ticks(axes)
 
 
 def confusion(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.Axes:
-    """The table of `classes.confusion`; the scale is by root, so that small shares are seen."""
-    picture = axes.imshow(table, cmap="Blues", norm=_root(), aspect="equal")
+    """The table of `classes.confusion`; colours follow the root, so that small shares show."""
+    picture = axes.imshow(table, cmap="Blues", norm=plot_style.root_scale(), aspect="equal")
     axes.figure.colorbar(picture, ax=axes, label="share of the class", shrink=0.8)
     axes.set(xlabel="class of the nearest neighbour", ylabel="class")
     if len(table) <= 40:
@@ -93,10 +88,17 @@ def confusion(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axe
 def class_scores(
     axes: matplotlib.axes.Axes, table: pd.DataFrame, *, column: str = "map_at_r", most: int = 25
 ) -> matplotlib.axes.Axes:
-    """One number of `classes.statistics` for each class, the worst `most` of them, as bars."""
+    """One column of `classes.statistics` as bars, for the classes with the lowest values.
+
+    Args:
+      axes: where to draw.
+      table: from `classes.statistics`.
+      column: the column.
+      most: how many classes are shown at most.
+    """
     worst = table.sort_values(column).head(most)[::-1]
     axes.barh(worst.name, worst[column], color=COLORS[0])
-    axes.set(xlabel=_in_words(column), ylabel="class")
+    axes.set(xlabel=plot_style.in_words(column), ylabel="class")
     if len(table) > most:
         axes.set_title(f"the lowest {most} of {len(table)} classes")
     return axes
@@ -105,7 +107,7 @@ def class_scores(
 def class_tree(
     axes: matplotlib.axes.Axes, linkage: Float[np.ndarray, "merges 4"], names: Sequence[str]
 ) -> matplotlib.axes.Axes:
-    """The tree of `classes.tree`, with a name at each leaf."""
+    """The tree of `classes.tree`, with the name of a class at each leaf."""
     import scipy.cluster.hierarchy
 
     scipy.cluster.hierarchy.dendrogram(
@@ -126,10 +128,14 @@ def pair_distances(
     *,
     margin: float | None = None,
 ) -> matplotlib.axes.Axes:
-    """Distances of pairs of one class and of two, as densities.
+    """The densities of the distances of pairs of one class, and of pairs of two classes.
 
-    A margin is drawn from the median of the pairs of one class: a negative beyond the band costs
-    nothing for an ordinary positive.
+    Args:
+      axes: where to draw.
+      same: distances of pairs of one class, from `evaluation.pair_distances`.
+      different: distances of pairs of two classes.
+      margin: draws a band of this width from the median of `same`; None draws none. A negative
+        beyond the band costs nothing together with a typical positive.
     """
     edges = np.linspace(0, max(np.max(same), np.max(different)), 80)
     for distances, color, name in ((same, GOOD, "same class"), (different, BAD, "different")):
@@ -139,7 +145,7 @@ def pair_distances(
         label = f"margin {margin:g}, from the median of same"
         axes.axvspan(middle, middle + margin, color=GREY, alpha=0.2, lw=0, label=label)
     axes.set(xlabel="Euclidean distance", ylabel="density")
-    _legend_above(axes)
+    plot_style.legend_above(axes)
     return axes
 
 
@@ -147,11 +153,11 @@ def roc(
     axes: matplotlib.axes.Axes,
     pairs: Mapping[str, tuple[Float[np.ndarray, "same"], Float[np.ndarray, "different"]]],
 ) -> matplotlib.axes.Axes:
-    """True against false accepts, on a logarithmic axis: TAR at each FAR.
+    """ROC curves: the true accept rate at each false accept rate, on a logarithmic axis.
 
     Args:
       axes: where to draw.
-      pairs: by name, what `evaluation.pair_distances` returns.
+      pairs: for each curve its name and what `evaluation.pair_distances` returns.
     """
     for number, (name, (same, different)) in enumerate(pairs.items()):
         curve = evaluation.roc(same, different)
@@ -160,7 +166,7 @@ def roc(
             curve.false_accepts[shown],
             curve.true_accepts[shown],
             label=name,
-            **_line(number),
+            **plot_style.line(number),
         )
     axes.set(xscale="log", ylim=(0, 1.02))
     axes.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)")
@@ -172,10 +178,10 @@ def roc(
 def spectrum(
     axes: matplotlib.axes.Axes, spectra: Mapping[str, Float[np.ndarray, "dim"]]
 ) -> matplotlib.axes.Axes:
-    """Shares of the variance by principal axis, of several embeddings by name."""
+    """The shares of the variance along principal axes, for named results of `geometry.spectrum`."""
     for number, (name, shares) in enumerate(spectra.items()):
         seen = np.flatnonzero(shares > 1e-9)
-        axes.plot(seen + 1, shares[seen], label=name, **_line(number))
+        axes.plot(seen + 1, shares[seen], label=name, **plot_style.line(number))
     axes.set(yscale="log", xlabel="principal axis", ylabel="share of the variance")
     axes.legend(frameon=False)
     return axes
@@ -189,15 +195,15 @@ def gallery(
     neighbours: Int[np.ndarray, "queries neighbours"],
     distances: Float[np.ndarray, "queries neighbours"] | None = None,
 ) -> matplotlib.figure.Figure:
-    """Queries and their nearest neighbours, a row each; hits and misses framed and marked.
+    """Queries and their nearest neighbours, in a row for each query; hits and misses are marked.
 
     Args:
-      images: of all examples, `[examples, height, width, channels]`, uint8.
-      labels: of all examples.
-      class_names: names of the classes.
-      queries: which examples.
-      neighbours: of each query, from `evaluation.nearest`.
-      distances: likewise.
+      images: all examples, `[examples, height, width, channels]` of uint8.
+      labels: the class of every example.
+      class_names: the names of the classes.
+      queries: the positions of the queries.
+      neighbours: the positions of their neighbours, from `evaluation.nearest`.
+      distances: the distances of these neighbours, or None to show none.
     """
     rows = []
     for row, query in enumerate(queries):
@@ -215,7 +221,12 @@ def gallery(
 def contact_sheet(
     rows: Sequence[Sequence[tuple[np.ndarray, str, str]]],
 ) -> matplotlib.figure.Figure:
-    """Rows of images, each with a title and a colour for its title and its frame."""
+    """Rows of images.
+
+    Args:
+      rows: for every image its pixels `[height, width, channels]`, its title, and the colour of
+        the title and the frame. Rows may differ in length.
+    """
     columns = max(len(row) for row in rows)
     figure, grid = plt.subplots(
         len(rows),
@@ -230,125 +241,22 @@ def contact_sheet(
         for axes, (pixels, title, color) in zip(axes_of_row, row, strict=False):
             axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray")
             axes.set_title(title, fontsize=7, color=color, parse_math=False)
-            _without_ticks(axes)
+            plot_style.without_ticks(axes)
             for spine in axes.spines.values():
                 spine.set(color=color, linewidth=1.5)
     return figure
 
 
-def curves(
-    axes: matplotlib.axes.Axes, tables: Mapping[str, pd.DataFrame], column: str
-) -> matplotlib.axes.Axes:
-    """A number of `Run.metrics` over the steps, for runs by name."""
-    for number, (name, table) in enumerate(tables.items()):
-        known = table[["step", column]].dropna()
-        axes.plot(known.step, known[column], label=name, **_line(number))
-    axes.set(xlabel="step", ylabel=_in_words(column))
-    if len(tables) > 1:
-        axes.legend(frameon=False)
-    return axes
-
-
-def bands(
-    axes: matplotlib.axes.Axes,
-    table: pd.DataFrame,
-    column: str,
-    *,
-    arms: Sequence[str] | None = None,
-) -> matplotlib.axes.Axes:
-    """A number over the steps, the mean of each arm's seeds with its 95% interval.
-
-    Args:
-      axes: where to draw.
-      table: with `arm`, `seed`, `step` and the number.
-      column: the number.
-      arms: which; None draws all.
-    """
-    known = table[["arm", "seed", "step", column]].dropna()
-    for number, arm in enumerate(known.arm.unique() if arms is None else arms):
-        of_arm = known[known.arm == arm].groupby("step")[column]
-        steps, means, low, high = [], [], [], []
-        for step, values in of_arm:
-            found = comparison.estimate(values.to_numpy(np.float64))
-            steps.append(step), means.append(found.mean)
-            low.append(found.low), high.append(found.high)
-        (line,) = axes.plot(steps, means, label=arm, **_line(number))
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    axes.set(xlabel="step", ylabel=_in_words(column))
-    _legend_above(axes)
-    return axes
-
-
-def arm_scores(axes: matplotlib.axes.Axes, summary: pd.DataFrame, metric: str):
-    """The mean of each arm with its 95% interval, from a sweep's `summary.csv`."""
-    rows = summary[::-1]
-    reach = (rows.ci95_high - rows.ci95_low) / 2
-    axes.errorbar(
-        rows[metric],
-        rows.arm,
-        xerr=reach,
-        fmt="o",
-        color=COLORS[0],
-        capsize=4,
-        label="mean, 95% CI",
-    )
-    raw = rows.raw_pixels.mean()
-    if np.isfinite(raw):
-        axes.axvline(raw, color=GREY, ls="--", label="raw inputs")
-    axes.set(xlabel=_in_words(metric), ylabel="arm")
-    _legend_above(axes)
-    return axes
-
-
-def census(axes: matplotlib.axes.Axes, arrays: Mapping[str, np.ndarray]) -> matplotlib.axes.Axes:
-    """The shares of easy, semi-hard and hard triplets over the steps, from a run's telemetry."""
-    names, colors = ("hard", "semi-hard", "easy"), (BAD, COLORS[1], GOOD)
-    parts = axes.stackplot(arrays["step"], arrays["census"].T[::-1], labels=names, colors=colors)
-    for part, hatch in zip(parts, ("//", "", ".."), strict=True):
-        part.set(hatch=hatch, edgecolor="white", linewidth=0)
-    axes.set(xlabel="step", ylabel="share of all triplets", ylim=(0, 1))
-    axes.margins(x=0)
-    axes.legend(loc="lower left", framealpha=0.9)
-    return axes
-
-
-def mined_distances(
-    axes: matplotlib.axes.Axes, arrays: Mapping[str, np.ndarray]
-) -> matplotlib.axes.Axes:
-    """Medians and quartiles of mined `d_ap` and `d_an` over the steps."""
-    low, middle, high = (telemetry.PERCENTILES.index(p) for p in (25, 50, 75))
-    kinds = (("d_ap", GOOD, "-", "anchor to positive"), ("d_an", BAD, "--", "anchor to negative"))
-    for name, color, style, label in kinds:
-        of = arrays[name].T
-        axes.plot(arrays["step"], of[middle], color=color, ls=style, label=label)
-        axes.fill_between(arrays["step"], of[low], of[high], color=color, alpha=0.15, lw=0)
-    axes.set(xlabel="step", ylabel="distance of mined triplets")
-    axes.legend(frameon=False)
-    return axes
-
-
-def histogram_over_steps(
-    axes: matplotlib.axes.Axes, arrays: Mapping[str, np.ndarray], name: str
-) -> matplotlib.axes.Axes:
-    """`hardness` or `negative_rank` of a run's telemetry: a column a step, dark where many are."""
-    edges = {"hardness": telemetry.HARDNESS_EDGES, "negative_rank": telemetry.RANK_EDGES}[name]
-    labels = {
-        "hardness": "(d_an - d_ap) / mean distance to negatives",
-        "negative_rank": "rank of the negative: 0 nearest, 1 farthest",
-    }
-    steps = arrays["step"]
-    half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 0.5
-    ends = np.append(steps - half, steps[-1] + half)
-    picture = axes.pcolormesh(ends, edges, arrays[name].T, cmap="Blues", norm=_root())
-    axes.figure.colorbar(picture, ax=axes, label="share of mined triplets")
-    axes.set(xlabel="step", ylabel=labels[name])
-    return axes
-
-
 def precision_recall(
     axes: matplotlib.axes.Axes, table: pd.DataFrame, wrong: np.ndarray
 ) -> matplotlib.axes.Axes:
-    """How well each column of `suspects.rank` finds planted errors."""
+    """Precision over recall with which each column of `suspects.rank` finds planted errors.
+
+    Args:
+      axes: where to draw.
+      table: from `suspects.rank`.
+      wrong: whether the label of each example is wrong.
+    """
     import sklearn.metrics
 
     for number, column in enumerate(("suspicion", "disagreement", "picked")):
@@ -356,7 +264,7 @@ def precision_recall(
         precision, recall, _ = sklearn.metrics.precision_recall_curve(wrong[table.index], score)
         average = sklearn.metrics.average_precision_score(wrong[table.index], score)
         label = f"{column}: {average:.2f}"
-        axes.step(recall, precision, where="post", label=label, **_line(number))
+        axes.step(recall, precision, where="post", label=label, **plot_style.line(number))
     axes.axhline(np.mean(wrong), color=GREY, lw=1, label="by chance")
     axes.set(xlabel="recall: share of the wrong labels found", ylabel="precision", ylim=(0, 1.02))
     axes.legend(frameon=False, title="average precision")
@@ -364,7 +272,7 @@ def precision_recall(
 
 
 def changes(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.Axes:
-    """Scores of queries before and after, from `compare.queries`: above the line they improved."""
+    """The scores of queries before and after, from `compare.queries`; above the line they rose."""
     better = table.change > 0
     worse = table.change < 0
     for rows, color, marker in (
@@ -381,35 +289,3 @@ def changes(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.
     )
     axes.set_title(f"{better.sum()} queries better, {worse.sum()} worse")
     return axes
-
-
-def _line(number):
-    """The look of the n-th line: neighbours differ in their dashes, too."""
-    return {"color": COLORS[number % len(COLORS)], "ls": ("-", "--", ":", "-.")[number % 4]}
-
-
-def _legend_above(axes):
-    """Where curves may leave no corner free."""
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, fontsize=8)
-
-
-def _root():
-    import matplotlib.colors
-
-    return matplotlib.colors.PowerNorm(0.5, vmin=0)
-
-
-def _without_ticks(axes):
-    axes.set_xticks([])
-    axes.set_yticks([])
-    return axes
-
-
-def _in_words(column):
-    names = {
-        "map_at_r": "MAP@R",
-        "precision_at_1": "precision at 1",
-        "r_precision": "R-precision",
-        "validation/map_at_r": "validation MAP@R",
-    }
-    return names.get(column, column.replace("_", " "))

@@ -1,19 +1,27 @@
-"""Maps of embeddings in two dimensions. Each with a seed gives the same map again."""
+"""Projects embeddings to maps of two dimensions; the same seed gives the same map."""
 
 import numpy as np
 from jaxtyping import Float
 
 from triplet_jax import arguments, errors
 
-# With fewer, t-SNE and UMAP fail or have nothing to preserve.
+# With fewer examples, t-SNE and UMAP fail or have nothing to preserve.
 _FEWEST = 5
 
 
 def pca(embeddings: arguments.Embeddings, *, seed: int = 0) -> Float[np.ndarray, "examples 2"]:
-    """The two directions of largest variance; distances in it are never too large.
+    """Projects to the two directions of largest variance; no distance becomes larger.
 
-    Each direction points where its largest coefficient is positive, so that it does not flip. A
-    direction that is not there, as with embeddings of one value or with one example, is 0.
+    The sign of a direction makes its largest coefficient positive, so that maps do not flip. A
+    missing direction, as with embeddings of one value or a single example, gives zeros.
+
+    >>> pca([[1.0, 0.0], [-1.0, 0.0]])
+    array([[ 1.,  0.],
+           [-1.,  0.]], dtype=float32)
+
+    Args:
+      embeddings: the examples, `[examples, dim]`.
+      seed: not used; every projection takes one.
 
     Raises:
       InputError: a row has NaN or infinite values.
@@ -34,11 +42,15 @@ def tsne(
     seed: int = 0,
     start: Float[np.ndarray, "examples 2"] | None = None,
 ) -> Float[np.ndarray, "examples 2"]:
-    """Neighbours stay neighbours; distances between far groups mean nothing.
+    """t-SNE: neighbours stay neighbours, but distances between far groups mean nothing.
 
-    van der Maaten and Hinton 2008, as scikit-learn has it, from `start`, another map of the same
-    examples, or from the PCA. Fewer than five examples have no neighbours to tell from others, and
-    are shown by their PCA.
+    van der Maaten and Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html, as scikit-learn
+    has it. Fewer than five examples are shown by their PCA.
+
+    Args:
+      embeddings: the examples, `[examples, dim]`.
+      seed: decides the random choices of the method.
+      start: the map to start from, such as that of another run; None starts from the PCA.
 
     Raises:
       InputError: a row has NaN or infinite values.
@@ -56,9 +68,14 @@ def tsne(
 
 
 def umap(embeddings: arguments.Embeddings, *, seed: int = 0) -> Float[np.ndarray, "examples 2"]:
-    """As t-SNE, with more of the distances between groups (McInnes et al. 2018).
+    """UMAP: neighbours stay neighbours, as in t-SNE, and groups keep more of their distances.
 
-    Fewer than five examples are shown by their PCA.
+    McInnes et al. 2018, https://arxiv.org/abs/1802.03426, as umap-learn has it. Fewer than five
+    examples are shown by their PCA.
+
+    Args:
+      embeddings: the examples, `[examples, dim]`.
+      seed: decides the random choices of the method.
 
     Raises:
       InputError: umap-learn is not installed, or a row has NaN or infinite values.
@@ -70,7 +87,7 @@ def umap(embeddings: arguments.Embeddings, *, seed: int = 0) -> Float[np.ndarray
         raise errors.InputError("umap needs umap-learn: pip install umap-learn") from error
     if len(embeddings) < _FEWEST:
         return pca(embeddings)
-    # It looks at 15 neighbours unless it is told otherwise.
+    # 15 is its default.
     neighbours = min(15, len(embeddings) - 1)
     method = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
     return np.asarray(method.fit_transform(embeddings))

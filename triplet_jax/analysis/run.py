@@ -1,4 +1,4 @@
-"""What a run's folder holds, as arrays and tables."""
+"""Reads what a run's folder holds, as arrays and tables."""
 
 import dataclasses
 import pathlib
@@ -13,20 +13,20 @@ from triplet_jax.runs import files, row_files, telemetry_file
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run, as its files tell it.
+    """What a run wrote.
 
     Args:
-      workdir: its folder.
-      config: `config.json`, sections of fields.
-      metrics: a row for each step with metrics, numbers of training and validation together;
-        NaN where a number was not taken.
-      telemetry: arrays with a leading axis of rows, as `telemetry.of_batch` describes them;
-        empty where none was written.
-      embeddings: of all examples.
-      labels: their right classes.
-      split: of each, one of train, validation, test.
-      given: the labels that training was given; others than `labels` where noise was planted.
-      result: `result.json`.
+      workdir: the run's folder.
+      config: the content of `config.json`.
+      metrics: a row for each logged step, with the numbers of training and validation; NaN where a
+        number was not measured.
+      telemetry: arrays with a leading axis of logged steps, as `telemetry.of_batch` describes them;
+        empty if there are none.
+      embeddings: the embedding of every example.
+      labels: the right class of every example.
+      split: the split of every example: train, validation or test.
+      given: the labels that training saw, which differ from `labels` where noise was planted.
+      result: the content of `result.json`; empty if there is none.
     """
 
     workdir: pathlib.Path
@@ -43,7 +43,7 @@ class Run:
         """Which examples belong to a split.
 
         Raises:
-          InputError: it is no name of one, or it is empty.
+          InputError: there is no such split, or it is empty.
         """
         errors.check_known("split", split, data.SPLITS)
         found = self.split == split
@@ -55,8 +55,11 @@ class Run:
 def load(workdir: pathlib.Path | str) -> Run:
     """Reads a finished run.
 
+    Args:
+      workdir: the run's folder.
+
     Raises:
-      InputError: the folder holds no run, or no embeddings, or a file of it cannot be read.
+      InputError: the folder holds no run or no embeddings, or a file cannot be read.
     """
     workdir = pathlib.Path(workdir)
     if not (workdir / "config.json").exists():
@@ -81,7 +84,10 @@ def load(workdir: pathlib.Path | str) -> Run:
 def embeddings_of(
     workdir: pathlib.Path,
 ) -> tuple[Float[np.ndarray, "examples dim"], Int[np.ndarray, "examples"], np.ndarray]:
-    """The embeddings of a finished run, their labels and their split.
+    """Reads the embeddings of a finished run, with their labels and splits.
+
+    Args:
+      workdir: the run's folder.
 
     Raises:
       InputError: there are none, or the file is damaged.
@@ -101,12 +107,15 @@ def embeddings_of(
             or len(array) != len(arrays[0])
         ):
             raise errors.InputError(
-                f"path={str(path)!r} is damaged: its arrays are none of examples."
+                f"path={str(path)!r} is damaged: its arrays do not fit together."
             )
     return tuple(arrays)
 
 
-def _given(workdir, labels):
+def _given(
+    workdir: pathlib.Path, labels: Int[np.ndarray, "examples"]
+) -> Int[np.ndarray, "examples"]:
+    """The labels that training saw."""
     path = workdir / "label_noise.npz"
     if not path.exists():
         return labels
@@ -115,5 +124,5 @@ def _given(workdir, labels):
     try:
         found[positions] = given
     except (IndexError, ValueError, TypeError) as error:
-        raise errors.InputError(f"{path} is damaged: it is of other examples.") from error
+        raise errors.InputError(f"{path} is damaged: it does not fit the examples.") from error
     return found

@@ -1,14 +1,14 @@
-"""Labels that look wrong: what the neighbours say, and what mining keeps picking.
+"""Suspects: examples whose labels look wrong, by their neighbours and by what mining picks.
 
-A wrong label makes its example the farthest positive and the nearest negative of others,
-again and again; it lies far from its class and near another one.
+An example with a wrong label lies far from its class and near another. So it is often the farthest
+positive or the nearest negative of other examples.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from triplet_jax import arguments, distances, errors, evaluation
 from triplet_jax.data import sampling
@@ -20,18 +20,28 @@ def disagreement(
     *,
     neighbours: int = 10,
 ) -> Float[np.ndarray, "examples"]:
-    """The share of each example's nearest others that have another label.
+    """The share of each example's nearest neighbours that have another label.
+
+    >>> disagreement([[0.0], [1.0], [2.0], [9.0]], [0, 0, 1, 1], neighbours=1)
+    array([0., 0., 1., 0.])
+
+    Args:
+      embeddings: the examples, `[examples, dim]`.
+      labels: their classes, `[examples]`.
+      neighbours: how many neighbours of each example count.
 
     Raises:
-      InputError: there are not that many others.
+      InputError: there are fewer than `neighbours` other examples.
     """
     embeddings = arguments.finite_rows(embeddings)
     labels = np.asarray(arguments.labels(labels, embeddings.shape))
     return np.mean(_votes(embeddings, labels, neighbours) != labels[:, None], axis=1)
 
 
-def _votes(embeddings, labels, neighbours):
-    """The labels of each example's nearest others, nearest first."""
+def _votes(
+    embeddings: Float[np.ndarray, "examples dim"], labels: np.ndarray, neighbours: int
+) -> np.ndarray:
+    """The labels of each example's nearest neighbours, nearest first."""
     _, position = evaluation.nearest(embeddings, None, neighbours=neighbours)
     return labels[position]
 
@@ -43,11 +53,23 @@ def misplacement(
     neighbours: int = 10,
     tile: int = 256,
 ) -> Float[np.ndarray, "examples"]:
-    """How much nearer other classes are: above 1 an example lies outside of its own.
+    """How far an example lies from its own class, compared with other classes; above 1 outside.
 
-    The mean distance to the nearest examples of its label over that to the nearest of other
-    labels, `neighbours` of each, or as many as there are. Infinite for an example alone in its
-    class, 0 where there is only one class.
+    It is the mean distance to the nearest examples of its label, over the mean distance to the
+    nearest examples of other labels.
+
+    >>> misplacement([[0.0], [1.0], [3.0], [9.0]], [0, 0, 1, 1], neighbours=1)
+    array([0.33333333, 0.5       , 3.        , 0.75      ])
+
+    Args:
+      embeddings: the examples, `[examples, dim]`.
+      labels: their classes, `[examples]`.
+      neighbours: how many examples of either kind count; fewer if there are fewer.
+      tile: how many examples are compared with all at a time.
+
+    Returns:
+      The ratio for each example; infinite for an example alone in its class, and 0 if there is
+      only one class.
     """
     x = arguments.finite_rows(embeddings).astype(np.float64)
     labels = np.asarray(arguments.labels(labels, x.shape))
@@ -65,8 +87,10 @@ def misplacement(
     return found
 
 
-def _mean_of_nearest(distance, neighbours):
-    """Over the finite ones; infinite where there are none."""
+def _mean_of_nearest(
+    distance: Float[np.ndarray, "rows examples"], neighbours: int
+) -> Float[np.ndarray, "rows"]:
+    """The mean of each row's smallest finite distances; infinite if it has none."""
     neighbours = min(neighbours, distance.shape[1])
     nearest = np.partition(distance, neighbours - 1, axis=1)[:, :neighbours]
     known = np.isfinite(nearest)
@@ -84,22 +108,25 @@ def picked_as_hardest(
     batches: int = 500,
     seed: int = 0,
 ) -> Float[np.ndarray, "examples"]:
-    """How often batch-hard picks an example, in each batch that it is drawn into.
+    """How often batch-hard mining picks an example, on average over the batches that hold it.
 
-    Batches of P classes and K examples each are drawn as in training, and mined with these
-    embeddings. Every anchor picks its farthest positive and its nearest negative, so that the
-    mean over examples is 2. 0 for one that was never drawn.
+    Batches of P classes and K examples each are drawn as in training, and mined by these
+    embeddings. Every anchor picks its farthest positive and its nearest negative, so that the mean
+    over the examples of a batch is 2.
 
     Args:
-      embeddings: the examples.
-      labels: as training was given them.
-      classes: P, at most as many as have K examples.
+      embeddings: the examples, `[examples, dim]`.
+      labels: the labels that training saw.
+      classes: P; fewer if fewer classes have K examples.
       per_class: K, at least 2.
-      batches: how many.
-      seed: of the draws.
+      batches: how many batches are drawn.
+      seed: decides the draws.
+
+    Returns:
+      The mean count for each example; 0 for one that was never drawn.
 
     Raises:
-      InputError: there are not two classes with `per_class` examples, or `per_class` is below 2.
+      InputError: `per_class` is below 2, or fewer than two classes have so many examples.
     """
     embeddings = arguments.finite_rows(embeddings)
     _, code = arguments.codes(labels, embeddings.shape)
@@ -107,7 +134,7 @@ def picked_as_hardest(
     large = int(np.sum(count >= per_class))
     if large < 2 or per_class < 2:
         raise errors.InputError(
-            f"per_class={per_class} must be at least 2, and two classes must have as many"
+            f"per_class={per_class} must be at least 2, and at least two classes must have so many"
             f" examples; {large} have."
         )
     kept = np.flatnonzero(count[code] >= per_class)
@@ -123,10 +150,12 @@ def picked_as_hardest(
 
 
 @jax.jit(static_argnames="per_class")
-def _picks_of_batches(embeddings, drawn, per_class):
-    """Of each place of each batch, how many anchors pick it."""
+def _picks_of_batches(
+    embeddings: Float[Array, "examples dim"], drawn: Int[Array, "batches batch"], per_class: int
+) -> Float[Array, "batches batch"]:
+    """How many anchors pick each row of each batch."""
 
-    def of_batch(positions):
+    def of_batch(positions: Int[Array, "batch"]) -> Float[Array, "batch"]:
         n = len(positions)
         x = embeddings[positions]
         d = distances.pairwise(x, x)
@@ -147,22 +176,26 @@ def rank(
     neighbours: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """All examples, the most suspect first.
+    """Ranks all examples, the most suspect first.
 
     Args:
-      embeddings: the examples that a run was trained on.
-      labels: as it was given them.
-      neighbours: that are asked.
-      seed: of the batches.
+      embeddings: the examples that a run was trained on, `[examples, dim]`.
+      labels: the labels that training saw.
+      neighbours: how many neighbours of each example count.
+      seed: decides the batches of `picked_as_hardest`.
 
     Returns:
-      A row for each example, with its position as index: `label`; `instead`, the label that most
-      of its neighbours have; `suspicion`, its `misplacement`, by which rows are sorted; and for
-      comparison `disagreement` and `picked`, as the functions say. Batches for `picked` have eight
-      examples a class, or as many as the median class has.
+      A row for each example, with its position as the index, and the columns
+
+      * `label`: the label that training saw.
+      * `instead`: the label that most of its neighbours have.
+      * `suspicion`: its `misplacement`, by which the rows are sorted.
+      * `disagreement`, `picked`: by `disagreement` and `picked_as_hardest`, for comparison. The
+        batches have eight examples of a class, or as many as the median class has.
 
     Raises:
-      InputError: see the functions.
+      InputError: a row has NaN or infinite values, there are too few examples for `neighbours`, or
+        fewer than two classes have enough examples for a batch.
     """
     embeddings = arguments.finite_rows(embeddings)
     labels = np.asarray(arguments.labels(labels, embeddings.shape))
@@ -184,11 +217,11 @@ def rank(
 
 
 def average_precision(table: pd.DataFrame, wrong: np.ndarray, *, by: str = "suspicion") -> float:
-    """How well a column of `rank` finds planted errors: 1 if all of them come first.
+    """The average precision with which a column of `rank` finds planted errors; 1 is best.
 
     Args:
       table: from `rank`.
-      wrong: of every example, whether its label is wrong.
+      wrong: whether the label of each example is wrong.
       by: the column.
     """
     import sklearn.metrics
@@ -196,7 +229,7 @@ def average_precision(table: pd.DataFrame, wrong: np.ndarray, *, by: str = "susp
     return float(sklearn.metrics.average_precision_score(wrong[table.index], table[by]))
 
 
-def _most_common(votes):
-    """Of each row; of equally common ones the nearest neighbour's comes first."""
+def _most_common(votes: np.ndarray) -> np.ndarray:
+    """The most common label of each row; among equals, that of the nearest neighbour."""
     same = votes[:, :, None] == votes[:, None, :]
     return votes[np.arange(len(votes)), same.sum(axis=2).argmax(axis=1)]

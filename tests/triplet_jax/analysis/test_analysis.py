@@ -22,6 +22,7 @@ from triplet_jax.analysis import (
     projection,
     run,
     suspects,
+    training_plots,
 )
 
 matplotlib.use("Agg")
@@ -422,11 +423,11 @@ def test_curves_bands_and_arms(axes):
         for seed in (0, 1, 2)
         for step in (1, 2)
     ]
-    plots.bands(axes, pd.DataFrame(rows), "loss")
+    training_plots.bands(axes, pd.DataFrame(rows), "loss")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 3])
     axes.clear()
     table = pd.DataFrame({"step": [1, 2, 3], "validation/map_at_r": [0.1, np.nan, 0.3]})
-    plots.curves(axes, {"a": table}, "validation/map_at_r")
+    training_plots.curves(axes, {"a": table}, "validation/map_at_r")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.1, 0.3])
     assert axes.get_ylabel() == "validation MAP@R"
     axes.clear()
@@ -439,7 +440,7 @@ def test_curves_bands_and_arms(axes):
             "raw_pixels": [0.3, 0.3],
         }
     )
-    plots.arm_scores(axes, summary, "map_at_r")
+    training_plots.arm_scores(axes, summary, "map_at_r")
     assert [text.get_text() for text in axes.get_yticklabels()] == ["y", "x"]
 
 
@@ -452,17 +453,17 @@ def test_telemetry_is_drawn_over_the_steps(axes):
         "hardness": np.full((2, 40), 1 / 40),
         "negative_rank": np.full((2, 20), 1 / 20),
     }
-    plots.census(axes, arrays)
+    training_plots.census(axes, arrays)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "hard",
         "semi-hard",
         "easy",
     ]
     axes.clear()
-    plots.mined_distances(axes, arrays)
+    training_plots.mined_distances(axes, arrays)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [3, 10])
     axes.clear()
-    plots.histogram_over_steps(axes, arrays, "hardness")
+    training_plots.histogram_over_steps(axes, arrays, "hardness")
     assert axes.get_xlim() == (25, 125)
 
 
