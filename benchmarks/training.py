@@ -10,7 +10,6 @@ own memory format and in channels last. Ours is also measured with telemetry at 
 runs by default at every 50th. Each runs in a process of its own, in rounds.
 """
 
-import functools
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -48,9 +47,8 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
 
     from configs import base
     from experiments import command
-    from experiments.config import encoders, objective, optimizers, settings, stepping
-    from triplet_jax.devices import collectives
-    from triplet_jax.training import over_devices, train_step
+    from experiments.config import encoders, stepping
+    from triplet_jax.training import data_parallel
 
     command.use_xla_flags()  # as a run does
     setting = MODELS[model]
@@ -61,21 +59,8 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
     config.optimizer.update(learning_rate=LEARNING_RATE, decay="constant")
     config.log.telemetry_every = telemetry_every
     encoder = encoders.encoder(config, setting.shape)
-    state = over_devices.replicate(stepping.initial_state(config, encoder, setting.shape))
-    lifted = over_devices.over_devices(
-        functools.partial(
-            train_step.train_step,
-            encoder=encoder,
-            optimizer=optimizers.optimizer(config),
-            loss=objective.loss(config),
-            augment=None,
-            average_decay=0.0,
-            learning_rate=optimizers.learning_rate(config),
-            telemetry=objective.telemetry(config),
-            key=settings.keys(config)[1],
-            axis_name=collectives.DEVICES,
-        )
-    )
+    state = data_parallel.replicate(stepping.initial_state(config, encoder, setting.shape))
+    lifted = data_parallel.streamed(stepping.step(config, encoder, augment=None))
     # One device, as torch has.
     inputs, labels = (jax.device_put(x[None]) for x in batch(setting))
     places = np.arange(setting.images)[None]

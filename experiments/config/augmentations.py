@@ -13,7 +13,11 @@ from triplet_jax.data import augment
 def augmentation(
     config: ml_collections.ConfigDict, input_shape: tuple[int, ...]
 ) -> Callable | None:
-    """The random changes to an image; None where there are none."""
+    """The random changes to an image, `(key, image) -> image`; None where there are none.
+
+    Raises:
+      InputError: inputs of this shape cannot be changed like that.
+    """
     c = config.augment
     own = components.augmentation(c.own, input_shape) if c.own else None
     if not any(value for name, value in c.items() if name != "own"):

@@ -12,7 +12,7 @@ from triplet_jax.data import images, label_noise, sampling
 
 
 def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
-    """All examples, every one with its split; decoded already if they are to fit on the device."""
+    """All examples, each with its split; images are decoded if the device holds the data."""
     everything = open_dataset(config.dataset)
     if config.dataset.placement == "device":
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
@@ -20,10 +20,10 @@ def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
 
 
 def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:
-    """Refuses a data set whose test split can tell nothing.
+    """Refuses a data set whose test split gives no score.
 
     Raises:
-      InputError: saying how many examples of how many classes there are, and what to change.
+      InputError: with the numbers of examples and classes, and what to change.
     """
     test = everything.only("test")
     if can_score(test):
@@ -35,14 +35,14 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
 
 
 def can_score(split: data.Dataset) -> bool:
-    """Whether retrieval among the examples of a split can come out well or badly: there are two
-    classes, and two examples of one of them."""
+    """Whether retrieval within a split has a score: it needs two classes, and two examples of one
+    of them."""
     _, counts = np.unique(split.labels, return_counts=True)
     return len(counts) > 1 and counts.max() > 1
 
 
 def note_on_validation(config: ml_collections.ConfigDict, everything: data.Dataset) -> str:
-    """What a user must know of a validation split that can tell nothing; else empty."""
+    """A warning where the validation split gives no score; else empty."""
     validation = everything.only("validation")
     if not len(validation) or can_score(validation):
         return ""
@@ -78,7 +78,7 @@ def _or_split_otherwise(config):
 
 @naming.as_fields("dataset", seed="dataset.split_seed")
 def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
-    """The same by the section `dataset`; images that files hold are not decoded yet."""
+    """All examples by the section `dataset` of a config; images in files are not decoded yet."""
     held_out = data.HeldOut(c.test_fraction, c.validation_fraction, seed=c.split_seed)
     if c.name == "digits":
         return data.digits(held_out)
@@ -109,7 +109,7 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
 
 
 def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:
-    """What the images in files are brought to, by the fields of `config.dataset`."""
+    """The size and the channels that images in files are brought to, by the section `dataset`."""
     return images.ImageForm(
         size=c.image_size,
         channels=c.channels,
@@ -123,10 +123,11 @@ def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:
 def training_split(
     config: ml_collections.ConfigDict, everything: data.Dataset
 ) -> tuple[data.Dataset, np.ndarray]:
-    """The examples that batches are drawn from, with the labels that training is given.
+    """The examples that batches are drawn from, and which labels are wrong on purpose.
 
-    Also whether each example of the training split, as it stands in `everything`, is labelled
-    wrongly on purpose.
+    Returns:
+      The examples with the labels that training is given; and a mask of the examples of the
+      training split of `everything`, in their order there, whose label is wrong on purpose.
     """
     c = config.dataset
     train = everything.only("train")
@@ -166,7 +167,7 @@ def _scores(path, everything):
 
 
 def _numbered(config, train):
-    """The training split with its classes numbered from 0, as the table of proxies has them."""
+    """The training split with its classes numbered from 0, as the proxies are."""
     present, labels = np.unique(train.labels, return_inverse=True)
     if config.loss.num_classes != len(present):
         raise errors.InputError(
@@ -197,7 +198,7 @@ def _check_pool_size(config, train):
 
 @naming.as_fields("dataset", kind="dataset.noise_kind", fraction="dataset.label_noise")
 def given_labels(config: ml_collections.ConfigDict, train: data.Dataset) -> np.ndarray:
-    """The labels of the training split, some of them wrong if the config plants noise."""
+    """The labels that training is given: some are wrong if the config plants noise."""
     c = config.dataset
     return label_noise.plant(
         train.labels, c.label_noise, kind=c.noise_kind, seed=c.noise_seed, groups=train.groups

@@ -14,7 +14,16 @@ def encoder(
     input_shape: tuple[int, ...],
     pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> nn.Module:
-    """The model, with batch statistics over all devices; `pair_shapes` are those of the data."""
+    """The model, whose batch statistics are those of all devices.
+
+    Args:
+      config: of the run.
+      input_shape: of one input.
+      pair_shapes: of either side of a pair; None where examples are no pairs.
+
+    Raises:
+      InputError: a backbone does not take inputs of this shape.
+    """
     c = config.model
     shapes = pair_shapes or (input_shape, input_shape)
     features = [standardises(config, shape) for shape in shapes]
@@ -26,12 +35,12 @@ def encoder(
 
 
 def standardises(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> bool:
-    """Whether the encoder standardises inputs of this shape: features, unless turned off."""
+    """Whether the encoder standardises inputs of this shape: never images; features by default."""
     return config.dataset.standardise and len(shape) == 1
 
 
 def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset) -> dict:
-    """What the encoder's layers of that kind need, by the names of its parts; {} without any."""
+    """What the encoder standardises inputs by, by the names of its layers; {} if it does not."""
     shapes = everything.pair_shapes or (everything.input_shape,)
     if not any(standardises(config, shape) for shape in shapes):
         return {}
@@ -39,7 +48,7 @@ def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset
     if everything.pair_shapes is None:
         found = [standardise.statistics(train)] * config.model.towers
     else:
-        # Rows of the two arrays take turns, each filled up to one length.
+        # Rows of the two arrays alternate, padded to one length.
         rows = [train[i::2, : shape[0]] for i, shape in enumerate(shapes)]
         found = [
             standardise.statistics(x) if standardises(config, shape) else None

@@ -1,4 +1,9 @@
-"""The loss that a config describes, and what is measured beside it."""
+"""The loss that a config describes, from top to bottom, and what is measured beside it.
+
+A batch is compared with itself, another tower, proxies or a memory (`comparisons`), by a loss of
+triplets or a contrastive one (`row_losses`). The mean over the first values of an embedding may be
+taken, and regularisers may be added.
+"""
 
 import functools
 import inspect
@@ -8,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.config import components, import_paths, settings
-from triplet_jax import contrastive, losses, models, regularisers
+from experiments.config import comparisons, components, row_losses, settings
+from experiments.config.row_losses import Given, Rows
+from triplet_jax import models, regularisers
 from triplet_jax import telemetry as measurements
-from triplet_jax.devices import collectives
 from triplet_jax.engine import rules
 
 # Numbers of losses that must be above 0, and are learned by their logarithm.
@@ -19,37 +24,41 @@ POSITIVE = ("scale", "temperature")
 
 
 def loss(config: ml_collections.ConfigDict) -> Callable:
-    """The loss as the step calls it: what is scheduled as `numbers`, what is learned by name."""
-    return _regularised(config, _nested(config, _compared(config)))
+    """The loss of a step, as `train_step.Recipe.loss` is called.
 
-
-def shown(config: ml_collections.ConfigDict, numbers: dict | None, rows: int, axis_name):
-    """Which rows of a batch count while its numbers of classes or images move; None for all."""
-    c, moved = config.batch, numbers or {}
-    if not {"batch.classes", "batch.per_class"} & set(moved):
-        return None
-    place = collectives.own_rows(rows, axis_name)
-    in_classes = place // c.per_class < moved.get("batch.classes", c.classes)
-    return in_classes & (place % c.per_class < moved.get("batch.per_class", c.per_class))
-
-
-def _regularised(config, compared):
-    """The loss and its regularisers."""
+    Without `numbers` the fields are as the config has them.
+    """
+    usual = settings.constant(config)
+    compare = comparisons.comparison(config)
+    if config.loss.nested_dims:
+        compare = _nested(compare, config.loss.nested_dims, config.model.normalize)
     names = regularised_by(config)
-    if not names:
-        return compared
 
-    def regularised(embeddings, labels, *, axis_name, numbers=None, **context):
-        c = settings.with_numbers(config, numbers).loss
-        where = {"mask": shown(config, numbers, len(labels), axis_name), "axis_name": axis_name}
-        value, stats = compared(embeddings, labels, axis_name=axis_name, numbers=numbers, **context)
+    def objective(
+        embeddings,
+        labels,
+        *,
+        key,
+        axis_name,
+        numbers=usual,
+        mask=None,
+        remembered=None,
+        by_average=None,
+        proxies=None,
+        **learned,
+    ):
+        given = Given(numbers, learned, key, axis_name, remembered, by_average, proxies)
+        value, stats = compare(Rows(embeddings, labels, mask), given)
         terms = {
-            name: regularisers.REGULARISERS[name](embeddings, labels, **where) for name in names
+            name: regularisers.REGULARISERS[name](
+                embeddings, labels, mask=mask, axis_name=axis_name
+            )
+            for name in names
         }
-        value += sum(c[f"{name}_weight"] * term for name, term in terms.items())
+        value += sum(numbers[f"loss.{name}_weight"] * term for name, term in terms.items())
         return value, stats | {f"regulariser/{name}": term for name, term in terms.items()}
 
-    return regularised
+    return objective
 
 
 def regularised_by(config: ml_collections.ConfigDict) -> list[str]:
@@ -62,181 +71,34 @@ def regularised_by(config: ml_collections.ConfigDict) -> list[str]:
     ]
 
 
-def _nested(config, compared):
+def _nested(
+    compare: comparisons.Comparison, dims: tuple[int, ...], normalize: bool
+) -> comparisons.Comparison:
     """The mean of the losses of an embedding's first values (Kusupati et al. 2022, Matryoshka).
 
-    What embeddings are compared with is cut likewise. The stats are those of all values.
+    What embeddings are compared with is cut to as many values. The stats are those of all values.
     """
-    dims = config.loss.nested_dims
-    if not dims:
-        return compared
 
-    def nested(embeddings, labels, *, remembered=None, by_average=None, proxies=None, **context):
-        short = functools.partial(models.prefix, normalize=config.model.normalize)
+    def cut(size, rows, given):
+        short = functools.partial(models.prefix, dim=size, normalize=normalize)
+        if given.remembered is not None:
+            past, counts = given.remembered
+            past = past._replace(embeddings=short(past.embeddings))
+            given = given._replace(remembered=(past, counts))
+        if given.by_average is not None:
+            given = given._replace(by_average=short(given.by_average))
+        if given.proxies is not None:
+            given = given._replace(proxies=given.proxies[:, :size])
+        return rows._replace(embeddings=short(rows.embeddings)), given
+
+    def nested(rows, given):
         values = {}
         for size in dims:
-            tables = {}
-            if remembered is not None:
-                past, counts = remembered
-                past = past._replace(embeddings=short(past.embeddings, size))
-                tables["remembered"] = past, counts
-            if by_average is not None:
-                tables["by_average"] = short(by_average, size)
-            if proxies is not None:
-                tables["proxies"] = proxies[:, :size]
-            value, stats = compared(short(embeddings, size), labels, **tables, **context)
+            value, stats = compare(*cut(size, rows, given))
             values[f"nested/{size}"] = value
         return sum(values.values()) / len(dims), stats | values
 
     return nested
-
-
-def _compared(config):
-    """The loss against the batch, and against the memory if there is one."""
-    of_batch = _triplet_loss(config) if config.loss.name == "triplet" else _contrastive_loss(config)
-    if config.model.towers == 2:
-        return _between_towers(of_batch)
-    if not config.memory.size:
-        return of_batch
-    return (_beside_average if config.memory.of_average else _with_memory)(config, of_batch)
-
-
-def _between_towers(of_batch):
-    """The rows of either encoder beside those of the other, and the mean of the two, as in CLIP."""
-
-    def between(embeddings, labels, **context):
-        def beside(mine, others):
-            references = losses.References(embeddings[others::2], labels[others::2])
-            return of_batch(embeddings[mine::2], labels[mine::2], against=references, **context)
-
-        return jax.tree.map(lambda a, b: (a + b) / 2, beside(0, 1), beside(1, 0))
-
-    return between
-
-
-def _with_memory(config, of_batch):
-    """The loss within the batch, and that of the batch beside the memory."""
-
-    def with_memory(embeddings, labels, *, numbers=None, remembered=None, **context):
-        c = settings.with_numbers(config, numbers).memory
-        value, stats = of_batch(embeddings, labels, numbers=numbers, **context)
-        if remembered is None:  # as where a config is checked
-            return value, stats
-        past, counts = remembered
-        beyond, their_stats = of_batch(
-            embeddings,
-            labels,
-            numbers=numbers,
-            **context,
-            against=losses.References(past.embeddings, past.labels, counts, shared=True),
-        )
-        stats |= {f"memory/{name}": number for name, number in their_stats.items()}
-        return value + c.weight * beyond, stats | {"memory/loss": beyond}
-
-    return with_memory
-
-
-def _beside_average(config, of_batch):
-    """The loss of the batch beside what the average of the weights makes of it, and the memory.
-
-    No row is compared with its own image as the average sees it, which is the same view.
-    """
-
-    def beside_average(
-        embeddings, labels, *, axis_name, numbers=None, remembered=None, by_average=None, **context
-    ):
-        context |= {"axis_name": axis_name, "numbers": numbers}
-        if remembered is None:  # as where a config is checked
-            return of_batch(embeddings, labels, **context)
-        past, counts = remembered
-        rows = len(labels)
-        index = collectives.own_rows(rows, axis_name)
-        mask = shown(config, numbers, rows, axis_name)
-        mask = jnp.ones(rows, bool) if mask is None else mask
-        batch = collectives.gather((by_average, labels, mask), axis_name)
-        references = jax.tree.map(
-            lambda now, before: jnp.concatenate([now, before]),
-            batch,
-            (past.embeddings, past.labels, counts),
-        )
-        against = losses.References(*references, shared=True, own=index)
-        return of_batch(embeddings, labels, against=against, **context)
-
-    return beside_average
-
-
-def _contrastive_loss(config):
-    def contrastive_loss(
-        embeddings, labels, *, key, axis_name, numbers=None, proxies=None, against=None, **learned
-    ):
-        del key  # nothing is drawn
-        c = settings.with_numbers(config, numbers).loss
-        arguments = {
-            "loss": functools.partial(
-                components.find("loss.name", c.name), **(settings.knobs(c.knobs) | learned)
-            ),
-            "metric": _metric("loss", c.metric),
-            "metric_params": _metric_params(c),
-            "tile_size": config.mining.tile_size or None,
-            "axis_name": axis_name,
-        }
-        mask = shown(config, numbers, len(labels), axis_name)
-        if against is not None:
-            arguments["references"] = against
-        elif config.loss.proxies == "anchors":
-            mine, classes = collectives.share(proxies, axis_name)
-            return contrastive.contrastive_loss(
-                mine,
-                classes,
-                references=losses.References(embeddings, labels, mask),
-                mask=classes < config.loss.num_classes,
-                **arguments,
-            )
-        elif config.loss.proxies:
-            classes = jnp.arange(len(proxies))
-            arguments["references"] = losses.References(proxies, classes, shared=True)
-        return contrastive.contrastive_loss(embeddings, labels, mask=mask, **arguments)
-
-    return contrastive_loss
-
-
-def _triplet_loss(config):
-    def triplet_loss(embeddings, labels, *, key, axis_name, numbers=None, against=None, **learned):
-        moved = settings.with_numbers(config, numbers)
-        c = moved.loss
-        penalty = functools.partial(
-            components.find("loss.penalty", c.penalty), **(settings.knobs(c.knobs) | learned)
-        )
-
-        def mined_by(miner):
-            return losses.triplet_loss(
-                embeddings,
-                labels,
-                miner=miner,
-                tile_size=config.mining.tile_size or None,
-                metric=_metric("loss", c.metric),
-                metric_params=_metric_params(c),
-                mining_metric=_metric("mining", config.mining.metric) or None,
-                penalty=penalty,
-                margin=c.margin,
-                average=c.average,
-                mask=shown(config, numbers, len(labels), axis_name),
-                key=key,
-                axis_name=axis_name,
-                references=against,
-            )
-
-        if against is not None and config.memory.size:
-            other = moved.memory.miner
-            return mined_by(components.find("memory.miner", other) if other else miner(moved))
-        first = mined_by(miner(moved))
-        if not moved.mining.second:
-            return first
-        second = mined_by(components.find("mining.second", moved.mining.second))
-        mix = moved.mining.mix
-        return jax.tree.map(lambda a, b: (1.0 - mix) * a + mix * b, first, second)
-
-    return triplet_loss
 
 
 def of_loss(config: ml_collections.ConfigDict) -> tuple[str, Callable]:
@@ -278,45 +140,30 @@ def collapsed_loss(config: ml_collections.ConfigDict) -> float:
     return float(penalty(jnp.float32(0), jnp.float32(0), config.loss.margin, **given))
 
 
-def miner(config: ml_collections.ConfigDict) -> Callable:
-    """The miner with its knobs."""
-    return functools.partial(
-        components.find("mining.miner", config.mining.miner),
-        **settings.knobs(config.mining.knobs),
-    )
-
-
 def telemetry(config: ml_collections.ConfigDict) -> Callable | None:
     """What the step measures about mining; None if that is off."""
     if not config.log.telemetry_every:
         return None
+    usual, mine = settings.constant(config), row_losses.miner(config)
+    metric = row_losses.metric(config)
+    metric = {"metric": metric["metric"], **metric["metric_params"]}
+    by = row_losses.mining_metric(config)
+    if by is not None:  # the triplets that are measured were mined by it
+        metric = {"metric": by}
+    most_positives, per_anchor = config.batch.per_class - 1, config.log.telemetry_per_anchor
 
-    own = config.mining.metric
-
-    def measure(embeddings, labels, *, key, axis_name, numbers=None):
-        moved = settings.with_numbers(config, numbers)
+    def measure(embeddings, labels, *, key, axis_name, numbers=usual, mask=None):
         return measurements.of_batch(
             embeddings,
             labels,
-            miner=miner(moved),
-            margin=moved.loss.margin,
-            most_positives=config.batch.per_class - 1,
-            # That of mining, since mined triplets are what is measured.
-            metric=_metric("mining", own) if own else _metric("loss", config.loss.metric),
-            **({} if own else _metric_params(config.loss)),
-            per_anchor=config.log.telemetry_per_anchor,
-            mask=shown(config, numbers, len(labels), axis_name),
+            miner=mine(numbers),
+            margin=numbers["loss.margin"],
+            most_positives=most_positives,
+            per_anchor=per_anchor,
+            mask=mask,
             key=key,
             axis_name=axis_name,
+            **metric,
         )
 
     return measurements.every(config.log.telemetry_every, measure)
-
-
-def _metric(section, name):
-    """The name of a metric of the library, or the function that makes one of the user's own."""
-    return components.find(f"{section}.metric", name) if import_paths.is_path(name) else name
-
-
-def _metric_params(c) -> dict:
-    return {} if c.p is None else {"p": c.p}

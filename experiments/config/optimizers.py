@@ -6,7 +6,7 @@ import optax
 
 
 def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
-    """A linear rise, then a half cosine to 0 at the last step, or a constant."""
+    """A linear rise from 0; then a constant, or half a cosine that ends at 0 at the last step."""
     c, steps = config.optimizer, config.train.steps
     rest = steps - c.warmup_steps
     after = (
@@ -21,12 +21,12 @@ def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
 
 
 def optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """The optimizer, after clipping."""
+    """The optimizer of the weights and of what the loss learns; it clips gradients first."""
     c, rate = config.optimizer, learning_rate(config)
     if c.name == "adam":
         update = optax.adam(rate)
     elif c.name == "adamw":
-        # Weights decay, the learned numbers of a loss do not.
+        # The weights of the encoder decay; what the loss learns does not.
         update = optax.adamw(rate, weight_decay=c.weight_decay, mask=(True, False))
     else:
         update = optax.sgd(rate, momentum=c.momentum)

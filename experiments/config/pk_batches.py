@@ -1,5 +1,6 @@
 """From the fields of a config to the batches of a run."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -7,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from experiments.config import settings
 from triplet_jax import data
 from triplet_jax.data import sampling
+from triplet_jax.training.numbers import Numbers
 
 
 def class_index(config: ml_collections.ConfigDict, examples: data.Dataset) -> sampling.ClassIndex:
-    """Where the examples of each class are, in the order in which the pool takes them in."""
+    """The positions of each class's examples, in the order in which a growing pool adds them."""
     rank = {
         "easy": examples.difficulty,
         "hard": None if examples.difficulty is None else -examples.difficulty,
@@ -27,48 +30,67 @@ def class_index(config: ml_collections.ConfigDict, examples: data.Dataset) -> sa
 
 
 def mines_offline(config: ml_collections.ConfigDict) -> bool:
-    """Whether batches are drawn from a table of near examples."""
+    """Whether batches hold near examples of other classes, from a table."""
     return bool(config.offline.every or config.offline.table)
+
+
+def rows_that_count(numbers: Numbers, rows: Int[Array, "batch"]) -> Bool[Array, "batch"] | None:
+    """Which rows of a batch count while its numbers of classes or images move; None for all.
+
+    The batch keeps the shape that the config gives it: rows of a class stand together.
+
+    Args:
+      numbers: of the step.
+      rows: their places in the global batch.
+    """
+    if not {"batch.classes", "batch.per_class"} & set(numbers.moved):
+        return None
+    per_class = numbers.constant["batch.per_class"]
+    in_classes = rows // per_class < numbers["batch.classes"]
+    return in_classes & (rows % per_class < numbers["batch.per_class"])
 
 
 def draw(config: ml_collections.ConfigDict) -> Callable:
     """The batch of a step, `(index, state) -> positions`, inside a compiled step."""
-    moved = settings.moving(config)
+    numbers, near = settings.numbers(config), _near(config)
 
     def of_state(index, state):
-        numbers = moved(state.step, state.pace) if moved else {}
-        return _pk_batch(config, jnp, index, state.step, numbers)
+        return _pk_batch(jnp, index, state.step, numbers(state.step, state.pace), near)
 
     return of_state
 
 
 def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) -> Callable:
-    """The same as a function of the step alone, for the processes that load a stream."""
-    moved = settings.moving(config)
-    numbers = {}
-    if moved and any(field.startswith("batch.") for field in settings.scheduled(config)):
+    """The batch of a step, `step -> positions`, for the processes that load a stream."""
+    moved = {}
+    if any(field.startswith("batch.") for field in settings.scheduled(config)):
         steps = jnp.arange(config.train.steps)
         pace = settings.first_pace(config)  # of other fields, which stay out
-        every = jax.jit(jax.vmap(lambda step: moved(step, pace)))(steps)
-        numbers = {f: np.asarray(x) for f, x in every.items() if f.startswith("batch.")}
-    return functools.partial(_draw_at, ml_collections.FrozenConfigDict(config), index, numbers)
+        move = settings.moving(config)
+        every = jax.jit(jax.vmap(lambda step: move(step, pace)))(steps)
+        moved = {f: np.asarray(x) for f, x in every.items() if f.startswith("batch.")}
+    return functools.partial(_draw_at, settings.constant(config), moved, index, _near(config))
 
 
-def _draw_at(config, index, numbers, step):
-    numbers = {field: values[step] for field, values in numbers.items()}
-    return _pk_batch(config, np, index, step, numbers)
+def _draw_at(constant, moved, index, near, step):
+    now = {field: values[step] for field, values in moved.items()}
+    return _pk_batch(np, index, step, dataclasses.replace(constant, moved=now), near)
 
 
-def _pk_batch(config, xp, index, step, numbers):
-    c = config.batch
+def _near(config):
+    """How many near examples are drawn for each example of a batch."""
+    return config.offline.near if mines_offline(config) else 0
+
+
+def _pk_batch(xp, index, step, numbers, near):
     return sampling.pk_batch(
         xp,
         index,
-        config.seed,
+        numbers["seed"],
         step,
-        classes=c.classes,
-        per_class=c.per_class,
-        pool=numbers.get("batch.pool", c.pool),
-        same_group=numbers.get("batch.same_group", c.same_group),
-        near=config.offline.near if mines_offline(config) else 0,
+        classes=numbers.constant["batch.classes"],
+        per_class=numbers.constant["batch.per_class"],
+        pool=numbers["batch.pool"],
+        same_group=numbers["batch.same_group"],
+        near=near,
     )

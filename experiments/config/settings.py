@@ -9,7 +9,7 @@ import ml_collections
 
 from experiments.config import defaults
 from triplet_jax import schedules
-from triplet_jax.training import train_step
+from triplet_jax.training.numbers import Numbers
 
 # Fields of dataset that say what is read of a data set of tensorflow-datasets.
 OF_TABLES = ("image_feature", "label_feature", "train_split", "validation_split", "test_split")
@@ -21,25 +21,23 @@ def flat(config: ml_collections.ConfigDict) -> dict:
 
 
 def knobs(fields) -> dict:
-    """Those that are set; the others keep their defaults."""
+    """The fields that are set; the others keep the defaults of what takes them."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def rule(config: ml_collections.ConfigDict) -> str:
-    """What a run is called by: its loss, or the miner of a triplet loss."""
+    """The name of what a run tries: its loss, or the miner of a triplet loss."""
     return config.mining.miner if config.loss.name == "triplet" else config.loss.name
 
 
 def keys(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
-    """The key of the initial weights, and that of everything drawn while training."""
+    """The key of the initial weights, and the key of everything drawn while training."""
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     return init_key, run_key
 
 
-def with_numbers(config, numbers: dict | None):
+def with_numbers(config: ml_collections.ConfigDict, numbers: dict) -> ml_collections.ConfigDict:
     """The config with other numbers, which may be traced, at their dotted names."""
-    if not numbers:
-        return config
     moved = ml_collections.ConfigDict(config).copy_and_resolve_references()
     with moved.ignore_type():
         moved.update_from_flattened_dict(numbers)
@@ -51,11 +49,22 @@ def scheduled(config) -> dict:
     return {c.field: c for _, c in sorted(config.schedules.items())}
 
 
-def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
-    """The scheduled numbers, by their fields; None where nothing is scheduled."""
+def constant(config: ml_collections.ConfigDict) -> Numbers:
+    """The fields as they are without schedules."""
+    return Numbers(flat(config))
+
+
+def numbers(config: ml_collections.ConfigDict) -> Callable[..., Numbers]:
+    """The fields as they are at a step, `(step, pace) -> Numbers`."""
+    fields, move = flat(config), moving(config)
+    return lambda step, pace: Numbers(fields, move(step, pace))
+
+
+def moving(config: ml_collections.ConfigDict) -> Callable[..., dict[str, jax.Array]]:
+    """The scheduled numbers by their fields, `(step, pace) -> numbers`."""
     by_field = scheduled(config)
     if not by_field:
-        return None
+        return lambda step, pace: {}
     _, run_key = keys(config)
     # Beyond the keys of the steps.
     shuffling = [jax.random.fold_in(run_key, 2**31 + i) for i in range(len(by_field))]
@@ -66,7 +75,7 @@ def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
     usual = defaults.like(config)
 
     def at(step, pace):
-        numbers = {}
+        moved = {}
         for field, c in by_field.items():
             path = paths[field]
             if path is None:
@@ -75,14 +84,14 @@ def moving(config: ml_collections.ConfigDict) -> train_step.Moving | None:
             value = schedules.between(path, start=c.start, end=c.end)(step)
             owner, _, name = field.rpartition(".")
             whole = usual[owner].get_type(name) is int
-            numbers[field] = jnp.round(value).astype(jnp.int32) if whole else value
-        return numbers
+            moved[field] = jnp.round(value).astype(jnp.int32) if whole else value
+        return moved
 
     return at
 
 
 def _path(c, steps, key):
-    """From the step to the share of the way; None for a self-paced one, which has no path."""
+    """The share of the way by the step; None where the run paces itself."""
     if c.kind == "self_paced":
         return None
     if c.kind == "constant":
@@ -102,7 +111,7 @@ def _self_paced(config):
 
 
 def first_pace(config: ml_collections.ConfigDict) -> dict[str, schedules.Pace]:
-    """Where the self-paced numbers start."""
+    """The first values of the self-paced numbers, by field."""
     return {
         field: schedules.first_pace(target=c.target, b=c.b)
         for field, c in _self_paced(config).items()
@@ -110,7 +119,7 @@ def first_pace(config: ml_collections.ConfigDict) -> dict[str, schedules.Pace]:
 
 
 def next_pace(config: ml_collections.ConfigDict) -> Callable:
-    """How the self-paced numbers go on."""
+    """Moves the self-paced numbers on, `(pace, active_fraction) -> pace`."""
 
     def after(pace, active_fraction):
         return {

@@ -1,4 +1,4 @@
-"""From the fields of a config to the first state of a run, and its step."""
+"""From the fields of a config to the first state of a run, its step, and its schedule."""
 
 import functools
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.config import objective, optimizers, settings
+from experiments.config import objective, optimizers, pk_batches, settings
 from triplet_jax.devices import collectives
 from triplet_jax.models import standardise
-from triplet_jax.training import cross_batch_memory, train_state, train_step
+from triplet_jax.training import cross_batch_memory, loop, train_state, train_step
 
 
 def initial_state(
@@ -21,8 +21,8 @@ def initial_state(
 ) -> train_state.TrainState:
     """The state before the first step, of the config's seed.
 
-    `measured` is what `input_statistics` gives; where a checkpoint is read into the state it is
-    not needed, since that holds it.
+    `measured` is what `encoders.input_statistics` gives. It may be left out where a checkpoint is
+    read into the state, since the checkpoint holds it.
     """
     init_key, _ = settings.keys(config)
     state = train_state.init_state(
@@ -33,7 +33,7 @@ def initial_state(
         averaged=config.optimizer.average_decay > 0,
         learned=objective.learned(config),
         pace=settings.first_pace(config),
-        remembered=cross_batch_memory.empty(config.memory.size, objective.dim(config))
+        memory=cross_batch_memory.empty(config.memory.size, objective.dim(config))
         if config.memory.size
         else None,
     )
@@ -43,23 +43,33 @@ def initial_state(
 def step(
     config: ml_collections.ConfigDict, encoder: nn.Module, augment: Callable | None
 ) -> Callable:
-    """The step of one device, `(state, inputs, labels)`."""
-    return functools.partial(
-        train_step.train_step,
+    """The step of one device, `(state, inputs, labels, places) -> (state, metrics)`."""
+    recipe = train_step.Recipe(
         encoder=encoder,
         optimizer=optimizers.optimizer(config),
         loss=objective.loss(config),
-        augment=augment,
-        average_decay=config.optimizer.average_decay,
         learning_rate=optimizers.learning_rate(config),
-        moving=settings.moving(config),
-        next_pace=settings.next_pace(config),
-        telemetry=objective.telemetry(config),
-        memory_start=config.memory.start,
-        memory_of_average=config.memory.of_average,
-        shown=functools.partial(objective.shown, config),
-        micro_batches=config.train.micro_batches,
-        positive=objective.POSITIVE,
         key=settings.keys(config)[1],
         axis_name=collectives.DEVICES,
+        augment=augment,
+        micro_batches=config.train.micro_batches,
+        average_decay=config.optimizer.average_decay,
+        positive=objective.POSITIVE,
+        numbers=settings.numbers(config),
+        next_pace=settings.next_pace(config),
+        mask=pk_batches.rows_that_count,
+        memory_start=config.memory.start,
+        memory_of_average=config.memory.of_average,
+        telemetry=objective.telemetry(config),
+    )
+    return functools.partial(train_step.train_step, recipe=recipe)
+
+
+def schedule(config: ml_collections.ConfigDict) -> loop.Schedule:
+    """How long a run is, and what happens how often."""
+    return loop.Schedule(
+        steps=config.train.steps,
+        log_every=config.log.every,
+        telemetry_every=config.log.telemetry_every,
+        evaluate_every=config.evaluate.every,
     )

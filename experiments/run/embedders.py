@@ -14,7 +14,7 @@ from experiments.run import config_json, data_json, restoring
 from triplet_jax import errors
 from triplet_jax.data import folder_layout, folder_listing, images
 from triplet_jax.models import inference
-from triplet_jax.training import over_devices
+from triplet_jax.training import data_parallel
 
 
 def find(workdir: pathlib.Path, folder: pathlib.Path) -> folder_listing.Listing:
@@ -67,7 +67,7 @@ def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embed
     run = restoring.load(workdir, config, (form.size, form.size, form.channels))
     _, judged = run.judged()
     embed = _few_or_many(run.encoder, config.evaluate.batch)
-    return Embedder(embed, over_devices.replicate(judged.variables), form)
+    return Embedder(embed, data_parallel.replicate(judged.variables), form)
 
 
 def _few_or_many(encoder, batch):

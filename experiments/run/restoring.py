@@ -14,7 +14,7 @@ from experiments.run import config_json
 from triplet_jax.devices import processes
 from triplet_jax.models import inference
 from triplet_jax.runs.checkpoint import Checkpoints
-from triplet_jax.training import over_devices, train_state
+from triplet_jax.training import data_parallel, train_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrainedRun:
 
     def embed_with(self, state: train_state.TrainState, inputs) -> np.ndarray:
         """Embeds inputs with the weights of a state, over all devices."""
-        return self.embed(over_devices.replicate(state.variables), inputs)
+        return self.embed(data_parallel.replicate(state.variables), inputs)
 
 
 def load(

@@ -41,7 +41,7 @@ from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.journal import Journal
 from triplet_jax.runs.progress import Progress
 from triplet_jax.runs.stopwatch import Stopwatch
-from triplet_jax.training import loop, over_devices
+from triplet_jax.training import data_parallel, loop
 
 
 def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
@@ -76,7 +76,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     measured = encoders.input_statistics(config, everything)
     state = stepping.initial_state(config, encoder, shape, measured)
     restored = processes.first_reads(lambda: checkpoints.restore_latest(state), like=state)
-    state = over_devices.replicate(state if restored is None else restored)
+    state = data_parallel.replicate(state if restored is None else restored)
     first_step = int(state.step)
     changed = processes.first_does(lambda: config_json.update(workdir, config, first_step))
     if changed:
@@ -250,16 +250,16 @@ class _OnDevice:
     """Batches drawn inside the compiled step from data that live on every device."""
 
     def __init__(self, config, step, examples):
-        self._step = over_devices.over_devices_resident(
-            over_devices.draw_and_step(step, pk_batches.draw(config), devices=jax.device_count())
+        self._step = data_parallel.resident(
+            data_parallel.drawing(step, pk_batches.draw(config), devices=jax.device_count())
         )
-        self._examples = over_devices.replicate(batch_loading.resident(examples))
+        self._examples = data_parallel.replicate(batch_loading.resident(examples))
         self._devices = collectives.own_devices()
         self._index = None
 
     def draw_from(self, index, first_step, last_step):
         del first_step, last_step
-        self._index = over_devices.replicate(jax.tree.map(jnp.asarray, index))
+        self._index = data_parallel.replicate(jax.tree.map(jnp.asarray, index))
 
     def take_step(self, state):
         return self._step(state, (self._index, *self._examples), self._devices)
@@ -273,7 +273,7 @@ class _Streamed:
 
     def __init__(self, config, step, examples):
         self._config, self._examples = config, examples
-        self._step = over_devices.over_devices(step)
+        self._step = data_parallel.streamed(step)
         self._devices = jax.local_device_count()
         self._batches = None
 

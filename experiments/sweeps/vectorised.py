@@ -29,7 +29,7 @@ from triplet_jax.models import inference
 from triplet_jax.runs import files, health, row_files, stopwatch
 from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.stopwatch import Stopwatch
-from triplet_jax.training import over_devices, train_state
+from triplet_jax.training import data_parallel, train_state
 
 # Fields that may differ among runs that are trained together: they are traced.
 NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
@@ -151,7 +151,7 @@ class _Group:
         inputs, _ = batch_loading.resident(examples[0])
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
         labels = jnp.stack([mine.labels for mine in examples])
-        return over_devices.replicate((index, inputs, labels))
+        return data_parallel.replicate((index, inputs, labels))
 
     def _compile(self, config, encoder, everything, resident):
         numbers, shape = self._numbers(), everything.input_shape
@@ -167,13 +167,14 @@ class _Group:
             numbers, resident = numbers_and_data
             mine = settings.with_numbers(config, numbers)
             step = stepping.step(mine, encoder, augment)
-            take = over_devices.draw_and_step(step, pk_batches.draw(mine), devices=devices)
+            take = data_parallel.drawing(step, pk_batches.draw(mine), devices=devices)
             return take(state, resident, device)
 
         # The number of the step is one for all, so that what happens every so many steps
         # stays a branch.
         like = jax.eval_shape(first_state, jax.tree.map(lambda x: x[0], numbers))
-        axes = dict.fromkeys((field.name for field in dataclasses.fields(like)), 0)
+        fields = [field.name for field in dataclasses.fields(like)]
+        axes = {name: 0 for name in fields if getattr(like, name) is not None}
         of_state = like.replace(**axes | {"step": None})
         state = jax.jit(jax.vmap(first_state, out_axes=of_state))(numbers)
         lift = _InTurn if jax.default_backend() == "cpu" else _AtOnce
@@ -349,12 +350,10 @@ class _AtOnce:
     """
 
     def __init__(self, step, of_state, numbers, resident, state):
-        self.state = over_devices.replicate(state)
+        self.state = data_parallel.replicate(state)
         axes = (of_state, (0, (0, None, 0)), None)
-        self._step = over_devices.over_devices_resident(
-            jax.vmap(step, in_axes=axes, out_axes=(of_state, 0))
-        )
-        self._inputs = (over_devices.replicate(numbers), resident)
+        self._step = data_parallel.resident(jax.vmap(step, in_axes=axes, out_axes=(of_state, 0)))
+        self._inputs = (data_parallel.replicate(numbers), resident)
         self._devices = collectives.own_devices()
 
     def take_step(self) -> dict:
@@ -372,11 +371,11 @@ class _InTurn:
     def __init__(self, step, of_state, numbers, resident, state):
         del of_state
         index, inputs, labels = resident
-        self._step = over_devices.over_devices_resident(step)
+        self._step = data_parallel.resident(step)
         count = len(labels)
-        self._states = [over_devices.replicate(_of(state, i)) for i in range(count)]
+        self._states = [data_parallel.replicate(_of(state, i)) for i in range(count)]
         self._inputs = [
-            over_devices.replicate(jax.tree.map(lambda x, i=i: x[i], (numbers, index, labels)))
+            data_parallel.replicate(jax.tree.map(lambda x, i=i: x[i], (numbers, index, labels)))
             for i in range(count)
         ]
         self._examples, self._devices = inputs, collectives.own_devices()

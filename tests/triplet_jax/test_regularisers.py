@@ -176,7 +176,7 @@ def test_a_weight_may_move():
     made = config()
     made.schedules.one = base.schedule("loss.spread_weight", start=0.0, end=2.0, a=1.0)
     check.check(made)
-    moved, loss = settings.moving(made), objective.loss(made)
+    moved, loss = settings.numbers(made), objective.loss(made)
     x, y = jnp.asarray(rows(2)), LABELLINGS["pairs"]
     plain, _ = objective.loss(config())(x, y, key=None, axis_name=None)
     for step, weight in ((0, 0.0), (500, 1.0)):

@@ -1,8 +1,9 @@
 """Cross-batch memory: past embeddings as further candidates.
 
-Wang et al. 2020, "Cross-Batch Memory for Embedding Learning" (XBM): encoders change slowly, so
-that embeddings of some steps ago still serve as negatives and positives. The memory is a ring of
-fixed size; what it holds has no gradient.
+Wang et al. 2020, "Cross-Batch Memory for Embedding Learning" (XBM),
+https://arxiv.org/abs/1912.06798: encoders change slowly, so that embeddings of some steps ago still
+serve as negatives and positives. The memory is a ring of fixed size. Its embeddings are constants
+to the gradient.
 """
 
 from typing import Any, NamedTuple
@@ -13,19 +14,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Memory(NamedTuple):
-    """A ring of embeddings. The same on every device; the state of a run holds it."""
+    """A ring of past embeddings. It is part of a run's state, and the same on every device."""
 
     # Any, since jax fills trees with what is no array.
     embeddings: Any
     labels: Any
     places: Any
-    """Which training example each is of; -1 where there is none yet."""
+    """The training example of each entry; -1 where nothing was written yet."""
     next: Any
-    """Where the next one goes."""
+    """The position in the ring that is written next."""
 
 
 def empty(size: int, dim: int) -> Memory:
-    """A memory of nothing."""
+    """A memory without entries, for `size` embeddings of `dim` values."""
     return Memory(
         jnp.zeros((size, dim), jnp.float32),
         jnp.zeros(size, jnp.int32),
@@ -40,13 +41,13 @@ def remember(
     labels: Int[Array, "batch"],
     places: Int[Array, "batch"],
 ) -> Memory:
-    """The memory with a batch in place of its oldest entries.
+    """Writes a batch over the oldest entries.
 
     Args:
-      memory: with room for a batch at least.
+      memory: of at least the size of the batch.
       embeddings: of the global batch.
       labels: their classes.
-      places: which training examples they are of; -1 for rows that do not count and are not kept.
+      places: the training example of each row; a row of -1 is left out.
     """
     size = memory.labels.shape[0]
     counts = places >= 0
@@ -60,10 +61,13 @@ def remember(
 
 
 def useful(memory: Memory, places: Int[Array, "batch"]) -> Bool[Array, "size"]:
-    """Which entries a batch may be compared with: those of other examples.
+    """Which entries a batch is compared with: those of examples that the batch does not hold.
 
-    An older embedding of an example in the batch would be its own easiest positive; it is told by
-    its place, wherever in the ring it stands.
+    An older embedding of an example in the batch would be that example's easiest positive.
+
+    Args:
+      memory: with the entries.
+      places: the training example of each row of the global batch.
     """
     ordered = jnp.sort(places)
     at = jnp.minimum(jnp.searchsorted(ordered, memory.places), len(ordered) - 1)

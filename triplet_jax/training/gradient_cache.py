@@ -1,9 +1,9 @@
 """The exact gradient of a loss over a batch whose activations do not fit into memory.
 
 Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
-(GradCache). A loss over a batch needs all embeddings at once, but not all activations: the batch is
-embedded part by part, the loss gives the gradient of every embedding, and the parts are embedded
-once more, each with its own backward pass.
+(GradCache), https://arxiv.org/abs/2101.06983. A loss over a batch needs all embeddings at once, but
+not all activations. The batch is embedded part by part, the loss gives the gradient of every
+embedding, and the parts are embedded once more, each with its own backward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,15 +23,15 @@ def value_and_grad(
 ) -> tuple[tuple[Float[Array, ""], Any, Float[Array, "batch dim"], PyTree], tuple[PyTree, PyTree]]:
     """The loss of a batch in parts, and its gradient.
 
-    With one part it is embedded once, with more each is embedded twice. The gradient is that of
-    the whole batch, but for batch normalisation, which has the statistics of a part.
+    One part is embedded once; of several, each is embedded twice. The gradient is that of the whole
+    batch, except where batch normalisation takes its statistics from a part.
 
     Args:
       embed: `(params, statistics, part) -> (embeddings, statistics)`.
       loss: `(embeddings, learned) -> (value, aux)`.
       parameters: `params` of the encoder, and what the loss learns.
-      statistics: of the encoder, such as running means, passed from part to part.
-      parts: of the batch, of one size.
+      statistics: of the encoder, such as running means; each part gets those after the one before.
+      parts: the batch, cut into parts of one size.
 
     Returns:
       The value, the `aux` of the loss, the embeddings and the statistics after the batch; and the
@@ -58,9 +58,9 @@ def value_and_grad(
     (value, aux), (of_embeddings, of_learned) = both(embeddings, learned)
     of_params = jax.tree.map(jnp.zeros_like, params)
     for part, slopes in zip(parts, jnp.split(of_embeddings, len(parts)), strict=True):
-        # One after the other: the parameters wait for the gradient so far. Else the compiler would
-        # see that the part was embedded before, and keep its activations from then. (A barrier
-        # does not do: on a CPU it is gone before the compiler looks for what is computed twice.)
+        # The parameters of a part depend on the gradient so far, so that parts are embedded one
+        # after the other. Without that the compiler merges both embeddings of a part, and keeps its
+        # activations. (On a CPU an optimization_barrier is removed before the compiler merges.)
         wait = 0.0 * (slopes[0, 0] + sum(x.reshape(-1)[0] for x in jax.tree.leaves(of_params)))
         again = jax.tree.map(lambda p, wait=wait: p + wait, params)
         _, pull = jax.vjp(lambda p, part=part: embed(p, statistics, part)[0], again)

@@ -23,6 +23,18 @@ class Schedule:
     evaluate_every: int
     """A checkpoint is saved at every evaluation."""
 
+    def logs(self, step: int) -> bool:
+        """Whether the scalars of this step are written."""
+        return step % self.log_every == 0 or step == self.steps
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the state after this step is scored and saved."""
+        return step % self.evaluate_every == 0 or step == self.steps
+
+    def measures(self, step: int) -> bool:
+        """Whether the telemetry of this step is written."""
+        return self.telemetry_every > 0 and step % self.telemetry_every == 0
+
 
 def train(
     state: TrainState,
@@ -39,17 +51,17 @@ def train(
 
     Everything written depends on the state alone, so that a run that was killed and taken
     up again leaves the same rows and the same parameters as one that was not. Wall-clock
-    speed, which does not, has a file of its own.
+    speed does not, and has a file of its own.
 
     Args:
       state: where to start.
       take_step: one step over all devices.
-      schedule: how long, and what how often.
-      score: evaluates a state on the validation split; empty where there is none.
-      score_name: the number in it by which the best checkpoint is kept.
-      save: keeps a step, its state and its score, None where there is none.
-      journal: where things are written; None in a process that writes nothing.
-      stop: whether to stop.
+      schedule: how long the run is, and what happens how often.
+      score: evaluates a state on the validation split; empty where that has no score.
+      score_name: the score by which the best checkpoint is kept.
+      save: keeps a step, its state and its score, or None where there is no score.
+      journal: what writes; None in a process that writes nothing.
+      stop: says whether to stop.
 
     Returns:
       The last state.
@@ -68,14 +80,13 @@ def train(
         step += 1
         if one_at_a_time:  # gloo can wait for ever where two steps are under way
             jax.block_until_ready(metrics)
-        if journal and arrays is not None and step % schedule.telemetry_every == 0:
+        if journal and arrays is not None and schedule.measures(step):
             journal.arrays(step, jax.device_get(arrays))
         if step == first_step + 1:
             jax.block_until_ready(metrics)
             if journal:
                 journal.compiled(step)
-        logs = step % schedule.log_every == 0 or step == schedule.steps
-        evaluates = step % schedule.evaluate_every == 0 or step == schedule.steps
+        logs, evaluates = schedule.logs(step), schedule.evaluates(step)
         if not (logs or evaluates or stop.signal):
             continue
         row = _finite_rows(waiting)[-1]

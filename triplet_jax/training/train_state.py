@@ -1,10 +1,10 @@
 """The state of a run: everything that a step changes."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,12 +14,14 @@ from triplet_jax import schedules
 from triplet_jax.training import cross_batch_memory
 
 
-class TrainState(flax.struct.PyTreeNode):
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class TrainState:
     """Everything that a step changes. It has no device axis."""
 
-    # Any, since jax fills trees with what is no array: shapes, shardings, None.
+    # Any, since jax also puts shapes, shardings and None in place of arrays.
     step: Any
-    """How many steps were taken, an integer."""
+    """The number of steps taken, an integer."""
     params: Any
     batch_stats: Any
     """Running averages of batch normalisation, and statistics of standardised features."""
@@ -30,8 +32,8 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: Any
     average: Any
     """A moving average of the parameters for evaluation, or None."""
-
-    memory = None  # no field: a checkpoint of a run without memory knows of none
+    memory: Any = None
+    """A `cross_batch_memory.Memory`, or None."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -39,12 +41,21 @@ class TrainState(flax.struct.PyTreeNode):
         params = self.params if self.average is None else self.average
         return {"params": params, "batch_stats": self.batch_stats}
 
+    def replace(self, **fields: Any) -> "TrainState":
+        """The state with other values in these fields."""
+        return dataclasses.replace(self, **fields)
 
-class StateWithMemory(TrainState):
-    """That of a run with a memory across batches."""
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+        """The fields by name. A checkpoint of a run without memory has no entry for one."""
+        names = [field.name for field in dataclasses.fields(self)]
+        if self.memory is None:
+            names.remove("memory")
+        return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names], (*names,)
 
-    memory: Any
-    """A `cross_batch_memory.Memory`."""
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], values: Iterable[Any]) -> "TrainState":
+        """The state of these values."""
+        return cls(**dict(zip(names, values, strict=True)))
 
 
 def init_state(
@@ -56,24 +67,24 @@ def init_state(
     averaged: bool,
     learned: dict[str, Any] | None = None,
     pace: dict[str, schedules.Pace] | None = None,
-    remembered: cross_batch_memory.Memory | None = None,
+    memory: cross_batch_memory.Memory | None = None,
 ) -> TrainState:
     """The state before the first step.
 
     Args:
       encoder: the model.
-      optimizer: the optimizer of its parameters.
-      example: a batch of one input, for its shape.
+      optimizer: of the parameters and of what the loss learns.
+      example: a batch of one input, of which only the shape counts.
       key: of the initial weights.
       averaged: whether a moving average of the parameters is kept.
-      learned: where the learned numbers and tables of the loss start.
-      pace: where the self-paced numbers start.
-      remembered: the memory across batches, if there is one.
+      learned: the first values of the learned numbers and tables of the loss, by name.
+      pace: the first values of the self-paced numbers, by field.
+      memory: the memory across batches, or None.
     """
     variables = jax.jit(encoder.init)(key, example)
     params = variables["params"]
     learned = {name: jnp.float32(value) for name, value in (learned or {}).items()}
-    state = TrainState(
+    return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
@@ -81,11 +92,5 @@ def init_state(
         pace=pace or {},
         opt_state=optimizer.init((params, learned)),
         average=params if averaged else None,
+        memory=memory,
     )
-    return state if remembered is None else with_memory(state, remembered)
-
-
-def with_memory(state: TrainState, remembered: cross_batch_memory.Memory) -> StateWithMemory:
-    """The state with a memory beside it."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(TrainState)}
-    return StateWithMemory(**fields, memory=remembered)

@@ -1,27 +1,85 @@
 """One step of training, as a function of one device."""
 
-import functools
+import dataclasses
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from triplet_jax import schedules
 from triplet_jax.devices import collectives
 from triplet_jax.models import pixels
 from triplet_jax.training import cross_batch_memory, gradient_cache
+from triplet_jax.training.numbers import Numbers
 from triplet_jax.training.train_state import TrainState
-
-Moving = Callable[[Int[Array, ""], dict[str, schedules.Pace]], dict[str, Array]]
-"""From the step and the self-paced fractions to the scheduled numbers, by field."""
-
 
 # Bounds of a learned number that must stay above 0, beyond which a softmax overflows.
 _POSITIVE = (1e-4, 1e4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a run takes its steps: what stays the same while the state changes."""
+
+    encoder: nn.Module
+    optimizer: optax.GradientTransformation
+    loss: Callable
+    """`(embeddings, labels, *, key, axis_name, **given) -> (loss, stats)`, the loss of the global
+    batch. `given` holds what the loss learns, by name; `numbers` and `mask`, where the recipe
+    has them; `remembered`, the memory and a mask of its useful entries, where the state has one;
+    and with `memory_of_average` also `by_average`, this device's rows as the average embeds them.
+    """
+    learning_rate: optax.Schedule
+    """The learning rate of the optimizer at a step, for the log."""
+    key: PRNGKeyArray
+    """The key of all draws. What is drawn for a row depends on the key, the step and the row's
+    position in the global batch, but not on the number of devices."""
+    axis_name: str | None = None
+    """The name of the device axis; None on one device without `pmap`."""
+    augment: Callable | None = None
+    """A random function of one image, `(key, image) -> image`."""
+    micro_batches: int = 1
+    """Parts that a device embeds one after the other, so that only the activations of one are in
+    memory. With more than one, everything is embedded twice."""
+    average_decay: float = 0.0
+    """The decay of the moving average of the parameters, where the state has one."""
+    positive: Collection[str] = ()
+    """The learned numbers that must stay above 0, of which the optimizer sees the logarithms."""
+    numbers: Callable[[Int[Array, ""], dict[str, schedules.Pace]], Numbers] | None = None
+    """`(step, pace) -> numbers`: what schedules move, with the self-paced fractions in `pace`."""
+    next_pace: Callable | None = None
+    """`(pace, active_fraction) -> pace`: the self-paced fractions after a step."""
+    mask: Callable[[Numbers, Int[Array, "batch"]], Bool[Array, "batch"] | None] | None = None
+    """`(numbers, rows) -> mask`: which rows of the batch count, by their positions in the global
+    batch, or None for all. The memory leaves the others out. Needs `numbers`."""
+    memory_start: int = 0
+    """The first step that compares with the memory, which is filled from the first step on."""
+    memory_of_average: bool = False
+    """Whether the memory keeps the rows as the moving average of the parameters embeds them, with
+    the running statistics of batch normalisation."""
+    telemetry: Callable | None = None
+    """`(step, embeddings, labels, *, key, axis_name, **given) -> arrays` by name, where `given`
+    holds `numbers` and `mask`."""
+
+
+class _Keys(NamedTuple):
+    """The keys of one step."""
+
+    augment: PRNGKeyArray
+    mining: PRNGKeyArray
+    dropout: PRNGKeyArray
+
+
+class _Part(NamedTuple):
+    """Examples that are embedded together."""
+
+    inputs: Shaped[Array, "rows ..."]
+    rows: Int[Array, "rows"]
+    """Their positions in the global batch."""
 
 
 def train_step(
@@ -30,155 +88,196 @@ def train_step(
     labels: Int[Array, "batch"],
     places: Int[Array, "batch"],
     *,
-    encoder: nn.Module,
-    optimizer: optax.GradientTransformation,
-    loss: Callable,
-    augment: Callable | None,
-    average_decay: float,
-    learning_rate: optax.Schedule,
-    moving: Moving | None = None,
-    next_pace: Callable | None = None,
-    telemetry: Callable | None = None,
-    memory_start: int = 0,
-    memory_of_average: bool = False,
-    shown: Callable | None = None,
-    micro_batches: int = 1,
-    positive: Collection[str] = (),
-    key: PRNGKeyArray,
-    axis_name: str | None,
+    recipe: Recipe,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Takes one step with this device's part of the batch.
 
-    The loss is that of the global batch on every device, made so inside the
-    differentiated function; the mean of the devices' gradients is then exact (a mean of
-    local losses would weigh a device with few active triplets like one with many).
+    Every device computes the loss of the global batch, inside the differentiated function. The
+    mean of the devices' gradients is then exact. (A mean of local losses would give a device with
+    few active triplets the same weight as one with many.)
 
     Args:
       state: the same on every device.
-      inputs: this device's part.
+      inputs: this device's part of the batch.
       labels: their classes.
-      places: which training examples they are; only a memory needs it.
-      encoder: the model.
-      optimizer: the optimizer.
-      loss: `(embeddings, labels, *, key, axis_name, **learned) -> (loss, stats)`, global; with a
-        memory it is also given `remembered`, the memory and which of its entries count, and with
-        `memory_of_average` also `by_average`, this device's embeddings by the moving average.
-      augment: a random function of one image, or None.
-      average_decay: of the moving average of the parameters, if the state has one.
-      learning_rate: that of the optimizer, by the step, for the log.
-      moving: the scheduled numbers by their fields, which the loss and the telemetry are then
-        given as `numbers`; None for none.
-      next_pace: `(pace, active_fraction) -> pace`, of the self-paced ones.
-      telemetry: `(step, embeddings, labels, *, key, axis_name) -> arrays` by name, or None.
-      memory_start: the first step that compares with the memory, which is filled before.
-      memory_of_average: whether it keeps what the moving average of the parameters makes of the
-        batch, with the running statistics of batch normalisation.
-      shown: `(numbers, rows, axis_name) -> mask`, which of this device's rows count while the
-        batch's numbers move, or None for all; the memory keeps no others.
-      micro_batches: parts that a device embeds one after the other, so that the activations of
-        one are in memory; with more than one, everything is embedded twice.
-      positive: names of learned numbers that must stay above 0, of which the optimizer sees the
-        logarithm.
-      key: of the run; what a step draws depends on it, the step and the place in the
-        global batch, not on the number of devices.
-      axis_name: the device axis.
+      places: which training examples they are; only a memory needs them.
+      recipe: how the run takes its steps.
 
     Returns:
       The next state, and scalars: `loss`, `grad_norm`, `learning_rate`, what the loss learns
-      as `learned_NAME`, what is scheduled as `schedule/FIELD`, the loss's stats,
+      as `learned_NAME`, what schedules move as `schedule/NAME`, the loss's stats,
       `embedding_norm` (mean length) and `embedding_spread`, the root mean squared distance
       of the batch's embeddings to their mean; with `telemetry`, its arrays under that name.
     """
-    step_key = jax.random.fold_in(key, state.step)
-    augment_key, mining_key = jax.random.split(step_key)
-    dropout_key = jax.random.fold_in(step_key, 2)  # beside the two
-    context = {"key": mining_key, "axis_name": axis_name}
-    numbers = {}
-    if moving is not None:
-        context["numbers"] = numbers = moving(state.step, state.pace)
-    extra = {}
+    keys = _draw_keys(recipe.key, state.step)
+    rows = collectives.own_rows(len(labels), recipe.axis_name)
+    context = _context(recipe, state, rows, keys)
+    parts = _split(inputs, rows, recipe.micro_batches)
+    beside: dict[str, Any] = {}
     if state.memory is not None:
-        mask = shown(numbers, len(labels), axis_name) if shown else None
+        mask = context.get("mask")
         places = places if mask is None else jnp.where(mask, places, -1)
-        everywhere = collectives.gather(places, axis_name)
-        counts = cross_batch_memory.useful(state.memory, everywhere) & (state.step >= memory_start)
-        extra["remembered"] = state.memory, counts
+        beside["remembered"] = state.memory, _useful_memory(recipe, state, places)
+    if recipe.memory_of_average:
+        beside["by_average"] = _embed_by_average(recipe, state, parts, keys)
 
-    rows = collectives.own_rows(inputs.shape[0], axis_name)
-    parts = list(zip(jnp.split(inputs, micro_batches), jnp.split(rows, micro_batches), strict=True))
+    def loss(embeddings, learned):
+        value, stats = recipe.loss(embeddings, labels, **context, **beside, **learned)
+        return value, stats | _spread(jax.lax.stop_gradient(embeddings), recipe.axis_name)
 
-    def seen(part):
-        inputs, rows = part
-        inputs = pixels.as_floats(inputs)
-        if augment is None:
-            return inputs
-        return jax.vmap(augment)(_of_rows(augment_key, rows), inputs)
+    (value, stats, embeddings, batch_stats), grads = _value_and_grad(
+        recipe, state, parts, keys, loss
+    )
+    metrics = _metrics(recipe, state, value, grads, context.get("numbers"))
+    if recipe.telemetry is not None:
+        metrics["telemetry"] = recipe.telemetry(state.step + 1, embeddings, labels, **context)
+    memory = state.memory
+    if memory is not None:
+        batch = (beside.get("by_average", embeddings), labels, places)
+        batch = collectives.gather(batch, recipe.axis_name)
+        memory = cross_batch_memory.remember(memory, *batch)
+    pace = state.pace
+    if recipe.next_pace is not None:
+        pace = recipe.next_pace(pace, stats.get("active_fraction"))
+    after = _updated(recipe, state, grads).replace(
+        step=state.step + 1, batch_stats=batch_stats, pace=pace, memory=memory
+    )
+    return after, metrics | stats
+
+
+def _draw_keys(key: PRNGKeyArray, step: Int[Array, ""]) -> _Keys:
+    """The keys of a step."""
+    step_key = jax.random.fold_in(key, step)
+    augment, mining = jax.random.split(step_key)
+    # Folding 2 in gives a third key, beside the two of the split.
+    return _Keys(augment, mining, dropout=jax.random.fold_in(step_key, 2))
+
+
+def _context(
+    recipe: Recipe, state: TrainState, rows: Int[Array, "batch"], keys: _Keys
+) -> dict[str, Any]:
+    """What the loss and the telemetry are both given beside the batch."""
+    context: dict[str, Any] = {"key": keys.mining, "axis_name": recipe.axis_name}
+    if recipe.numbers is not None:
+        context["numbers"] = recipe.numbers(state.step, state.pace)
+    if recipe.mask is not None:
+        context["mask"] = recipe.mask(context["numbers"], rows)
+    return context
+
+
+def _split(
+    inputs: Shaped[Array, "batch ..."], rows: Int[Array, "batch"], count: int
+) -> list[_Part]:
+    """The batch in parts of one size."""
+    return [
+        _Part(*part) for part in zip(jnp.split(inputs, count), jnp.split(rows, count), strict=True)
+    ]
+
+
+def _useful_memory(
+    recipe: Recipe, state: TrainState, places: Int[Array, "batch"]
+) -> Bool[Array, "size"]:
+    """Which entries of the memory the batch is compared with: none before `memory_start`."""
+    everywhere = collectives.gather(places, recipe.axis_name)
+    useful = cross_batch_memory.useful(state.memory, everywhere)
+    return useful & (state.step >= recipe.memory_start)
+
+
+def _augmented(recipe: Recipe, part: _Part, keys: _Keys) -> Float[Array, "rows ..."]:
+    """What the encoder sees of a part."""
+    inputs = pixels.as_floats(part.inputs)
+    if recipe.augment is None:
+        return inputs
+    return jax.vmap(recipe.augment)(_of_rows(keys.augment, part.rows), inputs)
+
+
+def _embed_by_average(
+    recipe: Recipe, state: TrainState, parts: list[_Part], keys: _Keys
+) -> Float[Array, "batch dim"]:
+    """The batch as the moving average of the parameters embeds it."""
+    embedded = [
+        recipe.encoder.apply(state.variables, _augmented(recipe, part, keys), project=True)
+        for part in parts
+    ]
+    return jnp.concatenate(embedded)
+
+
+def _value_and_grad(
+    recipe: Recipe, state: TrainState, parts: list[_Part], keys: _Keys, loss: Callable
+) -> tuple[tuple[Float[Array, ""], dict, Float[Array, "batch dim"], PyTree], PyTree]:
+    """The value and the gradient of `loss`, which is `(embeddings, learned) -> (value, stats)`.
+
+    Returns:
+      The loss, its stats, the embeddings and the statistics of batch normalisation after them;
+      and the mean over devices of the gradient in what the optimizer sees.
+    """
 
     def embed(params, batch_stats, part):
-        _, rows_of_part = part
-        embeddings, updates = encoder.apply(
+        embeddings, updates = recipe.encoder.apply(
             {"params": params, "batch_stats": batch_stats},
-            seen(part),
+            _augmented(recipe, part, keys),
             train=True,
-            keys=_of_rows(dropout_key, rows_of_part),
+            keys=_of_rows(keys.dropout, part.rows),
             mutable=["batch_stats"],
         )
         return embeddings, updates.get("batch_stats", {})
 
-    if memory_of_average:
-        embed_by_average = functools.partial(encoder.apply, state.variables, project=True)
-        extra["by_average"] = jnp.concatenate([embed_by_average(seen(part)) for part in parts])
+    def of_logarithms(embeddings, learned):
+        return loss(embeddings, _with(jnp.exp, learned, recipe.positive))
 
-    def global_loss(embeddings, learned):
-        learned = _with(jnp.exp, learned, positive)
-        value, stats = loss(embeddings, labels, **context, **extra, **learned)
-        return value, stats | _spread(jax.lax.stop_gradient(embeddings), axis_name)
-
-    before = (state.params, _with(jnp.log, state.learned, positive))
-    (value, stats, embeddings, batch_stats), grads = gradient_cache.value_and_grad(
-        embed, global_loss, before, state.batch_stats, parts
+    found, grads = gradient_cache.value_and_grad(
+        embed, of_logarithms, _parameters(recipe, state), state.batch_stats, parts
     )
-    grads = collectives.mean(grads, axis_name)
-    updates, opt_state = optimizer.update(grads, state.opt_state, before)
+    return found, collectives.mean(grads, recipe.axis_name)
+
+
+def _parameters(recipe: Recipe, state: TrainState) -> tuple[PyTree, dict[str, Array]]:
+    """What the optimizer sees: numbers that must stay above 0 by their logarithms."""
+    return state.params, _with(jnp.log, state.learned, recipe.positive)
+
+
+def _updated(recipe: Recipe, state: TrainState, grads: PyTree) -> TrainState:
+    """The state after the optimizer's step, and the step of the average of the parameters."""
+    before = _parameters(recipe, state)
+    updates, opt_state = recipe.optimizer.update(grads, state.opt_state, before)
     params, learned = optax.apply_updates(before, updates)
-    learned = _with(lambda x: jnp.clip(jnp.exp(x), *_POSITIVE), learned, positive)
+    learned = _with(lambda x: jnp.clip(jnp.exp(x), *_POSITIVE), learned, recipe.positive)
     average = state.average
     if average is not None:
-        average = optax.incremental_update(params, average, 1.0 - average_decay)
-    metrics = {
-        "loss": value,
+        average = optax.incremental_update(params, average, 1.0 - recipe.average_decay)
+    return state.replace(params=params, learned=learned, opt_state=opt_state, average=average)
+
+
+def _metrics(
+    recipe: Recipe,
+    state: TrainState,
+    loss: Float[Array, ""],
+    grads: PyTree,
+    numbers: Numbers | None,
+) -> dict[str, Any]:
+    """The scalars of a step beside the loss's stats."""
+    moved = {} if numbers is None else numbers.moved
+    return {
+        "loss": loss,
         "grad_norm": optax.tree.norm(grads),
-        "learning_rate": jnp.float32(learning_rate(state.step)),
+        "learning_rate": jnp.float32(recipe.learning_rate(state.step)),
         **{f"learned_{name}": x for name, x in state.learned.items() if not x.ndim},
-        **{f"schedule/{field}": value.astype(jnp.float32) for field, value in numbers.items()},
+        **{f"schedule/{name}": value.astype(jnp.float32) for name, value in moved.items()},
     }
-    if telemetry is not None:
-        metrics["telemetry"] = telemetry(state.step + 1, embeddings, labels, **context)
-    if state.memory is not None:
-        kept = extra.get("by_average", embeddings)
-        batch = collectives.gather((kept, labels, places), axis_name)
-        state = state.replace(memory=cross_batch_memory.remember(state.memory, *batch))
-    state = state.replace(
-        step=state.step + 1,
-        params=params,
-        batch_stats=batch_stats,
-        learned=learned,
-        pace=next_pace(state.pace, stats.get("active_fraction")) if next_pace else state.pace,
-        opt_state=opt_state,
-        average=average,
-    )
-    return state, metrics | stats
 
 
 def _with(function, learned, names):
+    """The learned numbers, where the function is applied to those of these names."""
     return {name: function(x) if name in names else x for name, x in learned.items()}
 
 
 def _of_rows(key, rows):
+    """A key for every row."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
 def _spread(embeddings, axis_name):
+    """The mean length of embeddings, and their root mean squared distance to their mean."""
     centre = collectives.mean(embeddings.mean(axis=0), axis_name)
     squares = jnp.sum((embeddings - centre) ** 2, axis=1).mean()
     norm = jnp.linalg.norm(embeddings, axis=1).mean()

@@ -24,7 +24,7 @@ from triplet_jax import contrastive, data, errors, losses, mining, schedules
 from triplet_jax.curricula import difficulty
 from triplet_jax.data import sampling
 from triplet_jax.engine import rules
-from triplet_jax.training import over_devices
+from triplet_jax.training import data_parallel
 
 
 def config(**fields):
@@ -338,7 +338,7 @@ def test_a_learned_temperature_survives_any_learning_rate(variant, knob):
     shape = (8, 8, 1)
     encoder = encoders.encoder(made, shape)
     state = stepping.initial_state(made, encoder, shape)
-    step = over_devices.over_devices(stepping.step(made, encoder, augment=None))
+    step = data_parallel.streamed(stepping.step(made, encoder, augment=None))
     pixels = np.random.default_rng(0).integers(0, 255, (8, 2, *shape)).astype(np.uint8)
     labels, places = np.arange(16).reshape(8, 2) // 4, np.arange(16).reshape(8, 2)
     for _ in range(5):
@@ -379,7 +379,7 @@ def test_a_temperature_may_move():
     check.check(made)
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels, loss = jnp.arange(24) // 4, objective.loss(made)
-    moved = jax.jit(settings.moving(made))
+    moved = settings.numbers(made)
     for step, temperature in ((0, 0.5), (500, 0.275), (1000, 0.05)):
         numbers = moved(jnp.int32(step), {})
         assert float(numbers["loss.knobs.temperature"]) == pytest.approx(temperature, rel=1e-4)
@@ -410,7 +410,7 @@ def test_a_moving_number_is_compiled_once_and_changes_the_loss(kind):
     made.mining.second = "batch_hard"
     made.schedules.mix = base.schedule("mining.mix", kind="step", a=0.5)
     check.check(made)
-    moved, loss, traces = settings.moving(made), objective.loss(made), []
+    moved, loss, traces = settings.numbers(made), objective.loss(made), []
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels = jnp.arange(24) // 4
 
@@ -487,12 +487,13 @@ def test_classes_and_images_of_a_batch_may_move():
     made.batch.classes, made.batch.per_class = 4, 6
     made.schedules.two = base.schedule("batch.classes", start=3, end=4, kind="step", a=0.5)
     check.check(made)
-    moved, loss = settings.moving(made), objective.loss(made)
+    moved, loss = settings.numbers(made), objective.loss(made)
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels = jnp.arange(24) // 6
     for step, classes, per_class in ((0, 3, 2), (250, 3, 4), (600, 4, 6)):
-        context = {"key": None, "axis_name": None, "numbers": moved(jnp.int32(step), {})}
-        _, stats = loss(x, labels, **context)
+        numbers = moved(jnp.int32(step), {})
+        mask = pk_batches.rows_that_count(numbers, jnp.arange(24))
+        _, stats = loss(x, labels, key=None, axis_name=None, numbers=numbers, mask=mask)
         assert stats["num_positive_pairs"] == classes * per_class * (per_class - 1)
         assert stats["num_negative_pairs"] == classes * per_class * (classes - 1) * per_class
     made.schedules.two.end = 5

@@ -212,13 +212,10 @@ def test_of_ordinary_inputs_the_first_encoder_is_the_embedding():
 def test_eight_devices_take_the_steps_of_one():
     towers = make_towers("batch", collectives.DEVICES)
     optimizer = optax.sgd(0.1)
-    step = functools.partial(
-        train_step.train_step,
+    recipe = train_step.Recipe(
         encoder=towers,
         optimizer=optimizer,
         loss=objective.loss(config(loss__knobs__temperature=0.5)),
-        augment=None,
-        average_decay=0.0,
         learning_rate=optax.constant_schedule(0.1),
         key=jax.random.key(2),
         axis_name=collectives.DEVICES,
@@ -227,7 +224,7 @@ def test_eight_devices_take_the_steps_of_one():
     after, losses = [], []
     for devices in (1, 8):
         lifted = jax.pmap(
-            step,
+            functools.partial(train_step.train_step, recipe=recipe),
             axis_name=collectives.DEVICES,
             in_axes=(None, 0, 0, 0),
             out_axes=(None, None),

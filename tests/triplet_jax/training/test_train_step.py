@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,8 @@ from triplet_jax import losses, models, penalties, schedules
 from triplet_jax.data import augment, sampling
 from triplet_jax.devices import collectives
 from triplet_jax.models.pixels import as_floats
-from triplet_jax.training import cross_batch_memory, over_devices, train_state, train_step
+from triplet_jax.training import cross_batch_memory, data_parallel, train_state, train_step
+from triplet_jax.training.numbers import Numbers
 
 # Not Adam: it turns the rounding of a gradient near zero into a step of full length.
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
@@ -22,8 +24,7 @@ def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
     state = train_state.init_state(
         encoder, OPTIMIZER, jnp.zeros((1, 8, 8, 1)), key=jax.random.key(1), averaged=averaged
     )
-    step = functools.partial(
-        train_step.train_step,
+    recipe = train_step.Recipe(
         encoder=encoder,
         optimizer=OPTIMIZER,
         loss=functools.partial(losses.triplet_loss, miner=miner),
@@ -33,7 +34,7 @@ def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
         key=jax.random.key(2),
         axis_name=collectives.DEVICES,
     )
-    return state, step
+    return state, recipe
 
 
 def images(n=32, classes=8):
@@ -43,10 +44,10 @@ def images(n=32, classes=8):
     return (pixels + random.integers(0, 128, (n, 8, 8, 1))).astype(np.uint8), labels
 
 
-def run(step, state, devices, steps=3):
+def run(recipe, state, devices, steps=3):
     """A few steps on the first so many devices."""
     lifted = jax.pmap(
-        step,
+        functools.partial(train_step.train_step, recipe=recipe),
         axis_name=collectives.DEVICES,
         in_axes=(None, 0, 0, 0),
         out_axes=(None, None),
@@ -75,9 +76,9 @@ def run(step, state, devices, steps=3):
     ],
 )
 def test_eight_devices_take_the_steps_of_one(norm, miner):
-    state, step = make(norm, miner)
-    one, history_of_one = run(step, state, 1)
-    eight, history_of_eight = run(step, state, 8)
+    state, recipe = make(norm, miner)
+    one, history_of_one = run(recipe, state, 1)
+    eight, history_of_eight = run(recipe, state, 8)
     # Rounding may later change which of two negatives, as far as each other, is mined.
     for number, tolerance in enumerate((1e-4, 1e-2, 1e-2)):
         for name, value in history_of_one[number].items():
@@ -88,8 +89,8 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
 
 @pytest.mark.parametrize("of_average", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_eight_devices_remember_what_one_does(of_average):
-    state, step = make(norm="group")
-    state = train_state.with_memory(state, cross_batch_memory.empty(48, 4))
+    state, recipe = make(norm="group")
+    state = state.replace(memory=cross_batch_memory.empty(48, 4))
 
     def with_memory(embeddings, labels, *, key, axis_name, remembered, by_average=None):
         assert (by_average is not None) == of_average
@@ -103,9 +104,11 @@ def test_eight_devices_remember_what_one_does(of_average):
         )
         return of_batch + beyond, stats | {"beyond": beyond}
 
-    step = functools.partial(step, loss=with_memory, memory_start=1, memory_of_average=of_average)
-    one, history_of_one = run(step, state, 1)
-    eight, history_of_eight = run(step, state, 8)
+    recipe = dataclasses.replace(
+        recipe, loss=with_memory, memory_start=1, memory_of_average=of_average
+    )
+    one, history_of_one = run(recipe, state, 1)
+    eight, history_of_eight = run(recipe, state, 8)
     assert history_of_one[0]["beyond"] == 0 < history_of_one[1]["beyond"]
     for number, tolerance in enumerate((1e-4, 1e-2, 1e-2)):
         for name in ("loss", "beyond"):
@@ -116,16 +119,17 @@ def test_eight_devices_remember_what_one_does(of_average):
 
 
 def test_the_memory_of_an_average_is_what_the_average_sees():
-    state, step = make()
-    state = train_state.with_memory(state, cross_batch_memory.empty(32, 4))
+    state, recipe = make()
+    state = state.replace(memory=cross_batch_memory.empty(32, 4))
 
     def loss(embeddings, labels, *, by_average, remembered, key, axis_name):
         value, stats = losses.triplet_loss(embeddings, labels, axis_name=axis_name)
         return value, stats | {"mean_of_average": by_average.mean()}
 
-    moved, _ = run(functools.partial(step, loss=loss, memory_of_average=True), state, 1, steps=2)
+    of_average = dataclasses.replace(recipe, loss=loss, memory_of_average=True)
+    moved, _ = run(of_average, state, 1, steps=2)
     step_three, [numbers] = run(
-        functools.partial(step, loss=loss, memory_of_average=True, augment=None),
+        dataclasses.replace(of_average, augment=None),
         moved,
         1,
         steps=1,
@@ -140,18 +144,18 @@ def test_the_memory_of_an_average_is_what_the_average_sees():
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     # Without statistics of the batch, which a part has of its own.
-    state, step = make(norm="group")
-    whole, history = run(step, state, devices)
-    parts, of_parts = run(functools.partial(step, micro_batches=4), state, devices)
+    state, recipe = make(norm="group")
+    whole, history = run(recipe, state, devices)
+    parts, of_parts = run(dataclasses.replace(recipe, micro_batches=4), state, devices)
     for name, value in history[0].items():
         assert of_parts[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), whole, parts)
 
 
 def test_dropout_depends_on_neither_devices_nor_parts():
-    state, step = make(norm="group", miner="batch_all", name="mlp", dropout=0.5)
-    one, history = run(step, state, 1, steps=2)
-    parts, of_parts = run(functools.partial(step, micro_batches=2), state, 8, steps=2)
+    state, recipe = make(norm="group", miner="batch_all", name="mlp", dropout=0.5)
+    one, history = run(recipe, state, 1, steps=2)
+    parts, of_parts = run(dataclasses.replace(recipe, micro_batches=2), state, 8, steps=2)
     for name, value in history[0].items():
         assert of_parts[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), one, parts)
@@ -160,17 +164,17 @@ def test_dropout_depends_on_neither_devices_nor_parts():
 def test_dropout_drops_other_features_in_every_step():
     still = optax.sgd(0.0)
     for rate in (0.0, 0.5):
-        state, step = make(norm="group", miner="batch_all", name="mlp", dropout=rate)
+        state, recipe = make(norm="group", miner="batch_all", name="mlp", dropout=rate)
         state = state.replace(opt_state=still.init((state.params, {})))
-        step = functools.partial(step, augment=None, optimizer=still)
-        _, (first, second) = run(step, state, 1, steps=2)
+        recipe = dataclasses.replace(recipe, augment=None, optimizer=still)
+        _, (first, second) = run(recipe, state, 1, steps=2)
         assert (first["loss"] == second["loss"]) == (rate == 0)
 
 
 def test_running_statistics_are_those_of_one_part_after_the_other():
-    state, step = make(norm="batch")
-    step = functools.partial(step, augment=None)
-    parts, _ = run(functools.partial(step, micro_batches=2), state, 1, steps=1)
+    state, recipe = make(norm="batch")
+    recipe = dataclasses.replace(recipe, augment=None)
+    parts, _ = run(dataclasses.replace(recipe, micro_batches=2), state, 1, steps=1)
     encoder = models.encoder("conv4", dim=4, norm="batch", width=16)
     expected, (pixels, _) = state.batch_stats, images()
     for part in np.split(pixels, 2):
@@ -188,22 +192,23 @@ def test_running_statistics_are_those_of_one_part_after_the_other():
 
 @pytest.mark.slow
 def test_micro_batches_need_less_memory():
-    state, step = make(norm="group")
+    state, recipe = make(norm="group")
     pixels, labels = (np.concatenate([x] * 16) for x in images())
     shapes = state, jnp.asarray(pixels), jnp.asarray(labels), jnp.arange(len(labels))
 
     def scratch(micro_batches):
-        one = functools.partial(step, micro_batches=micro_batches, axis_name=None)
+        parts = dataclasses.replace(recipe, micro_batches=micro_batches, axis_name=None)
+        one = functools.partial(train_step.train_step, recipe=parts)
         return jax.jit(one).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
     assert scratch(4) < 0.7 * scratch(1)
 
 
 def test_the_first_step_has_the_gradient_of_the_global_loss():
-    state, step = make(norm="group")
-    step = functools.partial(step, augment=None, optimizer=optax.sgd(1.0))
+    state, recipe = make(norm="group")
+    recipe = dataclasses.replace(recipe, augment=None, optimizer=optax.sgd(1.0))
     state = state.replace(opt_state=optax.sgd(1.0).init((state.params, {})))
-    after, _ = run(step, state, 8, steps=1)
+    after, _ = run(recipe, state, 8, steps=1)
     pixels, labels = images()
     encoder = models.encoder("conv4", dim=4, norm="group", width=16)
 
@@ -220,15 +225,15 @@ def test_the_first_step_has_the_gradient_of_the_global_loss():
 
 
 def test_training_lowers_the_loss_and_counts_its_steps():
-    state, step = make(miner="batch_all")
-    after, history = run(step, state, 1, steps=30)
+    state, recipe = make(miner="batch_all")
+    after, history = run(recipe, state, 1, steps=30)
     assert int(after.step) == 30
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
 
 
 def test_the_average_follows_the_parameters():
-    state, step = make()
-    after, _ = run(step, state, 1, steps=1)
+    state, recipe = make()
+    after, _ = run(recipe, state, 1, steps=1)
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.params, after.params)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
@@ -241,7 +246,8 @@ def test_the_average_follows_the_parameters():
 
 
 def test_data_on_the_device_give_the_batches_of_the_sampler():
-    state, step = make()
+    state, recipe = make()
+    step = functools.partial(train_step.train_step, recipe=recipe)
     devices = jax.local_device_count()
     pixels, labels = images(64)
     index = sampling.class_index(labels)
@@ -250,14 +256,12 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
     def draw(index, state):
         return sampling.pk_batch(jnp, index, 5, state.step, **settings)
 
-    resident = over_devices.over_devices_resident(
-        over_devices.draw_and_step(step, draw, devices=devices)
-    )
-    streamed = over_devices.over_devices(step)
+    resident = data_parallel.resident(data_parallel.drawing(step, draw, devices=devices))
+    streamed = data_parallel.streamed(step)
     index = jax.tree.map(jnp.asarray, index)
-    held = over_devices.replicate((index, jnp.asarray(pixels), jnp.asarray(labels)))
+    held = data_parallel.replicate((index, jnp.asarray(pixels), jnp.asarray(labels)))
     # Two copies, since a step gives its state away.
-    ours, theirs = over_devices.replicate(state), over_devices.replicate(state)
+    ours, theirs = data_parallel.replicate(state), data_parallel.replicate(state)
     for number in range(3):
         ours, found = resident(ours, held, np.arange(devices))
         picked = sampling.pk_batch(np, index, 5, number, **settings)
@@ -272,8 +276,8 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
 
 
 def test_metrics_name_what_a_collapse_shows():
-    state, step = make()
-    _, history = run(step, state, 1, steps=1)
+    state, recipe = make()
+    _, history = run(recipe, state, 1, steps=1)
     row = history[0]
     assert row["embedding_norm"] == pytest.approx(1, abs=1e-4)
     assert 0 < row["embedding_spread"] <= 1
@@ -281,7 +285,7 @@ def test_metrics_name_what_a_collapse_shows():
 
 
 def test_a_number_of_the_loss_is_learned():
-    state, step = make(miner="batch_hard")
+    state, recipe = make(miner="batch_hard")
 
     def loss(embeddings, labels, *, beta, **settings):
         penalty = functools.partial(penalties.margin_based, beta=beta)
@@ -289,8 +293,8 @@ def test_a_number_of_the_loss_is_learned():
 
     learned = {"beta": jnp.float32(5.0)}
     state = state.replace(learned=learned, opt_state=optax.adam(1e-3).init((state.params, learned)))
-    step = functools.partial(step, loss=loss, optimizer=optax.adam(1e-3))
-    after, history = run(step, state, 8, steps=3)
+    recipe = dataclasses.replace(recipe, loss=loss, optimizer=optax.adam(1e-3))
+    after, history = run(recipe, state, 8, steps=3)
     # No distance is as long as 5, so the boundary comes nearer, by 1e-3 a step of Adam.
     assert float(after.learned["beta"]) == pytest.approx(5.0 - 3e-3, abs=1e-5)
     assert history[1]["learned_beta"] == pytest.approx(5.0 - 1e-3, abs=1e-5)
@@ -298,7 +302,7 @@ def test_a_number_of_the_loss_is_learned():
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
-    state, step = make(name="mlp", averaged=False)
+    state, recipe = make(name="mlp", averaged=False)
     learned = {"temperature": jnp.float32(0.5)}
 
     def loss(embeddings, labels, *, temperature, **settings):
@@ -307,7 +311,7 @@ def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
     def history(rate):
         optimizer = optax.sgd(rate)
         started = state.replace(learned=learned, opt_state=optimizer.init((state.params, learned)))
-        of_rate = functools.partial(step, loss=loss, optimizer=optimizer, positive=learned)
+        of_rate = dataclasses.replace(recipe, loss=loss, optimizer=optimizer, positive=learned)
         _, rows = run(of_rate, started, 1, steps=3)
         return [row["learned_temperature"] for row in rows]
 
@@ -320,12 +324,13 @@ def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
 
 
 def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
-    state, step = make(miner="batch_all")
+    state, recipe = make(miner="batch_all")
     traces = []
 
     def moving(at, pace):
         traces.append(1)
-        return {"margin": 0.1 * (1.0 + at)} | {f: p.fraction for f, p in pace.items()}
+        moved = {"margin": 0.1 * (1.0 + at)} | {f: p.fraction for f, p in pace.items()}
+        return Numbers({"margin": 0.5}, moved)
 
     def loss(embeddings, labels, *, numbers, **settings):
         return losses.triplet_loss(embeddings, labels, margin=numbers["margin"], **settings)
@@ -337,8 +342,8 @@ def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
         }
 
     state = state.replace(pace={"mix": schedules.first_pace(target=0.0, b=0.75)})
-    step = functools.partial(step, moving=moving, loss=loss, next_pace=next_pace)
-    after, history = run(step, state, 8, steps=4)
+    recipe = dataclasses.replace(recipe, numbers=moving, loss=loss, next_pace=next_pace)
+    after, history = run(recipe, state, 8, steps=4)
     assert len(traces) == 1
     assert [row["schedule/margin"] for row in history] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     active = [row["active_fraction"] for row in history]

@@ -1,0 +1,64 @@
+"""Data parallelism: the step of one device becomes a step over all devices, each with its rows."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from triplet_jax.devices import collectives
+
+
+def streamed(step: Callable) -> Callable:
+    """The step over all devices, of batches that come from outside.
+
+    Args:
+      step: of one device, `(state, inputs, labels, places) -> (state, metrics)`.
+
+    Returns:
+      A function of the state, and of inputs, labels and places `[devices, rows, ...]`. It gives the
+      next state and the metrics, which have no axis of devices, and donates the state it is given.
+    """
+    return collectives.over_devices(step, in_axes=(None, 0, 0, 0), donate_argnums=0)
+
+
+def resident(step: Callable) -> Callable:
+    """The step over all devices, of batches drawn from data that live on every device.
+
+    Args:
+      step: what `drawing` makes of the step of one device.
+
+    Returns:
+      A function of the state, the data (put on every device by `replicate`), and
+      `collectives.own_devices()`. It donates the state it is given.
+    """
+    return collectives.over_devices(step, in_axes=(None, None, 0), donate_argnums=0)
+
+
+def drawing(step: Callable, draw: Callable, *, devices: int) -> Callable:
+    """The step of one device with a batch that it draws itself.
+
+    Args:
+      step: `(state, inputs, labels, places) -> (state, metrics)`.
+      draw: `(index, state) -> positions` of the global batch in the data.
+      devices: how many share the batch.
+
+    Returns:
+      `(state, (index, inputs, labels), device) -> (state, metrics)`, where the index is of classes,
+      and `device` is the device's number.
+    """
+
+    def of_device(state, data, device):
+        index, inputs, labels = data
+        batch = draw(index, state)
+        rows = len(batch) // devices
+        mine = jax.lax.dynamic_slice_in_dim(batch, device * rows, rows)
+        return step(state, inputs[mine], labels[mine], mine)
+
+    return of_device
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """Puts a copy of every array on every device of this process, once."""
+    identity = collectives.over_devices(lambda tree, _: tree, in_axes=(None, 0))
+    return identity(tree, jnp.arange(jax.local_device_count()))
