@@ -1,4 +1,4 @@
-"""Offline mining of a run: when its training set is embedded, and the files of what is found."""
+"""Offline mining: a run embeds its training set from time to time, and keeps what is near."""
 
 import pathlib
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from triplet_jax.training import train_state
 
 
 class OfflineMining:
-    """The tables of near examples of a run, each a file in `offline/` of its folder.
+    """Tables of the nearest examples of other classes, each a file in `offline/` of the run.
 
     Args:
       config: of the run.
       workdir: of the run.
-      examples: what it trains on.
+      examples: that batches are drawn from.
       embed: from `inference.make_embed`.
 
     Raises:
-      InputError: the file to start from is not of this run's examples and model, or there are
-        fewer examples than neighbours are asked for.
+      InputError: `offline.table` belongs to other examples or another model, or there are fewer
+        examples than `offline.neighbours`.
     """
 
     def __init__(self, config, workdir: pathlib.Path, examples: data.Dataset, embed: Callable):
@@ -43,24 +43,24 @@ class OfflineMining:
             )
 
     def at_start(self, step: int) -> np.ndarray | None:
-        """The table that a run at this step goes on with; None where there is none yet.
+        """The table that a run goes on with after this step; None where there is none.
 
         Raises:
-          InputError: its file is missing or damaged.
+          InputError: the file of the table is missing or damaged.
         """
         made_at = step // self._every * self._every if self._every else 0
         if not made_at:
             return self._first
-        if made_at == step:  # made anew before the step is taken
+        if made_at == step:  # the next step makes one first
             return None
         return processes.first_reads(lambda: self._read_own(made_at, step), like=self._like)
 
     def is_due(self, step: int) -> bool:
-        """Whether a table is made before this step."""
+        """Whether the training set is embedded before this step."""
         return bool(self._every and step and step % self._every == 0)
 
     def mine(self, state: train_state.TrainState) -> np.ndarray:
-        """Embeds the training set and finds and saves what is near."""
+        """Embeds the training set, and saves and returns the table of near examples."""
         near = offline_negatives.nearest_of_other_classes(
             self._embed(state.variables, self._examples.inputs),
             self._examples.labels,

@@ -7,17 +7,9 @@ import re
 
 import ml_collections
 
-from experiments.config import (
-    augmentations,
-    check,
-    components,
-    datasets,
-    defaults,
-    encoders,
-    fields,
-    settings,
-)
+from experiments.config import check, components, defaults, fields, settings
 from experiments.config.fields import declaration
+from experiments.run.setup import Setup
 from experiments.sweeps import runs, vectorised
 from triplet_jax import errors
 from triplet_jax.runs import files
@@ -131,11 +123,7 @@ def check_data(planned: list[runs.Run]) -> None:
     }
     for run in different.values():
         with _naming(run):
-            everything = vectorised.dataset(run.config)
-            datasets.check_test(run.config, everything)
-            datasets.training_split(run.config, everything)
-            encoders.encoder(run.config, everything.input_shape, everything.pair_shapes)
-            augmentations.augmentation(run.config, everything.input_shape)
+            Setup(run.config, run.folder, vectorised.dataset(run.config)).check()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ import pytest
 
 from configs import base
 from experiments.config import datasets
-from experiments.run import collapse, evaluating, score_table, training
+from experiments.run import collapse, evaluating, score_table
+from experiments.run.setup import Setup
 from experiments.sweeps import runs
 from triplet_jax import arguments, data, errors, evaluation
 from triplet_jax.analysis import projection
@@ -39,12 +40,14 @@ def test_a_test_split_that_can_tell_nothing_is_refused(test, why):
 
 
 @pytest.mark.parametrize("validation", [[0, 1, 2], [3, 3, 3], [1]])
-def test_a_validation_split_that_can_tell_nothing_is_reported_and_gives_no_score(validation):
+def test_a_validation_split_that_can_tell_nothing_is_reported_and_gives_no_score(
+    validation, tmp_path
+):
     everything = dataset([0, 0, 1], validation)
     config = base.get_config()
     note = datasets.note_on_validation(config, everything)
     assert f"leaves {len(validation)} of" in note and "the last checkpoint is evaluated" in note
-    assert training.validate(None, None, everything.only("validation")) == {}
+    assert Setup(config, tmp_path, everything).validate(None) == {}
     reason = evaluating.why_this_checkpoint(config, everything.only("validation").labels, "best")
     assert reason.startswith("the last, as")
     for fine in ([], [0, 0, 1, 1]):

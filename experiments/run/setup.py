@@ -1,0 +1,124 @@
+"""What a run trains with, as its config describes it: its data, its model, its first state."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.config import augmentations, datasets, encoders, stepping
+from experiments.run import config_json, data_json, scoring
+from triplet_jax import data
+from triplet_jax.models import inference
+from triplet_jax.runs import files
+from triplet_jax.training import train_state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+    """The parts of a run. Each is built once, when it is first asked for.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      everything: all examples, from `datasets.dataset`.
+    """
+
+    config: ml_collections.FrozenConfigDict
+    workdir: pathlib.Path
+    everything: data.Dataset
+
+    def check(self) -> None:
+        """Builds what may be refused, before anything is written.
+
+        Raises:
+          InputError: the data, the model or the augmentations do not go together.
+        """
+        datasets.check_test(self.config, self.everything)
+        for name in ("examples", "encoder", "augment"):
+            getattr(self, name)
+
+    @functools.cached_property
+    def _training_split(self):
+        return datasets.training_split(self.config, self.everything)
+
+    @property
+    def examples(self) -> data.Dataset:
+        """What batches are drawn from, with the labels that training is given."""
+        return self._training_split[0]
+
+    @functools.cached_property
+    def validation(self) -> data.Dataset:
+        """The validation split."""
+        return self.everything.only("validation")
+
+    @functools.cached_property
+    def encoder(self) -> nn.Module:
+        """The model."""
+        shapes = self.everything.input_shape, self.everything.pair_shapes
+        return encoders.encoder(self.config, *shapes)
+
+    @functools.cached_property
+    def augment(self) -> Callable | None:
+        """The random changes to an image, or None."""
+        return augmentations.augmentation(self.config, self.everything.input_shape)
+
+    @functools.cached_property
+    def embed(self) -> Callable:
+        """`(variables, inputs) -> embeddings`, over all devices."""
+        return inference.make_embed(self.encoder, batch=self.config.evaluate.batch)
+
+    @property
+    def step(self) -> Callable:
+        """The step of one device."""
+        return stepping.step(self.config, self.encoder, self.augment)
+
+    @property
+    def input_statistics(self) -> dict:
+        """What the encoder standardises inputs by."""
+        return encoders.input_statistics(self.config, self.everything)
+
+    def initial_state(self) -> train_state.TrainState:
+        """The state before the first step."""
+        shape = self.everything.input_shape
+        return stepping.initial_state(self.config, self.encoder, shape, self.input_statistics)
+
+    def state_shapes(self) -> train_state.TrainState:
+        """The shapes and types of a state, which take no memory."""
+        shape = self.everything.input_shape
+        return jax.eval_shape(lambda: stepping.initial_state(self.config, self.encoder, shape))
+
+    def validate(self, state: train_state.TrainState) -> dict[str, float]:
+        """MAP@R and P@1 of the validation split; empty where it is empty, or can tell nothing.
+
+        Of pairs both are Recall at 1 between the two arrays, the mean of both ways.
+        """
+        if not datasets.can_score(self.validation):
+            return {}
+        embeddings = self.embed(state.variables, self.validation.inputs)
+        scores = scoring.retrieval(self.validation, embeddings)
+        return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
+
+    def remember(self) -> None:
+        """Writes `config.json`, `data.json` and, of labels that are wrong on purpose, those.
+
+        Raises:
+          InputError: the folder holds a run of another config, or on other data.
+        """
+        config_json.remember(self.workdir, self.config)
+        data_json.remember(self.workdir, data_json.content(self.everything))
+        wrong = self._training_split[1]
+        if not wrong.any():
+            return
+        train = self.everything.only("train")
+        files.write_arrays(
+            self.workdir / "label_noise.npz",
+            positions=np.flatnonzero(self.everything.split == "train"),
+            true=train.labels,
+            given=datasets.given_labels(self.config, train),
+            wrong=wrong,
+        )
