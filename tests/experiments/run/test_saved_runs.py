@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import base, digits, saved
+from experiments.config import datasets
 from experiments.run import (
     changes,
     config_json,
@@ -17,6 +18,7 @@ from experiments.run import (
     evaluating,
     example_difficulty,
     exporting,
+    setup,
     training,
 )
 from triplet_jax import errors
@@ -27,7 +29,7 @@ from triplet_jax.runs.checkpoint import Checkpoints
 # Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-OLD = pathlib.Path(__file__).parents[2] / "support" / "old_runs" / "before_marks.zip"
+OLD_RUNS = pathlib.Path(__file__).parents[2] / "support" / "old_runs"
 TINY = {
     "model.name": "mlp",
     "model.width": 8,
@@ -332,7 +334,7 @@ def test_what_only_judges_may_be_edited(copied):
 @pytest.fixture
 def old(tmp_path):
     """A run of 20 steps, by code that kept no marks of all splits and no config in checkpoints."""
-    shutil.unpack_archive(OLD, tmp_path / "old")
+    shutil.unpack_archive(OLD_RUNS / "before_marks.zip", tmp_path / "old")
     return tmp_path / "old"
 
 
@@ -357,3 +359,24 @@ def test_a_run_of_the_code_before_goes_on(old):
     own.train.steps = 30  # at a constant rate
     train(own, old)
     assert json.loads((old / "result.json").read_text())["trained_steps"] == 30
+
+
+def test_a_run_whose_memory_was_no_field_of_its_state_goes_on(tmp_path):
+    """Its folder holds steps 10 and 20; step 20 is taken away, and trained again."""
+    shutil.unpack_archive(OLD_RUNS / "with_memory.zip", tmp_path)
+    own = saved.get_config(str(tmp_path / "config.json"))
+    run = setup.Setup(own, tmp_path, datasets.dataset(own))
+
+    def last():
+        checkpoints = Checkpoints(tmp_path / "checkpoints", read_only=True)
+        return checkpoints.restore(20, run.initial_state())
+
+    expected = last()
+    shutil.rmtree(tmp_path / "checkpoints" / "20")
+    train(own, tmp_path)
+    found = last()
+    assert found.step == 20
+    # A ring of 40 of the 640 rows that were drawn.
+    np.testing.assert_array_equal(found.memory.places, expected.memory.places)
+    np.testing.assert_array_equal(found.memory.labels, expected.memory.labels)
+    np.testing.assert_allclose(found.memory.embeddings, expected.memory.embeddings, atol=0.05)

@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from triplet_jax.devices import collectives
+from triplet_jax.training import data_parallel
+
+
+def step(state, inputs, labels, places):
+    """Adds up the inputs of all devices, and shows which rows were where."""
+    total = collectives.total(inputs.sum(), collectives.DEVICES)
+    rows = collectives.gather((labels, places), collectives.DEVICES)
+    return state + total, {"rows": rows}
+
+
+def draw(index, state):
+    """Of 64 examples the 16 from the one on that the state says."""
+    return index[(state.astype(jnp.int32) + jnp.arange(16)) % 64]
+
+
+def test_a_batch_that_is_drawn_on_the_device_is_the_one_that_is_streamed():
+    devices = jax.local_device_count()
+    inputs, labels = np.arange(64.0, dtype=np.float32), np.arange(64) % 5
+    index = np.random.default_rng(0).permutation(64)
+    resident = data_parallel.resident(data_parallel.drawing(step, draw, devices=devices))
+    streamed = data_parallel.streamed(step)
+    held = data_parallel.replicate((jnp.asarray(index), jnp.asarray(inputs), jnp.asarray(labels)))
+    # Two copies, since a step donates its state.
+    ours, theirs = (data_parallel.replicate(jnp.float32(3)) for _ in range(2))
+    for _ in range(3):
+        picked = index[(int(ours) + np.arange(16)) % 64]
+        ours, found = resident(ours, held, collectives.own_devices())
+        shard = [x.reshape(devices, -1) for x in (inputs[picked], labels[picked], picked)]
+        theirs, expected = streamed(theirs, *shard)
+        assert float(ours) == float(theirs)
+        for rows in (found["rows"], expected["rows"]):
+            np.testing.assert_array_equal(rows, (labels[picked], picked))
+
+
+def test_replicated_arrays_are_on_every_device():
+    array = data_parallel.replicate({"a": jnp.arange(3)})["a"]
+    assert len(array.sharding.device_set) == jax.local_device_count()
+    np.testing.assert_array_equal(array, [0, 1, 2])
