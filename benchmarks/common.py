@@ -1,4 +1,4 @@
-"""What the benchmarks share: a process for each case, its times and memory, and the tables."""
+"""What the benchmarks share: one process for each case, its times and memory, and the tables."""
 
 import argparse
 import contextlib
@@ -18,14 +18,14 @@ from typing import Any
 
 RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
 
-# Repeats go on until they have taken this long together: enough of them for a median where one
-# is short, and no waiting where one is long.
+# A step is repeated until its repeats have taken this long together. So a short step has enough of
+# them for a median, and a long one is not waited for.
 _LEAST_REPEATS, _MOST_REPEATS = 3, 200
 _SECONDS, _MOST_SECONDS = 1.0, 20.0
 
 
 def times(step: Callable[[], Any]) -> list[float]:
-    """Seconds of each of some repeats of `step`, after the caller's warm-up."""
+    """The seconds of each repeat of `step`; the caller has warmed it up."""
     seconds: list[float] = []
     while not _enough(len(seconds), sum(seconds)):
         start = time.perf_counter()
@@ -41,7 +41,10 @@ def _enough(repeats: int, seconds: float) -> bool:
 
 
 def in_own_process(module: str, *arguments: Any, timeout: float) -> dict[str, Any]:
-    """What `python -m module arguments` prints last, as JSON; or a note of why it did not."""
+    """Runs `python -m module arguments`, and returns the JSON of its last line.
+
+    If it fails, is killed or takes longer than `timeout` seconds, the result is a `note` of that.
+    """
     line = [sys.executable, "-m", module, *map(str, arguments)]
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=timeout)
@@ -55,7 +58,7 @@ def in_own_process(module: str, *arguments: Any, timeout: float) -> dict[str, An
 
 
 def forget_peak_memory() -> None:
-    """Lowers the process's peak to what it holds now, where Linux allows it.
+    """Lowers the process's peak of memory to what it holds now, where Linux allows it.
 
     Importing and compiling take memory that a step does not need.
     """
@@ -64,7 +67,7 @@ def forget_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes that the process has held at most."""
+    """The most bytes that the process has held."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -73,8 +76,8 @@ def machine(*packages: str) -> str:
     """The processor, how busy it is, and the versions of the packages that are installed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = [f"{name} {found}" for name in packages if (found := _version(name))]
-    # Torch's threads wait for each other by spinning: beside another busy process a step of
-    # theirs can take a hundred times as long, so a reader should see that there was none.
+    # Torch's threads wait for each other by spinning. Beside another busy process a step can take a
+    # hundred times as long, so readers should see that there was none.
     load = f"load {os.getloadavg()[0]:.1f} before the first case"
     hardware = f"{_processor()}, {_cores()} cores, {memory:.0f} GiB, {load}"
     return f"{hardware}; {', '.join(versions)}"
@@ -100,7 +103,7 @@ def _version(package: str) -> str | None:
 
 
 def pooled(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One record of what several processes measured of one case; a note of any counts."""
+    """Joins what several processes measured of one case; a note of one of them stands for all."""
     for found in rounds:
         if "note" in found:
             return found
@@ -110,7 +113,7 @@ def pooled(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ratio(value: float) -> str:
-    """Two digits after the point, and none of a large one."""
+    """A ratio as text: two decimals, or none if it is large."""
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
@@ -121,10 +124,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_section(name: str, text: str, path: pathlib.Path = RESULTS) -> None:
-    """Puts `text` between `<!-- name:begin -->` and `<!-- name:end -->`.
+    """Puts `text` between the marks `<!-- name:begin -->` and `<!-- name:end -->` of a file.
 
     Raises:
-      ValueError: the file has no such place.
+      ValueError: the file lacks these marks.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, found, rest = path.read_text().partition(begin)
@@ -135,15 +138,21 @@ def write_section(name: str, text: str, path: pathlib.Path = RESULTS) -> None:
 
 
 def parser(doc: str, section: str, rounds: int) -> argparse.ArgumentParser:
-    """The options that `report` reads, and those of the processes of a benchmark."""
+    """The options of every benchmark.
+
+    Args:
+      doc: the docstring of the benchmark; its first line describes the program.
+      section: the section of RESULTS.md, and the name of the file of results.
+      rounds: the default number of processes for each case.
+    """
     output = RESULTS.with_name(f"{section}.json")
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--rounds", type=int, default=rounds, help="processes for each case")
     made.add_argument("--timeout", type=float, default=300, help="seconds for a process")
     made.add_argument("--output", type=pathlib.Path, default=output)
-    made.add_argument("--again", action="store_true", help="tables of what --output holds")
-    made.add_argument("--write", action="store_true", help="tables into RESULTS.md")
-    made.add_argument("--section", default=section, help="of RESULTS.md, between its markers")
+    made.add_argument("--again", action="store_true", help="only print the tables of --output")
+    made.add_argument("--write", action="store_true", help="write the tables into RESULTS.md")
+    made.add_argument("--section", default=section, help="the section of RESULTS.md")
     made.add_argument("--measure", help=argparse.SUPPRESS)
     return made
 
@@ -151,7 +160,17 @@ def parser(doc: str, section: str, rounds: int) -> argparse.ArgumentParser:
 def report(
     options, measure_all: Callable, tables: Callable[[dict], str], document: pathlib.Path = RESULTS
 ) -> dict[str, Any]:
-    """Measures, or reads what was measured, and shows it as tables; `document` has their place."""
+    """Measures, or reads what was measured before, and prints the tables.
+
+    Args:
+      options: from `parser`.
+      measure_all: measures every case, by the options.
+      tables: makes Markdown of what was measured.
+      document: the file that `--write` puts the tables into.
+
+    Returns:
+      What was measured.
+    """
     found = json.loads(options.output.read_text()) if options.again else measure_all(options)
     text = tables(found)
     print(f"\n{text}")

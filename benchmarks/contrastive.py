@@ -1,10 +1,10 @@
-"""Forward and backward of the contrastive losses, beside PyTorch Metric Learning.
+"""Times forward and backward of the contrastive losses, beside PyTorch Metric Learning.
 
     make oracle                      # installs the peers
     .venv/bin/python -m benchmarks.contrastive
 
-Unit vectors of 128 values in random directions. Losses with a proxy for each class have the
-gradient of the proxies, too. Each case runs in a process of its own, in rounds.
+Embeddings are unit vectors of 128 values in random directions. Losses with a proxy for each class
+also take the gradient of the proxies. Each case runs in its own process, in rounds.
 """
 
 import functools
@@ -20,26 +20,26 @@ SIZES = (1024, 8192)
 
 
 class Case(NamedTuple):
-    """A loss of ours and how PML makes the same."""
+    """A loss of ours, and the same loss of PML."""
 
     ours: str
     theirs: str
     options: dict[str, Any] = {}
-    """Of theirs."""
+    """Options of PML's loss."""
     knobs: dict[str, Any] = {}
-    """Of ours, where they are not the defaults."""
+    """Knobs of our loss that are not its defaults."""
     metric: str = "cosine"
     beside: str = "batch"
-    """What rows are compared with: the batch, `partners` (the other one of a class), or `proxies`;
-    `anchors` are proxies that are compared with the batch."""
+    """What rows are compared with: "batch", "partners" (the other row of the class), or "proxies".
+    With "anchors" the proxies are compared with the batch."""
     per_class: int = 4
     most: int = 8192
-    """The most rows that their memory allows here."""
+    """The most rows for which PML's loss fits into memory."""
 
 
 CASES = {
     "pairs": Case("pairs", "ContrastiveLoss", knobs={"power": 1}, metric="euclidean"),
-    # Two of a class, as views of an image are.
+    # Two rows of a class, as with two views of an image.
     "nt_xent": Case("info_nce", "NTXentLoss", {"temperature": 0.1}, per_class=2, most=1024),
     "supervised_contrastive": Case("supervised_contrastive", "SupConLoss", {"temperature": 0.1}),
     "lifted": Case("lifted", "GeneralizedLiftedStructureLoss", metric="euclidean"),
@@ -72,14 +72,14 @@ CASES = {
 
 
 def of_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A random proxy for each class, and the classes."""
+    """A random proxy for each class, and the numbers of the classes."""
     classes = np.arange(labels[-1] + 1)
     drawn = np.random.default_rng(1).normal(size=(len(classes), mining.DIM))
     return drawn.astype(np.float32), classes
 
 
 def ours(case: Case, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """The loss and its gradient, compiled."""
+    """Our loss and its gradient, compiled."""
     import jax
 
     from triplet_jax import contrastive
@@ -103,7 +103,7 @@ def ours(case: Case, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
 
 
 def theirs(case: Case, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """The same in PML."""
+    """PML's loss and its gradient."""
     import torch
     from pytorch_metric_learning import distances, losses
 
@@ -116,19 +116,19 @@ def theirs(case: Case, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]
         proxies, classes = of_classes(labels)
         options |= {"num_classes": len(classes), "embedding_size": mining.DIM}
     loss = getattr(losses, case.theirs)(**options)
-    for parameter in loss.parameters():  # a column for each class where it is a weight
+    for parameter in loss.parameters():  # a weight has a column for each class
         parameter.data = torch.tensor(proxies if len(parameter) == len(classes) else proxies.T)
     return mining.torch_step(loss, x, labels)
 
 
 def measure(case: str, n: int) -> dict[str, Any]:
-    """One case in this process: seconds of each repeat, MiB above the inputs, and the loss."""
+    """Measures one case in this process: seconds of each repeat, MiB above the inputs, the loss."""
     library, name = case.split()
     of_case = CASES[name]
     if library == "ours":
         from experiments import command
 
-        command.use_xla_flags()  # as a run does
+        command.use_xla_flags()  # as in a run
     x, labels = mining.batch(n, of_case.per_class)
     step = (ours if library == "ours" else theirs)(of_case, x, labels)
     common.forget_peak_memory()
@@ -139,7 +139,7 @@ def measure(case: str, n: int) -> dict[str, Any]:
 
 
 def measure_all(options) -> dict[str, Any]:
-    """Every loss of both libraries."""
+    """Measures every loss of both libraries."""
     found = {"machine": common.machine("jax", "torch", "pytorch-metric-learning"), "records": []}
     for n in options.sizes:
         for name, of_case in CASES.items():
@@ -162,7 +162,7 @@ def measure_all(options) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Everything that was found, as Markdown."""
+    """What was measured, as Markdown."""
     header = ("n", "loss", "ours, s", "PML, s", "PML / ours", "ours, MiB", "PML, MiB", "values")
     by_case = {(r["n"], r["case"]): r for r in found["records"]}
     rows = []

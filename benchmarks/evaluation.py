@@ -1,10 +1,10 @@
-"""Exact retrieval metrics beside PyTorch Metric Learning with faiss.
+"""Times exact retrieval metrics, beside PyTorch Metric Learning with faiss.
 
     make oracle                      # installs the peers
     .venv/bin/python -m benchmarks.evaluation
 
-Both take P@1, R-precision and MAP@R of the same embeddings of clustered classes, each in
-a process of its own, in turn; the table gives medians after one run to warm up (compile).
+Both compute P@1, R-precision and MAP@R of the same embeddings of clustered classes, one after the
+other, each in its own process. The table gives medians after one warm-up, which compiles.
 """
 
 import json
@@ -52,7 +52,7 @@ def pml(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def measure(library: str, *size: int) -> None:
-    """One library in this process: prints seconds of each repeat, peak memory and values."""
+    """Measures one library in this process: prints seconds of each repeat, peak memory, values."""
     x, labels = embeddings(*size)
     run = {"ours": ours, "pml": pml}[library]
     values = run(x, labels)

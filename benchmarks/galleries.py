@@ -1,4 +1,4 @@
-"""Size, files and search time of a gallery after many changes, beside one that was made at once.
+"""Measures a gallery after many changes, beside one made at once: size, files and search time.
 
 python -m benchmarks.galleries
 """
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def report(title: str, folder: pathlib.Path, changes, queries: np.ndarray) -> None:
-    """Prints the gallery after the changes, after `compact`, and a fresh one of its rows."""
+    """Measures a gallery after the changes, after `compact`, and a fresh gallery of its rows."""
     found = gallery.Gallery(folder / "changed", dim=DIM)
     for rows, embeddings in changes:
         put(found, rows, embeddings)

@@ -1,16 +1,16 @@
-"""Forward and backward of the triplet loss with every miner, beside other libraries.
+"""Times forward and backward of the triplet loss with every miner, beside other libraries.
 
     make oracle                      # installs the peers
     .venv/bin/python -m benchmarks.mining
 
-On the CPU, or on a GPU where jax and torch find one. Embeddings of 128 values point in random
-directions. Every case runs in a process of its own, in rounds, so that what disturbs the machine
-disturbs all libraries. The floor is three matrix products, without which there are no
-distances and no gradient of theirs: D = X X', D X and D' X.
+It runs on the CPU, or on a GPU if jax and torch find one. Embeddings are unit vectors of 128 values
+in random directions. Every case runs in its own process, in rounds, so that a disturbance of the
+machine hits all libraries. The floor is the three matrix products that all distances and their
+gradient take: D = X X', D X and D' X.
 
-    --sizes=128,4 1024,4  --miners semi_hard batch_hard     # only some, with their peers
-    --cases "floor, tiled 4096" semi_hard "PML semihard"    # only these
-    --again --plot --write                                  # the tables once more, no measuring
+    --sizes=128,4 1024,4  --miners semi_hard batch_hard     # these miners and their peers
+    --cases "floor, tiled 4096" semi_hard "PML semihard"    # these cases
+    --again --plot --write                                  # the tables of the last measurement
 """
 
 import functools
@@ -28,7 +28,7 @@ from benchmarks.peers import DIM, HAS_SENTENCE_TRANSFORMERS, MARGIN, PEERS
 SIZES = ((128, 4), (1024, 4), (1800, 40), (8192, 4), (32768, 4))  # batch, examples a class
 TILES = (64, 128, 256, 512, 1024, 4096)
 FLOOR, FLOOR_PLAIN = "floor, tiled", "floor, plain"
-# Beyond this the plain floor is not what anybody would run: its matrix alone is gibibytes.
+# For larger batches nobody would run the plain floor: its matrix alone takes gibibytes.
 MOST_PLAIN = 8192
 MAIN_CASES = (
     FLOOR,
@@ -50,7 +50,7 @@ def batch(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(miner: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """The step with a miner of ours, compiled."""
+    """Our loss with this miner and its gradient, compiled."""
     import jax
 
     from triplet_jax import losses
@@ -61,7 +61,7 @@ def ours(miner: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
 
 
 def floor_plain(x: np.ndarray) -> Callable[[], float]:
-    """The three products with the whole matrix."""
+    """The three products with the whole matrix of distances."""
 
     def products(x):
         d = _product(x, x.T)
@@ -71,7 +71,7 @@ def floor_plain(x: np.ndarray) -> Callable[[], float]:
 
 
 def floor_tiled(tile: int, x: np.ndarray) -> Callable[[], float]:
-    """The three products with a tile of anchors at a time.
+    """The three products, a tile of anchors at a time.
 
     The third is X_tile' D_tile, which needs no transposed copy of the tile.
     """
@@ -94,11 +94,11 @@ def floor_tiled(tile: int, x: np.ndarray) -> Callable[[], float]:
 def _product(a, b):
     import jax
 
-    return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)  # as our distances are
+    return jax.numpy.matmul(a, b, precision=jax.lax.Precision.HIGHEST)  # as for our distances
 
 
 def compiled(function: Callable, value: Callable, *arrays: np.ndarray) -> Callable[[], float]:
-    """A function that runs `function` of the arrays, compiled, and gives a number of its result."""
+    """Compiles `function` for the arrays; the result runs it and takes a number of its output."""
     import jax
 
     arrays = jax.device_put(arrays)
@@ -107,12 +107,12 @@ def compiled(function: Callable, value: Callable, *arrays: np.ndarray) -> Callab
 
 
 def peer(name: str, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """The step with a loss of another library."""
+    """The loss of another library, and its gradient."""
     return torch_step(PEERS[name].make(), x, labels)
 
 
 def torch_step(loss: Callable, x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """A loss of torch and its gradient, that of its own parameters too."""
+    """A loss of torch, and its gradient by the embeddings and the loss's own parameters."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -126,18 +126,18 @@ def torch_step(loss: Callable, x: np.ndarray, labels: np.ndarray) -> Callable[[]
         torch.autograd.grad(value, [x, *parameters])
         return value.item()
 
-    # Torch sets itself up at the first use, which is none of the step's memory.
+    # Torch sets itself up at its first use; that memory does not belong to the step.
     some = 2 * int((labels == 0).sum())
     step(x[:some].detach().requires_grad_(), labels[:some])
     return step
 
 
 def measure(case: str, n: int, k: int) -> dict[str, Any]:
-    """One case in this process: seconds of each repeat, MiB above the inputs, and the loss."""
+    """Measures one case in this process: seconds of each repeat, MiB above the inputs, the loss."""
     if case not in PEERS:
         from experiments import command
 
-        command.use_xla_flags()  # as a run does
+        command.use_xla_flags()  # as in a run
     x, labels = batch(n, k)
     if case in PEERS:
         step = peer(case, x, labels)
@@ -156,9 +156,9 @@ def measure(case: str, n: int, k: int) -> dict[str, Any]:
 
 
 def _device(case: str) -> tuple[str, Callable[[], int]]:
-    """The name of the accelerator, if there is one, and how to read the peak of its memory.
+    """The name of the accelerator, if there is one, and a function that reads its peak of memory.
 
-    Of jax's there is none for a step: the peak that it tells is that of compiling, too.
+    For jax it reads NaN, since jax's peak includes compiling.
     """
     if case in PEERS:
         import torch
@@ -177,7 +177,7 @@ def _device(case: str) -> tuple[str, Callable[[], int]]:
 
 
 def cases(n: int, miners: list[str] | None) -> list[str]:
-    """The floor, and our miners, each followed by the peers that it is compared with first."""
+    """The floors, then our miners, each followed by the peers that have the same rule."""
     from triplet_jax import mining
 
     chosen = [name for name in mining.MINERS if miners is None or name in miners]
@@ -194,13 +194,13 @@ def _partner(peer, chosen):
 
 
 def _tiles(n):
-    """Divisors of the batch near the sizes to try."""
+    """The divisors of the batch nearest to the tile sizes to try."""
     divisors = [d for d in range(1, n + 1) if n % d == 0]
     return sorted({min(divisors, key=lambda d: abs(d - tile)) for tile in TILES})
 
 
 def refusal(case: str, n: int, k: int, options) -> str | None:
-    """Why a case is not run, or None."""
+    """Why a case is not run; None if it is."""
     if case == FLOOR_PLAIN and n > MOST_PLAIN:
         return "not run, the matrix is too large"
     if case not in PEERS:
@@ -215,7 +215,7 @@ def refusal(case: str, n: int, k: int, options) -> str | None:
 
 
 def measure_all(options) -> dict[str, Any]:
-    """Every case of every size; the file is written after each, so that nothing is lost."""
+    """Measures every case of every size, and writes the file after each, so that none is lost."""
     packages = ("jax", "torch", "pytorch-metric-learning", "sentence-transformers")
     found = {"machine": common.machine(*packages), "records": []}
     for n, k in options.sizes:
@@ -223,7 +223,7 @@ def measure_all(options) -> dict[str, Any]:
         for number in range(options.rounds):
             for case, so_far in rounds.items():
                 if so_far and "note" in so_far[-1]:
-                    continue  # it will not go better a second time
+                    continue  # it would fail again
                 note = refusal(case, n, k, options)
                 so_far.append({"note": note} if note else _in_own_process(case, n, k, options))
                 print(f"{n} {k} round {number + 1} {case}: {_brief(so_far[-1])}", flush=True)
@@ -245,7 +245,7 @@ def _brief(record):
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Everything that was found, as Markdown."""
+    """What was measured, as Markdown."""
     sizes = dict.fromkeys((r["n"], r["k"]) for r in found["records"])
     devices = {r["device"] for r in found["records"] if r.get("device")}
     parts = [f"{found['machine']}{''.join(f'; {name}' for name in sorted(devices))}."]
@@ -258,11 +258,11 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def _with_best_floor(records):
-    """The records by name, with one for the fastest tile of the floor."""
+    """The records by the names of their cases; only the fastest floor is kept."""
     floors = [r for r in records if r["case"].startswith(FLOOR)]
     floors = floors or [r for r in records if r["case"] == FLOOR_PLAIN]
     rest = {r["case"]: r for r in records if r not in floors}
-    if not floors:  # as with --cases that name none
+    if not floors:  # --cases names none
         return rest
     return {FLOOR: min(floors, key=lambda r: r.get("median", np.inf))} | rest
 
@@ -286,7 +286,7 @@ def _table(by_case):
 
 
 def _of_ours(name, seconds, by_case):
-    """How many times as long as ours a peer takes, for each of ours it is compared with."""
+    """The time of a peer over the time of each of our miners that it is compared with."""
     like = PEERS[name].like if name in PEERS else ()
     ratios = {miner: seconds / by_case[miner]["median"] for miner in like if _timed(miner, by_case)}
     return ", ".join(f"{common.ratio(ratio)} ({miner})" for miner, ratio in ratios.items())
@@ -297,7 +297,7 @@ def _timed(case, by_case):
 
 
 def plot(found: dict[str, Any], path: pathlib.Path) -> None:
-    """Time against the batch, for the main cases with four examples a class."""
+    """Draws time over the batch, for the main cases with four examples of each class."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -324,7 +324,7 @@ def plot(found: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def _colors():
-    """One colour for each of our miners, its peers included."""
+    """A colour for each of our miners and its peers."""
     colors = {}
     for number, miner in enumerate(("semi_hard", "batch_hard", "batch_all")):
         same = [miner, *(name for name, peer in PEERS.items() if miner in peer.like)]
@@ -345,11 +345,11 @@ def main() -> None:
 def _options():
     parser = common.parser(__doc__, "mining", rounds=2)
     parser.add_argument("--sizes", nargs="+", type=_size, default=SIZES, help="such as 1024,4")
-    parser.add_argument("--miners", nargs="+", help="of ours; default all")
-    parser.add_argument("--cases", nargs="+", help="by name, in place of --miners")
-    parser.add_argument("--most-gib", type=float, default=12, help="that a peer may take")
-    parser.add_argument("--most-seconds", type=float, default=60, help="that a peer may take")
-    parser.add_argument("--plot", action="store_true", help="a picture beside --output")
+    parser.add_argument("--miners", nargs="+", help="our miners; all by default")
+    parser.add_argument("--cases", nargs="+", help="cases by name, in place of --miners")
+    parser.add_argument("--most-gib", type=float, default=12, help="memory that a peer may take")
+    parser.add_argument("--most-seconds", type=float, default=60, help="time that a peer may take")
+    parser.add_argument("--plot", action="store_true", help="draw a plot beside --output")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Triplet losses of other libraries, all with unit vectors, a margin of 0.2 and a hinge."""
+"""Triplet losses of other libraries, on unit vectors, with a hinge and a margin of 0.2."""
 
 import importlib.util
 from collections.abc import Callable
@@ -9,22 +9,25 @@ DIM = 128
 
 
 class Peer(NamedTuple):
+    """A loss of another library, and what it is expected to take."""
+
     make: Callable[[], Callable[[Any, Any], Any]]
-    """Gives a function of embeddings and labels to the loss; called where torch may be loaded."""
+    """Makes a function of embeddings and labels that gives the loss. It is called only in a process
+    that may load torch."""
     like: tuple[str, ...]
-    """Our miners it is compared with. The first has the same rule, if any has."""
+    """Our miners that it is compared with. The first has the same rule, if any has."""
     memory: Callable[[int, int], float] = lambda n, k: 0.0
-    """Bytes it is expected to take, of the batch and the size of a class."""
+    """The expected bytes, by the batch and the size of a class."""
     grows: str = ""
-    """How that grows with the batch."""
+    """How the memory or the time grows with the batch."""
     seconds: Callable[[int, int], float] = lambda n, k: 0.0
-    """The time it is expected to take on two cores."""
+    """The expected seconds on two cores, by the batch and the size of a class."""
 
 
 def _pml(miner: str | None = None, same_distance: bool = True, **options):
-    """PML's triplet loss with one of its miners; without one it takes all triplets.
+    """PML's triplet loss with one of its miners, or with all triplets if there is none.
 
-    Miners that insist on a distance of their own have `same_distance=False`.
+    `same_distance=False` is for miners that insist on their own distance.
     """
 
     def make():
@@ -43,10 +46,10 @@ def _pml(miner: str | None = None, same_distance: bool = True, **options):
 
 
 def _sorted_semi_hard():
-    """Semi-hard by our rule, in O(n^2 log n): sort the negatives, then look up each positive.
+    """Our semi-hard rule in O(n^2 log n): it sorts the negatives and looks up each positive.
 
-    Anchors in blocks, so that no matrix of all distances is kept; only the triplets found have
-    a gradient. Classes are of one size.
+    Anchors go in blocks, so that it never keeps the matrix of all distances. Only the triplets that
+    were found have a gradient. All classes must have one size.
     """
     import torch
 
@@ -74,7 +77,7 @@ def _sorted_semi_hard():
 
 
 def _sentence_transformers(name: str, method: str):
-    """A loss of theirs on embeddings, without the model that it usually holds."""
+    """A loss of sentence-transformers on embeddings, without the model that it usually holds."""
 
     def make():
         from sentence_transformers.sentence_transformer import losses
@@ -90,18 +93,18 @@ def _triplets(n, k):
 
 
 def _of_all_triplets(n, k):
-    # Three indices of 8 bytes, kept twice, and distances (60 bytes as measured); below 2^31
-    # PML also makes a mask of n^3 bytes.
+    # Three indices of 8 bytes, kept twice, and distances: 60 bytes as measured. While n^3 is below
+    # 2^31, PML also makes a mask of n^3 bytes.
     return 60 * _triplets(n, k) + (n**3 if n**3 < 2**31 else 0)
 
 
 def _of_all_vectors(n, k):
-    # The vectors of every triplet's anchor, positive, negative and centre, and two differences.
+    # For every triplet the vectors of anchor, positive, negative and centre, and two differences.
     return 6 * 4 * DIM * _triplets(n, k)
 
 
 def _of_all_pairs(n, k):
-    # Two indices of 8 bytes, the distances and masks, and copies of them.
+    # For every pair two indices of 8 bytes, distances and masks, and copies of them.
     return 60 * n**2
 
 
@@ -111,12 +114,12 @@ def _of_pairs_by_pairs(n, k):
 
 
 def _of_rows_of_pairs(n, k):
-    # For every positive pair five rows of distances, 4 bytes each.
+    # For every positive pair five rows of distances of 4 bytes.
     return 5 * 4 * n * (k - 1) * n
 
 
 def _matrix_for_each_class(n, k):
-    # Copies the columns of all distances for every class, at about a nanosecond a number.
+    # It copies the columns of all distances for every class, at about a nanosecond a number.
     return 1e-9 * n**2 * (n / k)
 
 
@@ -161,7 +164,7 @@ def _sentence_transformers_peers():
     return {
         "ST batch hard": Peer(hard, ("batch_hard",), _of_all_pairs, "n^2"),
         "ST batch all": Peer(every, ("batch_all",), _of_rows_of_pairs, "n^2 K"),
-        # Where no negative is farther it takes the farthest; otherwise our rule.
+        # It has our rule, but takes the farthest negative where none is farther than the positive.
         "ST batch semi-hard": Peer(semi, ("semi_hard",), _of_all_pairs, "n^2"),
     }
 

@@ -1,11 +1,11 @@
-"""A step by its parts, over devices and processes, beside a model of what it should take.
+"""Measures the parts of a step over devices and processes, beside a model of their cost.
 
     python -m benchmarks.scaling --write
 
-conv4 with 64 channels on images of 28 x 28, semi-hard mining, Adam with a moving average. Devices
-are simulated on the cores of one machine, so that they add no speed: what can be seen is how much
-work there is, and what devices and processes add to it. A gallery of a million and a sampler of
-100,000 classes are measured too.
+The step is conv4 with 64 channels on images of 28 x 28, semi-hard mining, and Adam with a moving
+average. Devices are simulated on the cores of one machine and add no speed: the times show how much
+work there is, and what devices and processes add to it. A gallery of a million references and a
+sampler of 100,000 classes are measured too.
 """
 
 import functools
@@ -54,31 +54,32 @@ GALLERIES = (10_000, 100_000, 300_000, 1_000_000)  # references
 QUERIES, GALLERY_DIM, GALLERY_CLASSES = 10_000, 128, 10_000
 CLASSES = 100_000
 
-# What the prediction takes of an accelerator and its links; of a data sheet, not measured.
+# The accelerator and its links of the prediction, by a data sheet: nothing here is measured.
 FLOPS, LINK, LATENCY = 30e12, 50e9, 20e-6  # float32 that a step reaches, bytes/s, seconds
 PREDICTED = (8, 64, 512)
 PER_DEVICE = 256
 
 
 class Part(NamedTuple):
-    """A compiled part of the step, and what it is given."""
+    """A compiled part of the step, with its arguments."""
 
     program: Any
     arguments: tuple[Any, ...]
 
     def run(self) -> Any:
+        """Runs the part and waits for its results."""
         import jax
 
         return jax.block_until_ready(self.program(*self.arguments))
 
     def held(self) -> int:
-        """Bytes that XLA sets aside on each device: what goes in, comes out and lies between."""
+        """The bytes that XLA sets aside on each device: arguments, results and temporaries."""
         of = self.program.lower(*self.arguments).compile().memory_analysis()
         return of.argument_size_in_bytes + of.output_size_in_bytes + of.temp_size_in_bytes
 
 
 def parts(case: Case) -> dict[str, Part]:
-    """Each part of the step, over all devices of all processes."""
+    """The parts of the step, each over all devices of all processes."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -125,14 +126,18 @@ def parts(case: Case) -> dict[str, Part]:
 
 
 def measure_parts(case: Case) -> dict[str, Any]:
-    """Of each part: median seconds in this process, MiB that it came to hold above what it held
-    before, and MiB that XLA sets aside on a device."""
+    """Measures the parts of the step in this process.
+
+    Returns:
+      For each part the median seconds, the MiB by which the process's peak rose above what it held
+      before, and the MiB that XLA sets aside on a device. Mining is without its gathering.
+    """
     found = {}
     for name, part in parts(case).items():
         common.forget_peak_memory()
         before = common.peak_memory()
         part.run()
-        # As often in every process, since they wait for each other.
+        # All processes repeat it equally often, since they wait for each other.
         seconds = []
         for _ in range(7):
             start = time.perf_counter()
@@ -146,7 +151,7 @@ def measure_parts(case: Case) -> dict[str, Any]:
 
 
 def measure_gallery(references: int) -> dict[str, Any]:
-    """Ten neighbours of each query in a gallery, and the metrics of retrieval from it."""
+    """Times the search for ten neighbours of each query in a gallery, and the retrieval metrics."""
     from triplet_jax import evaluation
 
     random = np.random.default_rng(0)
@@ -169,7 +174,7 @@ def measure_gallery(references: int) -> dict[str, Any]:
 
 
 def measure_sampler() -> dict[str, Any]:
-    """A batch of 64 classes x 4 out of many, on the host and in a compiled step."""
+    """Times the drawing of 64 x 4 examples out of many classes, on the host and in a step."""
     import jax
     import jax.numpy as jnp
 
@@ -194,7 +199,7 @@ def measure_sampler() -> dict[str, Any]:
 
 
 def run_case(case: Case, timeout: float) -> dict[str, Any]:
-    """What the first process of a case measured."""
+    """Runs the processes of a case, and returns what the first one measured."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -217,7 +222,7 @@ def run_case(case: Case, timeout: float) -> dict[str, Any]:
 
 
 def measure_all(options) -> dict[str, Any]:
-    """Every case, galleries of several sizes, and the sampler."""
+    """Measures every case, galleries of several sizes, and the sampler."""
     found = {"machine": common.machine("jax"), "cases": [], "galleries": []}
     in_own_process = functools.partial(common.in_own_process, "benchmarks.scaling")
     for case in CASES:
@@ -235,13 +240,18 @@ def measure_all(options) -> dict[str, Any]:
 
 
 def model(case: Case, of: dict[Case, dict]) -> dict[str, float]:
-    """Seconds of each part where all devices share the cores, from three cases of one device.
+    """The expected seconds of each part where all devices share the cores of one machine.
 
-    The encoder's work is the batch's, that of mining `batch^2 dim` and a part of the batch; each
-    device gathers everything, and updates all parameters.
+    The work of the encoder grows with the batch, and that of mining with `batch^2 dim` and the
+    batch. Every device gathers all rows and updates all parameters. The factors come from two cases
+    of one device.
+
+    Args:
+      case: the size of the step.
+      of: what was measured, by case.
     """
     base, large = of[BASE], of[Case(2048, 64, 1, 1)]
-    # mining = a batch^2 dim + b batch, through two points
+    # mining = a batch^2 dim + b batch, through two points.
     points = [(c.batch**2 * c.dim, c.batch) for c in (BASE, Case(2048, 64, 1, 1))]
     a, b = np.linalg.solve(np.array(points, float), [base["mining"], large["mining"]])
     size = case.batch * case.dim / (BASE.batch * BASE.dim)
@@ -254,11 +264,15 @@ def model(case: Case, of: dict[Case, dict]) -> dict[str, float]:
 
 
 def model_of_memory(case: Case, of: dict[Case, dict]) -> dict[str, float]:
-    """MiB of each part on a device, from the first case.
+    """The expected MiB of each part on a device, by what the first case took.
 
-    What the encoder keeps for its gradient is its rows'; gathering has what goes in and comes out,
-    and all rows once; mining a tile of distances, however large the batch, and all rows and their
-    gradients; the update the parameters and what Adam keeps of them, before and after.
+    The encoder keeps activations of its rows. Gathering keeps its arguments, its results and all
+    rows once. Mining keeps a tile of distances, whose size does not depend on the batch, and all
+    rows with their gradients. The update keeps the parameters and Adam's state, before and after.
+
+    Args:
+      case: the size of the step.
+      of: what was measured, by case.
     """
     base = {part: of[BASE][f"{part} MiB of a device"] for part in PARTS}
     everything, first = (c.batch * c.dim * 4 / 2**20 for c in (case, BASE))
@@ -271,7 +285,7 @@ def model_of_memory(case: Case, of: dict[Case, dict]) -> dict[str, float]:
 
 
 def predicted(devices: int, flops_of_row: float, parameters: int, dim: int) -> dict[str, float]:
-    """Seconds of each part on accelerators of their own, `PER_DEVICE` rows each."""
+    """The predicted seconds of each part on real accelerators with `PER_DEVICE` rows each."""
     batch = PER_DEVICE * devices
     hops = 2 * np.log2(devices) * LATENCY
     return {
@@ -283,7 +297,7 @@ def predicted(devices: int, flops_of_row: float, parameters: int, dim: int) -> d
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Everything that was found, as Markdown."""
+    """What was measured, as Markdown."""
     of = {Case(*record["case"]): record for record in found["cases"]}
     rows, held = [], []
     for case, record in of.items():
@@ -355,7 +369,7 @@ def main() -> None:
         from experiments import command
         from triplet_jax.devices.processes import start
 
-        command.use_xla_flags()  # as a run does
+        command.use_xla_flags()  # as in a run
         case = Case(*json.loads(options.case))
         if case.processes > 1:
             start(options.address, case.processes, options.process)
@@ -370,10 +384,10 @@ def main() -> None:
 
 def _options():
     parser = common.parser(__doc__, "scaling", rounds=1)
-    parser.add_argument("--case", help="of one process")
-    parser.add_argument("--address", help="of the first process")
+    parser.add_argument("--case", help="the case of one process, as JSON")
+    parser.add_argument("--address", help="the address of the first process")
     parser.add_argument("--process", type=int)
-    parser.add_argument("--references", type=int, help="of a gallery")
+    parser.add_argument("--references", type=int, help="the size of a gallery")
     parser.set_defaults(timeout=900)
     return parser.parse_args()
 

@@ -1,13 +1,13 @@
-"""Steps of training beside PyTorch with PyTorch Metric Learning.
+"""Times steps of training, beside PyTorch with PyTorch Metric Learning.
 
     make oracle                      # installs the peers
     .venv/bin/python -m benchmarks.training
 
-The same architecture, batch, optimizer and float32 in both: conv4 on 32 x 4 images of 28 x 28 x 1
-and resnet18 on 16 x 4 images of 64 x 64 x 3. Ours is the step that `experiments.train` builds, with
-the semi_hard miner; theirs has TripletMarginMiner("semihard") and TripletMarginLoss, in torch's
-own memory format and in channels last. Ours is also measured with telemetry at every step, which
-runs by default at every 50th. Each runs in a process of its own, in rounds.
+Both have the same architecture, batch and optimizer, in float32: conv4 on 32 x 4 images of
+28 x 28 x 1, and resnet18 on 16 x 4 images of 64 x 64 x 3. Ours is the step of `experiments.train`
+with the miner semi_hard. Theirs has TripletMarginMiner("semihard") and TripletMarginLoss, in the
+memory format of torch's default and in channels last. Ours is also measured with telemetry at every
+step; by default it runs at every 50th. Each case runs in its own process, in rounds.
 """
 
 import json
@@ -24,12 +24,15 @@ LIBRARIES = ("ours", TELEMETRY, "torch", "torch, channels last")
 
 
 class Setting(NamedTuple):
+    """The batch of a model: P classes, K images of each, and the shape of an image."""
+
     classes: int
     per_class: int
     shape: tuple[int, int, int]
 
     @property
     def images(self) -> int:
+        """The images of a batch."""
         return self.classes * self.per_class
 
 
@@ -42,7 +45,7 @@ def batch(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int]:
-    """A function that takes a step and gives its loss, and how many weights there are."""
+    """A function that takes a step of ours and returns its loss, and the number of weights."""
     import jax
 
     from configs import base
@@ -74,7 +77,7 @@ def ours(model: str, telemetry_every: int = 0) -> tuple[Callable[[], float], int
 
 
 def torchs(model: str, channels_last: bool) -> tuple[Callable[[], float], int]:
-    """The same in torch."""
+    """A function that takes a step of torch and returns its loss, and the number of weights."""
     import torch
     from pytorch_metric_learning import distances, losses, miners
 
@@ -151,7 +154,7 @@ def _conv(before, after, size, stride=1):
 
 
 def measure(model: str, library: str) -> dict[str, Any]:
-    """One library in this process: seconds of each step, after one to warm up."""
+    """Measures one library in this process: seconds of each step, after one to warm up."""
     if library.startswith("ours"):
         step, weights = ours(model, telemetry_every=int(library == TELEMETRY))
     else:
@@ -161,7 +164,7 @@ def measure(model: str, library: str) -> dict[str, Any]:
 
 
 def measure_all(options) -> dict[str, Any]:
-    """Every library with every model."""
+    """Measures every library with every model."""
     found = {"machine": common.machine("jax", "flax", "torch", "pytorch-metric-learning")}
     rounds = {(model, library): [] for model in options.models for library in LIBRARIES}
     for number in range(options.rounds):
@@ -186,7 +189,7 @@ def _brief(record):
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Everything that was found, as Markdown."""
+    """What was measured, as Markdown."""
     header = ("model", "weights", "library", "ms a step", "images/s", "ours / theirs, images/s")
     by_case = {(r["model"], r["library"]): r for r in found["records"]}
     rows = []

@@ -100,7 +100,7 @@ def test_a_run_prints_no_warnings(trained):
         ({"model__name": "conv5"}, ["model.name='conv5'", "conv4"]),
         ({"batch__classes": 11}, ["batch.classes=11", "the 10 training classes"]),
         ({"batch__per_class": 1}, ["batch.per_class=1", "at least 2"]),
-        ({"batch__per_class": 500}, ["batch.per_class=500", "fewer images", "'0' (", "'drop'"]),
+        ({"batch__per_class": 500}, ["batch.per_class=500", "fewer examples", "'0' (", "'drop'"]),
         ({"train__steps": "many"}, ["config.train.steps=many"]),
         ({"train__steps": 0}, ["train.steps=0", "at least 1"]),
         ({"loss__margin": -1.0}, ["loss.margin=-1.0", "at least 0"]),

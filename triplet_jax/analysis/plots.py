@@ -76,8 +76,8 @@ def embedding_map(
 
 def confusion(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.Axes:
     """The table of `classes.confusion`; colours follow the root, so that small shares show."""
-    picture = axes.imshow(table, cmap="Blues", norm=plot_style.root_scale(), aspect="equal")
-    axes.figure.colorbar(picture, ax=axes, label="share of the class", shrink=0.8)
+    image = axes.imshow(table, cmap="Blues", norm=plot_style.root_scale(), aspect="equal")
+    axes.figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     axes.set(xlabel="class of the nearest neighbour", ylabel="class")
     if len(table) <= 40:
         axes.set_xticks(range(len(table)), table.columns, rotation=90)

@@ -139,9 +139,7 @@ def histogram_over_steps(
     steps = arrays["step"]
     half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 0.5
     ends = np.append(steps - half, steps[-1] + half)
-    picture = axes.pcolormesh(
-        ends, edges, arrays[name].T, cmap="Blues", norm=plot_style.root_scale()
-    )
-    axes.figure.colorbar(picture, ax=axes, label="share of mined triplets")
+    mesh = axes.pcolormesh(ends, edges, arrays[name].T, cmap="Blues", norm=plot_style.root_scale())
+    axes.figure.colorbar(mesh, ax=axes, label="share of mined triplets")
     axes.set(xlabel="step", ylabel=labels[name])
     return axes

@@ -74,7 +74,7 @@ def decode(
             image.draft(None, (least, least))
             _, extent, _, raw = image.tile[0] if image.tile else (None, None, None, None)
             image.load()
-            picture, opacity = _in_8_bits(image, raw)
+            shown, opacity = _in_8_bits(image, raw)
             if raw == "RGB;16B" and "transparency" in image.info:
                 opacity = _differs_from_key(image, encoded, max_pixels)
             if image.format == "GIF" and tuple(extent) != (0, 0, *image.size):
@@ -83,10 +83,10 @@ def decode(
     except Exception as error:  # damage makes Pillow and zlib raise many kinds
         raise errors.InputError(_why(error, max_pixels)) from error
     if opacity:
-        ground = PIL.Image.new("L", picture.size, background).convert(picture.mode)
-        ground.paste(picture, mask=opacity)
-        picture = ground
-    return picture if turn is None else picture.transpose(turn)
+        ground = PIL.Image.new("L", shown.size, background).convert(shown.mode)
+        ground.paste(shown, mask=opacity)
+        shown = ground
+    return shown if turn is None else shown.transpose(turn)
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def _open(encoded: bytes | str, max_pixels: int) -> Iterator[PIL.ImageFile.Image
         if pixels > max_pixels:
             raise _RefusedError(
                 f"it has {pixels:,} pixels, and max_pixels={max_pixels:,}. Raise it to read"
-                " the picture, which takes some 4 to 8 bytes of memory for each pixel."
+                " the image, which takes some 4 to 8 bytes of memory for each pixel."
             )
         yield image
 
@@ -137,10 +137,10 @@ def _in_8_bits(
     """
     key = image.info.get("transparency")
     if image.mode == "F" or image.mode[0] == "I":
-        picture = PIL.Image.fromarray(_scaled(image))
+        shown = PIL.Image.fromarray(_scaled(image))
         if key is None:
-            return picture, None
-        return picture, PIL.Image.fromarray(np.uint8(255) * (np.asarray(image) != key))
+            return shown, None
+        return shown, PIL.Image.fromarray(np.uint8(255) * (np.asarray(image) != key))
     if image.mode == "LAB":
         raise _RefusedError("its colours are CIELAB, which is not supported. Save it as RGB.")
     if image.format == "TIFF" and _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):

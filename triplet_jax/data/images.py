@@ -117,7 +117,9 @@ class Images(Sequence):
         """The shape that all images would have as one array."""
         return len(self), self._form.size, self._form.size, self._form.channels
 
-    def __getitem__(self, which):
+    def __getitem__(
+        self, which: int | np.integer | Int[np.ndarray, "chosen"]
+    ) -> "np.ndarray | Images":
         if isinstance(which, np.ndarray):
             return Images(self._encoded, self._form, self._positions[which], self._turns[which])
         pixels = self._form.read(self._encoded[int(self._positions[which])])

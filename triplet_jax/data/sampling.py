@@ -239,10 +239,10 @@ def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes
       InputError: P or K is below 2, a small class is refused, or P exceeds the number of classes.
     """
     errors.check_known("small_classes", small_classes, SMALL_CLASSES)
-    for field, value in (("classes", classes), ("per_class", per_class)):
+    for name, value in (("classes", classes), ("per_class", per_class)):
         if value < 2:
             raise errors.InputError(
-                f"{field}={value} must be at least 2: a triplet needs two classes and two images"
+                f"{name}={value} must be at least 2: a triplet needs two classes and two examples"
                 " of one of them."
             )
     present, count = np.unique(dataset.labels, return_counts=True)
@@ -252,9 +252,9 @@ def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes
         named = ", ".join(f"{dataset.class_names[c]!r} ({sizes[c]})" for c in small[:5])
         raise errors.InputError(
             f"per_class={per_class}, but {len(small)} of {len(present)} training classes"
-            f" have fewer images: {named}{', ...' if len(small) > 5 else ''}. Set"
+            f" have fewer examples: {named}{', ...' if len(small) > 5 else ''}. Set"
             f" per_class={max(2, count.min())}, or small_classes='drop' to leave these"
-            " classes out, or 'redraw' to use their images more than once a batch."
+            " classes out, or 'redraw' to use their examples more than once a batch."
         )
     if len(small) and small_classes == "drop":
         dataset = dataset.take(np.flatnonzero(~np.isin(dataset.labels, small)))
