@@ -19,7 +19,7 @@ CLASS_STREAM, IMAGE_STREAM, GROUP_STREAM, NEAR_STREAM, FILL_STREAM = range(5)
 SMALL_CLASSES = ("refuse", "drop", "redraw")
 
 Ints = Int[Array | np.ndarray, "..."]
-Key = tuple[Any, Any]
+Key = tuple[Any, Any] | UInt32[Array | np.ndarray, "2"]
 """Two words of 32 bits: the seed and the step."""
 
 
