@@ -31,6 +31,7 @@ def embeddings(examples: int, dim: int, per_class: int) -> tuple[np.ndarray, np.
 
 
 def ours(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Our scores."""
     from triplet_jax import evaluation
 
     found = evaluation.retrieval(x, labels, ks=(1,))
@@ -38,6 +39,7 @@ def ours(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def pml(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The same scores by PML, under our names."""
     import torch
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 

@@ -42,11 +42,13 @@ def report(title: str, folder: pathlib.Path, changes, queries: np.ndarray) -> No
 
 
 def put(found: gallery.Gallery, rows, embeddings: np.ndarray) -> None:
+    """Puts the embeddings into a gallery, with the numbers of their rows as paths."""
     paths = [str(row) for row in rows]
     found.put(paths, ["label"] * len(paths), ["mark"] * len(paths), embeddings)
 
 
 def describe(when: str, found: gallery.Gallery, folder: pathlib.Path, queries: np.ndarray) -> None:
+    """Prints the number of files, their size and the time of a search."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files) / 1e6
     found.nearest(queries[:5], 5)

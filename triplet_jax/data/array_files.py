@@ -144,7 +144,7 @@ def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
             present = sorted(name.removesuffix(".npy") for name in file.namelist())
             missing = sorted(set(names) - set(present))
             arrays = [_read_array(file, name) for name in names if name not in missing]
-    except Exception as error:  # whatever damage makes numpy, zipfile and zlib raise
+    except Exception as error:  # damage makes numpy, zipfile and zlib raise many kinds
         raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
     if missing:
         raise errors.InputError(f"path={path!r} lacks {missing}; it has the keys {present}.")

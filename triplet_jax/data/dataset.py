@@ -46,7 +46,7 @@ class Dataset:
         return len(self.labels)
 
     def take(self, positions: Int[np.ndarray, "chosen"]) -> "Dataset":
-        """The examples at these positions; classes keep their numbers."""
+        """Selects the examples at these positions; classes keep their numbers."""
         return dataclasses.replace(
             self,
             inputs=self.inputs[positions],
@@ -57,7 +57,7 @@ class Dataset:
         )
 
     def only(self, split: str) -> "Dataset":
-        """The examples of one split."""
+        """Selects the examples of one split: train, validation or test."""
         return self.take(np.flatnonzero(self.split == split))
 
     @property

@@ -51,8 +51,8 @@ def folder(
     root = pathlib.Path(path)
     if not path or not root.is_dir():
         raise errors.InputError(
-            f"path={path!r} is not a folder. Give a folder that holds one folder of"
-            " images for every class."
+            f"path={path!r} is not a folder. Give a folder that holds one folder of images for"
+            " every class."
         )
     layout = folder_layout.layout_of(root, class_level=class_level)
     listing = folder_listing.in_classes(folder_listing.find(root, layout))
@@ -60,8 +60,8 @@ def folder(
     listing = folder_listing.only_images(listing, bad_images, max_pixels=form.max_pixels)
     if not listing.files:
         raise errors.InputError(
-            f"path={path!r} holds no images in class folders. Put the images of every"
-            f" class into a folder of its own, such as {root / 'cat' / '1.jpg'}."
+            f"path={path!r} holds no images in class folders. Put the images of every class into a"
+            f" folder of its own, such as {root / 'cat' / '1.jpg'}."
         )
     found, labels = np.unique([file.label for file in listing.files], return_inverse=True)
     class_names, labels = tuple(map(str, found)), labels.astype(np.int32)
@@ -96,10 +96,10 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     first = sorted({file.split or file.label.split("/")[0] for file in files})
     if layout.has_splits and split_by != "official":
         raise errors.InputError(
-            f"path={path!r}: split_by={split_by!r} would take the folders"
-            f" {_some(first)} for classes, and they are called as splits are. Set"
-            " split_by='official' to use them as splits, or give the folder that holds the class"
-            " folders. If they are classes, rename them."
+            f"path={path!r}: split_by={split_by!r} would take the folders {_some(first)} for"
+            " classes, but they have the names of splits. Set split_by='official' to use them as"
+            " splits, or give the folder that holds the class folders. If they are classes, rename"
+            " them."
         )
     if split_by != "official":
         return
@@ -107,9 +107,9 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     unknown = [name for name in first if name.lower() not in folder_layout.SPLIT_FOLDERS]
     if unknown or not layout.has_splits:
         raise errors.InputError(
-            f"path={path!r}: split_by='official' takes the first folders for"
-            f" splits, which may be called {known}, and there are {_some(first)}. Rename or move"
-            " the others, or set split_by='image', 'class' or 'group'."
+            f"path={path!r}: split_by='official' takes the first folders for splits. Their names"
+            f" may be {known}, and there are {_some(first)}. Rename or move the others, or set"
+            " split_by='image', 'class' or 'group'."
         )
 
 

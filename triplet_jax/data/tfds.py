@@ -83,10 +83,10 @@ def _reading(name: str, data_dir: str) -> Iterator[None]:
         raise _unloadable(name, error) from error
     except (PermissionError, TimeoutError) as error:
         raise errors.InputError(
-            f"name={name!r} cannot be read: {error}. Its files may be whole: see"
-            " whether this user may read them, and whether the disk answers."
+            f"name={name!r} cannot be read: {error}. Its files may be whole: see whether this user"
+            " may read them, and whether the disk answers."
         ) from error
-    except Exception as error:  # whatever damage makes the readers raise
+    except Exception as error:  # damage makes the readers raise many kinds
         raise errors.InputError(
             f"name={name!r} cannot be read: {str(error).strip() or repr(error)}\nIf its"
             " files are damaged, put them back, or remove them and prepare it again on a machine"
@@ -138,9 +138,9 @@ def _builder(name: str, data_dir: str) -> Any:
     file_format = builder.info.file_format.value
     if file_format != "array_record":
         raise errors.InputError(
-            f"name={name!r} is prepared in {folder} as {file_format}, which TensorFlow"
-            " alone reads. Prepare it in a folder of its own as array_record, and set"
-            f" data_dir=FOLDER to that folder:\n{_preparing(name, 'FOLDER')}"
+            f"name={name!r} is prepared in {folder} as {file_format}, which only TensorFlow reads."
+            " Prepare it in a folder of its own as array_record, and set data_dir=FOLDER to that"
+            f" folder:\n{_preparing(name, 'FOLDER')}"
         )
     return builder
 

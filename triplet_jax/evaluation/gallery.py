@@ -223,7 +223,7 @@ class Gallery:
         if len(self) < LEAST_APPROXIMATE:
             raise errors.InputError(
                 f"Approximate search needs {LEAST_APPROXIMATE:,} images, and there are"
-                f" {len(self):,}: exact search is as fast. Leave it out."
+                f" {len(self):,}: exact search is as fast. Search exactly."
             )
         from lancedb.index import IvfFlat
 
