@@ -107,8 +107,8 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     unknown = [name for name in first if name.lower() not in folder_layout.SPLIT_FOLDERS]
     if unknown or not layout.has_splits:
         raise errors.InputError(
-            f"path={path!r}: split_by='official' takes the first folders for splits. Their names"
-            f" may be {known}, and there are {_some(first)}. Rename or move the others, or set"
+            f"path={path!r}: split_by='official' takes the first folders for splits, which may"
+            f" be called {known}, and there are {_some(first)}. Rename or move the others, or set"
             " split_by='image', 'class' or 'group'."
         )
 
