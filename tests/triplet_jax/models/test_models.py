@@ -85,7 +85,7 @@ def test_dropout_is_of_training_alone_and_of_each_row_by_itself(key):
     dropped = train(x, keys=keys)
     assert not np.allclose(dropped, plain.apply(variables, x), atol=1e-2)
     np.testing.assert_allclose(train(x[::-1], keys=keys[::-1]), dropped[::-1], rtol=1e-5)
-    with pytest.raises(errors.InputError, match="pass a key for each"):
+    with pytest.raises(errors.InputError, match="pass one key for each row"):
         train(x)
 
 
