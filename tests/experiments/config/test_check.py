@@ -1,0 +1,184 @@
+"""Whole configs: what makes sense, and what is refused."""
+
+import inspect
+
+import pytest
+
+from configs import base, digits, omniglot
+from experiments.config import check
+from triplet_jax import contrastive, errors, losses, mining
+from triplet_jax.engine import rules
+
+
+def config(**fields):
+    made = digits.get_config()
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return made
+
+
+def scheduled(field, miner="quantile", **record):
+    made = config(mining__miner=miner)
+    made.schedules.one = base.schedule(field, **record)
+    return made
+
+
+@pytest.mark.parametrize("variant", sorted(base.VARIANTS))
+def test_every_variant_makes_sense(variant):
+    check.check(digits.get_config(variant))
+
+
+@pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "softmax", "arcface"])
+def test_omniglot_knows_how_many_proxies_it_needs(variant):
+    check.check(omniglot.get_config(variant))
+
+
+def test_every_miner_and_penalty_has_a_variant():
+    made = [digits.get_config(variant) for variant in base.VARIANTS]
+    assert {c.mining.miner for c in made} == set(mining.MINERS)
+    assert {c.loss.penalty for c in made} == set(losses.PENALTIES)
+    assert {c.loss.name for c in made} == {"triplet", *contrastive.LOSSES}
+
+
+def test_every_knob_is_a_field():
+    def knobs(table, given):
+        parameters = [p for f in table.values() for p in inspect.signature(f).parameters.values()]
+        return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - set(given)
+
+    assert set(config().mining.knobs) == knobs(mining.MINERS, rules.GIVEN_TO_MINERS)
+    of_losses = losses.PENALTIES | contrastive.LOSSES
+    assert set(config().loss.knobs) == knobs(of_losses, rules.GIVEN_TO_PENALTIES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mining__knobs__beta": 1.0}, "'semi_hard' has no knob 'beta'; it has none"),
+        ({"mining__miner": "band", "mining__knobs__n": 1}, "its knobs are high, low"),
+        ({"loss__knobs__beta": 1.0}, "loss.penalty='hinge' has no knob 'beta'"),
+        ({"loss__learned": ("margin",)}, "loss.learned: loss.penalty='hinge' has no knob"),
+        ({"mining__miner": "quantile", "mining__knobs__hardness": 1.5}, "hardness=1.5 must be"),
+        ({"loss__metric": "minkowski"}, "takes p, and was given no parameters"),
+        ({"loss__p": 2.0}, "'euclidean' takes no parameters, and was given p"),
+        ({"loss__penalty": "selectively_contrastive"}, "metric='euclidean' does not suit"),
+        (
+            {"mining__miner": "angular", "loss__metric": "cosine"},
+            "defined for loss.metric='euclidean'",
+        ),
+        ({"model__dropout": 0.96}, "model.dropout=0.96 must be .* at least 0 and at most 0.95"),
+        ({"model__projection": -1}, "model.projection=-1 must be"),
+        ({"model__projection_dim": 0}, "model.projection_dim=0 must be"),
+        ({"train__micro_batches": 7}, "train.micro_batches=7 does not divide the 15 examples"),
+        ({"loss__name": "infonce"}, "loss.name='infonce'"),
+        ({"loss__name": "info_nce"}, "metric='euclidean' does not suit info_nce"),
+        (
+            {"loss__name": "arcface", "loss__metric": "dot"},
+            "does not suit arcface, which is defined for loss.metric='cosine'",
+        ),
+        ({"loss__name": "pairs", "loss__knobs__beta": 1.0}, "loss.name='pairs' has no knob 'beta'"),
+        ({"loss__name": "pairs", "loss__penalty": "ratio"}, "has no effect with loss.name='pairs'"),
+        ({"loss__proxies": "references"}, "goes with no triplet loss"),
+        ({"loss__name": "proxy_anchor"}, "'anchors' goes with 'proxy_anchor'"),
+        (
+            {"loss__name": "multi_similarity", "loss__metric": "cosine", "loss__knobs__beta": 0.0},
+            "loss.knobs.beta=0.0 must be",
+        ),
+        ({"loss__name": "pairs", "loss__knobs__power": 0.5}, "loss.knobs.power=0.5 must be"),
+        (
+            {"loss__name": "pairs", "loss__knobs__margin": float("nan")},
+            "loss.knobs.margin=nan must be a finite number",
+        ),
+        (
+            {"mining__miner": "band", "mining__knobs__low": float("-inf")},
+            "mining.knobs.low=-inf must be a finite number",
+        ),
+        ({"offline__near": 2}, "offline.near=2 has no effect with offline.every=0"),
+        ({"model__projection_dim": 5}, "has no effect with model.projection=0"),
+        ({"optimizer__proxies_rate": 2.0}, "has no effect with loss.proxies=''"),
+        ({"optimizer__momentum": 0.5}, "has no effect with optimizer.name='adam'"),
+        (
+            {"loss__name": "arcface", "loss__metric": "cosine", "loss__knobs__scale": 0.0},
+            "loss.knobs.scale=0.0 must be",
+        ),
+        (
+            {"loss__name": "info_nce", "loss__metric": "cosine", "loss__knobs__temperature": 0.0},
+            "loss.knobs.temperature=0.0 must be",
+        ),
+        (
+            {"loss__name": "pairs", "loss__proxies": "references", "loss__num_classes": 0},
+            "needs a proxy for each training class",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(config(**fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset__split_by": "class"}, "split_by='class' has no effect with dataset.name='dig"),
+        ({"dataset__image_size": 28}, "image_size=28 has no effect"),
+        (
+            {"loss__name": "info_nce", "loss__metric": "cosine", "mining__metric": "cosine"},
+            "mining.metric='cosine' has no effect with loss.name='info_nce'",
+        ),
+        (
+            {"dataset__name": "omniglot", "dataset__class_level": 2},
+            "class_level=2 has no effect with dataset.name='omniglot'",
+        ),
+        ({"memory__miner": "batch_hard"}, "memory.miner='batch_hard' has no effect with memory.s"),
+        ({"memory__start": 5}, "memory.start=5 has no effect"),
+        (
+            {"loss__name": "info_nce", "loss__metric": "cosine", "mining__second": "batch_hard"},
+            "mining.second='batch_hard' has no effect with loss.name='info_nce'",
+        ),
+        (
+            {
+                "loss__name": "info_nce",
+                "loss__metric": "cosine",
+                "memory__size": 1024,
+                "memory__miner": "batch_hard",
+            },
+            "memory.miner='batch_hard' has no effect with loss.name='info_nce'",
+        ),
+    ],
+)
+def test_a_field_that_nothing_reads_is_refused(fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(config(**fields))
+
+
+@pytest.mark.parametrize(
+    ("field", "record", "message"),
+    [
+        ("mining.knobs.hardnes", {}, "hardnes.*Did you mean 'mining.knobs.hardness'"),
+        ("mining.miner", {}, "mining.miner' cannot move"),
+        ("train.steps", {}, "train.steps' cannot move"),
+        ("mining.knobs.beta", {}, "'quantile' has no knob 'beta'"),
+        ("mining.knobs.hardness", {"kind": "linera"}, "kind='linera' is not known.*'linear'"),
+        ("mining.knobs.hardness", {"order": "anti"}, "order='anti' is not known"),
+        ("mining.knobs.hardness", {"a": 0.0}, "schedules.one.a=0.0 must be .* more than 0"),
+        ("mining.knobs.hardness", {"a": float("inf")}, "a=inf"),
+        ("mining.knobs.hardness", {"b": 1.5}, "b=1.5 must be .* at least 0 and at most 1"),
+        ("mining.knobs.hardness", {"end": 1.5}, "schedules.one.end=1.5 must be"),
+        (
+            "loss.margin",
+            {"kind": "piecewise", "levels": (1.0,), "boundaries": (0.5,)},
+            r"^schedules.one.levels=.*one more than schedules.one.boundaries=",
+        ),
+        ("mining.knobs.hardness", {"kind": "self_paced", "order": "random"}, "cannot shuffle"),
+        ("mining.mix", {}, "A schedule of mining.mix has no effect with mining.second=''"),
+        ("batch.pool", {"start": 0.5}, "batch.scores is empty"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(field, record, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(scheduled(field, **record))
+
+
+def test_a_field_is_moved_once():
+    made = scheduled("loss.margin")
+    made.schedules.two = base.schedule("loss.margin")
+    with pytest.raises(errors.InputError, match="moved by schedules.one too"):
+        check.check(made)

@@ -1,0 +1,87 @@
+"""From config fields to the data of a run."""
+
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments.config import datasets, objective, pk_batches
+from triplet_jax import data, errors
+from triplet_jax.curricula import difficulty
+
+
+def config(**fields):
+    made = digits.get_config()
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return made
+
+
+def test_a_data_set_of_which_nothing_is_left_to_test_on_is_refused():
+    made = config(dataset__test_fraction=0.0)
+    with pytest.raises(errors.InputError, match="test_fraction=0.0 leaves none of 1797"):
+        datasets.check_test(made, datasets.dataset(made))
+
+
+def test_proxies_are_of_the_classes_of_training():
+    made = digits.get_config("proxy_nca")
+    x, labels = np.zeros((12, 8, 8, 1), np.uint8), np.repeat([3, 5, 8], 4)
+    made.batch.update({"classes": 3, "per_class": 4})
+    everything = data.Dataset(x, labels, np.full(12, "train"), tuple("0123456789"))
+    with pytest.raises(errors.InputError, match="set loss.num_classes=3"):
+        datasets.training_split(made, everything)
+    made.loss.num_classes = 3
+    train, _ = datasets.training_split(made, everything)
+    assert train.labels.tolist() == np.repeat([0, 1, 2], 4).tolist()
+    assert train.class_names == ("3", "5", "8")
+    proxies = objective.learned(made)["proxies"]
+    assert proxies.shape == (3, made.model.dim)
+    np.testing.assert_array_equal(proxies, objective.learned(made)["proxies"])
+    made.seed = 1
+    assert not np.array_equal(proxies, objective.learned(made)["proxies"])
+
+
+def test_a_pool_that_is_too_small_is_refused():
+    made = config(batch__pool=0.05, batch__order="random")
+    with pytest.raises(errors.InputError, match="fewer than batch.per_class=12"):
+        datasets.training_split(made, datasets.dataset(made))
+
+
+def test_noise_is_planted_in_training_alone_and_can_be_dropped():
+    clean = datasets.dataset(config())
+    made = config(dataset__label_noise=0.4)
+    train, wrong = datasets.training_split(made, clean)
+    truth = clean.only("train")
+    np.testing.assert_array_equal(train.labels != truth.labels, wrong)
+    assert wrong.mean() == pytest.approx(0.4, abs=0.01)
+    made = config(dataset__label_noise=0.4, dataset__drop_noisy=True)
+    kept, _ = datasets.training_split(made, clean)
+    np.testing.assert_array_equal(kept.inputs, truth.inputs[~wrong])
+    np.testing.assert_array_equal(kept.labels, truth.labels[~wrong])
+
+
+def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
+    clean = datasets.dataset(config())
+    truth = clean.only("train")
+    found = difficulty.Scores(np.linspace(1, 0, len(truth)), np.arange(10, dtype=np.int32) % 2)
+    path = tmp_path / "scores.npz"
+    difficulty.write(path, found, clean)
+    made = config(batch__scores=str(path), batch__pool=0.3)
+    train, _ = datasets.training_split(made, clean)
+    index = pk_batches.class_index(made, train)
+    members = index.order[: index.count[0]]
+    assert (np.diff(train.difficulty[members]) >= 0).all()
+    np.testing.assert_array_equal(index.group, np.arange(10) % 2)
+    hard = pk_batches.class_index(config(batch__scores=str(path), batch__order="hard"), train)
+    assert (np.diff(train.difficulty[hard.order[: hard.count[0]]]) <= 0).all()
+    other = datasets.dataset(config(dataset__split_seed=1))
+    with pytest.raises(errors.InputError, match="another data set"):
+        datasets.training_split(made, other)
+    for damaged in (
+        found._replace(difficulty=found.difficulty[:3]),
+        found._replace(difficulty=np.array(["hard"] * len(truth))),
+        found._replace(difficulty=np.full(len(truth), np.nan)),
+        found._replace(groups=found.groups[:2]),
+        found._replace(groups=np.array(0.5)),
+    ):
+        difficulty.write(path, damaged, clean)
+        with pytest.raises(errors.InputError, match="damaged"):
+            datasets.training_split(made, clean)

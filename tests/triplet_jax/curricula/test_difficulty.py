@@ -1,0 +1,15 @@
+"""How hard an example is."""
+
+import numpy as np
+
+from triplet_jax.curricula import difficulty
+
+
+def test_r_precision_of_each_example():
+    # Two tight classes, and one example of class 0 among those of class 1.
+    x = np.array([[0, 0], [0, 0.1], [0.1, 0], [5.0, 5], [5, 5.1], [5.1, 5], [5.05, 5.05]])
+    labels = np.array([0, 0, 0, 1, 1, 1, 0])
+    found = difficulty.r_precision(x, labels)
+    np.testing.assert_allclose(found[[0, 1, 2]], 2 / 3)
+    assert found[6] == 0
+    assert difficulty.r_precision(x[:2], np.array([0, 1])).tolist() == [0, 0]
