@@ -98,7 +98,7 @@ def embeddings_of(
             f"{workdir} holds no embeddings.npz: the run is not finished, or was not evaluated."
             " Train it to its end, or evaluate it."
         )
-    arrays = data.read_arrays(str(path), ("embeddings", "labels", "split"))
+    arrays = files.read_arrays(str(path), ("embeddings", "labels", "split"))
     kinds = (np.floating, 2), (np.integer, 1), (np.str_, 1)
     for array, (kind, ndim) in zip(arrays, kinds, strict=True):
         if (
@@ -119,7 +119,7 @@ def _given(
     path = workdir / "label_noise.npz"
     if not path.exists():
         return labels
-    positions, given = data.read_arrays(str(path), ("positions", "given"))
+    positions, given = files.read_arrays(str(path), ("positions", "given"))
     found = labels.copy()
     try:
         found[positions] = given

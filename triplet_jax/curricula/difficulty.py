@@ -71,7 +71,7 @@ def read(path: str, everything: data.Dataset) -> Scores:
     Raises:
       InputError: the file cannot be read, belongs to another data set, or holds no scores.
     """
-    *arrays, mark = data.read_arrays(path, [*Scores._fields, "data"])
+    *arrays, mark = files.read_arrays(path, [*Scores._fields, "data"])
     if str(mark) != data.fingerprint(everything):
         raise errors.InputError(
             f"path={path!r} holds the scores of another data set, or of another split of it. Score"

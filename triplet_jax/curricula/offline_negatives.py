@@ -105,7 +105,7 @@ def read(
       InputError: the file cannot be read, belongs to other examples or another model, or has
         fewer neighbours.
     """
-    near, mark, by = data.read_arrays(path, ("near", "data", "model"))
+    near, mark, by = files.read_arrays(path, ("near", "data", "model"))
     if str(mark) != data.fingerprint(examples):
         raise errors.InputError(
             f"path={path!r} belongs to other training examples. Take a file from a run on the same"

@@ -2,7 +2,6 @@
 
 from triplet_jax.data.array_files import arrays as arrays
 from triplet_jax.data.array_files import pairs as pairs
-from triplet_jax.data.array_files import read_arrays as read_arrays
 from triplet_jax.data.dataset import SPLITS as SPLITS
 from triplet_jax.data.dataset import Dataset as Dataset
 from triplet_jax.data.dataset import fingerprint as fingerprint
@@ -14,3 +13,4 @@ from triplet_jax.data.sklearn_digits import digits as digits
 from triplet_jax.data.splits import HeldOut as HeldOut
 from triplet_jax.data.splits import hold_out as hold_out
 from triplet_jax.data.tfds import from_tfds as from_tfds
+from triplet_jax.runs.files import read_arrays as read_arrays

@@ -1,9 +1,6 @@
 """Data sets in .npz files of arrays: examples with labels, or examples in pairs."""
 
 import math
-import os
-import zipfile
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -12,6 +9,7 @@ from triplet_jax import errors
 from triplet_jax.data import splits
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.splits import HeldOut
+from triplet_jax.runs import files
 
 
 def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
@@ -32,7 +30,7 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
     """
     errors.check_known("split_by", split_by, ("image", "class", "group"))
     names = ("x", "y", "group") if split_by == "group" else ("x", "y")
-    x, *of_examples = read_arrays(path, names)
+    x, *of_examples = files.read_arrays(path, names)
     x = _images_or_features(path, "x", x)
     y, *group = (
         _one_for_each(path, name, values, x)
@@ -78,7 +76,7 @@ def pairs(path: str, *, held_out: HeldOut) -> Dataset:
       InputError: the file, its keys, shapes or types are not these, or a value is not finite.
     """
     names = ("x", "pair")
-    read = read_arrays(path, names)
+    read = files.read_arrays(path, names)
     parts = [_images_or_features(path, *part) for part in zip(names, read, strict=True)]
     n, others = map(len, parts)
     if n != others:
@@ -122,41 +120,3 @@ def _images_or_features(path: str, name: str, x: np.ndarray) -> Shaped[np.ndarra
             f" first is row {rows[0]}. Remove or fill them."
         )
     return x
-
-
-def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
-    """Reads arrays from an .npz file, without pickle and with their checksums compared.
-
-    Args:
-      path: the file.
-      names: the keys of the arrays.
-
-    Returns:
-      The arrays, in the order of `names`.
-
-    Raises:
-      InputError: the file cannot be read, or lacks one of the arrays.
-    """
-    if not os.path.isfile(path):
-        raise errors.InputError(f"path={path!r} is not a file. Give an .npz with {names}.")
-    try:
-        with zipfile.ZipFile(path) as file:
-            present = sorted(name.removesuffix(".npy") for name in file.namelist())
-            missing = sorted(set(names) - set(present))
-            arrays = [_read_array(file, name) for name in names if name not in missing]
-    except Exception as error:  # damage makes numpy, zipfile and zlib raise many kinds
-        raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
-    if missing:
-        raise errors.InputError(f"path={path!r} lacks {missing}; it has the keys {present}.")
-    return arrays
-
-
-def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
-    with file.open(f"{name}.npy") as member:
-        # Without pickle, which would let a file that someone shared run code.
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        # zipfile compares the checksum at the member's end. numpy's own loader stops before it
-        # if damage has made the array smaller.
-        if member.read(1):
-            raise ValueError(f"more bytes follow the array {name}")
-    return array

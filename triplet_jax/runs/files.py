@@ -1,11 +1,12 @@
-"""Writes files whole or not at all: if writing fails, the file before it stays."""
+"""Reads and writes files; each is written whole, or the file before it stays."""
 
 import contextlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -93,10 +94,48 @@ def write_text(path: pathlib.Path, text: str) -> None:
         file.write(text.encode())
 
 
-def write_arrays(path: pathlib.Path, **arrays) -> None:
+def write_arrays(path: pathlib.Path, **arrays: Any) -> None:
     """Writes arrays into a compressed .npz file, whole or not at all."""
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Reads arrays from an .npz file, without pickle and with their checksums compared.
+
+    Args:
+      path: the file.
+      names: the keys of the arrays.
+
+    Returns:
+      The arrays, in the order of `names`.
+
+    Raises:
+      InputError: the file cannot be read, or lacks one of the arrays.
+    """
+    if not os.path.isfile(path):
+        raise errors.InputError(f"path={path!r} is not a file. Give an .npz with {names}.")
+    try:
+        with zipfile.ZipFile(path) as file:
+            present = sorted(name.removesuffix(".npy") for name in file.namelist())
+            missing = sorted(set(names) - set(present))
+            arrays = [_read_array(file, name) for name in names if name not in missing]
+    except Exception as error:  # damage makes numpy, zipfile and zlib raise many kinds
+        raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
+    if missing:
+        raise errors.InputError(f"path={path!r} lacks {missing}; it has the keys {present}.")
+    return arrays
+
+
+def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    with file.open(f"{name}.npy") as member:
+        # Without pickle, which would let a file that someone shared run code.
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        # zipfile compares the checksum at the member's end. numpy's own loader stops before it
+        # if damage has made the array smaller.
+        if member.read(1):
+            raise ValueError(f"more bytes follow the array {name}")
+    return array
 
 
 def write_json(path: pathlib.Path, content: dict | list) -> None:
