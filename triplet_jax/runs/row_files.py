@@ -46,10 +46,12 @@ class RowFile:
             due = [step for step in range(steps, last_step + 1, steps) if step > since]
             lost = [step for step in due if step not in there]
             if lost:
+                rows = f"the row with {name!r} of step {lost[0]}"
+                if len(lost) > 1:
+                    rows = f"{len(lost)} rows with {name!r}, of steps {lost[0]} to {lost[-1]}"
                 print(
-                    f"warning: {path} is damaged: it has lost {len(lost)} rows with {name!r}, of"
-                    f" steps {lost[0]} to {lost[-1]}. The run goes on without them; to have them,"
-                    " stop it, put the file back as it was, and start again."
+                    f"warning: {path} is damaged: it has lost {rows}. The run goes on without; to"
+                    " have all rows, stop it, put the file back as it was, and start again."
                 )
         # In one replacement, so that a kill cannot lose the rows.
         files.write_text(path, "".join(files.as_json(row) + "\n" for row in self.rows))

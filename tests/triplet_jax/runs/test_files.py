@@ -168,3 +168,11 @@ def test_a_row_that_cannot_be_added_names_its_file():
 def test_a_picture_of_a_format_that_is_none_is_refused(tmp_path):
     with pytest.raises(errors.InputError, match=r"ending of .*sheet.jpgg='jpgg'.*'jpg'"):
         picture(tmp_path / "sheet.jpgg")
+
+
+def test_a_file_is_replaced_and_nothing_stays_beside_it(tmp_path):
+    path = tmp_path / "result.json"
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 2})
+    assert files.read_json(path, "a") == {"a": 2}
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,3 +1,5 @@
+"""What every encoder gives: its embeddings, its gradients, and what its heads change."""
+
 import functools
 
 import jax
@@ -113,34 +115,6 @@ def test_a_projection_head_is_of_the_loss_alone(key):
     np.testing.assert_allclose(
         headed.apply(variables, x, train=True), expected / lengths, rtol=1e-5
     )
-
-
-def test_dropout_keeps_the_mean(key):
-    kept = models.drop(jnp.ones((100, 200)), jax.random.split(key, 100), 0.2)
-    np.testing.assert_allclose(jnp.unique(kept), [0, 1.25])
-    assert float(kept.mean()) == pytest.approx(1, abs=0.02)
-
-
-@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (2, 5, 7, 3), (1, 2, 2, 1)])
-def test_max_pool_is_that_of_windows(shape, key):
-    x = jax.random.normal(key, shape)
-    window = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    np.testing.assert_array_equal(models.max_pool_2x2(x), window)
-
-
-@pytest.mark.parametrize(("name", "weights"), [("resnet18", 11_689_512), ("resnet50", 25_557_032)])
-def test_resnets_have_the_published_number_of_weights(name, weights):
-    """torchvision's, with a head of 1000."""
-    encoder = models.encoder(name, dim=1000, normalize=False)
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
-    assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == weights
-
-
-def test_conv4_takes_images_of_any_size(key):
-    encoder = models.encoder("conv4", dim=4, width=4)
-    for size in (2, 5, 8, 28):
-        x = jnp.zeros((2, size, size, 1))
-        assert encoder.apply(encoder.init(key, x), x).shape == (2, 4)
 
 
 @pytest.mark.parametrize("settings", [{"name": "resnet19"}, {"name": "mlp", "norm": "layer"}])
