@@ -1,8 +1,8 @@
 """Runs that differ only in numbers, trained together in one compiled step.
 
-The step of a run is lifted over runs by `jax.vmap`. On a CPU the runs take that one step in turn
-instead: convolutions with a kernel for each run are slow there, and so are those in a `lax.map`.
-Each run gives what it gives alone, within float error, and leaves the same files.
+The step of a run is lifted over runs by `jax.vmap`. On a CPU the runs take the compiled step in
+turn, since convolutions with one kernel for each run are slow there, in a `lax.map` too. Each run
+gives what it gives alone, within float error, and leaves the same files.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.stopwatch import Stopwatch
 from triplet_jax.training import data_parallel
 
-# Fields that may differ among runs that are trained together: they are traced.
+# The fields that are traced. Runs that are trained together may differ in them.
 NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
 NUMBERS += ("optimizer.learning_rate", "memory.weight")
 OWNERS = ("mining.knobs", "loss.knobs")
@@ -41,7 +41,7 @@ OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
 
 
 def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
-    """The engine: group after group of runs that can be trained together."""
+    """Carries out all runs: one group of runs that can be trained together after the other."""
     stop = signals.Stop()
     with stop.listening():
         for members in _groups(planned):
@@ -57,7 +57,7 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
 
 
 def _groups(planned):
-    """Runs by all that is not a number."""
+    """Groups the runs whose configs differ in traced fields alone."""
     groups: dict[str, list[runs.Run]] = {}
     for run in planned:
         fields = settings.flat(run.config)
@@ -67,10 +67,11 @@ def _groups(planned):
 
 
 def _may_differ(name, fields):
-    if fields[name] is None:  # a default, which is not a number
+    """Whether a field is traced, by all fields of its config."""
+    if fields[name] is None:  # the function's own default, which is not known here
         return False
     owner, _, leaf = name.rpartition(".")
-    # Which examples there are depends on the noise where some are dropped by their labels.
+    # Where examples are dropped by their labels, noise decides which examples there are.
     noise = ("dataset.label_noise", "dataset.noise_seed")
     fixed = fields["dataset.drop_noisy"] or fields["batch.small_classes"] == "drop"
     of_noise = name in noise and not fixed
@@ -79,8 +80,8 @@ def _may_differ(name, fields):
 
 
 def dataset(config) -> data.Dataset:
-    """The data of a run, opened once for all runs that have the same."""
-    # The noise is planted later.
+    """The data of a run, opened once for all runs on the same data."""
+    # `datasets.training_split` plants the noise.
     fields = config.dataset.to_dict() | {"noise_seed": 0, "label_noise": 0.0}
     return _dataset(json.dumps({"dataset": fields}))
 
@@ -128,7 +129,11 @@ class _Group:
                 show()
 
     def _retries(self, state, stop, show):
-        """Trains runs that failed and are tried again, each apart; whether nothing else is left."""
+        """Trains each run that failed before in a group of its own.
+
+        Returns:
+          Whether nothing else is left to do.
+        """
         for i, run in enumerate(self._members):
             params = jax.tree.leaves(state_of(state, i).params)
             if not run.has_ended and not all(np.isfinite(x).all() for x in params):
@@ -138,7 +143,11 @@ class _Group:
         return all(run.has_ended for run in self._members) or stop.signal is not None
 
     def _prepare(self, setups):
-        """Writes what each run is; the data on the devices: inputs once, labels for every run."""
+        """Writes the records of each run, and puts the data on the devices.
+
+        Returns:
+          Class indices, inputs and labels. The inputs are shared; the others have an axis of runs.
+        """
         for one in setups:
             one.remember()
         inputs, _ = batch_loading.resident(setups[0].examples)
@@ -148,7 +157,7 @@ class _Group:
         return data_parallel.replicate((index, inputs, labels))
 
     def _compile(self, first, resident):
-        """The first states of all runs, and what lifts their step from other states."""
+        """The first states of all runs, and a function that makes their common step from states."""
         config, numbers, devices = first.config, self._numbers(), jax.device_count()
         shape, statistics = first.everything.input_shape, first.input_statistics
 
@@ -163,8 +172,8 @@ class _Group:
             take = data_parallel.drawing(step, pk_batches.draw(mine), devices=devices)
             return take(state, resident, device)
 
-        # The number of the step is one for all, so that what happens every so many steps
-        # stays a branch.
+        # All runs share the number of the step. What happens every so many steps then stays a
+        # branch, where `vmap` would compute it at every step.
         like = jax.eval_shape(first_state, jax.tree.map(lambda x: x[0], numbers))
         fields = [field.name for field in dataclasses.fields(like)]
         axes = {name: 0 for name in fields if getattr(like, name) is not None}
@@ -174,7 +183,7 @@ class _Group:
         return state, functools.partial(lift, step_of_run, of_state, numbers, resident)
 
     def _numbers(self):
-        """What differs among the members, as arrays over runs. The seed always counts."""
+        """The fields in which members differ, and the seed, as arrays with an axis of runs."""
         flat = [settings.flat(run.config) for run in self._members]
         names = [
             name

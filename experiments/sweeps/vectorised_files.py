@@ -13,7 +13,7 @@ from triplet_jax.runs import health, row_files
 
 
 class Kept:
-    """What a group saves: where all runs stand, and where each was best if that is asked for."""
+    """What a group saves: the states of all runs, and the best of each if a config asks for it."""
 
     def __init__(self, state, config, tree=None):
         wants_best = config.evaluate.checkpoint == "best"
@@ -50,7 +50,7 @@ class Kept:
         self.tree = tree
 
     def of_run(self, i):
-        """Pairs of a step and the run's state, with its score; the last one last."""
+        """The step, the state and the score of each checkpoint of a run; the last one last."""
         states = [(self.step, state_of(self.state, i), float(self.tree["scores"][i]))]
         if self.tree["best"] is not None:
             best = jax.tree.map(lambda x: x[i], self.tree["best"])
@@ -60,7 +60,7 @@ class Kept:
 
 
 class Logger:
-    """The files of one run, until it fails; nothing of a run that has ended."""
+    """Writes the files of one run, until it fails; writes nothing of a run that has ended."""
 
     def __init__(
         self, run: runs.Run, first_step: int, validates: bool, resources: contextlib.ExitStack
@@ -74,7 +74,12 @@ class Logger:
             self._files[name] = file
 
     def metrics(self, rows: Sequence[tuple[int, dict]], *, write: bool) -> None:
-        """Checks all, and writes the last of them; a run that is not finite fails at once."""
+        """Checks all rows, and writes the last one; a run with a number that is not finite fails.
+
+        Args:
+          rows: pairs of a step and its metrics.
+          write: whether the last row is written.
+        """
         for step, numbers in rows:
             row = row_files.metrics_row(step, numbers)
             try:

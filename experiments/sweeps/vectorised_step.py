@@ -1,8 +1,4 @@
-"""How runs that are trained together take a step: all at once, or in turn.
-
-Each class takes what `_Group` of `vectorised` has: see `AtOnce`. The step of a run is
-`(state, (numbers, resident), device) -> (state, metrics)`.
-"""
+"""How runs that are trained together take a step: all at once, or in turn."""
 
 import jax
 import numpy as np
@@ -12,14 +8,15 @@ from triplet_jax.training import data_parallel, train_state
 
 
 class AtOnce:
-    """Runs that take one step together.
+    """Runs that take one step at once, by `vmap`.
 
     Args:
       step: `(state, (numbers, resident), device) -> (state, metrics)` of one run.
-      of_state: where the axis of runs is in a state.
+      of_state: the axis of runs in each field of a state.
       numbers: what differs among the runs, with an axis of runs.
-      resident: the data: an index and labels for every run, and the inputs of all.
-      state: where the runs stand.
+      resident: class indices, inputs and labels. The inputs are shared; the others have an axis
+        of runs.
+      state: of all runs.
     """
 
     def __init__(self, step, of_state, numbers, resident, state):
@@ -39,7 +36,7 @@ class AtOnce:
 
 
 class InTurn:
-    """Runs that take the same compiled step one after the other; see `AtOnce`."""
+    """Runs that take the same compiled step in turn. The arguments are those of `AtOnce`."""
 
     def __init__(self, step, of_state, numbers, resident, state):
         del of_state
