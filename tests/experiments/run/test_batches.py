@@ -1,0 +1,78 @@
+import contextlib
+import types
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments.config import datasets, pk_batches
+from experiments.run import batches
+from triplet_jax.devices import collectives
+from triplet_jax.training import data_parallel
+from triplet_jax.training.train_state import TrainState
+
+
+def step(state, inputs, labels, places):
+    """Shows which examples it was given, and takes no other step."""
+    rows = collectives.gather((places, labels), collectives.DEVICES)
+    return state.replace(step=state.step + 1), {"rows": rows}
+
+
+def make(**fields):
+    config = digits.get_config("semi_hard")
+    config.update_from_flattened_dict(
+        {"train.steps": 6, "batch.classes": 8, "batch.per_class": 2, "dataset.workers": 0} | fields
+    )
+    config = ml_collections.FrozenConfigDict(config)
+    examples, _ = datasets.training_split(config, datasets.dataset(config))
+    return types.SimpleNamespace(config=config, examples=examples, step=step)
+
+
+def start(at):
+    empty = dict.fromkeys(("params", "batch_stats", "learned", "pace", "opt_state"), {})
+    return data_parallel.replicate(TrainState(step=jnp.int32(at), average=None, **empty))
+
+
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_a_run_that_goes_on_draws_the_batches_of_its_steps(placement):
+    run = make(**{"dataset.placement": placement})
+    drawn = pk_batches.draw_on_host(run.config, pk_batches.class_index(run.config, run.examples))
+    with contextlib.ExitStack() as resources:
+        take_step, state = batches.step_with_batches(run, 2, None, resources), start(2)
+        for number in range(2, 6):
+            state, metrics = take_step(state)
+            places, labels = metrics["rows"]
+            np.testing.assert_array_equal(places, drawn(number))
+            np.testing.assert_array_equal(labels, run.examples.labels[drawn(number)])
+
+
+class Mining:
+    """Makes a table before steps 2 and 4, of the example that follows each."""
+
+    def __init__(self, count):
+        self.made_at, self._count = [], count
+
+    def at_start(self, step):
+        return None
+
+    def is_due(self, step):
+        return step > 0 and step % 2 == 0
+
+    def mine(self, state):
+        self.made_at.append(int(state.step))
+        return np.arange(1, self._count + 1, dtype=np.int32)[:, None] % self._count
+
+
+def test_tables_of_near_examples_are_made_when_they_are_due_and_drawn_from():
+    run = make(**{"offline.every": 2, "offline.neighbours": 1, "offline.near": 1})
+    mining, index = Mining(len(run.examples)), pk_batches.class_index(run.config, run.examples)
+    with contextlib.ExitStack() as resources:
+        take_step, state = batches.step_with_batches(run, 0, mining, resources), start(0)
+        for number in range(6):
+            state, metrics = take_step(state)
+            table = index if number < 2 else index.beside(Mining(len(run.examples)).mine(state))
+            expected = pk_batches.draw_on_host(run.config, table)(number)
+            np.testing.assert_array_equal(metrics["rows"][0], expected)
+    assert mining.made_at == [2, 4]
