@@ -5,7 +5,7 @@
 * `geometry`: alignment, uniformity, spectrum, hubness, CKA.
 * `classes`: statistics of each class, confusion, clusters and a tree of classes.
 * `suspects`: labels that look wrong.
-* `compare`: which queries got better or worse from one run to another.
+* `queries`: which queries got better or worse from one run to another.
 * `plots`, `training_plots`: draw all of this with matplotlib, in the look of `plot_style`.
 * `interactive`: maps to hover over, with plotly.
 """

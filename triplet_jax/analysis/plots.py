@@ -272,7 +272,7 @@ def precision_recall(
 
 
 def changes(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.Axes:
-    """The scores of queries before and after, from `compare.queries`; above the line they rose."""
+    """The scores of queries before and after, from `queries.changes`; above the line they rose."""
     better = table.change > 0
     worse = table.change < 0
     for rows, color, marker in (

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from triplet_jax import errors, evaluation
 from triplet_jax.analysis import (
     classes,
-    compare,
     geometry,
     interactive,
     plots,
     projection,
+    queries,
     run,
     suspects,
     training_plots,
@@ -240,16 +240,16 @@ def test_the_roc_curve_and_its_thresholds():
 def test_comparing_two_runs_orders_queries_by_their_change(blobs):
     x, labels = blobs
     worse = np.random.default_rng(0).normal(size=x.shape)
-    table = compare.queries(worse, x, labels)
+    table = queries.changes(worse, x, labels)
     assert table.change.is_monotonic_increasing
     assert sorted(table.index) == list(range(60))
     expected = evaluation.retrieval_of_queries(x, labels)["map_at_r"]
     np.testing.assert_allclose(table.after, expected[table.index])
     np.testing.assert_array_equal(table.label, labels[table.index])
     with pytest.raises(errors.InputError, match="60 labels"):
-        compare.queries(x, x[:5], labels)
+        queries.changes(x, x[:5], labels)
     with pytest.raises(errors.InputError, match="map_at_r"):
-        compare.queries(x, x, labels, score="map")
+        queries.changes(x, x, labels, score="map")
 
 
 # -- suspects ----------------------------------------------------------------------------
@@ -473,7 +473,7 @@ def test_suspects_and_changes_and_spectra_are_drawn(axes, blobs):
     plots.precision_recall(axes, suspects.rank(x, labels), wrong)
     assert len(axes.get_legend().get_texts()) == 4
     axes.clear()
-    plots.changes(axes, compare.queries(-x[::-1], x, labels))
+    plots.changes(axes, queries.changes(-x[::-1], x, labels))
     assert "better" in axes.get_title()
     axes.clear()
     plots.spectrum(axes, {"x": geometry.spectrum(x)})

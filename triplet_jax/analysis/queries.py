@@ -1,18 +1,18 @@
-"""Compares two runs on the same examples: which queries got better, and which got worse."""
+"""How queries change from one run to another: which got better, and which got worse."""
 
 import pandas as pd
 
 from triplet_jax import arguments, errors, evaluation
 
 
-def queries(
+def changes(
     before: arguments.Embeddings,
     after: arguments.Embeddings,
     labels: arguments.Labels,
     *,
     score: str = "map_at_r",
 ) -> pd.DataFrame:
-    """Scores every example as a query, by the embeddings of either run.
+    """Scores every example as a query of either run, and how its score changes.
 
     Args:
       before: the embeddings of one run, `[examples, dim]`.
