@@ -18,7 +18,7 @@ RUN := $(VENV)/bin/python
 # Prints a line that counts packages in place of pip's hundreds of lines; make sees pip's status.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
-PIP := $(RUN) -m pip --disable-pip-version-check install --progress-bar off
+PIP := $(RUN) -u -m pip --disable-pip-version-check install --progress-bar off
 COUNTED := | awk '/^Collecting/ {printf "\r   %d packages, %-40.40s", ++n, $$2; fflush()} \
 	/^Installing/ {printf "\n   installing them\n"; fflush()}'
 
