@@ -4,6 +4,8 @@ import importlib.metadata
 import posixpath
 import re
 
+from docutils import nodes
+
 project = "triplet_jax"
 author = "the authors of triplet_jax"
 release = importlib.metadata.version("triplet_jax")
@@ -76,13 +78,14 @@ def as_restructured_text(app, what, name, obj, options, lines):
     lines[:] = text.split("\n")
 
 
-def shorten(app, what, name, obj, options, signature, returned):
-    return tuple(
-        part and part.replace("jaxlib._jax.Array", "Array") for part in (signature, returned)
-    )
+def shorten(app, doctree):
+    """Shows `Array` for the long name that jax's arrays have in annotations."""
+    for text in list(doctree.findall(nodes.Text)):
+        if "jaxlib._jax." in text:
+            text.parent.replace(text, nodes.Text(text.replace("jaxlib._jax.", "")))
 
 
 def setup(app):
     app.connect("source-read", link_to_pages)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
-    app.connect("autodoc-process-signature", shorten)
+    app.connect("doctree-read", shorten)
