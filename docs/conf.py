@@ -1,8 +1,10 @@
 """How `make docs` builds the site: Markdown pages, the notebooks, and the API by its docstrings."""
 
 import importlib.metadata
+import pathlib
 import posixpath
 import re
+import shutil
 
 from docutils import nodes
 
@@ -46,6 +48,11 @@ napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Returns"]  # as prose, which may have a colon
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# The notebooks stand beside docs/, and Sphinx reads no further than that.
+HERE = pathlib.Path(__file__).parent
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks")
 
 # Pages that stand elsewhere in the repository, and where the site has them.
 ELSEWHERE = {
