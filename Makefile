@@ -18,7 +18,7 @@ RUN := $(VENV)/bin/python
 # Prints a line that counts packages in place of pip's hundreds of lines; make sees pip's status.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
-PIP := $(RUN) -u -m pip --disable-pip-version-check install --progress-bar off
+PIP := $(RUN) -m pip --disable-pip-version-check install --progress-bar off
 COUNTED := | awk '/^Collecting/ {printf "\r   %d packages, %-40.40s", ++n, $$2; fflush()} \
 	/^Installing/ {printf "\n   installing them\n"; fflush()}'
 
@@ -72,11 +72,11 @@ test: lint
 
 oracle: $(VENV)/oracle
 	@echo "== Testing against PyTorch Metric Learning"
-	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -m oracle
+	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -n 2 --dist worksteal -m oracle
 
 slow: $(VENV)/installed
 	@echo "== Testing several processes, a cluster, and longer paths"
-	@$(RUN) -m pytest -m slow
+	@$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 faults: $(VENV)/installed
 	@echo "== Doing faults to real processes; the table is tests/faults/RESULTS.md"

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 from tests.support import compiling
 
@@ -18,6 +19,9 @@ os.environ.setdefault(
     str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# There is a worker for each core: threads beside them would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax
@@ -27,7 +31,7 @@ import pytest
 # Shapes in annotations are checked while the tests run, and cost nothing otherwise.
 jaxtyping.install_import_hook("triplet_jax", "beartype.beartype")
 
-hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=12)
 hypothesis.settings.load_profile("default")
 
 
@@ -35,7 +39,17 @@ hypothesis.settings.load_profile("default")
 def forget_programs():
     """Linux lets a process map 65,530 pieces of memory, and every compiled program holds some."""
     yield
-    jax.clear_caches()
+    maps = pathlib.Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """No program outlives the test that started it."""
+    yield
+    if programs := sys.modules.get("tests.support.programs"):
+        programs.end_all()
 
 
 @pytest.fixture
@@ -49,6 +63,33 @@ def unchecked():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory):
+    """A finished run of `programs.TINY`, of which a test that changes it takes a copy."""
+    from tests.support import once, programs
+
+    def train(workdir):
+        done = programs.run("train", f"--workdir={workdir}")
+        assert done.returncode == 0, done.stderr
+
+    return once.made_once(tmp_path_factory, "plain_run", train)
+
+
+@pytest.fixture(scope="session")
+def own_run(tmp_path_factory):
+    """A folder of somebody's images, and a finished run on it; see `plain_run`."""
+    from tests.support import once, own_images, programs
+
+    def train(folder):
+        own_images.paint(folder / "images")
+        fields = own_images.FIELDS | {"dataset__path": folder / "images"}
+        done = programs.run("train", f"--workdir={folder / 'run'}", **fields)
+        assert done.returncode == 0, done.stderr
+
+    folder = once.made_once(tmp_path_factory, "own_run", train)
+    return folder / "images", folder / "run"
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
-from faults import checkpoints, inputs, kills, machine, table
-from faults.bench import Bench, NotDone, last_line
+from tests.faults import checkpoints, inputs, kills, machine, table
+from tests.faults.bench import Bench, NotDone, last_line
 
 Fault = Callable[[Bench], Iterator[str]]
 FAULTS: tuple[Fault, ...] = (

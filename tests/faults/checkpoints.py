@@ -4,7 +4,7 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
-from faults.bench import EVERY, Bench, NotDone, all_of, checkpoints, complaint
+from tests.faults.bench import EVERY, Bench, NotDone, all_of, checkpoints, complaint
 
 # Of a checkpoint, what is read whole: wherever damage is, it shows.
 READ = ("digest/metadata", "metrics/metrics")

@@ -9,7 +9,7 @@ import sklearn.datasets
 
 from experiments.config import datasets
 from experiments.run import config_json
-from faults.bench import EVERY, Bench, all_of, complaint
+from tests.faults.bench import EVERY, Bench, all_of, complaint
 from tests.support import programs
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from experiments.run import lock
-from faults.bench import KILLED, Bench, NothingToCompare, checkpoints, complaint, end
+from tests.faults.bench import KILLED, Bench, NothingToCompare, checkpoints, complaint, end
 from tests.support import programs
 
 STAGES = ("steps", "start", "end")

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 from experiments.run import lock
-from faults.bench import EVERY, Bench, NotDone, all_of, checkpoints, complaint
-from faults.kills import every, wait_until_it_writes
+from tests.faults.bench import EVERY, Bench, NotDone, all_of, checkpoints, complaint
+from tests.faults.kills import every, wait_until_it_writes
 from tests.support import programs
 
 

@@ -6,7 +6,7 @@ import pathlib
 import platform
 import subprocess
 
-from faults.bench import KILLED
+from tests.faults.bench import KILLED
 from tests.support import programs
 
 RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"

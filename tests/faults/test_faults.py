@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from faults import __main__ as harness
-from faults import bench, kills, table
+from tests.faults import __main__ as harness
+from tests.faults import bench, kills, table
 
 
 @pytest.mark.parametrize(
