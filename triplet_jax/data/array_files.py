@@ -15,6 +15,10 @@ from triplet_jax.runs import files
 def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
     """Reads a data set from an .npz file with the arrays `x`, the inputs, and `y`, the labels.
 
+        np.savez("wine.npz", x=features, y=labels)
+        held_out = data.HeldOut(test=0.2, validation=0.1, seed=0)
+        wine = data.arrays("wine.npz", split_by="image", held_out=held_out)
+
     Args:
       path: the file. `x` is images `[examples, height, width, channels]` of uint8, with 1 or 3
         channels, or features `[examples, features]` of floats. `y` is `[examples]`, of integers,

@@ -28,6 +28,14 @@ def folder(
 ) -> Dataset:
     """A data set of a folder that holds a folder of images for every class.
 
+        birds = data.folder(
+            "birds",
+            form=images.ImageForm(size=64, channels=3),
+            split_by="class",
+            held_out=data.HeldOut(test=0.2, validation=0.1, seed=0),
+            bad_images="skip",
+        )
+
     Args:
       path: the folder; `path/cat/1.jpg` is an image of the class "cat". `folder_listing.find`
         says which files count.

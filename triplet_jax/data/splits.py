@@ -13,7 +13,13 @@ Split = Shaped[np.ndarray, "examples"]
 
 
 class HeldOut(NamedTuple):
-    """How much of a data set is held out of training, in shares of all examples."""
+    """How much of a data set is held out of training, in shares of all examples.
+
+    >>> labels = np.repeat(np.arange(10), 10)
+    >>> split = at_random(labels, HeldOut(test=0.2, validation=0.1, seed=0), by="image")
+    >>> [int(np.sum(split == name)) for name in ("train", "validation", "test")]
+    [70, 10, 20]
+    """
 
     test: float
     """The share for the test, in [0, 1)."""

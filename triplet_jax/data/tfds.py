@@ -31,6 +31,14 @@ def from_tfds(
 ) -> Dataset:
     """An image data set of tensorflow-datasets, read without TensorFlow.
 
+        omniglot = data.from_tfds(
+            "omniglot",
+            data_dir="",
+            form=images.ImageForm(size=28, channels=1, invert=True),
+            split_by="official",
+            held_out=data.HeldOut(test=0.0, validation=0.1, seed=0),
+        )
+
     Args:
       name: the builder, such as "omniglot", "cars196" or "stanford_online_products".
       data_dir: where the data set was prepared; empty for the default of tensorflow-datasets,

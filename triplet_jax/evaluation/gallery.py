@@ -38,6 +38,10 @@ _MOST_VERSIONS = 16
 class Gallery:
     """Embeddings of images, by path.
 
+        found = gallery.Gallery(pathlib.Path("gallery"), dim=64)
+        found.put(paths, labels, marks, embeddings)
+        answers = found.nearest(queries, neighbours=5)
+
     Args:
       folder: the folder that keeps the gallery; it is made if there is none.
       dim: values of an embedding.

@@ -33,6 +33,11 @@ class SaveError(errors.LostError):
 class Checkpoints:
     """The checkpoints of one run: the two latest, and the best by a score.
 
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        state = checkpoints.restore_latest(like=state) or state
+        checkpoints.save(step, state, score=map_at_r)
+        checkpoints.wait()
+
     It keeps two latest ones so that a run can go back one if the last is damaged. In a run of
     several processes only the first uses this class, and passes on what it reads.
 
