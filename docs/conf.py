@@ -38,7 +38,7 @@ nb_merge_streams = True
 suppress_warnings = ["mystnb.unknown_mime_type"]  # of plotly, which has HTML beside it
 
 autosummary_generate = True
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource", "no-value": True}
 autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

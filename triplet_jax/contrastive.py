@@ -328,6 +328,7 @@ LOSSES: dict[str, Callable[..., Terms]] = {
     "proxy_anchor": proxy_anchor,
     "supervised_contrastive": supervised_contrastive,
 }
+"""The losses of one anchor, by name."""
 
 
 # The metrics of losses whose formulas have similarities, and not distances.

@@ -251,6 +251,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "minkowski": minkowski,
     "squared_euclidean": squared_euclidean,
 }
+"""The metrics that losses and `pairwise` take by name."""
 
 
 def make(metric: str | Callable[..., Metric], **params) -> Metric:

@@ -16,6 +16,7 @@ from triplet_jax.engine import batches, gradient, rules, sums, sweep
 from triplet_jax.engine.references import References as References
 
 PENALTIES = penalties.PENALTIES
+"""The penalties that `triplet_loss` takes by name."""
 AVERAGES = ("active", "valid")
 
 

@@ -871,3 +871,4 @@ MINERS: dict[str, Callable[..., Triplets]] = {
     "semi_hard_tfa": semi_hard_tfa,
     "semi_hard_tfsim": semi_hard_tfsim,
 }
+"""The miners that `losses.triplet_loss` takes by name."""

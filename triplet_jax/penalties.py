@@ -180,3 +180,4 @@ PENALTIES: dict[str, Callable] = {
     "soft_margin": soft_margin,
     "squared_hinge": squared_hinge,
 }
+"""The penalties that `losses.triplet_loss` takes by name."""
