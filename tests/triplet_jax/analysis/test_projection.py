@@ -1,0 +1,36 @@
+"""Maps in two dimensions: what they keep, and that they repeat."""
+
+import numpy as np
+
+from triplet_jax import errors
+from triplet_jax.analysis import classes, geometry, projection
+
+
+def test_pca_keeps_the_largest_variance_and_does_not_flip(blobs):
+    x, _ = blobs
+    points = projection.pca(x)
+    shares = geometry.spectrum(x)
+    variance = points.var(axis=0) / x.var(axis=0).sum()
+    np.testing.assert_allclose(variance, shares[:2], rtol=1e-4)
+    np.testing.assert_allclose(projection.pca(x[::-1]), points[::-1], atol=1e-4)
+
+
+def test_tsne_separates_blobs_and_repeats(blobs):
+    x, labels = blobs
+    points = projection.tsne(x)
+    np.testing.assert_array_equal(points, projection.tsne(x))
+    assert classes.confusion(points, labels).to_numpy().diagonal().mean() > 0.8
+    again = projection.tsne(x, start=points)
+    correlation = np.corrcoef(points[:, 0], again[:, 0])[0, 1]
+    assert correlation > 0.8  # a map that starts from another looks like it
+    assert projection.tsne(x[:4]).shape == (4, 2)
+
+
+def test_umap_says_what_it_needs(blobs):
+    x, labels = blobs
+    try:
+        points = projection.umap(x)
+    except errors.InputError as error:
+        assert "pip install umap-learn" in str(error)
+        return
+    assert classes.confusion(points, labels).to_numpy().diagonal().mean() > 0.8

@@ -1,0 +1,71 @@
+"""The marks of a data set, and its quarter turns."""
+
+import dataclasses
+import hashlib
+import shutil
+
+import numpy as np
+
+from tests.support.image_folders import fold
+from triplet_jax import data
+from triplet_jax.data import images
+
+
+def test_marks_are_those_of_the_data_and_not_of_their_place(class_folders, tmp_path_factory):
+    before = fold(class_folders)
+    moved = tmp_path_factory.mktemp("moved") / "elsewhere"
+    shutil.copytree(class_folders, moved)
+    assert data.fingerprint(fold(moved)) == data.fingerprint(before)
+    assert data.fingerprints(fold(moved)) == data.fingerprints(before)
+
+
+def test_the_mark_of_a_split_changes_with_that_split_alone(class_folders):
+    found = fold(class_folders)
+    marks = data.fingerprints(found)
+    assert sorted(marks) == sorted(data.SPLITS) and len(set(marks.values())) == 3
+    test = np.flatnonzero(found.split == "test")
+
+    def changed(**fields):
+        now = data.fingerprints(dataclasses.replace(found, **fields))
+        return [split for split in data.SPLITS if now[split] != marks[split]]
+
+    relabelled = found.labels.copy()
+    relabelled[test[0]] = (relabelled[test[0]] + 1) % 3
+    assert changed(labels=relabelled) == ["test"]
+    renamed = found.names.copy()
+    renamed[test[0]] = "x.png"
+    assert changed(names=renamed) == ["test"]
+    pixels = images.load(found.inputs).copy()
+    pixels[test[1]] ^= 1
+    assert changed(inputs=pixels) == ["test"]
+    # A class that comes first in the alphabet gives the others new numbers.
+    more = ("ant", *found.class_names)
+    assert changed(class_names=more, labels=found.labels + 1) == []
+    without_one = np.delete(np.arange(len(found)), test[0])
+    now = data.fingerprints(found.take(without_one))
+    assert [split for split in data.SPLITS if now[split] != marks[split]] == ["test"]
+
+
+def test_the_mark_of_the_training_examples_is_that_of_runs_made_before(tmp_path):
+    """Its value is written into every run, and a run goes on only where it is the same."""
+    x = np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1)
+    split = np.array(["train", "test", "train", "train", "validation", "train"])
+    labels = np.array([0, 0, 1, 1, 0, 1], np.int32)
+    found = data.Dataset(x, labels, split, ("a", "b"))
+    expected = hashlib.sha256(b"(2, 2, 1) ('a', 'b')")
+    expected.update(np.array([0, 2, 3, 5], "<i8").tobytes())
+    expected.update(np.array([0, 1, 1, 1], "<i8").tobytes())
+    expected.update(x[[0, 2, 3, 5]].tobytes())
+    assert data.fingerprint(found) == expected.hexdigest()
+
+
+def test_quarter_turns_are_new_classes(class_folders):
+    lazy = fold(class_folders)
+    eager = dataclasses.replace(lazy, inputs=images.load(lazy.inputs))
+    turned, same = map(data.quarter_turns_as_classes, (eager, lazy))
+    assert len(turned) == 48
+    assert len(turned.class_names) == 12
+    assert turned.class_names[4] == "dog turned 90"
+    np.testing.assert_array_equal(turned.labels[12:24], eager.labels + 3)
+    np.testing.assert_array_equal(turned.inputs[12], np.rot90(eager.inputs[0]))
+    np.testing.assert_array_equal(images.load(same.inputs), turned.inputs)

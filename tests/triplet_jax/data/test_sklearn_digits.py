@@ -1,0 +1,20 @@
+"""The handwritten digits of scikit-learn."""
+
+import numpy as np
+import pytest
+
+from triplet_jax import data
+
+
+def test_digits_are_the_real_ones():
+    digits = data.digits(data.HeldOut(0.3, 0.1, seed=0))
+    assert digits.inputs.shape == (1797, 8, 8, 1)
+    assert digits.inputs.dtype == np.uint8
+    assert (digits.inputs.min(), digits.inputs.max()) == (0, 255)
+    assert digits.class_names == tuple("0123456789")
+    sizes = {split: len(digits.only(split)) for split in data.SPLITS}
+    assert sum(sizes.values()) == 1797
+    assert sizes["test"] == pytest.approx(0.3 * 1797, abs=6)
+    assert sizes["validation"] == pytest.approx(0.1 * 1797, abs=6)
+    for split in data.SPLITS:
+        assert len(set(digits.only(split).labels)) == 10
