@@ -81,7 +81,7 @@ def test_stanford_online_products_is_read_by_the_class_that_is_named(tmp_path):
 
 def test_celeb_a_is_read_by_a_nested_feature_and_all_of_its_splits(tmp_path):
     faces(tmp_path)
-    with pytest.raises(errors.InputError, match="label_feature. Possible: attributes/5_o_Clock"):
+    with pytest.raises(errors.InputError, match="label_feature=NAME. Possible: attributes/5_o"):
         read("celeb_a", tmp_path)
     by_person = {"label_feature": "identity/Identity_No"}
     found = read("celeb_a", tmp_path, validation_split="validation", **by_person)
