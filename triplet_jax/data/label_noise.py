@@ -18,9 +18,10 @@ def plant(
 ) -> Int[np.ndarray, "examples"]:
     """Changes the labels of a fraction of every class to other classes that occur.
 
-    >>> given = plant(np.repeat(np.arange(3), 10), 0.2, kind="symmetric", seed=0)
-    >>> np.sum(given != np.repeat(np.arange(3), 10))
-    np.int64(6)
+    >>> labels = np.repeat(np.arange(3), 10)
+    >>> given = plant(labels, 0.2, kind="symmetric", seed=0)
+    >>> int(np.sum(given != labels))
+    6
 
     Args:
       labels: the right labels, as numbers of classes.

@@ -145,8 +145,9 @@ def prefix(
 ) -> Float[Array, "batch short"]:
     """The first `dim` values of embeddings, as shorter embeddings.
 
-    >>> prefix(jnp.array([[3.0, 4.0, 12.0]]), 2, normalize=True)
-    Array([[0.6, 0.8]], dtype=float32)
+    >>> short = prefix(jnp.array([[3.0, 4.0, 12.0]]), 2, normalize=True)
+    >>> print(jnp.round(short, 3))
+    [[0.6 0.8]]
 
     Args:
       embeddings: from an encoder.
