@@ -33,6 +33,8 @@ class LostError(RuntimeError):
 def renamed(message: str, names: Mapping[str, str]) -> str:
     """A message with other names for its arguments, wherever it writes NAME=.
 
+    Lines that are indented stay as they are: they hold commands to type, or the names of files.
+
     Args:
       message: of an `InputError`.
       names: the new names, by the old ones.
@@ -44,7 +46,11 @@ def renamed(message: str, names: Mapping[str, str]) -> str:
     """
     old = "|".join(map(re.escape, names))
     # Never a part of a longer name, of a dotted one, or of a path.
-    return re.sub(rf"(?<![\w./'\"-])(?:{old})(?==)", lambda found: names[found[0]], message)
+    written = re.compile(rf"(?<![\w./'\"-])(?:{old})(?==)")
+    return "".join(
+        line if line.startswith("  ") else written.sub(lambda found: names[found[0]], line)
+        for line in message.splitlines(keepends=True)
+    )
 
 
 def check_known(field: str, value: str, allowed: Iterable[str]) -> None:

@@ -26,6 +26,16 @@ def test_arguments_get_the_names_of_fields_and_other_words_stay():
     )
 
 
+def test_a_command_in_a_message_stays_as_it_is_typed(tmp_path):
+    made = config(dataset__name="omniglot", dataset__data_dir=str(tmp_path))
+    with pytest.raises(errors.InputError) as refused:
+        datasets.open_dataset(made.dataset)
+    said = str(refused.value)
+    assert said.startswith("dataset.name='omniglot' is not prepared")
+    assert f"file_format='array_record', data_dir='{tmp_path}')" in said
+    assert "dataset.data_dir=FOLDER" in said
+
+
 def test_an_error_keeps_its_type_and_its_place():
     class OwnError(errors.InputError):
         pass
