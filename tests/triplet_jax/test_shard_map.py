@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tests.support import cases
 from triplet_jax import contrastive, errors, losses, mining, regularisers, telemetry
 
 DEVICES = 4
@@ -67,8 +68,16 @@ def assert_close(found, expected, rtol=1e-4):
     jax.tree.map(close, found, expected)
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", LOSSES)
+QUICK = ["batch_all", "pairs", "proxies", "random", "semi_hard", "spread"]
+
+
+@pytest.mark.parametrize(
+    ("name", "check_vma"),
+    cases.mostly_slow(
+        [(name, check) for name in LOSSES for check in (True, False)],
+        [(name, True) for name in QUICK],
+    ),
+)
 def test_value_and_gradient_are_those_of_one_device(name, check_vma):
     sharded = jax.shard_map(
         functools.partial(LOSSES[name], axis_name="shards"),

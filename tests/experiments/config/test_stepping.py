@@ -24,7 +24,10 @@ def test_proxies_and_memory_are_of_the_size_that_the_loss_sees():
     assert state.memory.embeddings.shape == (200, 5)
 
 
-@pytest.mark.parametrize(("variant", "knob"), [("nt_xent", "temperature"), ("circle", "scale")])
+@pytest.mark.parametrize(
+    ("variant", "knob"),
+    [("nt_xent", "temperature"), pytest.param("circle", "scale", marks=pytest.mark.slow)],
+)
 def test_a_learned_temperature_survives_any_learning_rate(variant, knob):
     made = digits.get_config(variant)
     made.update_from_flattened_dict(

@@ -29,7 +29,7 @@ from triplet_jax.curricula import difficulty, offline_negatives
 from triplet_jax.data import images
 from triplet_jax.runs import files, telemetry_file
 
-EXAMPLES = int(os.environ.get("FUZZ", 40))
+EXAMPLES = int(os.environ.get("FUZZ", 16))
 SUPPRESSED = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
 fuzzed = hypothesis.settings(
     max_examples=EXAMPLES,

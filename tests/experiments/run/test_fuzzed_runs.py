@@ -23,7 +23,7 @@ from triplet_jax import errors
 # Reading a damaged file leaves callbacks of tensorstore behind that complain on their own.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-EDITED = int(os.environ.get("FUZZ", 8))
+EDITED = int(os.environ.get("FUZZ", 4))
 TINY = {
     "model.name": "mlp",
     "model.width": 8,

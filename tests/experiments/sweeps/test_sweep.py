@@ -533,7 +533,7 @@ def test_a_print_of_the_page_has_the_whole_table(vectorised, tmp_path):
 
 
 @browser.needed
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_page_draws_every_plot_in_a_browser(vectorised, tmp_path, scheme):
     _, workdir, _ = vectorised
     text = (workdir / "report.html").read_text()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import losses, mining
 from triplet_jax.devices import collectives
 from triplet_jax.engine import half_matrix
@@ -50,8 +50,13 @@ def assert_same(found, expected):
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [15, 17])
-@pytest.mark.parametrize("miner", SEPARABLE)
+@pytest.mark.parametrize(
+    ("miner", "n"),
+    cases.mostly_slow(
+        [(miner, n) for miner in SEPARABLE for n in (15, 17)],
+        [*[(miner, 17) for miner in SEPARABLE], ("batch_all", 15)],
+    ),
+)
 @hypothesis.given(y=st.data(), seed=st.integers(0, 3))
 def test_squares_agree_with_brute_force(miner, n, y, seed):
     y = np.array(y.draw(st.lists(st.integers(0, n // 2), min_size=n, max_size=n)))
@@ -65,16 +70,19 @@ def test_squares_agree_with_brute_force(miner, n, y, seed):
     np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=2e-4)
 
 
+SETTINGS = [
+    {"metric": "cosine"},
+    {"metric": "squared_euclidean", "average": "valid"},
+    {"penalty": "anchor_swap"},  # which takes tiles
+    {"penalty": "margin_based"},
+    {"miner": "easy", "penalty": "soft_margin"},
+]
+
+
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"metric": "cosine"},
-        {"metric": "squared_euclidean", "average": "valid"},
-        {"penalty": "anchor_swap"},  # which takes tiles
-        {"penalty": "margin_based"},
-        {"miner": "easy", "penalty": "soft_margin"},
-    ],
-    ids=lambda settings: "-".join(settings.values()),
+    cases.mostly_slow(SETTINGS, SETTINGS[1:3]),
+    ids=["-".join(settings.values()) for settings in SETTINGS],
 )
 @hypothesis.given(seed=st.integers(0, 99), hidden=st.sampled_from([0.0, 0.3, 1.0]))
 def test_squares_and_tiles_are_one(settings, seed, hidden):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import losses
 from triplet_jax.engine import label_runs
 
@@ -59,8 +59,13 @@ def program(miner, platform, tile_size=None):
     return jax.jit(jax.value_and_grad(run, has_aux=True))
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-@pytest.mark.parametrize("miner", ["batch_hard", "semi_hard", "batch_all"])
+@pytest.mark.parametrize(
+    ("miner", "platform"),
+    cases.mostly_slow(
+        [(m, p) for m in ("batch_hard", "semi_hard", "batch_all") for p in ("cpu", "gpu")],
+        [("batch_hard", "gpu"), ("semi_hard", "cpu"), ("batch_all", "cpu")],
+    ),
+)
 def test_classes_of_any_size_agree_with_brute_force(miner, platform, monkeypatch):
     # Whose widths and tiles are others; they compile here, too.
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
