@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 from tests.support import compiling
 
@@ -41,6 +42,14 @@ def forget_programs():
     maps = pathlib.Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """No program outlives the test that started it."""
+    yield
+    if programs := sys.modules.get("tests.support.programs"):
+        programs.end_all()
 
 
 @pytest.fixture

@@ -61,76 +61,87 @@ def run_alone(program, *flags, devices=1, **fields):
 
 def run(program, *flags, devices=1, folder=ROOT, **fields):
     """Runs a program to its end, without the time of its imports: see `tests.support.forks`."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        given = arguments(program, *flags, **fields)
-        process = Program(program, given, devices, out, err, folder)
-        process.wait(TIMEOUT)
-        said = [file.seek(0) or file.read() for file in (out, err)]
-    return subprocess.CompletedProcess(process.name, process.returncode, *said)
+    process = _into_files(_module(program), arguments(program, *flags, **fields), devices, folder)
+    return process.completed()
+
+
+def run_code(code, *given, folder=ROOT):
+    """Runs what `python -c` would, in the same way."""
+    return _into_files(("-c", code), [str(one) for one in given], 1, folder).completed()
 
 
 def start(program, *flags, **fields):
     """Starts a program and leaves it running; what it says on both streams is one text."""
-    read, write = os.pipe()
-    with open(write, "w") as pipe:
-        process = Program(program, arguments(program, *flags, **fields), 1, pipe, pipe)
-    process.said = read
-    return process
+    return _into_pipe(_module(program), arguments(program, *flags, **fields))
+
+
+def start_code(code, *given):
+    """Starts what `python -c` would, and leaves it running; each stream goes into a file."""
+    return _into_files(("-c", code), [str(one) for one in given], 1)
 
 
 def start_together(devices, arguments, program="train", code=None):
     """Starts the processes of one program, or of other code, each with its number of devices, and
     leaves them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    what = ("-c", code) if code else ("-m", f"experiments.{program}")
+    address = f"127.0.0.1:{free_port()}"
     started = []
     for number, own_devices in enumerate(devices):
         own = [*arguments]
         if len(devices) > 1:
             own += [f"--coordinator={address}", f"--processes={len(devices)}"]
             own += [f"--process={number}"]
-        started.append(
-            subprocess.Popen(
-                [sys.executable, *what, *own],
-                cwd=ROOT,
-                env=environment(own_devices),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        started.append(_into_files(("-c", code) if code else _module(program), own, own_devices))
     return started
 
 
+def free_port():
+    """A port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _module(program):
+    return "-m", f"experiments.{program}"
+
+
+def _into_files(what, given, devices, folder=ROOT):
+    files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115, they outlive this
+    return Program(what, given, devices, files, folder)
+
+
+def _into_pipe(what, given):
+    read, write = os.pipe()
+    with open(write, "w") as pipe:
+        return Program(what, given, 1, (pipe, pipe), ROOT, pipe=read)
+
+
 class Program:
-    """A process that `tests.support.forks` started, with the methods of a `subprocess.Popen`."""
+    """A process that `tests.support.forks` started, with the methods of a `subprocess.Popen`.
 
-    def __init__(self, program, arguments, devices, out, err, folder=ROOT):
-        self.name, self.returncode = program, None
-        self.said = None  # a pipe, where it is to be read while it runs
-        self._server = _server()
-        for left in _started:  # by a test that failed: this one would end with its status
-            left.kill()
-            left.wait(TIMEOUT)
-        _started[:] = [self]
-        surroundings = environment(devices)
-        self.pid = self._server.fork(
-            f"experiments.{program}", arguments, surroundings, (out, err), folder
-        )
+    What it says goes into two files, or into one pipe, which is to be read while it runs.
+    """
 
-    def poll(self):
-        if self.returncode is None and _readable(self._server, 0):
-            self.returncode = self._server.status()
+    def __init__(self, what, given, devices, files, folder, pipe=None):
+        self.name, self.returncode = what[1], None
+        self.said, self._files = pipe, files
+        self.pid, self._ending = _server().fork(what, given, environment(devices), files, folder)
+        _running.append(self)
+
+    def poll(self, seconds=0):
+        """Waits so long for its end; its status, or None where it goes on."""
+        if self.returncode is None and _readable(self._ending, seconds):
+            self.returncode = int(self._ending.recv(32))
+            self._ending.close()
+            _running.remove(self)
         return self.returncode
 
-    def wait(self, seconds):
-        if self.poll() is None and not _readable(self._server, seconds):
+    def wait(self, seconds=TIMEOUT):
+        if self.poll(seconds) is None:
             self.kill()
-            self.returncode = self._server.status()  # or the next program would end with it
+            self.poll(TIMEOUT)
             raise AssertionError(f"{self.name} was not through after {seconds} s")
-        return self.poll()
+        return self.returncode
 
     def send_signal(self, number):
         if self.poll() is None:
@@ -141,18 +152,43 @@ class Program:
 
     def communicate(self, timeout=TIMEOUT):
         """What it said, once it and all that it started have let go of its streams."""
+        if self.said is None:
+            self.wait(timeout)
+            said = [file.seek(0) or file.read() for file in self._files]
+            self.close()
+            return tuple(said)
         said, end = [], time.monotonic() + timeout
         while not said or said[-1]:
             if not _readable(self.said, end - time.monotonic()):
                 self.kill()
                 raise AssertionError(f"{self.name} or its workers go on after {timeout} s")
             said.append(os.read(self.said, 1 << 16))
-        os.close(self.said)
         self.wait(timeout)
+        self.close()
         return b"".join(said).decode(), None
 
+    def completed(self):
+        """As `subprocess.run` returns it."""
+        said = self.communicate()
+        return subprocess.CompletedProcess(self.name, self.returncode, *said)
 
-_started: list[Program] = []  # the last
+    def close(self):
+        if self.said is not None:
+            os.close(self.said)
+            self.said = -1
+        for file in self._files:
+            file.close()
+
+
+_running: list[Program] = []
+
+
+def end_all():
+    """Kills what a test that failed has left."""
+    for left in [*_running]:
+        left.kill()
+        left.wait()
+        left.close()
 
 
 def _readable(file, seconds):
@@ -170,7 +206,7 @@ def _server():
 def refused(done, *words, status=2):
     """Asserts that a program refused its input in one message, with these words in it.
 
-    Or with another status ended for another reason, likewise.
+    With another status it ended for another reason, and says so in the same form.
     """
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr

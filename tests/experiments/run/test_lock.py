@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -15,7 +13,6 @@ HOLD = """
 import pathlib, sys, time
 from experiments.run import lock
 with lock.claimed(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
     time.sleep(600)
 """
 
@@ -23,16 +20,9 @@ with lock.claimed(pathlib.Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that works in the folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path],
-        cwd=programs.ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    process = programs.start_code(HOLD, tmp_path)
+    programs.wait_until(lambda: lock.is_claimed(tmp_path), process)
+    return process
 
 
 def test_a_second_process_is_refused_naming_the_first(holder, tmp_path):

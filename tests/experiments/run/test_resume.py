@@ -1,9 +1,8 @@
 """A run that is killed, stopped or damaged ends like one that was left alone."""
 
 import os
+import shutil
 import signal
-import subprocess
-import sys
 
 import ml_collections
 import numpy as np
@@ -26,15 +25,11 @@ PATHS = {
 }
 
 
-# What does not depend on where the batches come from is tested with one of them.
-resident, streamed = (
-    pytest.mark.parametrize("undisturbed", [path], indirect=True) for path in sorted(PATHS)
-)
-
-
 @pytest.fixture(scope="module", params=sorted(PATHS))
 def undisturbed(request, tmp_path_factory):
     """The fields of a run, and how it ends when it is left alone."""
+    if request.param == "resident":
+        return {}, programs.outcome(request.getfixturevalue("plain_run"))
     workdir = tmp_path_factory.mktemp(request.param)
     fields = PATHS[request.param]
     done = programs.run("train", f"--workdir={workdir}", **fields)
@@ -56,13 +51,21 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize(
-    "undisturbed",
-    ["resident", pytest.param("streamed", marks=pytest.mark.slow)],
-    indirect=True,
+    ("undisturbed", "moments"),
+    [
+        ("resident", ("while the first is written", "after the last step")),
+        pytest.param("resident", tuple(MOMENTS), marks=pytest.mark.slow),
+        pytest.param("streamed", tuple(MOMENTS), marks=pytest.mark.slow),
+    ],
+    indirect=["undisturbed"],
+    ids=["two-resident", "five-resident", "five-streamed"],
 )
-def test_a_run_killed_at_five_moments_ends_like_an_undisturbed_one(undisturbed, tmp_path):
+def test_a_run_killed_at_several_moments_ends_like_an_undisturbed_one(
+    undisturbed, moments, tmp_path
+):
     fields, expected = undisturbed
-    for moment, reached in MOMENTS.items():
+    for moment in moments:
+        reached = MOMENTS[moment]
         process = programs.start("train", f"--workdir={tmp_path}", **fields)
         programs.wait_until(lambda reached=reached: reached(tmp_path), process)
         process.send_signal(signal.SIGKILL)
@@ -103,29 +106,24 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_go_on(number, undisturbed, tm
 
 
 OUTSIDE = """
-import time
+import pathlib, sys, time
 from experiments import command
+at_it = pathlib.Path(sys.argv.pop())
 def main():
-    print("at it", flush=True)
+    at_it.touch()
     time.sleep(600)
 command.run(main)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_a_program_that_is_stopped_outside_of_the_loop_says_so(number):
-    process = subprocess.Popen(
-        [sys.executable, "-c", OUTSIDE],
-        cwd=programs.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    process.stdout.readline()
+def test_a_program_that_is_stopped_outside_of_the_loop_says_so(number, tmp_path):
+    at_it = tmp_path / "at it"
+    process = programs.start_code(OUTSIDE, at_it)
+    programs.wait_until(at_it.exists, process)
     process.send_signal(number)
-    out, complaint = process.communicate(timeout=60)
-    done = subprocess.CompletedProcess("outside", process.returncode, out, complaint)
-    programs.refused(done, f"stopped by {number.name}", "Run the same command again", status=3)
+    words = (f"stopped by {number.name}", "Run the same command again")
+    programs.refused(process.completed(), *words, status=3)
 
 
 def test_a_run_that_is_stopped_at_its_last_step_is_not_evaluated(tmp_path, monkeypatch, capsys):
@@ -153,48 +151,61 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
         data_json.remember(tmp_path, data_json.content(others))
 
 
-@streamed
-def test_a_run_whose_loader_is_killed_says_so_and_goes_on(undisturbed, tmp_path):
-    fields, expected = undisturbed
-    process = programs.start("train", f"--workdir={tmp_path}", **fields)
-    programs.wait_until(lambda: programs.last_step(tmp_path) >= 90, process)
+def killed_loader(workdir, fields):
+    """A run whose loader is killed says so, and goes on when it is started again."""
+    process = programs.start("train", f"--workdir={workdir}", **fields)
+    programs.wait_until(lambda: programs.last_step(workdir) >= 90, process)
     programs.kill_loaders(process)
     said = process.communicate()[0]
     assert process.returncode == 3, said
     assert "a process that loads batches has ended" in said
     assert "Traceback" not in said
-    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    done = programs.run("train", f"--workdir={workdir}", **fields)
     assert done.returncode == 0, done.stderr
+    assert "continuing after step" in done.stdout
+
+
+def test_a_run_whose_loader_is_killed_says_so_and_goes_on(tmp_path):
+    fields = {"dataset__placement": "stream", "dataset__workers": 1, "model__name": "mlp"}
+    killed_loader(tmp_path, fields)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("undisturbed", ["streamed"], indirect=True)
+def test_a_run_whose_loader_is_killed_ends_like_an_undisturbed_one(undisturbed, tmp_path):
+    fields, expected = undisturbed
+    killed_loader(tmp_path, fields)
     assert programs.outcome(tmp_path) == expected
 
 
-@resident
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(undisturbed, tmp_path):
-    fields, expected = undisturbed
-    process = programs.start("train", f"--workdir={tmp_path}", **fields)
-    programs.wait_until(lambda: programs.last_step(tmp_path) >= 190, process)
-    process.kill()
-    process.communicate(timeout=60)
-    newest = max((int(n) for n in checkpoints(tmp_path) if n.isdigit()), default=0)
-    folder = tmp_path / "checkpoints" / str(newest)
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(plain_run, tmp_path):
+    workdir = shutil.copytree(plain_run, tmp_path / "run")
+    (workdir / "result.json").unlink()
+    newest = max(int(name) for name in checkpoints(workdir) if name.isdigit())
+    folder = workdir / "checkpoints" / str(newest)
     largest = max(folder.rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
     largest.write_bytes(largest.read_bytes()[:100])
-    done = programs.run("train", f"--workdir={tmp_path}", **fields)
+    done = programs.run("train", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert f"The checkpoint of step {newest}" in done.stdout
     assert "going back to the one before" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert programs.outcome(tmp_path) == expected
+    assert programs.outcome(workdir) == programs.outcome(plain_run)
 
 
-def test_a_finished_run_is_evaluated_again_without_training(tmp_path):
-    first = programs.run("train", f"--workdir={tmp_path}")
-    assert first.returncode == 0, first.stderr
-    before = programs.outcome(tmp_path)
-    again = programs.run("train", f"--workdir={tmp_path}")
+def test_a_finished_run_is_evaluated_again_without_training(plain_run, tmp_path):
+    workdir = shutil.copytree(plain_run, tmp_path / "run")
+    before = programs.outcome(workdir)
+    again = programs.run("train", f"--workdir={workdir}")
     assert "continuing after step 240 of 240" in again.stdout
-    assert programs.outcome(tmp_path) == before
-    evaluated = programs.run("evaluate", f"--workdir={tmp_path}")
+    assert programs.outcome(workdir) == before
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_evaluated_again_by_another_program(plain_run, tmp_path):
+    workdir = shutil.copytree(plain_run, tmp_path / "run")
+    before = programs.outcome(workdir)
+    evaluated = programs.run("evaluate", f"--workdir={workdir}")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "MAP@R" in evaluated.stdout
-    assert programs.outcome(tmp_path) == before
+    assert programs.outcome(workdir) == before

@@ -4,8 +4,6 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
@@ -40,32 +38,13 @@ FIELDS = {
     "dataset__placement": "stream",
     "dataset__workers": 0,
 }
-STARTED = []
 CONFIG = "configs/digits.py:self_paced"
 
 
 def launch(workdir, devices, code=None, **different):
     fields = FIELDS | different
     arguments = programs.arguments("train", f"--workdir={workdir}", config=CONFIG, **fields)
-    return start(devices, arguments, code=code)
-
-
-def start(devices, arguments, program="train", code=None):
-    run = programs.start_together(devices, arguments, program, code)
-    STARTED.extend(run)
-    return run
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_behind():
-    """Neither processes nor open pipes, however a test ends."""
-    yield
-    while STARTED:
-        process = STARTED.pop()
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    return programs.start_together(devices, arguments, code=code)
 
 
 def ended(run):
@@ -152,7 +131,7 @@ def test_two_processes_evaluate_and_embed_together(together, tmp_path):
     shutil.copytree(together[0], workdir)
     before = json.loads((workdir / "result.json").read_text())
     (workdir / "result.json").unlink()
-    first, second = ended(start((2, 2), [f"--workdir={workdir}"], "evaluate"))
+    first, second = ended(programs.start_together((2, 2), [f"--workdir={workdir}"], "evaluate"))
     assert "written to" in first
     assert not second
     result = json.loads((workdir / "result.json").read_text())
@@ -167,7 +146,9 @@ def test_two_processes_evaluate_and_embed_together(together, tmp_path):
     flags = [f"--workdir={workdir}", f"--images={folder}"]
     outputs = [tmp_path / name for name in ("alone.npz", "together.npz")]
     for devices, output in zip(((4,), (2, 2)), outputs, strict=True):
-        _, *others = ended(start(devices, [*flags, f"--output={output}"], "embed"))
+        _, *others = ended(
+            programs.start_together(devices, [*flags, f"--output={output}"], "embed")
+        )
         assert not any(others)
     alone, both = (np.load(output) for output in outputs)
     np.testing.assert_allclose(alone["embeddings"], both["embeddings"], atol=1e-6)
@@ -297,29 +278,14 @@ command.run(train.main, of_several=True)
 
 def alone_of_two(which, seconds, workdir):
     """One process of a run whose other never comes, and the port of the first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = programs.free_port()
     of_two = (f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={which}")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", ALONE.format(seconds=seconds)),
-            *programs.arguments("train", f"--workdir={workdir}", *of_two),
-        ],
-        cwd=programs.ROOT,
-        env=programs.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    STARTED.append(process)
-    return process, port
+    given = programs.arguments("train", f"--workdir={workdir}", *of_two)
+    return programs.start_code(ALONE.format(seconds=seconds), *given), port
 
 
 def ended_in_words(process, words):
-    out, complaint = process.communicate(timeout=programs.TIMEOUT)
-    ending = subprocess.CompletedProcess("train", process.returncode, out, complaint)
-    programs.refused(ending, words, "Run the same command again", status=3)
+    programs.refused(process.completed(), words, "Run the same command again", status=3)
 
 
 @pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
