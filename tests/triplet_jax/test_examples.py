@@ -28,7 +28,7 @@ WITH_EXAMPLES = [
 SCHEDULES = {
     name: function
     for name, function in inspect.getmembers(schedules, inspect.isfunction)
-    if not name.startswith("_")
+    if function.__module__ == schedules.__name__ and not name.startswith("_")
 }
 TABLES = {
     "mining": mining.MINERS,
