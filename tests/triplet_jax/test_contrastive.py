@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import contrastive, errors
 
 NAMES = sorted(contrastive.LOSSES)
@@ -135,22 +135,28 @@ def test_knobs_are_those_of_the_definition_and_have_a_gradient(name, knob, value
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("tile_size", [1, 4])  # of the latter the last is filled up with nobody
+# Of tiles of four the last is filled up with nobody.
+@pytest.mark.parametrize("tile_size", [4, pytest.param(1, marks=pytest.mark.slow)])
 @settings(max_examples=4)
 @given(seed=st.integers(0, 5), y=labellings())
 def test_tiles_change_nothing(name, tile_size, seed, y):
     check(name, spread(seed), y, tile_size=tile_size)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    cases.mostly_slow(
+        [(name, devices) for name in NAMES for devices in (2, 4, 8)],
+        [("arcface", 2), ("info_nce", 8), ("lifted", 4), ("pairs", 2), ("proxy_anchor", 4)],
+    ),
+)
 @settings(max_examples=3)
 @given(seed=st.integers(0, 5), y=labellings(16))
 def test_devices_change_nothing(name, devices, seed, y):
     check(name, spread(seed, 16), y, devices=devices)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["info_nce", "pairs", "proxy_anchor"]))
 @settings(max_examples=3)
 @given(seed=st.integers(0, 5), y=labellings(16), ref_labels=labellings(8))
 def test_references_are_shared_by_devices(name, seed, y, ref_labels):
@@ -171,7 +177,9 @@ def test_memory_grows_as_a_tile_of_anchors_does():
     assert large < matrix / 4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", cases.mostly_slow(NAMES, ["info_nce", "multi_similarity", "pairs", "proxy_anchor"])
+)
 def test_a_mask_leaves_rows_out(name):
     x, y = spread(4), np.array([0, 1, 1, 2, 2, 2, 5, 0, 1, 9])
     mask = np.array([1, 1, 0, 1, 1, 0, 1, 1, 1, 0], bool)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import contrastive, distances, errors, losses, mining
 
 MINERS = [name for name in sorted(mining.MINERS) if name != "semi_hard_hardest_beyond"]
@@ -68,7 +68,14 @@ CASES += [
 ]
 
 
-@pytest.mark.parametrize(("miner", "penalty", "metric"), CASES)
+# Five of the metrics, with as many penalties.
+QUICK = [CASES[i] for i in (1, 2, 3, 5, 7)]
+
+
+@pytest.mark.parametrize(
+    ("miner", "penalty", "metric"),
+    cases.mostly_slow(CASES[: len(METRICS)], QUICK) + CASES[len(METRICS) :],
+)
 def test_second_derivatives_are_those_of_the_definition(miner, penalty, metric):
     metric = SUITED.get(miner, SUITED.get(penalty, metric))
     if penalty == "selectively_contrastive" != metric and miner == "angular":
@@ -97,7 +104,9 @@ def test_second_derivatives_of_what_was_drawn(miner, key):
     assert float(jnp.vdot(V, change)) == pytest.approx(float(second), rel=0.03, abs=0.01)
 
 
-@pytest.mark.parametrize("name", sorted(contrastive.LOSSES))
+@pytest.mark.parametrize(
+    "name", cases.mostly_slow(sorted(contrastive.LOSSES), ["circle", "lifted", "proxy_anchor"])
+)
 def test_second_derivatives_of_contrastive_losses(name):
     metric = {"lifted": "euclidean", "pairs": "euclidean", "n_pairs": "dot"}.get(name, "cosine")
     # What a loss takes as a constant is one to every derivative.
@@ -165,7 +174,7 @@ def test_a_gradient_penalty_reaches_knobs_too():
     assert float(of_margin) == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize("miner", ["semi_hard", "batch_all"])
+@pytest.mark.parametrize("miner", ["semi_hard", pytest.param("batch_all", marks=SLOW)])
 def test_one_sweep_has_first_derivatives_in_forward_mode(miner):
     loss = functools.partial(triplet, derivatives="first", miner=miner, penalty="margin_based")
 
