@@ -103,7 +103,7 @@ USE_THE_PAGE = """
 
 
 @browser.needed
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_hovering_and_clicking_work_in_a_browser(page, tmp_path, dark):
     found = browser.look(page, USE_THE_PAGE, tmp_path, dark=dark)
     content = content_of(page)

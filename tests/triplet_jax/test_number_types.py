@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import contrastive, distances, errors, losses, penalties, regularisers, telemetry
 from triplet_jax.devices import collectives
 
@@ -65,7 +66,11 @@ FUNCTIONS |= {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+QUICK = ["triplet euclidean", "triplet cosine", "triplet learned", "given cosine"]
+QUICK += ["info_nce", "pairs", "norm", "spread"]
+
+
+@pytest.mark.parametrize("name", cases.mostly_slow(FUNCTIONS, QUICK))
 def test_low_precision_gives_the_value_of_float32_and_its_gradient(name):
     function = jax.jit(jax.value_and_grad(FUNCTIONS[name]))
     kind = LOW[len(name) % 2]
@@ -81,7 +86,12 @@ def test_low_precision_gives_the_value_of_float32_and_its_gradient(name):
     )
 
 
-@pytest.mark.parametrize("name", ["triplet euclidean", "triplet cosine", "info_nce", "norm"])
+@pytest.mark.parametrize(
+    "name",
+    cases.mostly_slow(
+        ["triplet euclidean", "triplet cosine", "info_nce", "norm"], ["triplet cosine", "norm"]
+    ),
+)
 def test_long_rows_of_float16_do_not_overflow(name):
     # A squared length of 300 * 25^2 is beyond float16.
     low = jnp.asarray(rows(dim=300, scale=25.0), jnp.float16)
@@ -91,7 +101,9 @@ def test_long_rows_of_float16_do_not_overflow(name):
     assert np.all(np.isfinite(slope))
 
 
-@pytest.mark.parametrize("kind", [">f4", ">f8", "<f8", "int8", ">i4", "bool"])
+@pytest.mark.parametrize(
+    "kind", cases.mostly_slow([">f4", ">f8", "<f8", "int8", ">i4", "bool"], [">f4", "bool"])
+)
 def test_arrays_of_numpy_give_the_value_of_float32(kind):
     x = (rows(scale=40.0) > 30 if kind == "bool" else rows(scale=40.0)).astype(kind)
     wide = jnp.asarray(x.astype(np.float32))
@@ -141,15 +153,25 @@ TAKE_LABELS = {
 }
 
 
-@pytest.mark.parametrize("name", TAKE_LABELS)
+MAKERS = {
+    "list": list,
+    "numpy": np.array,
+    "jax": jnp.array,
+    "big-endian": lambda y: np.array(y, ">i8"),
+    "uint8": lambda y: np.array(y, np.uint8),
+}
+
+
 @pytest.mark.parametrize(
-    "make",
-    [list, np.array, jnp.array, lambda y: np.array(y, ">i8"), lambda y: np.array(y, np.uint8)],
-    ids=["list", "numpy", "jax", "big-endian", "uint8"],
+    ("name", "make"),
+    cases.mostly_slow(
+        [(name, make) for name in TAKE_LABELS for make in MAKERS],
+        [(name, make) for name in ("triplet_loss", "spread") for make in ("list", "big-endian")],
+    ),
 )
 def test_labels_may_be_a_list_or_any_array_of_integers(name, make):
     function, x = TAKE_LABELS[name], jnp.asarray(rows(), jnp.float32)
-    found, expected = function(x, make(LABELS.tolist())), function(x, LABELS)
+    found, expected = function(x, MAKERS[make](LABELS.tolist())), function(x, LABELS)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import distances, errors, losses, mining, penalties
 from triplet_jax.devices import collectives
 
@@ -135,8 +135,16 @@ def test_norms_of_odd_degree_are_right(p):
     np.testing.assert_allclose(gradient, oracles.slope(brute, x)["active"], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("penalty", ["hinge", "soft_margin"])
-@pytest.mark.parametrize("miner", ["batch_hard", "semi_hard_tfa", "batch_all"])
+EDGES = [
+    (miner, penalty)
+    for miner in ("batch_hard", "semi_hard_tfa", "batch_all")
+    for penalty in ("hinge", "soft_margin")
+]
+
+
+@pytest.mark.parametrize(
+    ("miner", "penalty"), cases.mostly_slow(EDGES, [EDGES[i] for i in (0, 3, 4)])
+)
 def test_batches_at_the_edge(miner, penalty):
     """Anchors without a positive or a negative count elsewhere, with distances of 0 or NaN."""
     x = spread(0, 6)

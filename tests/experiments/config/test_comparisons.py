@@ -26,7 +26,9 @@ def test_proxies_see_the_rows_of_a_batch_that_count(variant):
     np.testing.assert_allclose(fewer, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "arcface"])
+@pytest.mark.parametrize(
+    "variant", ["proxy_nca", "proxy_anchor", pytest.param("arcface", marks=pytest.mark.slow)]
+)
 def test_proxies_over_devices_are_those_of_one(variant):
     made = digits.get_config(variant)
     made.loss.num_classes = 5  # which eight devices cannot share evenly

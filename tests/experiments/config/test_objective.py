@@ -9,6 +9,7 @@ import pytest
 
 from configs import base, digits
 from experiments.config import check, objective, settings
+from tests.support import cases
 from triplet_jax import contrastive, errors, losses, mining, schedules
 
 
@@ -120,7 +121,10 @@ def test_a_temperature_may_move():
         check.check(made)
 
 
-@pytest.mark.parametrize("kind", [*schedules.PACINGS, "constant", "cosine", "self_paced"])
+KINDS = [*schedules.PACINGS, "constant", "cosine", "self_paced"]
+
+
+@pytest.mark.parametrize("kind", cases.mostly_slow(KINDS, ["linear", "cosine", "self_paced"]))
 def test_a_moving_number_is_compiled_once_and_changes_the_loss(kind):
     made = scheduled("mining.knobs.hardness", kind=kind, start=0.1, end=0.9, b=0.3)
     made.mining.second = "batch_hard"
