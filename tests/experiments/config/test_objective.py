@@ -9,7 +9,7 @@ import pytest
 
 from configs import base, digits
 from experiments.config import check, objective, settings
-from tests.support import cases
+from tests.support import calls, cases
 from triplet_jax import contrastive, errors, losses, mining, schedules
 
 
@@ -49,13 +49,12 @@ def test_triplets_are_picked_by_a_metric_of_their_own():
     made = config(mining__miner="batch_hard", mining__metric="cosine")
     check.check(made)
     x, labels = jax.random.normal(jax.random.key(0), (24, 8)), jnp.arange(24) // 4
-    by_hand, _ = losses.triplet_loss(
-        x, labels, miner="batch_hard", mining_metric="cosine", margin=made.loss.margin
-    )
+    by_cosine = {"miner": "batch_hard", "mining_metric": "cosine", "margin": made.loss.margin}
+    by_hand, _ = calls.compiled(losses.triplet_loss, x, labels, **by_cosine)
     assert float(run(made)) == pytest.approx(float(by_hand), rel=1e-6)
     assert float(run(config(mining__miner="batch_hard"))) != pytest.approx(float(by_hand), rel=1e-3)
-    measure = objective.telemetry(made)
-    found = measure(49, x, labels, key=jax.random.key(1), axis_name=None)
+    measure = functools.partial(objective.telemetry(made), 49)
+    found = calls.compiled(measure, x, labels, key=jax.random.key(1), axis_name=None)
     assert np.max(found["distances"]) <= 2.0  # cosines
     for field, message in (("cosin", "mining.metric='cosin'"), ("minkowski", "takes p")):
         with pytest.raises(errors.InputError, match=message):
@@ -105,12 +104,22 @@ def test_a_temperature_may_move():
     x = jax.random.normal(jax.random.key(0), (24, 8))
     labels, loss = jnp.arange(24) // 4, objective.loss(made)
     moved = settings.numbers(made)
-    for step, temperature in ((0, 0.5), (500, 0.275), (1000, 0.05)):
-        numbers = moved(jnp.int32(step), {})
-        assert float(numbers["loss.knobs.temperature"]) == pytest.approx(temperature, rel=1e-4)
-        found, _ = loss(x, labels, key=None, axis_name=None, numbers=numbers)
+
+    @jax.jit
+    def by_name(step):
+        numbers = moved(step, {})
+        value, _ = loss(x, labels, key=None, axis_name=None, numbers=numbers)
+        return numbers["loss.knobs.temperature"], value
+
+    @jax.jit
+    def by_hand(temperature):
         nce = functools.partial(contrastive.info_nce, temperature=temperature)
-        expected, _ = contrastive.contrastive_loss(x, labels, loss=nce)
+        return contrastive.contrastive_loss(x, labels, loss=nce)[0]
+
+    for step, temperature in ((0, 0.5), (500, 0.275), (1000, 0.05)):
+        of_step, found = by_name(jnp.int32(step))
+        assert float(of_step) == pytest.approx(temperature, rel=1e-4)
+        expected = by_hand(temperature)
         np.testing.assert_allclose(found, expected, rtol=1e-3)
     made.loss.learned = ("temperature",)
     with pytest.raises(errors.InputError, match="learns temperature, which a schedule moves"):

@@ -11,13 +11,16 @@ from hypothesis import given
 
 from configs import base, digits
 from experiments.config import check, encoders, objective, stepping
-from tests.support import oracles
+from tests.support import calls, oracles
 from triplet_jax import contrastive, errors, losses
 from triplet_jax.devices import collectives
 from triplet_jax.training import cross_batch_memory
 
 DIM = 3
 STRENGTHS = ("shift", "rotate", "scale", "shear", "noise")
+
+
+remember, useful = map(jax.jit, (cross_batch_memory.remember, cross_batch_memory.useful))
 
 
 def batches(seed, steps, rows, examples):
@@ -33,12 +36,12 @@ def batches(seed, steps, rows, examples):
 def test_the_ring_keeps_the_latest_and_hides_the_examples_of_a_batch(seed, size, rows):
     ring, kept = cross_batch_memory.empty(size, DIM), []
     for x, labels, places in batches(seed, 8, rows, 15):  # through several wrap-arounds
-        counts = np.asarray(cross_batch_memory.useful(ring, jnp.asarray(places)))
+        counts = np.asarray(useful(ring, places))
         expected = [(p, y, tuple(e)) for e, y, p in kept if p not in places]
         found = zip(ring.places, ring.labels, ring.embeddings, counts, strict=True)
         found = [(int(p), int(y), tuple(np.asarray(e))) for p, y, e, use in found if use]
         assert sorted(found) == sorted(expected)
-        ring = cross_batch_memory.remember(ring, *map(jnp.asarray, (x, labels, places)))
+        ring = remember(ring, x, labels, places)
         kept = [*kept, *zip(x, labels, places, strict=True)][-size:]
 
 
@@ -122,9 +125,8 @@ def test_a_memory_has_its_own_miner():
         cross_batch_memory.empty(20, DIM), *map(jnp.asarray, (past, labels, labels))
     )
     counts = ring.places >= 0
-    _, stats = objective.loss(made)(
-        jnp.asarray(x), y, key=None, axis_name=None, remembered=(ring, counts)
-    )
+    context = {"key": None, "axis_name": None, "remembered": (ring, counts)}
+    _, stats = calls.compiled(objective.loss(made), jnp.asarray(x), y, **context)
     found = [len(oracles.mine(x, y, "batch_all"))]
     found += [len(oracles.mine(x, y, "batch_hard", refs=past, ref_labels=labels))]
     assert [stats["num_valid"], stats["memory/num_valid"]] == found
@@ -142,8 +144,10 @@ def test_references_of_a_mask_count_for_nothing():
     mask = random.random(12) < 0.5
     pairs = functools.partial(contrastive.contrastive_loss, loss="pairs", metric="euclidean")
     for loss in (losses.triplet_loss, pairs):
-        masked, stats = loss(x, y, references=losses.References(refs, ref_labels, mask))
-        kept, of_kept = loss(x, y, references=refs[mask], reference_labels=ref_labels[mask])
+        beside = losses.References(refs, ref_labels, jnp.asarray(mask))
+        masked, stats = calls.compiled(loss, x, y, references=beside)
+        beside = {"references": refs[mask], "reference_labels": ref_labels[mask]}
+        kept, of_kept = calls.compiled(loss, x, y, **beside)
         np.testing.assert_allclose(masked, kept, rtol=1e-5)
         for name, number in of_kept.items():
             np.testing.assert_allclose(stats[name], number, rtol=1e-5)
@@ -174,9 +178,11 @@ def test_no_row_is_compared_with_its_own_reference(tile_size):
     run = functools.partial(
         contrastive.contrastive_loss, references=references, tile_size=tile_size
     )
-    np.testing.assert_allclose(run(x, y)[0], info_nce_of(x, y, refs, labels, own), rtol=1e-5)
+    expected = info_nce_of(x, y, refs, labels, own)
+    np.testing.assert_allclose(calls.compiled(run, x, y)[0], expected, rtol=1e-5)
     # The triplets are those of each row with the others of the references.
-    _, stats = losses.triplet_loss(x, y, miner="batch_all", references=references)
+    of_all = {"miner": "batch_all", "references": references}
+    _, stats = calls.compiled(losses.triplet_loss, x, y, **of_all)
     count = [((labels == y[i]).sum() - 1) * (labels != y[i]).sum() for i in range(len(x))]
     assert stats["num_valid"] == sum(count)
 
@@ -188,7 +194,8 @@ def test_an_own_reference_that_is_hidden_takes_no_positive_away():
 
     def run(**settings):
         references = losses.References(refs, labels, own=jnp.array([0]), **settings)
-        return losses.triplet_loss(x, labels[:1], miner="batch_all", references=references)
+        of_all = {"miner": "batch_all", "references": references}
+        return calls.compiled(losses.triplet_loss, x, labels[:1], **of_all)
 
     hidden, stats = run(mask=jnp.arange(30) > 0)
     alone, expected = run()
@@ -225,27 +232,20 @@ def test_rows_that_a_schedule_leaves_out_are_not_remembered():
 
 def test_beside_the_average_are_its_views_of_the_batch_and_the_past():
     made = config("moco", memory__size=130, loss__knobs__temperature=0.2)
-    loss = objective.loss(made)
+    loss = jax.jit(functools.partial(objective.loss(made), key=None, axis_name=None))
     random = np.random.default_rng(0)
     ring, kept = cross_batch_memory.empty(130, DIM), []
     for _ in range(5):
         images = random.choice(40, 16, replace=False).repeat(2)  # two views of each
         x, views = (random.normal(size=(32, DIM)).astype(np.float32) for _ in range(2))
-        counts = cross_batch_memory.useful(ring, jnp.asarray(images))
-        value, _ = loss(
-            jnp.asarray(x),
-            jnp.asarray(images),
-            key=None,
-            axis_name=None,
-            remembered=(ring, counts),
-            by_average=jnp.asarray(views),
-        )
+        counts = useful(ring, images)
+        value, _ = loss(x, images, remembered=(ring, counts), by_average=views)
         past = [(e, p) for e, p in kept if p not in images]
         references = np.stack([*views, *[e for e, _ in past]])
         labels = np.array([*images, *[p for _, p in past]])
         expected = info_nce_of(x, images, references, labels, np.arange(32), temperature=0.2)
         np.testing.assert_allclose(value, expected, rtol=1e-5)
-        ring = cross_batch_memory.remember(ring, *map(jnp.asarray, (views, images, images)))
+        ring = remember(ring, views, images, images)
         kept = [*kept, *zip(views, images, strict=True)][-130:]
     assert len(past) > 50
 
