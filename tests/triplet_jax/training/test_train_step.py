@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.support import calls
 from triplet_jax import losses, models, penalties, schedules
 from triplet_jax.data import augment, sampling
 from triplet_jax.devices import collectives
@@ -18,6 +19,7 @@ from triplet_jax.training.numbers import Numbers
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
 
 
+@functools.cache
 def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
     settings = {"name": "conv4", "dim": 4, "width": 16, "axis_name": collectives.DEVICES}
     encoder = models.encoder(norm=norm, **settings | of_encoder)
@@ -37,6 +39,11 @@ def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
     return state, recipe
 
 
+def make_mlp(**settings):
+    """Quicker to compile, for what does not depend on the encoder."""
+    return make(name="mlp", **{"norm": "group"} | settings)
+
+
 def images(n=32, classes=8):
     random = np.random.default_rng(0)
     labels = random.permutation(np.arange(n) % classes)
@@ -44,15 +51,26 @@ def images(n=32, classes=8):
     return (pixels + random.integers(0, 128, (n, 8, 8, 1))).astype(np.uint8), labels
 
 
+_lifted = {}
+
+
+def lifted(recipe, devices):
+    """The compiled step, kept for the next test that takes it; a recipe cannot be hashed."""
+    if (id(recipe), devices) not in _lifted:
+        step = jax.pmap(
+            functools.partial(train_step.train_step, recipe=recipe),
+            axis_name=collectives.DEVICES,
+            in_axes=(None, 0, 0, 0),
+            out_axes=(None, None),
+            devices=jax.devices()[:devices],
+        )
+        _lifted[id(recipe), devices] = recipe, step
+    return _lifted[id(recipe), devices][1]
+
+
 def run(recipe, state, devices, steps=3):
     """A few steps on the first so many devices."""
-    lifted = jax.pmap(
-        functools.partial(train_step.train_step, recipe=recipe),
-        axis_name=collectives.DEVICES,
-        in_axes=(None, 0, 0, 0),
-        out_axes=(None, None),
-        devices=jax.devices()[:devices],
-    )
+    step = lifted(recipe, devices)
     pixels, labels = images()
     shard = (devices, len(labels) // devices)
     places = np.arange(len(labels)).reshape(shard)
@@ -61,7 +79,7 @@ def run(recipe, state, devices, steps=3):
         # Other examples in each step, as a memory takes it, though they look the same.
         of_step = places + number * len(labels) // 2
         inputs = pixels.reshape(*shard, 8, 8, 1)
-        state, metrics = lifted(state, inputs, labels.reshape(shard), of_step)
+        state, metrics = step(state, inputs, labels.reshape(shard), of_step)
         state = jax.device_get(state)
         history.append({name: float(value) for name, value in metrics.items()})
     return state, history
@@ -119,7 +137,7 @@ def test_eight_devices_remember_what_one_does(of_average):
 
 
 def test_the_memory_of_an_average_is_what_the_average_sees():
-    state, recipe = make()
+    state, recipe = make_mlp()
     state = state.replace(memory=cross_batch_memory.empty(32, 4))
 
     def loss(embeddings, labels, *, by_average, remembered, key, axis_name):
@@ -135,8 +153,9 @@ def test_the_memory_of_an_average_is_what_the_average_sees():
         steps=1,
     )
     pixels, _ = images()
-    encoder = models.encoder("conv4", dim=4, width=16)
-    expected = encoder.apply(moved.variables, pixels / jnp.float32(255), train=False)
+    encoder = models.encoder("mlp", dim=4, norm="group", width=16)
+    inputs = pixels / jnp.float32(255)
+    expected = calls.compiled(encoder.apply, moved.variables, inputs, train=False)
     np.testing.assert_allclose(step_three.memory.embeddings, expected, atol=1e-5)
     assert numbers["mean_of_average"] == pytest.approx(float(expected.mean()), abs=1e-5)
 
@@ -144,7 +163,7 @@ def test_the_memory_of_an_average_is_what_the_average_sees():
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     # Without statistics of the batch, which a part has of its own.
-    state, recipe = make(norm="group")
+    state, recipe = make_mlp()
     whole, history = run(recipe, state, devices)
     parts, of_parts = run(dataclasses.replace(recipe, micro_batches=4), state, devices)
     for name, value in history[0].items():
@@ -153,7 +172,7 @@ def test_micro_batches_take_the_step_of_the_whole_batch(devices):
 
 
 def test_dropout_depends_on_neither_devices_nor_parts():
-    state, recipe = make(norm="group", miner="batch_all", name="mlp", dropout=0.5)
+    state, recipe = make_mlp(miner="batch_all", dropout=0.5)
     one, history = run(recipe, state, 1, steps=2)
     parts, of_parts = run(dataclasses.replace(recipe, micro_batches=2), state, 8, steps=2)
     for name, value in history[0].items():
@@ -164,7 +183,7 @@ def test_dropout_depends_on_neither_devices_nor_parts():
 def test_dropout_drops_other_features_in_every_step():
     still = optax.sgd(0.0)
     for rate in (0.0, 0.5):
-        state, recipe = make(norm="group", miner="batch_all", name="mlp", dropout=rate)
+        state, recipe = make_mlp(miner="batch_all", dropout=rate)
         state = state.replace(opt_state=still.init((state.params, {})))
         recipe = dataclasses.replace(recipe, augment=None, optimizer=still)
         _, (first, second) = run(recipe, state, 1, steps=2)
@@ -216,7 +235,8 @@ def test_the_first_step_has_the_gradient_of_the_global_loss():
         embeddings = encoder.apply({"params": params}, as_floats(jnp.asarray(pixels)))
         return losses.triplet_loss(embeddings, labels)[0]
 
-    expected = jax.tree.map(lambda p, g: p - g, state.params, jax.grad(loss)(state.params))
+    slope = calls.compiled(jax.grad(loss), state.params)
+    expected = jax.tree.map(lambda p, g: p - g, state.params, slope)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
         after.params,
@@ -246,7 +266,7 @@ def test_the_average_follows_the_parameters():
 
 
 def test_data_on_the_device_give_the_batches_of_the_sampler():
-    state, recipe = make()
+    state, recipe = make_mlp()
     step = functools.partial(train_step.train_step, recipe=recipe)
     devices = jax.local_device_count()
     pixels, labels = images(64)
@@ -285,7 +305,7 @@ def test_metrics_name_what_a_collapse_shows():
 
 
 def test_a_number_of_the_loss_is_learned():
-    state, recipe = make(miner="batch_hard")
+    state, recipe = make_mlp(miner="batch_hard")
 
     def loss(embeddings, labels, *, beta, **settings):
         penalty = functools.partial(penalties.margin_based, beta=beta)
@@ -302,7 +322,7 @@ def test_a_number_of_the_loss_is_learned():
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
-    state, recipe = make(name="mlp", averaged=False)
+    state, recipe = make_mlp(averaged=False)
     learned = {"temperature": jnp.float32(0.5)}
 
     def loss(embeddings, labels, *, temperature, **settings):
@@ -324,7 +344,7 @@ def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
 
 
 def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
-    state, recipe = make(miner="batch_all")
+    state, recipe = make_mlp(miner="batch_all")
     traces = []
 
     def moving(at, pace):
