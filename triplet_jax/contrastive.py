@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from triplet_jax import arguments, distances, errors, losses
 from triplet_jax.devices import collectives
-from triplet_jax.engine import batches, gradient, rules, sweep, terms
+from triplet_jax.engine import anchor_sums, batches, gradient, rules, terms
 from triplet_jax.engine.terms import Terms as Terms
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
@@ -415,7 +415,7 @@ def contrastive_loss(
 
     def sums_of(shares):
         rule = rules.AnchorRule(made, measure, shares)
-        return sweep.over_anchors(rule, batch, knobs, tile_size, derivatives)
+        return anchor_sums.over_anchors(rule, batch, knobs, tile_size, derivatives)
 
     if len(shares) > 1:
         # The denominators are found by a sweep of their own. All terms then have one gradient,

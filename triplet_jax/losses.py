@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from triplet_jax import arguments, distances, errors, mining, penalties
 from triplet_jax.devices import collectives
-from triplet_jax.engine import batches, gradient, rules, sums, sweep
+from triplet_jax.engine import anchor_sums, batches, gradient, rules, sums
 from triplet_jax.engine.references import References as References
 
 PENALTIES = penalties.PENALTIES
@@ -137,7 +137,7 @@ def triplet_loss(
         axis_name=axis_name,
         mining_metric=mined_by,
     )
-    total = sweep.over_anchors(
+    total = anchor_sums.over_anchors(
         rules.TripletRule(made, mine, penalize, key, mined_by),
         batch,
         knobs | {"margin": jnp.asarray(margin, jnp.float32)},

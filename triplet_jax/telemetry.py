@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from triplet_jax import arguments, distances, losses, mining, penalties
 from triplet_jax.devices import collectives
-from triplet_jax.engine import batches, label_runs, rules, views
+from triplet_jax.engine import batches, miner_views, positive_masks, rules
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
@@ -89,9 +89,9 @@ def of_batch(
     made = distances.make(metric, **params)
     prepared, _ = distances.prepared(made, embeddings, embeddings)
     rule = rules.TripletRule(made, losses.miner_of(miner), penalties.hinge, key)
-    runs = label_runs.label_runs(labels[chosen], labels, chosen)
+    runs = positive_masks.label_runs(labels[chosen], labels, chosen)
     runs = runs.hiding(shown[chosen], jnp.sum(shown))
-    view, mined = views.mine_at_once(
+    view, mined = miner_views.mine_at_once(
         rule,
         batches.Anchors(prepared[chosen], runs, order[chosen]),
         batches.Candidates(prepared),
@@ -128,7 +128,7 @@ def _sorted_global_batch(
     labels = collectives.gather(labels, axis_name)
     n = len(labels)
     shown = jnp.ones(n, bool) if mask is None else collectives.gather(mask, axis_name)
-    order, labels = label_runs.by_label(labels, shown)
+    order, labels = positive_masks.by_label(labels, shown)
     return embeddings[order], labels, shown[order], order
 
 
@@ -143,7 +143,9 @@ def _of_embeddings(
     }
 
 
-def _of_view(view: views.View, margin: Float[Array, ""] | float) -> dict[str, Float[Array, "..."]]:
+def _of_view(
+    view: miner_views.View, margin: Float[Array, ""] | float
+) -> dict[str, Float[Array, "..."]]:
     """What the batch offers a miner."""
     gap = view.to_negatives[:, None, :] - view.to_positives[:, :, None]
     offered = view.is_positive[:, :, None] & view.is_negative[:, None, :]
@@ -155,7 +157,7 @@ def _of_view(view: views.View, margin: Float[Array, ""] | float) -> dict[str, Fl
     }
 
 
-def _of_triplets(mined: mining.Triplets, view: views.View) -> dict[str, Float[Array, "..."]]:
+def _of_triplets(mined: mining.Triplets, view: miner_views.View) -> dict[str, Float[Array, "..."]]:
     """What the miner took."""
     d_ap, d_an, weight = mined
     to_negatives = _mean(view.to_negatives, view.is_negative)
@@ -228,7 +230,7 @@ def _histogram(
 
 
 def _ranks(
-    d_an: Float[Array, "anchors *triplets"], view: views.View
+    d_an: Float[Array, "anchors *triplets"], view: miner_views.View
 ) -> Float[Array, "anchors *triplets"]:
     """The rank of each negative among its anchor's, from 0 to 1."""
     negatives = jnp.where(view.is_negative, view.to_negatives, jnp.inf)

@@ -14,10 +14,10 @@ from experiments.run import (
     changes,
     config_json,
     data_json,
+    embedding_metrics,
     raw_inputs,
     restoring,
     score_table,
-    scoring,
 )
 from triplet_jax import data
 from triplet_jax.devices import processes
@@ -63,7 +63,7 @@ def evaluate(
     embeddings = run.embed_with(judged, everything.inputs)
     tested, of_tested = everything.only("test"), embeddings[everything.split == "test"]
     result = {
-        **scoring.judge(config, tested, of_tested),
+        **embedding_metrics.judge(config, tested, of_tested),
         "protocol": protocol(config, everything, step),
         "seed": config.seed,
         "checkpoint_step": step,
@@ -77,7 +77,7 @@ def evaluate(
     if changed:
         result["changes"] = changed
     if config.loss.nested_dims:
-        result["nested"] = scoring.nested(config, tested, of_tested)
+        result["nested"] = embedding_metrics.nested(config, tested, of_tested)
     processes.first_does(lambda: _write(run.workdir, everything, embeddings, result))
     return result
 

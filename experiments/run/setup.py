@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from experiments.config import augmentations, datasets, encoders, stepping
-from experiments.run import config_json, data_json, scoring
+from experiments.run import config_json, data_json, embedding_metrics
 from triplet_jax import data
 from triplet_jax.models import inference
 from triplet_jax.runs import files
@@ -100,7 +100,7 @@ class Setup:
         if not datasets.can_score(self.validation):
             return {}
         embeddings = self.embed(state.variables, self.validation.inputs)
-        scores = scoring.retrieval(self.validation, embeddings)
+        scores = embedding_metrics.retrieval(self.validation, embeddings)
         return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
 
     def remember(self) -> None:

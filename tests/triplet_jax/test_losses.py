@@ -14,7 +14,7 @@ import pytest
 from tests.support import cases, oracles
 from tests.support.triplet_programs import COUNTS, MARGIN, MINERS, check, jitted, program, spread
 from triplet_jax import distances, errors, losses, mining
-from triplet_jax.engine import label_runs, picks
+from triplet_jax.engine import picks, positive_masks
 
 DETERMINISTIC = [name for name in MINERS if name not in oracles.RANDOM]
 METRICS, PENALTIES = sorted(distances.METRICS), sorted(losses.PENALTIES)
@@ -187,7 +187,7 @@ def test_draws_do_not_depend_on_tiles_or_on_padding(miner, key):
     # One class of 30 among pairs: in one tile everybody's row is as wide as its positives,
     # and in tiles of one the pairs' are narrow.
     y = np.random.default_rng(0).permutation([*range(9), *range(9), *[99] * 30])
-    assert len(label_runs.widths(48)) > 1
+    assert len(positive_masks.widths(48)) > 1
     x = spread(5, 48) / 2
     settings = {"miner": miner, "key": key, "average": "valid"}
     run = functools.partial(jax.value_and_grad(losses.triplet_loss, has_aux=True), **settings)

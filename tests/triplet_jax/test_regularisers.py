@@ -9,7 +9,7 @@ import pytest
 
 from configs import base, digits
 from experiments.config import check, objective, settings
-from experiments.run import scoring
+from experiments.run import embedding_metrics
 from tests.support import cases, oracles
 from triplet_jax import data, errors, evaluation, regularisers
 from triplet_jax.training import cross_batch_memory
@@ -173,11 +173,11 @@ def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normali
 def test_evaluation_reports_every_nested_size():
     x, y = rows(5), LABELLINGS["pairs"]
     test = data.Dataset(x, y, np.full(len(y), "test"), tuple("abcdefgh"))
-    found = scoring.nested(config(loss__nested_dims=(2, 3)), test, x)
+    found = embedding_metrics.nested(config(loss__nested_dims=(2, 3)), test, x)
     short = x[:, :2] / np.linalg.norm(x[:, :2], axis=1, keepdims=True)
     assert found["2"] == pytest.approx(evaluation.retrieval(short, y))
     assert list(found) == ["2", "3"]
-    assert not scoring.nested(config(), test, x)
+    assert not embedding_metrics.nested(config(), test, x)
 
 
 def test_a_weight_may_move():

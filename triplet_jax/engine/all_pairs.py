@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triplet_jax import errors
-from triplet_jax.engine import near_duplicates, rules, sums, tiles, views
+from triplet_jax.engine import miner_views, near_duplicates, rules, sums, tiles
 from triplet_jax.engine.batches import Anchors, Candidates
 from triplet_jax.mining import Triplets
 
@@ -56,7 +56,7 @@ class OfAllPairs:
         """The sums of a tile."""
         measured = self._measure(tile, tile.rows, self._columns)
         distances = near_duplicates.finished(self._rule.metric, measured)
-        view = views.gather(distances, width, tile.runs)
+        view = miner_views.gather(distances, width, tile.runs)
         return self._sums(view, tile, self._columns, self._knobs)
 
     def part_size(self, width: int) -> int:
@@ -84,7 +84,7 @@ class OfAllPairs:
         """The total with a part of a tile, and the slopes of the part's sum in `measured`."""
         finish = functools.partial(near_duplicates.finished, self._rule.metric)
         distances, pull_measured = jax.vjp(finish, measured)
-        view = views.gather(distances, width, part.runs)
+        view = miner_views.gather(distances, width, part.runs)
 
         def value(to_positives, to_negatives, columns, knobs):
             here = view._replace(to_positives=to_positives, to_negatives=to_negatives)
@@ -102,7 +102,7 @@ class OfAllPairs:
 
     def _sums(
         self,
-        view: views.View,
+        view: miner_views.View,
         tile: Anchors,
         columns: Float[Array, "dim candidates"],
         knobs: rules.Knobs,
@@ -112,22 +112,22 @@ class OfAllPairs:
         if isinstance(rule, rules.AnchorRule):
             return sums.of_terms(rule, view, knobs)
         if rule.mining_metric is None:
-            mined = views.mine(rule, view, columns, tile.index)
+            mined = miner_views.mine(rule, view, columns, tile.index)
         else:
             mined = _mined_by_another_metric(rule, view, tile, self._candidates)
 
         def measure_d_pn():
-            return views.positives_to_negatives(rule.metric, view.places, columns)
+            return miner_views.positives_to_negatives(rule.metric, view.places, columns)
 
         return sums.of_triplets(rule.penalize, mined, measure_d_pn, knobs)
 
 
 def _mined_by_another_metric(
-    rule: rules.TripletRule, view: views.View, tile: Anchors, candidates: Candidates
+    rule: rules.TripletRule, view: miner_views.View, tile: Anchors, candidates: Candidates
 ) -> Triplets:
     """What the miner takes by its own metric, with the distances of the loss's."""
     width = view.to_positives.shape[1]
-    seen, mined = views.mine_at_once(rule, tile, candidates, width)
+    seen, mined = miner_views.mine_at_once(rule, tile, candidates, width)
     shape = jnp.broadcast_shapes(*(x.shape for x in mined))
     if shape != (*view.to_positives.shape, view.to_negatives.shape[1]):
         raise errors.InputError(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import arguments, distances, errors
 from triplet_jax.devices import collectives
-from triplet_jax.engine import label_runs
+from triplet_jax.engine import positive_masks
 from triplet_jax.engine import references as engine_references
 from triplet_jax.engine.references import References
 
@@ -18,7 +18,7 @@ class Anchors(NamedTuple):
 
     rows: Float[Array, "anchors dim"]
     """Prepared by the metric of the loss."""
-    runs: label_runs.LabelRuns
+    runs: positive_masks.LabelRuns
     """Where each anchor's positives stand among the candidates."""
     index: Int[Array, "anchors"]
     """Their places in the global batch, on which random draws depend."""
@@ -98,9 +98,9 @@ def prepare(
     candidates, candidate_labels, shown = _of_all_devices(among, axis_name)
     if shown is None and mask is not None:
         shown = jnp.ones(len(candidates), bool)
-    order, sorted_labels = label_runs.by_label(candidate_labels, shown)
+    order, sorted_labels = positive_masks.by_label(candidate_labels, shown)
     itself = jnp.full(count, -1) if among.own is None else jnp.argsort(order)[among.own]
-    runs = label_runs.label_runs(labels, sorted_labels, itself)
+    runs = positive_masks.label_runs(labels, sorted_labels, itself)
     if shown is not None:
         runs = runs.hiding(jnp.ones(count, bool) if mask is None else mask, jnp.sum(shown))
     candidates = candidates[order]

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import mining
 from triplet_jax.devices import collectives
-from triplet_jax.engine import label_runs, near_duplicates, rules, sums, views
+from triplet_jax.engine import miner_views, near_duplicates, positive_masks, rules, sums
 
 WIDTH = 3
 """Slots for positives. With more of them, squares leave the cache of a CPU and tiles are faster."""
@@ -45,7 +45,7 @@ def sweep(
     rule: rules.TripletRule,
     points: Float[Array, "candidates dim"],
     knobs: rules.Knobs,
-    runs: label_runs.LabelRuns,
+    runs: positive_masks.LabelRuns,
 ) -> sums.Total:
     """The sums over the triplets of all points with each other, and their gradient.
 
@@ -60,7 +60,7 @@ def sweep(
     """
     order = jnp.argsort(runs.itself)
     runs = jax.tree.map(lambda x: x[order], runs)
-    places, is_positive = label_runs.positive_places(runs, WIDTH)
+    places, is_positive = positive_masks.positive_places(runs, WIDTH)
 
     def measure_positives(points):
         positives = points.at[places].get(mode="clip")
@@ -111,7 +111,7 @@ def _add_square(
     rule: rules.TripletRule,
     inputs: _Inputs,
     knobs: rules.Knobs,
-    runs: label_runs.LabelRuns,
+    runs: positive_masks.LabelRuns,
     is_positive: Bool[Array, "parts size positives"],
     carry: _Carry,
     square: tuple[Int[Array, ""], Int[Array, ""]],
@@ -119,7 +119,7 @@ def _add_square(
     """Adds the triplets of the square of part `i` with part `j`, from both of its sides."""
     i, j = square
     runs = jax.tree.map(lambda x: x[i], runs).from_place(j * _SIZE)
-    is_negative = label_runs.negatives(runs, _SIZE)
+    is_negative = positive_masks.negatives(runs, _SIZE)
 
     def value(rows, columns, of_rows, of_columns, knobs):
         measured = near_duplicates.measured(rule.metric, rows, inputs.rows[j], columns, runs.itself)
@@ -158,7 +158,7 @@ def _add_up_side(
     """The sums of a square of distances whose anchors are its rows, axis 0, or columns, axis 1."""
 
     def of_anchor(*arrays):
-        mined = views.of_one_rank(rule.mine(*arrays))
+        mined = miner_views.of_one_rank(rule.mine(*arrays))
         return mined if axis == 0 else jax.tree.map(jnp.transpose, mined)
 
     # Triplets have the square's two axes first and last, and that of positives between them.

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from triplet_jax.engine import near_duplicates, rules, sums, tiles, views
+from triplet_jax.engine import miner_views, near_duplicates, rules, sums, tiles
 from triplet_jax.engine.batches import Anchors, Candidates
 from triplet_jax.mining import MANY, Triplets, written_once
 
@@ -109,8 +109,8 @@ def _find(
     """Mines anchors, whose distances may have been measured before."""
     measured = _measure(rule, anchors, candidates) if measured is None else measured
     distances = near_duplicates.finished(rule.mined_by, measured)
-    view = views.gather(distances, width, anchors.runs)
-    mined = views.mine(rule, view, candidates.for_the_miner.T, anchors.index)
+    view = miner_views.gather(distances, width, anchors.runs)
+    mined = miner_views.mine(rule, view, candidates.for_the_miner.T, anchors.index)
     d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
     flat = (len(anchors.index), -1)
     d_ap, d_an, weight = d_ap.reshape(flat), d_an.reshape(flat), weight.reshape(flat)

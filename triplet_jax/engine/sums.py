@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from triplet_jax.engine import rules
-from triplet_jax.engine.views import View
+from triplet_jax.engine.miner_views import View
 from triplet_jax.mining import Triplets
 
 # Up to so many positives are added up one by one: on a CPU, XLA takes several times as long for a

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from triplet_jax.distances import Metric
-from triplet_jax.engine import label_runs, rules, sums
+from triplet_jax.engine import positive_masks, rules, sums
 from triplet_jax.engine.batches import Anchors, Batch
 
 
@@ -152,4 +152,4 @@ def add_in_parts(
 
         return scan(step, total, tile, part_size(width), *more)
 
-    return label_runs.by_width(of_width, tile.runs, candidates, total, tile, *more)
+    return positive_masks.by_width(of_width, tile.runs, candidates, total, tile, *more)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from triplet_jax import contrastive, distances
-from triplet_jax.engine import batches, label_runs, rules, tiles
+from triplet_jax.engine import batches, positive_masks, rules, tiles
 
 LABELS = np.array([2, 0, 1, 1, 0, 2, 2, 0, 1, 7, 0])
 X = jnp.asarray(np.random.default_rng(0).normal(size=(len(LABELS), 2)), jnp.float32)
@@ -52,10 +52,10 @@ def test_each_anchor_is_taken_once(size):
 @pytest.mark.parametrize("positives", [0, 2, 3, 4, 40, 199])
 def test_a_tile_has_as_many_slots_as_its_largest_class_needs(positives):
     candidates = 200
-    offered = label_runs.widths(candidates)
+    offered = positive_masks.widths(candidates)
     start, itself = jnp.array([7, 0]), jnp.array([7, -1])
-    runs = label_runs.LabelRuns(start, jnp.array([8, positives]), itself)
-    width = label_runs.by_width(lambda width, zero: zero + width, runs, candidates, 0)
+    runs = positive_masks.LabelRuns(start, jnp.array([8, positives]), itself)
+    width = positive_masks.by_width(lambda width, zero: zero + width, runs, candidates, 0)
     assert width == min(width for width in offered if width >= positives)
     assert len(offered) > 4
 

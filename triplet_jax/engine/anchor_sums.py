@@ -16,7 +16,7 @@ from triplet_jax import errors
 from triplet_jax.devices import collectives
 from triplet_jax.engine import (
     accumulators,
-    any_order,
+    any_derivative,
     gradient,
     half_matrix,
     rules,
@@ -57,7 +57,7 @@ def over_anchors(
     if tile_size is not None and tile_size < 1:
         raise errors.InputError(f"tile_size={tile_size} must be at least 1, or None to choose.")
     if derivatives == "all":
-        return any_order.over_anchors(rule, batch, knobs, tile_size)
+        return any_derivative.over_anchors(rule, batch, knobs, tile_size)
     inputs = (batch.anchors.rows, batch.candidates.rows, knobs)
     found, slopes = _sweep(rule, *_constants(batch, knobs), tile_size)
     first, *rest = found

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import cases, oracles
 from triplet_jax import losses
-from triplet_jax.engine import label_runs
+from triplet_jax.engine import positive_masks
 
 N = 240
 
@@ -85,7 +85,7 @@ def test_classes_of_any_size_agree_with_brute_force(miner, platform, monkeypatch
 
 
 def test_the_labellings_need_every_width():
-    offered = label_runs.widths(N)
+    offered = positive_masks.widths(N)
     sizes = {int((y == label).sum()) - 1 for y in LABELLINGS.values() for label in y}
     for low, high in zip([0, *offered], offered, strict=False):
         assert any(low < size <= high for size in sizes)
@@ -93,7 +93,7 @@ def test_the_labellings_need_every_width():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 20, 41, 240, 1000, 100_000])
 def test_widths_rise_and_suffice(n):
-    offered = label_runs.widths(n)
+    offered = positive_masks.widths(n)
     assert offered[-1] == n
     assert all(a < b for a, b in zip(offered, offered[1:], strict=False))
     assert len(offered) < 16
@@ -104,16 +104,16 @@ def test_places_are_the_positives_and_no_others(width):
     labels = np.array([5, 1, 5, 1, 5, 7, 5, 2, 9])
     ordered = np.argsort(labels, kind="stable")
     itself = np.argsort(ordered)
-    own = label_runs.label_runs(
+    own = positive_masks.label_runs(
         jnp.asarray(labels), jnp.asarray(labels[ordered]), jnp.asarray(itself)
     )
     # An anchor that is no candidate, and one whose label nobody has.
-    others = label_runs.label_runs(
+    others = positive_masks.label_runs(
         jnp.array([5, 6]), jnp.asarray(labels[ordered]), jnp.array([-1, -1])
     )
     for runs, rows in ((own, enumerate(labels)), (others, [(None, 5), (None, 6)])):
-        places, holds = map(np.asarray, label_runs.positive_places(runs, width))
-        is_negative = np.asarray(label_runs.negatives(runs, len(labels)))
+        places, holds = map(np.asarray, positive_masks.positive_places(runs, width))
+        is_negative = np.asarray(positive_masks.negatives(runs, len(labels)))
         for row, (anchor, label) in enumerate(rows):
             expected = [c for c in range(9) if labels[c] == label and c != anchor]
             if len(expected) <= width:

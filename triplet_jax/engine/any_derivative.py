@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from triplet_jax.devices import collectives
-from triplet_jax.engine import accumulators, label_runs, rules, sums, tiles
+from triplet_jax.engine import accumulators, positive_masks, rules, sums, tiles
 from triplet_jax.engine.batches import Batch
 
 
 def over_anchors(
     rule: rules.Rule, batch: Batch, knobs: rules.Knobs, tile_size: int | None
 ) -> sums.Sums:
-    """The sums. Arguments are those of `sweep.over_anchors`.
+    """The sums. Arguments are those of `anchor_sums.over_anchors`.
 
     Which triplets count, and all sums but the first, are constants to every derivative.
     """
@@ -37,4 +37,4 @@ def over_anchors(
         return tiles.scan(step, nothing, anchors, size)[0]
 
     operands = (nothing, anchors, batch.candidates, knobs)
-    return label_runs.by_width(of_width, anchors.runs, len(batch.candidates.rows), *operands)
+    return positive_masks.by_width(of_width, anchors.runs, len(batch.candidates.rows), *operands)

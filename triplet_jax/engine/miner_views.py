@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax import mining
 from triplet_jax.distances import Metric
-from triplet_jax.engine import batches, label_runs, near_duplicates, rules
-from triplet_jax.engine.label_runs import LabelRuns
+from triplet_jax.engine import batches, near_duplicates, positive_masks, rules
+from triplet_jax.engine.positive_masks import LabelRuns
 from triplet_jax.mining import Triplets
 
 
@@ -26,9 +26,9 @@ class View(NamedTuple):
 
 def gather(distances: Float[Array, "anchors candidates"], width: int, runs: LabelRuns) -> View:
     """Gathers each anchor's positives into `width` padded slots. Negatives stay a masked row."""
-    places, is_positive = label_runs.positive_places(runs, width)
+    places, is_positive = positive_masks.positive_places(runs, width)
     to_positives = jnp.take_along_axis(distances, places, axis=1, mode="clip")
-    is_negative = label_runs.negatives(runs, distances.shape[1])
+    is_negative = positive_masks.negatives(runs, distances.shape[1])
     return View(to_positives, is_positive, distances, is_negative, places)
 
 
