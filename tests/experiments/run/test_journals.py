@@ -36,8 +36,8 @@ def test_rows_that_a_file_has_lost_are_reported(tmp_path, capsys):
     write(tmp_path / "metrics.jsonl", [{"step": 4, "loss": 1.0}])
     reopened(tmp_path, "metrics")
     said = capsys.readouterr().out
-    assert "lost 1 rows with 'loss', of steps 2 to 2" in said
-    assert "lost 1 rows with 'validation/map_at_r', of steps 4 to 4" in said
+    assert "lost the row with 'loss' of step 2" in said
+    assert "lost the row with 'validation/map_at_r' of step 4" in said
     reopened(tmp_path, "metrics", validates=False)
     assert "map_at_r" not in capsys.readouterr().out
 
@@ -45,4 +45,4 @@ def test_rows_that_a_file_has_lost_are_reported(tmp_path, capsys):
 def test_a_file_of_telemetry_has_a_row_of_every_so_many_steps(tmp_path, capsys):
     write(tmp_path / "telemetry.jsonl", [{"step": 50}])
     assert reopened(tmp_path, "telemetry", first_step=100) == [50]
-    assert "lost 1 rows with 'step', of steps 100 to 100" in capsys.readouterr().out
+    assert "lost the row with 'step' of step 100" in capsys.readouterr().out

@@ -22,7 +22,9 @@ def holder(tmp_path):
     """Another process that works in the folder."""
     process = programs.start_code(HOLD, tmp_path)
     programs.wait_until(lambda: lock.is_claimed(tmp_path), process)
-    return process
+    yield process
+    process.kill()
+    process.communicate()
 
 
 def test_a_second_process_is_refused_naming_the_first(holder, tmp_path):
