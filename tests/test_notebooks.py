@@ -1,7 +1,9 @@
 """The notebooks run top to bottom, from a clean kernel, on runs that are trained here."""
 
+import ast
 import os
 import pathlib
+import types
 
 import nbclient
 import nbformat
@@ -81,20 +83,40 @@ def noisy(tmp_path_factory):
     return train(tmp_path_factory.mktemp("noisy") / "run", dataset__label_noise=0.05)
 
 
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path):
+    """Also of the notebooks that only the slow tests run: every `module.name` of ours exists."""
+    cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    cells = ["\n".join(s for s in c.splitlines() if not s.startswith("%")) for c in cells]
+    tree = ast.parse("\n".join(cells))
+    ours = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and node.module.partition(".")[0] in ("triplet_jax", "experiments", "configs")
+    ]
+    names: dict[str, object] = {}
+    exec(compile(ast.Module(body=ours, type_ignores=[]), path.name, "exec"), names)
+    assert ours
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = names.get(node.value.id)
+            if isinstance(module, types.ModuleType):
+                assert hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
+
+
 def test_embedding_clusters(noisy):
     assert "539 test examples of 10 classes" in execute("embedding_clusters", WORKDIR=noisy)
 
 
+@pytest.mark.slow
 def test_label_noise(noisy):
     said = execute("label_noise", WORKDIR=noisy)
     assert "51 of 1079 training labels are wrong" in said
     assert "average precision by suspicion" in said
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("known", "alone")]
-
-
-@pytest.fixture(scope="module", params=["own", *SLOW])
+@pytest.fixture(scope="module", params=["own", "known", "alone"])
 def sweep(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     arms, settings = SWEEPS[request.param]
@@ -104,12 +126,14 @@ def sweep(request, tmp_path_factory):
     return request.param, folder / "out"
 
 
+@pytest.mark.slow
 def test_mining_dynamics_takes_any_sweep(sweep):
     name, workdir = sweep
     said = execute("mining_dynamics", WORKDIR=workdir)
     assert ("without telemetry (log.telemetry_every=0): plain" in said) == (name == "own")
 
 
+@pytest.mark.slow
 def test_ablation_takes_any_sweep(sweep):
     name, workdir = sweep
     said = execute("ablation", WORKDIR=workdir)
@@ -122,6 +146,7 @@ def test_ablation_takes_any_sweep(sweep):
     assert f"CKA of {pair}" in said
 
 
+@pytest.mark.slow
 def test_own_images(tmp_path):
     bunch = sklearn.datasets.load_digits()
     for i, (pixels, c) in enumerate(zip(bunch.images[:400], bunch.target, strict=False)):

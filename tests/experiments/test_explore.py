@@ -126,6 +126,7 @@ def test_hovering_and_clicking_work_in_a_browser(page, tmp_path, dark):
 
 
 @browser.needed
+@pytest.mark.slow
 def test_13180_points_with_thumbnails_open_in_a_browser(tmp_path):
     n = 13_180
     random = np.random.default_rng(0)

@@ -108,6 +108,7 @@ def test_a_search_finds_the_nearest_and_follows_the_folder(trained, copies, tmp_
     np.testing.assert_allclose(stored, direct, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_threshold_is_that_of_the_validation_split(trained, own_images):
     query = next(own_images.glob("one/*"))
     done = search(trained, own_images, query, "--false_accept_rate=0.05", "--neighbours=160")
@@ -126,6 +127,7 @@ def test_the_threshold_is_that_of_the_validation_split(trained, own_images):
     assert re.search(r"same +│", done.stdout) and re.search(r"different +│", done.stdout)
 
 
+@pytest.mark.slow
 def test_too_few_validation_pairs_are_said_and_the_search_goes_on(trained, own_images):
     query = next(own_images.glob("one/*"))
     done = search(trained, own_images, query, "--false_accept_rate=0.0001")

@@ -200,6 +200,7 @@ def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

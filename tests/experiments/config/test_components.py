@@ -170,6 +170,7 @@ def a_sweep(place):
     return train
 
 
+@pytest.mark.slow
 def test_a_process_of_a_sweep_knows_ones_own_miner_outside_of_the_repository(place, a_sweep):
     rows = a_sweep("processes")
     assert [row["step"] for row in rows] == [2, 3, 4, 6, 6]

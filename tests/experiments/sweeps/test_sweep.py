@@ -213,6 +213,7 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_asked_to_stop_saves_between_evaluations(tmp_path):
     arms = """
     sweep.arms = (("semi_hard", {}),)

@@ -209,6 +209,7 @@ def test_of_ordinary_inputs_the_first_encoder_is_the_embedding():
     assert set(variables["params"]) == {"first", "second"}
 
 
+@pytest.mark.slow
 def test_eight_devices_take_the_steps_of_one():
     towers = make_towers("batch", collectives.DEVICES)
     optimizer = optax.sgd(0.1)
@@ -467,6 +468,7 @@ def test_programs_on_images_refuse_a_run_on_pairs(trained, tmp_path):
     programs.refused(done, "holds a run on pairs")
 
 
+@pytest.mark.slow
 def test_two_views_have_an_encoder_each(tmp_path):
     done = programs.run(
         "train",

@@ -106,6 +106,7 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
 
 
 @pytest.mark.parametrize("of_average", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
 def test_eight_devices_remember_what_one_does(of_average):
     state, recipe = make(norm="group")
     state = state.replace(memory=cross_batch_memory.empty(48, 4))
