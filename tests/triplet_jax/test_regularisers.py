@@ -11,6 +11,7 @@ from configs import base, digits
 from experiments.config import check, objective, settings
 from experiments.run import embedding_metrics
 from tests.support import cases, oracles
+from tests.support.configs import config
 from triplet_jax import data, errors, evaluation, regularisers
 from triplet_jax.training import cross_batch_memory
 
@@ -96,12 +97,6 @@ def test_orthogonal_classes_are_spread_out():
 
 
 # -- in a config
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
 
 
 def test_a_config_adds_weighted_terms_and_leaves_the_stats():

@@ -6,20 +6,9 @@ import pytest
 
 from configs import base, digits, omniglot
 from experiments.config import check
+from tests.support.configs import config, scheduled
 from triplet_jax import contrastive, errors, losses, mining
 from triplet_jax.engine import rules
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
-
-
-def scheduled(field, miner="quantile", **record):
-    made = config(mining__miner=miner)
-    made.schedules.one = base.schedule(field, **record)
-    return made
 
 
 @pytest.mark.parametrize("variant", sorted(base.VARIANTS))

@@ -5,14 +5,9 @@ import pytest
 
 from configs import digits
 from experiments.config import datasets, objective, pk_batches
+from tests.support.configs import config
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
 
 
 def test_a_data_set_of_which_nothing_is_left_to_test_on_is_refused():

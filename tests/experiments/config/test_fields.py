@@ -8,11 +8,12 @@ import re
 import pytest
 
 import experiments
-from configs import base, digits
+from configs import base
 from configs.sweeps import base as sweeps
 from experiments.config import check, fields, settings
 from experiments.config.fields import declaration, page
 from experiments.sweeps import executors
+from tests.support.configs import config
 from triplet_jax import errors
 
 ALL = fields.FIELDS | {f"schedules.{n}": f for n, f in fields.SCHEDULE.fields.items()}
@@ -23,11 +24,6 @@ CHECKED = {
     for name, field in ALL.items()
     if isinstance(field.allowed, declaration.Range | declaration.Each | declaration.OneOf)
 }
-
-
-def config(**differences):
-    made = digits.get_config()
-    return base.with_differences(made, {n.replace("__", "."): v for n, v in differences.items()})
 
 
 def test_a_config_has_the_fields_of_the_table_and_its_defaults():

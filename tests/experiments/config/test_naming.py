@@ -7,15 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from configs import base, digits
 from experiments.config import check, datasets, fields, naming
 from experiments.run import data_json
+from tests.support.configs import config
 from triplet_jax import errors
-
-
-def config(**differences):
-    made = digits.get_config()
-    return base.with_differences(made, {n.replace("__", "."): v for n, v in differences.items()})
 
 
 def test_arguments_get_the_names_of_fields_and_other_words_stay():

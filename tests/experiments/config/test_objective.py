@@ -7,16 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base, digits
+from configs import base
 from experiments.config import check, objective, settings
 from tests.support import calls, cases
+from tests.support.configs import config, scheduled
 from triplet_jax import contrastive, errors, losses, mining, schedules
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
 
 
 def run(config):
@@ -24,12 +19,6 @@ def run(config):
     labels = jnp.arange(24) // 4
     loss = functools.partial(objective.loss(config), axis_name=None, **objective.learned(config))
     return jax.jit(loss)(x, labels, key=jax.random.key(1))[0]
-
-
-def scheduled(field, miner="quantile", **record):
-    made = config(mining__miner=miner)
-    made.schedules.one = base.schedule(field, **record)
-    return made
 
 
 def test_a_knob_reaches_its_miner_and_its_penalty():

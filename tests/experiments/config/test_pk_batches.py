@@ -7,22 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base, digits
+from configs import base
 from experiments.config import check, objective, pk_batches, settings
+from tests.support.configs import scheduled
 from triplet_jax import errors
 from triplet_jax.data import sampling
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
-
-
-def scheduled(field, miner="quantile", **record):
-    made = config(mining__miner=miner)
-    made.schedules.one = base.schedule(field, **record)
-    return made
 
 
 def test_a_schedule_is_the_same_in_a_stream():

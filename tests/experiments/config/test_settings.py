@@ -3,20 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base, digits
 from experiments.config import check, settings
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
-
-
-def scheduled(field, miner="quantile", **record):
-    made = config(mining__miner=miner)
-    made.schedules.one = base.schedule(field, **record)
-    return made
+from tests.support.configs import scheduled
 
 
 def values_of(made, steps):

@@ -5,13 +5,8 @@ import pytest
 
 from configs import digits
 from experiments.config import check, encoders, objective, stepping
+from tests.support.configs import config
 from triplet_jax.training import data_parallel
-
-
-def config(**fields):
-    made = digits.get_config()
-    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-    return made
 
 
 def test_proxies_and_memory_are_of_the_size_that_the_loss_sees():
