@@ -103,14 +103,17 @@ class Setup:
         scores = embedding_metrics.retrieval(self.validation, embeddings)
         return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
 
-    def remember(self) -> None:
+    def remember(self, content: dict) -> None:
         """Writes `config.json`, `data.json` and, of labels that are wrong on purpose, those.
+
+        Args:
+          content: what `data_json.content` says of the data, which many runs may share.
 
         Raises:
           InputError: the folder holds a run of another config, or on other data.
         """
         config_json.remember(self.workdir, self.config)
-        data_json.remember(self.workdir, data_json.content(self.everything))
+        data_json.remember(self.workdir, content)
         wrong = self._training_split[1]
         if not wrong.any():
             return

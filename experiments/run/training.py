@@ -14,6 +14,7 @@ from experiments.run import (
     batches,
     changes,
     config_json,
+    data_json,
     evaluating,
     journals,
     restoring,
@@ -45,7 +46,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     mining = None
     if pk_batches.mines_offline(config):
         mining = OfflineMining(config, workdir, run.examples, run.embed)
-    processes.first_does(run.remember)
+    processes.first_does(lambda: run.remember(data_json.content(run.everything)))
     checkpoints, state = _state_to_go_on_from(run)
     _announce(run, state)
     watch = processes.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from experiments.config import datasets, pk_batches, settings, stepping
-from experiments.run import evaluating, lock, restoring
+from experiments.run import data_json, evaluating, lock, restoring
 from experiments.run.setup import Setup
 from experiments.sweeps import runs
 from experiments.sweeps.vectorised_files import Kept, Logger
@@ -102,10 +102,9 @@ class _Group:
     def train(self, stop: signals.Stop, show: Callable[[], None]) -> None:
         """Trains all members to the end and evaluates them, unless somebody asks to stop."""
         started = time.perf_counter()
-        everything = dataset(self._members[0].config)
-        setups = [Setup(run.config, run.folder, everything) for run in self._members]
-        first = setups[0]
-        state, start = self._compile(first, self._prepare(setups))
+        run = self._members[0]
+        first = Setup(run.config, run.folder, dataset(run.config))
+        state, start = self._compile(first, self._prepare(first.everything))
         saved = Checkpoints(self._folder / "checkpoints")
         tree = saved.restore_latest(Kept(state, first.config).tree)
         if tree is not None and self._retries(tree["state"], stop, show):
@@ -142,19 +141,22 @@ class _Group:
                 _Group([run]).train(stop, show)
         return all(run.has_ended for run in self._members) or stop.signal is not None
 
-    def _prepare(self, setups):
+    def _prepare(self, everything):
         """Writes the records of each run, and puts the data on the devices.
 
         Returns:
           Class indices, inputs and labels. The inputs are shared; the others have an axis of runs.
         """
-        for one in setups:
-            one.remember()
-        inputs, _ = batch_loading.resident(setups[0].examples)
-        indices = [pk_batches.class_index(one.config, one.examples) for one in setups]
+        content, indices, labels = data_json.content(everything), [], []
+        for run in self._members:
+            # Each has a copy of the training split, of which only one is kept at a time.
+            one = Setup(run.config, run.folder, everything)
+            one.remember(content)
+            indices.append(pk_batches.class_index(one.config, one.examples))
+            labels.append(one.examples.labels)
+        inputs, _ = batch_loading.resident(one.examples)
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
-        labels = jnp.stack([one.examples.labels for one in setups])
-        return data_parallel.replicate((index, inputs, labels))
+        return data_parallel.replicate((index, inputs, jnp.stack(labels)))
 
     def _compile(self, first, resident):
         """The first states of all runs, and a function that makes their common step from states."""

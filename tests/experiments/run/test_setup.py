@@ -6,6 +6,7 @@ import pytest
 
 from configs import digits
 from experiments.config import datasets
+from experiments.run import data_json
 from experiments.run.setup import Setup
 from triplet_jax import errors
 
@@ -43,7 +44,7 @@ def test_each_part_is_built_once(tmp_path):
 
 def test_a_run_remembers_its_config_its_data_and_the_labels_that_are_wrong_on_purpose(tmp_path):
     run = make(tmp_path, **{"dataset.label_noise": 0.25})
-    run.remember()
+    run.remember(data_json.content(run.everything))
     assert json.loads((tmp_path / "config.json").read_text())["dataset"]["label_noise"] == 0.25
     assert (tmp_path / "data.json").exists()
     with np.load(tmp_path / "label_noise.npz") as noise:
@@ -54,8 +55,9 @@ def test_a_run_remembers_its_config_its_data_and_the_labels_that_are_wrong_on_pu
         assert np.array_equal(run.examples.labels, noise["given"])
     other = make(tmp_path, **{"dataset.label_noise": 0.25, "model.dim": 8})
     with pytest.raises(errors.InputError, match="model.dim"):
-        other.remember()
+        other.remember(data_json.content(other.everything))
     quiet = tmp_path / "quiet"
     quiet.mkdir()
-    make(quiet).remember()
+    calm = make(quiet)
+    calm.remember(data_json.content(calm.everything))
     assert not (quiet / "label_noise.npz").exists()
