@@ -26,7 +26,7 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
       InputError: with the numbers of examples and classes, and what to change.
     """
     test = everything.only("test")
-    if can_score(test):
+    if can_score(test.labels):
         return
     raise errors.InputError(
         f"{_left('test', config, everything, test)} Raise dataset.test_fraction,"
@@ -34,17 +34,17 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
     )
 
 
-def can_score(split: data.Dataset) -> bool:
-    """Whether retrieval within a split has a score: it needs two classes, and two examples of one
-    of them."""
-    _, counts = np.unique(split.labels, return_counts=True)
+def can_score(labels: np.ndarray) -> bool:
+    """Whether retrieval among examples with these labels has a score: it needs two classes, and two
+    examples of one of them."""
+    _, counts = np.unique(labels, return_counts=True)
     return len(counts) > 1 and counts.max() > 1
 
 
 def note_on_validation(config: ml_collections.ConfigDict, everything: data.Dataset) -> str:
     """A warning where the validation split gives no score; else empty."""
     validation = everything.only("validation")
-    if not len(validation) or can_score(validation):
+    if not len(validation) or can_score(validation.labels):
         return ""
     return (
         f"warning: {_left('validation', config, everything, validation)} So there is no validation"

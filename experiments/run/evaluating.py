@@ -159,7 +159,6 @@ def why_this_checkpoint(
         return "the last"
     if not len(validation):
         return "the last, as there is no validation split"
-    _, counts = np.unique(validation, return_counts=True)
-    if len(counts) < 2 or counts.max() < 2:
+    if not datasets.can_score(validation):
         return "the last, as no two validation examples are of one class, or all are"
     return best

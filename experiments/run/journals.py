@@ -49,7 +49,7 @@ def open_journal(
     run: Setup, first_step: int, watch: Stopwatch, resources: contextlib.ExitStack
 ) -> Journal:
     """Opens the journal of a run that goes on from `first_step`; `resources` closes it."""
-    config, validates = run.config, datasets.can_score(run.validation)
+    config, validates = run.config, datasets.can_score(run.validation.labels)
 
     def rows(name):
         return open_rows(config, run.workdir, name, first_step=first_step, validates=validates)

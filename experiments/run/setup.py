@@ -97,7 +97,7 @@ class Setup:
 
         Of pairs both are Recall at 1 between the two arrays, the mean of both ways.
         """
-        if not datasets.can_score(self.validation):
+        if not datasets.can_score(self.validation.labels):
             return {}
         embeddings = self.embed(state.variables, self.validation.inputs)
         scores = embedding_metrics.retrieval(self.validation, embeddings)

@@ -112,7 +112,7 @@ class _Group:
         kept = Kept(state, first.config, tree)
         watch = Stopwatch(self._folder / "seconds.json", started=started)
         with contextlib.ExitStack() as resources:
-            validates = datasets.can_score(first.validation)
+            validates = datasets.can_score(first.validation.labels)
             loggers = [Logger(run, kept.step, validates, resources) for run in self._members]
             self._loop(first, kept, start(kept.state), saved, loggers, watch, stop)
         saved.wait()
