@@ -33,9 +33,7 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"{own}.field={c.field!r} is moved by schedules.{moved_by[c.field]} too; keep one."
             )
         moved_by[c.field] = name
-        for part, field in fields.SCHEDULE.fields.items():
-            if field.allowed:
-                field.allowed.check(f"{own}.{part}", c[part])
+        fields.SCHEDULE.check(c, f"{own}.")
         for end in ("start", "end"):
             allowed = fields.allowed(c.field)
             if allowed:

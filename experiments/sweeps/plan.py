@@ -26,9 +26,7 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
       InputError: a name is used twice or cannot name a folder, a field is not known, a run's config
         makes no sense, or the engine, the reference, the metric or a seed is not valid.
     """
-    for name, field in fields.SWEEP.fields.items():
-        if field.allowed:
-            field.allowed.check(name, sweep[name])
+    fields.SWEEP.check(sweep)
     _check_names("arms", sweep.arms)
     _check_names("settings", sweep.settings)
     arms = [name for name, _ in sweep.arms]
@@ -54,9 +52,7 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
 
 
 def _check_slurm(c):
-    for name, field in fields.SLURM.fields.items():
-        if field.allowed:
-            field.allowed.check(f"slurm.{name}", c[name])
+    fields.SLURM.check(c, "slurm.")
     if c.grace_seconds >= 60 * c.minutes:
         raise errors.InputError(
             f"slurm.grace_seconds={c.grace_seconds} must be below slurm.minutes={c.minutes}, which"

@@ -246,3 +246,17 @@ class Section:
     meaning: str
     fields: Mapping[str, Field]
     knobs: Knobs | None = None
+
+    def check(self, values: Mapping[str, Any], owner: str = "") -> None:
+        """Refuses values that the fields do not allow.
+
+        Args:
+          values: by the names of the fields.
+          owner: what stands before a field's name in messages, such as "slurm.".
+
+        Raises:
+          InputError: naming the field, its value and what is allowed.
+        """
+        for name, field in self.fields.items():
+            if field.allowed:
+                field.allowed.check(f"{owner}{name}", values[name])
