@@ -104,7 +104,11 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
         form=form,
         split_by=c.split_by,
         held_out=held_out,
-        **{field: c[field] for field in settings.OF_TABLES},
+        image_feature=c.image_feature,
+        label_feature=c.label_feature,
+        train_split=c.train_split,
+        validation_split=c.validation_split,
+        test_split=c.test_split,
     )
 
 

@@ -11,9 +11,6 @@ from experiments.config import defaults
 from triplet_jax import schedules
 from triplet_jax.training.numbers import Numbers
 
-# Fields of dataset that say what is read of a data set of tensorflow-datasets.
-OF_TABLES = ("image_feature", "label_feature", "train_split", "validation_split", "test_split")
-
 
 def flat(config: ml_collections.ConfigDict) -> dict:
     """The fields by their dotted names."""
