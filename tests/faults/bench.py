@@ -98,8 +98,8 @@ class Bench:
           process: of the run.
           stage: "start", in which it also compiles; "steps"; or "end", in which it saves its last
             step and is evaluated.
-          first: of the steps, one that it may be.
-          last: likewise; of all, if None.
+          first: the first step that it may be.
+          last: the last step that it may be; None for the last of the run.
         """
         if stage == "start":
             time.sleep(self.random.uniform(0, self.starting))

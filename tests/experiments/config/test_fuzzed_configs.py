@@ -1,4 +1,4 @@
-"""Configs at random: each is refused at launch, in words, or makes steps that can be taken.
+"""Configs at random: each is refused at launch with a message, or makes steps that can be taken.
 
 FUZZ=1000 traces so many, trains as many others for three steps, and gives a tenth of as many to the
 program, which has to refuse them, too.
@@ -148,7 +148,7 @@ def sources(tmp_path_factory):
 
 
 def refused_or_built(config):
-    """What a step is made of; None of a config that is refused in words."""
+    """What a step is made of; None where the config is refused with a message."""
     try:
         return built(config)
     except errors.InputError as error:

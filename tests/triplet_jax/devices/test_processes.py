@@ -103,7 +103,7 @@ def assert_alike(a, b):
 def test_two_processes_of_two_devices_train_as_one_of_four(alone, together):
     workdir, (first, second) = together
     assert "4 x cpu in 2 processes" in first
-    assert not second  # what the first says is said once
+    assert not second  # only the first process prints
     assert_alike(alone, workdir)
 
 
