@@ -31,11 +31,70 @@ CONV = Form(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)
 """A kernel of a convolution: [out, in, height, width] there, [height, width, in, out] here."""
 
 
-class Stored(NamedTuple):
-    """The published name of an array, and its form."""
+class Part(NamedTuple):
+    """Some rows of a published array that holds several arrays of ours, such as q, k and v."""
 
-    name: str
+    start: int
+    stop: int
+    rows: int
+    """How many rows the published array has."""
+    axis: int = 0
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """This part of the published array.
+
+        Raises:
+          ValueError: the array has another number of rows.
+        """
+        if array.ndim <= self.axis or array.shape[self.axis] != self.rows:
+            raise ValueError(f"not {self.rows} rows along axis {self.axis}: {array.shape}")
+        return array.take(range(self.start, self.stop), self.axis)
+
+
+class Stored(NamedTuple):
+    """How one of our arrays is published."""
+
+    name: str | None
+    """Its published name; None where it is zero and therefore not published."""
     form: Form = AS_IS
+    part: Part | None = None
+    """The part of the published array that is ours; None for all of it."""
+    plus: "Stored | None" = None
+    """Another published array, which is added to this one. We publish it as zeros."""
+
+    def names(self) -> tuple[str, ...]:
+        """The published names, of which there may be none or two."""
+        own = () if self.name is None else (self.name,)
+        return own + (self.plus.names() if self.plus else ())
+
+    def ours(self, tensors: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """The array as we hold it.
+
+        Raises:
+          ValueError: it has another shape.
+        """
+        if self.name is None:
+            return np.zeros(shape, np.float32)
+        array = tensors[self.name]
+        array = self.form.ours(array if self.part is None else self.part.of(array))
+        if array.shape != shape:
+            raise ValueError(f"shape {array.shape} for {shape}")
+        if self.plus is None:
+            return array
+        return array.astype(np.float32) + self.plus.ours(tensors, shape).astype(np.float32)
+
+    def pieces(self, array: np.ndarray) -> list[tuple[str, Part | None, np.ndarray]]:
+        """What our array is published as: for each name, the part, and its values.
+
+        Raises:
+          ValueError: it is not published, and is not zero.
+        """
+        if self.name is None:
+            if array.any():
+                raise ValueError("it is not zero")
+            return []
+        own = [(self.name, self.part, self.form.published(array))]
+        return own + (self.plus.pieces(np.zeros_like(array)) if self.plus else [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,23 +155,23 @@ def fill(
     Args:
       variables: of the backbone, `params` and `batch_stats`; arrays, or their shapes and types.
       tensors: the published arrays, by name.
-      layouts: those that the backbone knows. The one that knows most names of `tensors` is used.
+      layouts: those that the backbone knows. The one whose names fit `tensors` best is used.
 
     Raises:
       InputError: an array of the backbone is missing or has another shape, or a published array
         is neither used nor left out on purpose.
     """
-    layout = max(layouts, key=lambda one: sum(s.name in tensors for s in one.arrays.values()))
+    layout = max(layouts, key=lambda one: _fit(one, tensors))
     ours = flax.traverse_util.flatten_dict(dict(variables))
     _check_names(layout, ours, tensors)
     filled, wrong = {}, []
     for path, array in ours.items():
-        name, form = layout.arrays[path]
-        filled[path] = _converted(tensors[name], form)
-        if filled[path] is None or filled[path].shape != tuple(array.shape):
-            wrong.append(
-                f"  {name} {list(tensors[name].shape)}, for {'/'.join(path)} {list(array.shape)}"
-            )
+        stored = layout.arrays[path]
+        try:
+            filled[path] = stored.ours(tensors, tuple(array.shape))
+        except ValueError:
+            found = ", ".join(f"{name} {list(tensors[name].shape)}" for name in stored.names())
+            wrong.append(f"  {found}, for {'/'.join(path)} {list(array.shape)}")
     if wrong:
         raise errors.InputError(
             f"the weights, by the names of {layout.name}, have arrays of other shapes than the"
@@ -128,19 +187,44 @@ def fill(
 
 
 def published(variables: Mapping[str, PyTree], layout: Layout) -> dict[str, np.ndarray]:
-    """The arrays of a backbone under their published names: the inverse of `fill`."""
+    """The arrays of a backbone under their published names: the inverse of `fill`.
+
+    Raises:
+      InputError: the layout has no place for an array that is not zero.
+    """
     ours = flax.traverse_util.flatten_dict(dict(variables))
-    return {
-        stored.name: np.ascontiguousarray(stored.form.published(np.asarray(ours[path])))
-        for path, stored in layout.arrays.items()
-    }
+    pieces: dict[str, list[tuple[Part | None, np.ndarray]]] = {}
+    for path, stored in layout.arrays.items():
+        try:
+            for name, part, array in stored.pieces(np.asarray(ours[path])):
+                pieces.setdefault(name, []).append((part, array))
+        except ValueError as error:
+            raise errors.InputError(
+                f"{'/'.join(path)} cannot be published by the names of {layout.name}, which have no"
+                f" place for it, because {error}. Take another layout."
+            ) from error
+    return {name: np.ascontiguousarray(_joined(parts)) for name, parts in pieces.items()}
+
+
+def _joined(parts: list[tuple[Part | None, np.ndarray]]) -> np.ndarray:
+    """A published array from its parts."""
+    if len(parts) == 1:
+        return parts[0][1]
+    parts = sorted(parts, key=lambda one: one[0].start)
+    return np.concatenate([array for _, array in parts], parts[0][0].axis)
+
+
+def _fit(layout: Layout, tensors: Mapping[str, np.ndarray]) -> int:
+    """How many names of the layout are in a file, less those that are not."""
+    names = {name for stored in layout.arrays.values() for name in stored.names()}
+    return len(names & set(tensors)) - len(names - set(tensors))
 
 
 def _check_names(
     layout: Layout, ours: Mapping[Path, PyTree], tensors: Mapping[str, np.ndarray]
 ) -> None:
     """Refuses names that are missing, or neither used nor left out on purpose."""
-    used = {layout.arrays[path].name for path in ours}
+    used = {name for path in ours for name in layout.arrays[path].names()}
     missing = sorted(used - set(tensors))
     unknown = sorted(n for n in tensors if n not in used and not layout.leaves_out(n))
     if not missing and not unknown:
@@ -155,14 +239,6 @@ def _check_names(
         + "\nand ".join(parts)
         + "\nTake the backbone that the weights were published for, or a whole file."
     )
-
-
-def _converted(array: np.ndarray, form: Form) -> np.ndarray | None:
-    """The array as we hold it; None where it has another number of axes."""
-    try:
-        return form.ours(array)
-    except ValueError:
-        return None
 
 
 def _listed(lines: list[str], most: int = 8) -> str:
