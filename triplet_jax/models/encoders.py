@@ -1,15 +1,18 @@
 """Encoders: a backbone with an embedding head, a projection head, and two towers."""
 
+import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from triplet_jax import distances, errors
-from triplet_jax.models import layers, standardise
+from triplet_jax.models import layers, stages, standardise
 from triplet_jax.models.conv4 import Conv4
 from triplet_jax.models.layers import NORMS
 from triplet_jax.models.mlp import MLP
@@ -51,15 +54,21 @@ class Encoder(nn.Module):
       projection_dim: values of its output.
       standardised: whether the inputs are features that the first layer standardises;
         `standardise.put` sets its statistics.
+      frozen: whether the backbone is frozen: in training, too, it then embeds as in evaluation,
+        and `stages.stop_frozen` stops its gradients.
+      fixed_statistics: whether the backbone's batch normalisation uses its running statistics in
+        training, too, and leaves them as they are.
     """
 
     backbone: nn.Module
     dim: int
-    normalize: bool
+    normalize: bool = True
     dropout: float = 0.0
     projection: int = 0
     projection_dim: int = 64
     standardised: bool = False
+    frozen: bool = False
+    fixed_statistics: bool = False
 
     @nn.compact
     def __call__(
@@ -68,6 +77,7 @@ class Encoder(nn.Module):
         train: bool = False,
         keys: Key[Array, "batch"] | None = None,
         project: bool | None = None,
+        from_features: bool = False,
     ) -> Float[Array, "batch values"]:
         """Embeds a batch.
 
@@ -76,26 +86,43 @@ class Encoder(nn.Module):
           train: whether this is a training step.
           keys: a key for each row; needed for dropout in training.
           project: whether the output is that of the projection head; None does as `train`.
+          from_features: whether `x` holds the backbone's features, so that only the head is left.
 
         Raises:
-          InputError: `keys` is None, and there is dropout in training.
+          InputError: `keys` is None, and there is dropout or stochastic depth in training.
         """
-        if self.standardised:
-            x = standardise.Standardise(name=standardise.LAYER)(x)
-        x = self.backbone(x, train)
+        if not from_features:
+            x = self._features(x, train, keys)
         if train and self.dropout:
-            if keys is None:
-                raise errors.InputError(
-                    f"keys=None, but dropout={self.dropout} draws for every row: pass one key for"
-                    " each row."
-                )
-            x = layers.drop(x, keys, self.dropout)
+            x = layers.drop(x, _needed(keys, f"dropout={self.dropout}"), self.dropout)
         x = nn.Dense(self.dim)(x)
         project = train if project is None else project
         if self.projection and (project or self.is_initializing()):
             projected = Projection(self.projection, self.projection_dim)(x)
             x = projected if project else x
         return distances.unit(x) if self.normalize else x
+
+    def _features(
+        self, x: Float[Array, "batch ..."], train: bool, keys: Key[Array, "batch"] | None
+    ) -> Float[Array, "batch features"]:
+        """What the backbone makes of the inputs."""
+        if self.standardised:
+            x = standardise.Standardise(name=standardise.LAYER)(x)
+        train = train and not self.frozen and not self.fixed_statistics
+        depth = getattr(self.backbone, "stochastic_depth", 0.0)
+        if not (train and depth):
+            return self.backbone(x, train)
+        keys = _needed(keys, f"stochastic_depth={depth}")
+        # Dropout draws with the keys themselves.
+        return self.backbone(x, train, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+
+
+def _needed(keys: Key[Array, "batch"] | None, why: str) -> Key[Array, "batch"]:
+    if keys is None:
+        raise errors.InputError(
+            f"keys=None, but {why} draws for every row: pass one key for each row."
+        )
+    return keys
 
 
 class TwoTowers(nn.Module):
@@ -171,12 +198,8 @@ def encoder(
     name: str | Callable[..., nn.Module],
     *,
     dim: int,
-    normalize: bool = True,
     norm: str = "batch",
-    dropout: float = 0.0,
-    projection: int = 0,
-    projection_dim: int = 64,
-    standardised: bool = False,
+    freeze: str = "",
     axis_name: str | None = None,
     **params,
 ) -> Encoder:
@@ -191,29 +214,38 @@ def encoder(
     Args:
       name: a name in `BACKBONES`, or a function that makes a backbone, as those in it do.
       dim: values of an embedding.
-      normalize: whether embeddings have unit length; a zero vector stays zero.
-      norm: "batch" or "group".
-      dropout: the share of the backbone's features that is dropped in training.
-      projection: hidden units of a projection head, which only the loss sees; 0 for no head.
-      projection_dim: values of its output.
-      standardised: whether inputs are features that a first layer standardises; see `standardise`.
+      norm: "batch" or "group"; of backbones that let one choose.
+      freeze: "backbone", or the stage up to which, and including which, the backbone is frozen;
+        "" for nothing. `stages.names` of a backbone gives its stages.
       axis_name: the device axis over which batch statistics are averaged, or None.
-      **params: parameters of the backbone, such as `width`.
+      **params: other attributes of `Encoder`, such as `normalize`, and of the backbone, such as
+        `width`.
 
     Raises:
-      InputError: the backbone or the norm is not known.
+      InputError: the backbone, the norm or the stage is not known, or the backbone has no attribute
+        of a name in `params`.
     """
     if not callable(name):
         errors.check_known("name", name, BACKBONES)
     errors.check_known("norm", norm, NORMS)
+    of_encoder = {field: params.pop(field) for field in _ATTRIBUTES & params.keys()}
     make = name if callable(name) else BACKBONES[name]
-    backbone = make(norm=norm, axis_name=axis_name, **params)
-    return Encoder(
-        backbone=backbone,
-        dim=dim,
-        normalize=normalize,
-        dropout=dropout,
-        projection=projection,
-        projection_dim=projection_dim,
-        standardised=standardised,
-    )
+    known = inspect.signature(make).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    unknown = sorted(params.keys() - known.keys())
+    if unknown and not takes_all:
+        first = unknown[0]
+        raise errors.InputError(
+            f"{first}={params[first]!r} is no setting of the backbone {name!r}. Leave it out."
+        )
+    shared = {"norm": norm, "axis_name": axis_name}
+    params = {k: x for k, x in shared.items() if takes_all or k in known} | params
+    backbone = make(**params)
+    frozen = stages.count_up_to(backbone, freeze) if freeze else 0
+    whole = frozen == len(stages.names(backbone))
+    if frozen and not whole:
+        backbone = make(**params, frozen=frozen)
+    return Encoder(backbone=backbone, dim=dim, frozen=whole, **of_encoder)
+
+
+_ATTRIBUTES = {field.name for field in dataclasses.fields(Encoder)} - {"backbone", "dim", "frozen"}
