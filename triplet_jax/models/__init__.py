@@ -14,6 +14,7 @@ from triplet_jax.models.layers import Norm as Norm
 from triplet_jax.models.layers import drop as drop
 from triplet_jax.models.layers import make_norm as make_norm
 from triplet_jax.models.layers import max_pool_2x2 as max_pool_2x2
+from triplet_jax.models.layers import skip as skip
 from triplet_jax.models.mlp import MLP as MLP
 from triplet_jax.models.resnet import ResidualBlock as ResidualBlock
 from triplet_jax.models.resnet import ResNet as ResNet

@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from triplet_jax import errors
 from triplet_jax.xla import convolution, extremes
 
 Norm = Callable[..., nn.Module]
@@ -15,22 +17,34 @@ NORMS = ("batch", "group")
 Conv = functools.partial(nn.Conv, use_bias=False, conv_general_dilated=convolution.convolve)
 
 
-def make_norm(kind: str, *, train: bool, axis_name: str | None) -> Norm:
+def make_norm(
+    kind: str,
+    *,
+    train: bool,
+    axis_name: str | None,
+    epsilon: float = 1e-5,
+    dtype: Any = None,
+) -> Norm:
     """A constructor of normalisation layers; each call makes one layer.
+
+    Statistics are computed and kept in float32, whatever the type of the inputs.
 
     Args:
       kind: "batch", whose statistics in training are those of the batch on all devices, or
         "group", which mixes no examples.
       train: whether batch statistics come from the batch, or from their running average.
       axis_name: the device axis over which batch statistics are averaged, or None.
+      epsilon: what is added to a variance.
+      dtype: the type of the outputs; None for that of the inputs and the parameters together.
     """
     if kind == "group":
-        return GroupNorm
+        return functools.partial(GroupNorm, epsilon=epsilon, dtype=dtype)
     return functools.partial(
         nn.BatchNorm,
         use_running_average=not train,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=epsilon,
+        dtype=dtype,
         use_fast_variance=False,  # mean(x^2) - mean(x)^2 loses its digits
         axis_name=axis_name if train else None,
     )
@@ -44,15 +58,21 @@ class GroupNorm(nn.Module):
     """
 
     scale_init: Callable = nn.initializers.ones
+    epsilon: float = 1e-5
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
         channels = x.shape[-1]
         most = max(1, min(32, channels // 4))
         groups = max(g for g in range(1, most + 1) if channels % g == 0)
-        return nn.GroupNorm(num_groups=groups, scale_init=self.scale_init, use_fast_variance=False)(
-            x
-        )
+        return nn.GroupNorm(
+            num_groups=groups,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            scale_init=self.scale_init,
+            use_fast_variance=False,
+        )(x)
 
 
 def max_pool_2x2(
@@ -79,3 +99,37 @@ def drop(
     """
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1.0 - rate), 0.0)
+
+
+def skip(
+    x: Float[Array, "batch ..."], keys: Key[Array, "batch"] | None, rate: float, *, block: int
+) -> Float[Array, "batch ..."]:
+    """Stochastic depth: a row of a block's residual branch is skipped with probability `rate`.
+
+    Huang et al. 2016, https://arxiv.org/abs/1603.09382. A row that is kept is divided by
+    `1 - rate`, which keeps its mean. Every row has its own key, so that the same rows are skipped
+    on any number of devices.
+
+    >>> keys = jax.random.split(jax.random.key(0), 4)
+    >>> print(skip(jnp.ones((4, 2)), keys, 0.5, block=1)[:, 0])
+    [2. 2. 0. 0.]
+
+    Args:
+      x: the output of the branch.
+      keys: a key for each row, the same for all blocks.
+      rate: the probability; 0 changes nothing and needs no keys.
+      block: the number of the block, which then draws by itself.
+
+    Raises:
+      InputError: `keys` is None, and `rate` is above 0.
+    """
+    if not rate:
+        return x
+    if keys is None:
+        raise errors.InputError(
+            f"keys=None, but stochastic depth of rate={rate} draws for every row: pass one key for"
+            " each row."
+        )
+    kept = jax.vmap(lambda k: jax.random.bernoulli(jax.random.fold_in(k, block), 1.0 - rate))(keys)
+    kept = kept.reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import models
+from triplet_jax import errors, models
 
 
 def test_dropout_keeps_the_mean(key):
@@ -19,3 +19,35 @@ def test_max_pool_is_that_of_windows(shape, key):
     x = jax.random.normal(key, shape)
     window = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     np.testing.assert_array_equal(models.max_pool_2x2(x), window)
+
+
+def test_stochastic_depth_skips_whole_rows_and_keeps_the_mean(key):
+    keys = jax.random.split(key, 4000)
+    x = jnp.ones((4000, 2, 3))
+    kept = models.skip(x, keys, 0.2, block=0)
+    np.testing.assert_array_equal(kept, kept[:, :1, :1] * x)
+    np.testing.assert_allclose(jnp.unique(kept), [0, 1.25])
+    assert float(kept.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_stochastic_depth_draws_for_each_block_and_each_row_by_itself(key):
+    keys, x = jax.random.split(key, 50), jnp.ones((50, 2))
+    first, second = (models.skip(x, keys, 0.5, block=block) for block in (0, 1))
+    assert (first != second).any()
+    np.testing.assert_array_equal(models.skip(x, keys[::-1], 0.5, block=0), first[::-1])
+    np.testing.assert_array_equal(models.skip(x, None, 0.0, block=0), x)
+    with pytest.raises(errors.InputError, match="pass one key for each row"):
+        models.skip(x, None, 0.5, block=0)
+
+
+@pytest.mark.parametrize("norm", models.NORMS)
+def test_normalisation_in_half_precision_keeps_statistics_and_parameters_whole(norm, key):
+    x = 100 + jax.random.normal(key, (64, 4, 4, 8))
+    layer = models.make_norm(norm, train=True, axis_name=None, dtype=jnp.bfloat16)()
+    y, variables = layer.init_with_output(key, x)
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    expected = models.make_norm(norm, train=True, axis_name=None)().apply(
+        variables, x, mutable=True
+    )
+    np.testing.assert_allclose(y.astype(jnp.float32), expected[0], rtol=0.01, atol=0.01)
