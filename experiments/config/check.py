@@ -141,7 +141,7 @@ def _check_data(config):
 def _check_steps(config):
     """Refuses what begins, or is still warming up, when training ends."""
     values, steps = settings.flat(config), config.train.steps
-    for field in ("memory.start", "offline.every"):
+    for field in ("memory.start", "offline.every", "optimizer.backbone_start"):
         if values[field] >= steps:
             raise errors.InputError(
                 f"{field}={values[field]} is not reached within train.steps={steps}: make it"

@@ -1,9 +1,11 @@
 """From the fields of a config to the encoder of a run."""
 
+import inspect
+
 import flax.linen as nn
 import ml_collections
 
-from experiments.config import components
+from experiments.config import components, fields, import_paths, naming
 from triplet_jax import data, errors, models
 from triplet_jax.devices import collectives
 from triplet_jax.models import standardise
@@ -67,15 +69,39 @@ def _tower(c, field, name, shape, standardised):
             f"model.{field}={name!r} needs images, but an input has shape {shape}. Set"
             f" model.{field}='mlp'."
         )
-    return models.encoder(
-        backbone,
-        dim=c.dim,
-        normalize=c.normalize,
-        norm=c.norm,
-        dropout=c.dropout,
-        projection=c.projection,
-        projection_dim=c.projection_dim,
-        standardised=standardised,
-        axis_name=collectives.DEVICES,
-        width=c.width,
-    )
+    with naming.as_fields("model"):
+        return models.encoder(
+            backbone,
+            dim=c.dim,
+            normalize=c.normalize,
+            norm=c.norm,
+            freeze=c.freeze,
+            fixed_statistics=c.fixed_statistics,
+            dropout=c.dropout,
+            projection=c.projection,
+            projection_dim=c.projection_dim,
+            standardised=standardised,
+            axis_name=collectives.DEVICES,
+            **_settings(c, field, name),
+        )
+
+
+def _settings(c, field, name):
+    """The fields that the backbone takes, by name.
+
+    Raises:
+      InputError: a field is set that the backbone does not take.
+    """
+    takes = inspect.signature(components.find(f"model.{field}", name)).parameters
+    given = {}
+    for setting in ("width", "dtype", "remat", "stochastic_depth"):
+        is_set = c[setting] != fields.FIELDS[f"model.{setting}"].default
+        if setting in takes:
+            given[setting] = c[setting]
+        # A backbone of the user's own may always leave the width out.
+        elif is_set and not (setting == "width" and import_paths.is_path(name)):
+            raise errors.InputError(
+                f"model.{setting}={c[setting]!r} has no effect with model.{field}={name!r}, which"
+                f" takes no {setting}. Leave it out."
+            )
+    return given

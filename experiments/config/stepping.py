@@ -27,7 +27,7 @@ def initial_state(
     init_key, _ = settings.keys(config)
     state = train_state.init_state(
         encoder,
-        optimizers.optimizer(config),
+        optimizers.optimizer(config, encoder),
         jnp.zeros((1, *input_shape)),
         key=init_key,
         averaged=config.optimizer.average_decay > 0,
@@ -46,13 +46,14 @@ def step(
     """The step of one device, `(state, inputs, labels, places) -> (state, metrics)`."""
     recipe = train_step.Recipe(
         encoder=encoder,
-        optimizer=optimizers.optimizer(config),
+        optimizer=optimizers.optimizer(config, encoder),
         loss=objective.loss(config),
         learning_rate=optimizers.learning_rate(config),
         key=settings.keys(config)[1],
         axis_name=collectives.DEVICES,
         augment=augment,
         micro_batches=config.train.micro_batches,
+        backbone_start=config.optimizer.backbone_start,
         average_decay=config.optimizer.average_decay,
         positive=objective.POSITIVE,
         numbers=settings.numbers(config),

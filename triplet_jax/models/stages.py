@@ -87,6 +87,13 @@ def stop_frozen(encoder: nn.Module, params: PyTree) -> PyTree:
     return jax.tree.map(lambda x, stop: jax.lax.stop_gradient(x) if stop else x, params, frozen)
 
 
+def frozen_whole(encoder: nn.Module) -> nn.Module:
+    """The encoder with its backbone, or those of both its towers, frozen as a whole."""
+    if hasattr(encoder, "backbone"):
+        return encoder.clone(frozen=True)
+    return encoder.clone(first=frozen_whole(encoder.first), second=frozen_whole(encoder.second))
+
+
 def _groups(backbone: nn.Module) -> dict[str, tuple[str, ...] | None]:
     """The groups of parameters of each stage; None for all."""
     return backbone.stages() if hasattr(backbone, "stages") else {WHOLE: None}

@@ -1,6 +1,7 @@
 """One step of training, as a function of one device."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from triplet_jax import schedules
 from triplet_jax.devices import collectives
-from triplet_jax.models import pixels
+from triplet_jax.models import pixels, stages
 from triplet_jax.training import cross_batch_memory, gradient_cache
 from triplet_jax.training.numbers import Numbers
 from triplet_jax.training.train_state import TrainState
@@ -45,6 +46,9 @@ class Recipe:
     micro_batches: int = 1
     """Parts that a device embeds one after the other, so that only the activations of one are in
     memory. With more than one, everything is embedded twice."""
+    backbone_start: int = 0
+    """The step from which the backbone learns. Before it, only the head does, and the backbone is
+    frozen as `Encoder.frozen` says; its gradient is not computed."""
     average_decay: float = 0.0
     """The decay of the moving average of the parameters, where the state has one."""
     positive: Collection[str] = ()
@@ -212,9 +216,9 @@ def _value_and_grad(
       and the mean over devices of the gradient in what the optimizer sees.
     """
 
-    def embed(params, batch_stats, part):
-        embeddings, updates = recipe.encoder.apply(
-            {"params": params, "batch_stats": batch_stats},
+    def embed(encoder, params, batch_stats, part):
+        embeddings, updates = encoder.apply(
+            {"params": stages.stop_frozen(encoder, params), "batch_stats": batch_stats},
             _augmented(recipe, part, keys),
             train=True,
             keys=_of_rows(keys.dropout, part.rows),
@@ -225,9 +229,22 @@ def _value_and_grad(
     def of_logarithms(embeddings, learned):
         return loss(embeddings, _with(jnp.exp, learned, recipe.positive))
 
-    found, grads = gradient_cache.value_and_grad(
-        embed, of_logarithms, _parameters(recipe, state), state.batch_stats, parts
-    )
+    def by(encoder):
+        return gradient_cache.value_and_grad(
+            functools.partial(embed, encoder),
+            of_logarithms,
+            _parameters(recipe, state),
+            state.batch_stats,
+            parts,
+        )
+
+    encoder = recipe.encoder
+    if recipe.backbone_start:
+        head_alone = functools.partial(by, stages.frozen_whole(encoder))
+        everything = functools.partial(by, encoder)
+        found, grads = jax.lax.cond(state.step < recipe.backbone_start, head_alone, everything)
+    else:
+        found, grads = by(encoder)
     return found, collectives.mean(grads, recipe.axis_name)
 
 

@@ -20,6 +20,32 @@ SECTION = Section(
         "dim": Field(64, "The number of values of an embedding.", at_least(1, at_most=2**16)),
         "normalize": Field(True, "Scales each embedding to length 1."),
         "norm": Field("batch", "The normalisation of the layers.", OneOf(models.NORMS)),
+        "freeze": Field(
+            "",
+            "What training leaves as it is: 'backbone', or a stage of it, such as 'layer2' of a"
+            " resnet, with all stages before it; empty for nothing.",
+        ),
+        "fixed_statistics": Field(
+            False,
+            "Normalises by the running statistics of batch normalisation in training, too, and"
+            " leaves them as they are.",
+            when=(When("model.norm='batch'", ("model.norm",), lambda norm: norm == "batch"),),
+        ),
+        "stochastic_depth": Field(
+            0.0,
+            "The probability that training skips the last block of the backbone; that of earlier"
+            " blocks rises to it from 0.",
+            at_least(0, at_most=0.9),
+        ),
+        "dtype": Field(
+            "float32",
+            "The number type in which the backbone computes; weights, statistics of normalisation"
+            " and the loss stay in float32.",
+            OneOf(("float32", "bfloat16")),
+        ),
+        "remat": Field(
+            False, "Computes the blocks of the backbone again for the gradient, to save memory."
+        ),
         "dropout": Field(
             0.0,
             "The share of the features before the embedding that training sets to 0.",

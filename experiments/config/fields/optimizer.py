@@ -8,6 +8,10 @@ def _named(name):
     return (When(f"optimizer.name={name!r}", ("optimizer.name",), lambda found: found == name),)
 
 
+_BACKBONE_LEARNS = (
+    When("model.freeze other than 'backbone'", ("model.freeze",), lambda name: name != "backbone"),
+)
+
 SECTION = Section(
     "optimizer",
     "From gradients to weights.",
@@ -19,6 +23,25 @@ SECTION = Section(
             "The learning rate of the proxies, as a multiple of that of the weights.",
             more_than(0),
             when=(loss.HAS_PROXIES,),
+        ),
+        "backbone_rate": Field(
+            1.0,
+            "The learning rate of the backbone's last stage, as a multiple of that of the head.",
+            more_than(0),
+            when=_BACKBONE_LEARNS,
+        ),
+        "layer_decay": Field(
+            1.0,
+            "The learning rate of each stage of the backbone, as a multiple of that of the next.",
+            more_than(0, at_most=1),
+            when=_BACKBONE_LEARNS,
+        ),
+        "backbone_start": Field(
+            0,
+            "The step at which the backbone joins; before it, only the head learns. Its learning"
+            " rate then rises in as many steps as that of the head at first.",
+            at_least(0),
+            when=_BACKBONE_LEARNS,
         ),
         "warmup_steps": Field(0, "The steps in which the learning rate rises from 0.", at_least(0)),
         "decay": Field(
