@@ -189,6 +189,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "conv4": Conv4,
     "resnet18": functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), bottleneck=False),
+    "resnet34": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=False),
     "resnet50": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=True),
 }
 """The backbones that `encoder` takes by name."""
