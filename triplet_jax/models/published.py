@@ -158,12 +158,13 @@ def fill(
       layouts: those that the backbone knows. The one whose names fit `tensors` best is used.
 
     Raises:
-      InputError: an array of the backbone is missing or has another shape, or a published array
-        is neither used nor left out on purpose.
+      InputError: an array of the backbone is missing, is no float32 or has another shape, or a
+        published array is neither used nor left out on purpose.
     """
     layout = max(layouts, key=lambda one: _fit(one, tensors))
     ours = flax.traverse_util.flatten_dict(dict(variables))
     _check_names(layout, ours, tensors)
+    _check_types(layout, ours, tensors)
     filled, wrong = {}, []
     for path, array in ours.items():
         stored = layout.arrays[path]
@@ -239,6 +240,19 @@ def _check_names(
         + "\nand ".join(parts)
         + "\nTake the backbone that the weights were published for, or a whole file."
     )
+
+
+def _check_types(
+    layout: Layout, ours: Mapping[Path, PyTree], tensors: Mapping[str, np.ndarray]
+) -> None:
+    """Refuses arrays of another type, such as those of quantised weights."""
+    used = sorted({name for path in ours for name in layout.arrays[path].names()})
+    wrong = [f"{name} {tensors[name].dtype}" for name in used if tensors[name].dtype != np.float32]
+    if wrong:
+        raise errors.InputError(
+            f"the weights have arrays that are no float32, float16 or bfloat16:\n{_listed(wrong)}\n"
+            "Give weights of these types."
+        )
 
 
 def _listed(lines: list[str], most: int = 8) -> str:
