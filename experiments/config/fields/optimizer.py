@@ -38,8 +38,8 @@ SECTION = Section(
         ),
         "backbone_start": Field(
             0,
-            "The step at which the backbone joins; before it, only the head learns. Its learning"
-            " rate then rises in as many steps as that of the head at first.",
+            "The step at which the backbone joins, and its learning rate rises as the head's did at"
+            " first; before it, only the head learns.",
             at_least(0),
             when=_BACKBONE_LEARNS,
         ),

@@ -64,6 +64,8 @@ def test_a_condition_names_fields_and_holds_of_some_values_alone():
         "dataset.name": ["digits", "folder", "arrays", "pairs", "omniglot", "my:own"],
         "loss.name": ["triplet", "pairs"],
         "loss.proxies": ["", "references"],
+        "model.freeze": ["", "backbone"],
+        "model.norm": ["batch", "group"],
         "optimizer.name": ["adam", "adamw", "sgd"],
         "mining.second": ["", "random"],
         "offline.table": ["", "step_1.npz"],
