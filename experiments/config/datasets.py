@@ -34,6 +34,22 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
     )
 
 
+def check_patience(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:
+    """Refuses early stopping by a validation split that gives no score.
+
+    Raises:
+      InputError: with the numbers of examples and classes, and what to change.
+    """
+    validation = everything.only("validation")
+    if not config.train.patience or can_score(validation.labels):
+        return
+    raise errors.InputError(
+        f"train.patience={config.train.patience} needs validation scores, but"
+        f" {_left('validation', config, everything, validation)} Raise"
+        f" dataset.validation_fraction{_or_split_otherwise(config)}, or set train.patience=0."
+    )
+
+
 def can_score(labels: np.ndarray) -> bool:
     """Whether retrieval among examples with these labels has a score: it needs two classes, and two
     examples of one of them."""

@@ -39,6 +39,7 @@ class Setup:
           InputError: the data, the model or the augmentations do not go together.
         """
         datasets.check_test(self.config, self.everything)
+        datasets.check_patience(self.config, self.everything)
         for name in ("examples", "encoder", "augment"):
             getattr(self, name)
 

@@ -15,6 +15,7 @@ from experiments.run import (
     changes,
     config_json,
     data_json,
+    early_stopping,
     evaluating,
     journals,
     restoring,
@@ -27,6 +28,7 @@ from triplet_jax.runs import health
 from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.stopwatch import Stopwatch
 from triplet_jax.training import data_parallel, loop, train_state
+from triplet_jax.training.patience import Patience
 
 
 def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
@@ -50,13 +52,19 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     checkpoints, state = _state_to_go_on_from(run)
     _announce(run, state)
     watch = processes.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
-    state, stopped_by = _train(run, state, checkpoints, mining, watch)
+    patience = early_stopping.at(workdir, config, int(state.step))
+    state, stopped_by = _train(run, state, checkpoints, mining, watch, patience)
     if stopped_by:
         print(
             f"stopped by {stopped_by} and saved at step {int(state.step)} of"
             f" {config.train.steps}. Run the same command again to go on."
         )
         return
+    if patience.is_over:
+        print(
+            f"stopped early at step {int(state.step)} of {config.train.steps}: the validation MAP@R"
+            f" has not risen above {patience.best:.4f} in {patience.since} evaluations."
+        )
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
     trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, state, checkpoints)
     evaluating.evaluate(trained, run.everything, extra=wall)
@@ -102,6 +110,7 @@ def _train(
     checkpoints: Checkpoints | None,
     mining: OfflineMining | None,
     watch: Stopwatch | None,
+    patience: Patience,
 ) -> tuple[train_state.TrainState, str | None]:
     """Trains to the last step, or until somebody asks to stop.
 
@@ -122,6 +131,7 @@ def _train(
                     lambda: journals.open_journal(run, first_step, watch, resources)
                 ),
                 stop=stop,
+                patience=patience,
             )
         except health.NotFiniteError as error:
             advice = processes.first_does(lambda: _way_back(checkpoints, run.workdir)) or ""
@@ -129,8 +139,10 @@ def _train(
         processes.first_does(lambda: checkpoints.wait())
         processes.first_does(lambda: watch.note(now=True))
         step = int(state.step)
-        stopped = step < run.config.train.steps or stop.before(step)
-    return state, stop.signal.name if stopped else None
+        ended = step == run.config.train.steps or patience.is_over
+        if ended and not stop.before(step):
+            return state, None
+    return state, stop.signal.name
 
 
 def _way_back(checkpoints: Checkpoints, workdir: pathlib.Path) -> str:

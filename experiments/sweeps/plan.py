@@ -94,6 +94,7 @@ def _check_engine(sweep, config):
         "log.tensorboard": config.log.tensorboard,
         "offline.every": config.offline.every > 0,
         "offline.table": bool(config.offline.table),
+        "train.patience": config.train.patience > 0,
     }
     if sweep.engine in ("processes", "slurm"):
         for complaint in components.known_here_alone(config):

@@ -6,6 +6,7 @@ import pathlib
 
 import ml_collections
 
+from experiments.run import early_stopping
 from triplet_jax import errors
 from triplet_jax.runs import files, row_files, stopwatch
 
@@ -56,7 +57,8 @@ class Run:
     def _was_trained(self):
         # A run may have been evaluated before its end.
         steps = self.config.train.steps
-        return self.number("trained_steps", default=steps) >= steps
+        taken = self.number("trained_steps", default=steps)
+        return taken >= steps or early_stopping.at(self.folder, self.config, taken).is_over
 
     @property
     def has_ended(self) -> bool:

@@ -10,6 +10,7 @@ from triplet_jax.devices.signals import Stop
 from triplet_jax.runs import health
 from triplet_jax.runs.journal import Journal
 from triplet_jax.runs.row_files import Row, metrics_row
+from triplet_jax.training.patience import Patience
 from triplet_jax.training.train_state import TrainState
 
 
@@ -46,8 +47,9 @@ def train(
     save: Callable[[int, TrainState, float | None], None],
     journal: Journal | None,
     stop: Stop,
+    patience: Patience,
 ) -> TrainState:
-    """Trains until the schedule ends or somebody asks to stop.
+    """Trains until the schedule or the patience ends, or somebody asks to stop.
 
     Everything written depends on the state alone, so that a run that was killed and taken
     up again leaves the same rows and the same parameters as one that was not. Wall-clock
@@ -62,6 +64,7 @@ def train(
       save: keeps a step, its state and its score, or None where there is no score.
       journal: what writes; None in a process that writes nothing.
       stop: says whether to stop.
+      patience: counts the evaluations without a better score.
 
     Returns:
       The last state.
@@ -73,7 +76,7 @@ def train(
     waiting: list[tuple[int, Any]] = []
     saved = first_step or None
     one_at_a_time = jax.process_count() > 1 and jax.default_backend() == "cpu"
-    while step < schedule.steps and not stop.before(step):
+    while step < schedule.steps and not (patience.is_over or stop.before(step)):
         state, metrics = take_step(state)
         arrays = metrics.pop("telemetry", None)
         waiting.append((step, metrics))
@@ -95,6 +98,7 @@ def train(
             journal.metrics(row)
         if evaluates:
             scores = score(state)
+            patience.note(scores.get(score_name))
             if scores and journal:
                 journal.scores(step, scores, shown=score_name)
             save(step, state, scores.get(score_name))
