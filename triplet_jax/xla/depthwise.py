@@ -107,7 +107,7 @@ def _kernel_gradient(dy, kernel, x, strides, padding):
     ]
     padded, dy = _padded(x, places), jax.lax.optimization_barrier(dy)
     sums = []
-    for i, j, part in _shifted(padded, kernel.shape[:2], (groups * rows, width), strides):
+    for *_, part in _shifted(padded, kernel.shape[:2], (groups * rows, width), strides):
         of_rows = [
             part[:, row::rows].astype(_wide(x)) * dy[:, row::rows].astype(_wide(x))
             for row in range(rows)
