@@ -1,6 +1,7 @@
 """Images of a data set: brought to one square form, and decoded when they are read."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,19 @@ class Images(Sequence):
             return Images(self._encoded, self._form, self._positions[which], self._turns[which])
         pixels = self._form.read(self._encoded[int(self._positions[which])])
         return np.rot90(pixels, self._turns[which])
+
+    def digest(self, position: int) -> bytes:
+        """16 bytes that know an image again: they change with its file, its form, and its turn."""
+        encoded = self._encoded[int(self._positions[position])]
+        if isinstance(encoded, str):
+            encoded = pathlib.Path(encoded).read_bytes()
+        of_reading = f"{self._form} {self._turns[position]}".encode()
+        return hashlib.blake2b(
+            encoded,
+            digest_size=16,
+            person=b"image",
+            key=hashlib.blake2b(of_reading, digest_size=32).digest(),
+        ).digest()
 
     def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
         """The same images, each rotated anticlockwise by this many more quarter turns."""

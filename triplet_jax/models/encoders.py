@@ -92,7 +92,7 @@ class Encoder(nn.Module):
           InputError: `keys` is None, and there is dropout or stochastic depth in training.
         """
         if not from_features:
-            x = self._features(x, train, keys)
+            x = self.features(x, train, keys)
         if train and self.dropout:
             x = layers.drop(x, _needed(keys, f"dropout={self.dropout}"), self.dropout)
         x = nn.Dense(self.dim)(x)
@@ -102,10 +102,22 @@ class Encoder(nn.Module):
             x = projected if project else x
         return distances.unit(x) if self.normalize else x
 
-    def _features(
-        self, x: Float[Array, "batch ..."], train: bool, keys: Key[Array, "batch"] | None
+    def features(
+        self,
+        x: Float[Array, "batch ..."],
+        train: bool = False,
+        keys: Key[Array, "batch"] | None = None,
     ) -> Float[Array, "batch features"]:
-        """What the backbone makes of the inputs."""
+        """What the backbone makes of the inputs: `encoder.apply(variables, x, method="features")`.
+
+        Args:
+          x: the inputs.
+          train: whether this is a training step.
+          keys: a key for each row; needed for stochastic depth in training.
+
+        Raises:
+          InputError: `keys` is None, and there is stochastic depth in training.
+        """
         if self.standardised:
             x = standardise.Standardise(name=standardise.LAYER)(x)
         train = train and not self.frozen and not self.fixed_statistics

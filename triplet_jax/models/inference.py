@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from triplet_jax.data import images
 from triplet_jax.devices import collectives
+from triplet_jax.models import encoder_parts
 from triplet_jax.models.pixels import as_floats
 
 MOST = 512
@@ -21,12 +21,12 @@ much, as measured on a CPU."""
 
 
 def make_embed(
-    encoder: nn.Module, *, batch: int = 0, most: int | None = None
+    encoder: encoder_parts.Applied, *, batch: int = 0, most: int | None = None
 ) -> Callable[..., Float[np.ndarray, "n dim"]]:
     """Makes a function `(variables, inputs) -> embeddings`.
 
     Args:
-      encoder: the model.
+      encoder: the model, or a part of it.
       batch: how many inputs are embedded at a time, over all devices; 0 chooses by `fitting`. The
         last batch is padded, so that the function is compiled once. In a run of several processes
         all of them call the function, and each loads a part of every batch.
@@ -67,14 +67,14 @@ def _one(inputs: np.ndarray | images.Images) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *inputs.shape[1:]), getattr(inputs, "dtype", jnp.uint8))
 
 
-def fitting(encoder: nn.Module, variables: PyTree, one: jax.ShapeDtypeStruct) -> int:
+def fitting(encoder: encoder_parts.Applied, variables: PyTree, one: jax.ShapeDtypeStruct) -> int:
     """How many inputs to embed at a time, so that a pass takes about 1 GiB at most.
 
     It is the largest power of 2, up to `MOST`, for which the encoder's largest layer takes at most
     `LARGEST_LAYER` bytes; at least 1. The sizes come from an abstract pass, which computes nothing.
 
     Args:
-      encoder: the model.
+      encoder: the model, or a part of it.
       variables: its parameters and statistics.
       one: the shape and type of a batch of one input.
     """

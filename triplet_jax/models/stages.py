@@ -13,6 +13,7 @@ import jax
 from jaxtyping import PyTree
 
 from triplet_jax import errors
+from triplet_jax.models import encoder_parts
 
 WHOLE = "backbone"
 """The name for all stages of a backbone together."""
@@ -50,12 +51,14 @@ def count_up_to(backbone: nn.Module, name: str) -> int:
     return known.index(name) + 1
 
 
-def map_places(function: Callable[[Place], Any], encoder: nn.Module, params: PyTree) -> PyTree:
+def map_places(
+    function: Callable[[Place], Any], encoder: encoder_parts.Applied, params: PyTree
+) -> PyTree:
     """A tree like the encoder's parameters, with `function` of the place of each.
 
     Args:
       function: of the place of a parameter.
-      encoder: an `Encoder` or `TwoTowers`.
+      encoder: an `Encoder`, a part of it, or `TwoTowers`.
       params: its parameters; they may be shapes and types.
 
     Raises:
@@ -81,7 +84,7 @@ def map_places(function: Callable[[Place], Any], encoder: nn.Module, params: PyT
     return jax.tree_util.tree_map_with_path(of_leaf, params)
 
 
-def stop_frozen(encoder: nn.Module, params: PyTree) -> PyTree:
+def stop_frozen(encoder: encoder_parts.Applied, params: PyTree) -> PyTree:
     """The parameters; no gradient reaches those that are frozen, and none is computed for them."""
     frozen = map_places(lambda place: place.frozen, encoder, params)
     return jax.tree.map(lambda x, stop: jax.lax.stop_gradient(x) if stop else x, params, frozen)

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from triplet_jax import schedules
 from triplet_jax.devices import collectives
-from triplet_jax.models import pixels, stages
+from triplet_jax.models import encoder_parts, pixels, stages
 from triplet_jax.training import cross_batch_memory, gradient_cache
 from triplet_jax.training.numbers import Numbers
 from triplet_jax.training.train_state import TrainState
@@ -26,7 +25,7 @@ _POSITIVE = (1e-4, 1e4)
 class Recipe:
     """How a run takes its steps: what stays the same while the state changes."""
 
-    encoder: nn.Module
+    encoder: encoder_parts.Applied
     optimizer: optax.GradientTransformation
     loss: Callable
     """`(embeddings, labels, *, key, axis_name, **given) -> (loss, stats)`, the loss of the global

@@ -1,0 +1,124 @@
+"""Kept features: equal to those computed now, computed once, and never of another thing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from triplet_jax import models
+from triplet_jax.data import images
+from triplet_jax.models import encoder_parts, inference, kept_features
+
+
+@pytest.fixture
+def encoder():
+    return models.encoder("conv4", dim=3, width=4, freeze="backbone")
+
+
+@pytest.fixture
+def variables(encoder, key):
+    return encoder.init(key, jnp.zeros((1, 8, 8, 1)))
+
+
+@pytest.fixture
+def files(tmp_path):
+    draw = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for path in paths:
+        PIL.Image.fromarray(draw.integers(0, 256, (9, 9), np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """How many inputs were embedded at each call."""
+    counts, make = [], inference.make_embed
+
+    def counting(*args, **given):
+        embed = make(*args, **given)
+
+        def counted(variables, inputs):
+            counts.append(len(inputs))
+            return embed(variables, inputs)
+
+        return counted
+
+    monkeypatch.setattr(inference, "make_embed", counting)
+    return counts
+
+
+def _read(files, size=8, **form):
+    form = images.ImageForm(size, 1, **form)
+    return images.Images([str(file) for file in files], form)
+
+
+def test_features_are_those_of_the_backbone_and_are_computed_once(
+    encoder, variables, files, computed, tmp_path
+):
+    inputs = _read(files)
+    folder = tmp_path / "kept"
+    first = kept_features.features(encoder, variables, inputs, folder=folder)
+    pixels = jnp.asarray(images.load(inputs) / np.float32(255))
+    now = encoder.apply(variables, pixels, method="features")
+    np.testing.assert_allclose(first, now, rtol=1e-5, atol=1e-6)
+    again = kept_features.features(encoder, variables, inputs[np.array([3, 1])], folder=folder)
+    np.testing.assert_array_equal(again, first[[3, 1]])
+    assert computed == [5]
+    # What the head makes of them is what the encoder makes of the images.
+    np.testing.assert_allclose(
+        encoder_parts.HeadOf(encoder).apply(variables, jnp.asarray(first)),
+        encoder.apply(variables, pixels),
+        atol=1e-6,
+    )
+
+
+def test_only_what_changed_is_computed_again(encoder, variables, files, computed, tmp_path):
+    folder = tmp_path / "kept"
+    before = kept_features.features(encoder, variables, _read(files), folder=folder)
+    PIL.Image.new("L", (9, 9), 77).save(files[2])
+    after = kept_features.features(encoder, variables, _read(files), folder=folder)
+    assert computed == [5, 1]
+    np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
+    assert not np.array_equal(after[2], before[2])
+
+
+@pytest.mark.parametrize("other", ["weights", "reading", "turn"])
+def test_another_encoder_or_reading_has_features_of_its_own(
+    other, encoder, variables, files, computed, tmp_path
+):
+    folder, inputs = tmp_path / "kept", _read(files)
+    kept_features.features(encoder, variables, inputs, folder=folder)
+    if other == "weights":
+        params = jax.tree.map(lambda x: x + 0.1, variables["params"])
+        variables = variables | {"params": params}
+    elif other == "reading":
+        inputs = _read(files, invert=True)
+    else:
+        inputs = inputs.turned(np.ones(5, int))
+    kept_features.features(encoder, variables, inputs, folder=folder)
+    assert computed == [5, 5]
+
+
+def test_another_head_has_the_same_features(encoder, variables, files, computed, tmp_path):
+    folder, inputs = tmp_path / "kept", _read(files)
+    kept_features.features(encoder, variables, inputs, folder=folder)
+    other = models.encoder(
+        "conv4", dim=7, width=4, dropout=0.5, projection=4, normalize=False, freeze="backbone"
+    )
+    params = other.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))["params"]
+    params = params | {"backbone": variables["params"]["backbone"]}
+    kept_features.features(other, variables | {"params": params}, inputs, folder=folder)
+    assert computed == [5]
+
+
+def test_a_damaged_file_is_reported_and_replaced(encoder, variables, computed, tmp_path):
+    inputs = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
+    kept_features.features(encoder, variables, inputs, folder=tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    path.write_bytes(path.read_bytes()[:100])
+    said = []
+    kept_features.features(encoder, variables, inputs, folder=tmp_path, report=said.append)
+    assert "is damaged" in said[0] and str(path) in said[0]
+    kept_features.features(encoder, variables, inputs, folder=tmp_path, report=said.append)
+    assert computed == [4, 4] and len(said) == 1
