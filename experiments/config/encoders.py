@@ -3,6 +3,7 @@
 import inspect
 
 import flax.linen as nn
+import jax.numpy as jnp
 import ml_collections
 
 from experiments.config import components, fields, import_paths, naming
@@ -86,6 +87,10 @@ def _tower(c, field, name, shape, standardised):
         )
 
 
+# A backbone without a type computes in that of its parameters, float32.
+_TYPES = {"float32": None, "bfloat16": jnp.bfloat16}
+
+
 def _settings(c, field, name):
     """The fields that the backbone takes, by name.
 
@@ -97,7 +102,7 @@ def _settings(c, field, name):
     for setting in ("width", "dtype", "remat", "stochastic_depth"):
         is_set = c[setting] != fields.FIELDS[f"model.{setting}"].default
         if setting in takes:
-            given[setting] = c[setting]
+            given[setting] = _TYPES[c[setting]] if setting == "dtype" else c[setting]
         # A backbone of the user's own may always leave the width out.
         elif is_set and not (setting == "width" and import_paths.is_path(name)):
             raise errors.InputError(
