@@ -1,0 +1,79 @@
+"""A file of torch, converted once, read as the same arrays."""
+
+import collections
+import hashlib
+
+import numpy as np
+import pytest
+import safetensors
+
+from tests.support import programs
+
+ARRAYS = {"conv.weight": np.arange(6.0, dtype=np.float32).reshape(2, 3), "count": np.int64(3)}
+
+
+def convert(tmp_path, *flags):
+    source, output = tmp_path / "w.pth", tmp_path / "w.safetensors"
+    done = programs.run("convert", f"--input={source}", f"--output={output}", *flags)
+    return done, output
+
+
+def test_without_torch_the_message_says_what_to_install(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"PK")
+    code = (
+        "import runpy, sys; sys.modules['torch'] = None; sys.argv = ['convert', *sys.argv[1:]];"
+        "runpy.run_module('experiments.convert', run_name='__main__', alter_sys=True)"
+    )
+    given = [f"--input={tmp_path / 'w.pth'}", f"--output={tmp_path / 'w.safetensors'}"]
+    done = programs.run_code(code, *given)
+    programs.refused(done, "the package torch is not installed: pip install torch")
+
+
+def test_a_file_that_is_not_there_is_convert(tmp_path):
+    done, output = convert(tmp_path)
+    programs.refused(done, f"--input={tmp_path / 'w.pth'} is no file")
+    done = programs.run("convert", f"--input={tmp_path}", f"--output={tmp_path / 'w.npz'}")
+    programs.refused(done, "must be a file named *.safetensors")
+    assert not output.exists()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("owner", ["", "state_dict", "model", "teacher"])
+def test_arrays_keep_their_names_types_and_values(owner, tmp_path):
+    torch = pytest.importorskip("torch", reason="make oracle installs torch")
+    half = torch.tensor([1.5, 2.0], dtype=torch.bfloat16)
+    weights = {name: torch.tensor(x) for name, x in ARRAYS.items()} | {"half": half}
+    weights["tied"] = weights["conv.weight"].T
+    prefix = "module." if owner else ""
+    weights = collections.OrderedDict((prefix + name, x) for name, x in weights.items())
+    source = tmp_path / "w.pth"
+    torch.save({owner: weights, "epoch": 3} if owner else weights, source)
+    done, output = convert(tmp_path, *["--key=teacher"] * (owner == "teacher"))
+    assert done.returncode == 0, done.stderr
+    assert "4 arrays" in done.stdout
+    with safetensors.safe_open(output, "np") as file:
+        assert sorted(file.keys()) == ["conv.weight", "count", "half", "tied"]
+        np.testing.assert_array_equal(file.get_tensor("conv.weight"), ARRAYS["conv.weight"])
+        np.testing.assert_array_equal(file.get_tensor("tied"), ARRAYS["conv.weight"].T)
+        assert file.get_slice("half").get_dtype() == "BF16"
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        assert file.metadata()["source_sha256"] == digest
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("ran",))
+
+
+@pytest.mark.oracle
+def test_a_file_that_holds_more_than_arrays_is_convert(tmp_path):
+    torch = pytest.importorskip("torch", reason="make oracle installs torch")
+    torch.save({"a": Evil()}, tmp_path / "w.pth")
+    done, output = convert(tmp_path)
+    programs.refused(done, "cannot be opened by torch as weights alone")
+    assert "ran" not in done.stdout and not output.exists()
+    torch.save({"state": {"a": torch.ones(1)}}, tmp_path / "w.pth")
+    programs.refused(convert(tmp_path)[0], "holds no arrays by name, but ['state']")
+    programs.refused(convert(tmp_path, "--key=x")[0], "--key=x is not in")
+    (tmp_path / "w.pth").write_bytes(b"PK\x03\x04 cut off")
+    programs.refused(convert(tmp_path)[0], "cannot be opened by torch as weights alone")
