@@ -3,10 +3,9 @@
 import inspect
 
 import flax.linen as nn
-import jax.numpy as jnp
 import ml_collections
 
-from experiments.config import components, fields, import_paths, naming
+from experiments.config import components, fields, import_paths, naming, preprocessing
 from triplet_jax import data, errors, models
 from triplet_jax.devices import collectives
 from triplet_jax.models import standardise
@@ -30,10 +29,10 @@ def encoder(
     c = config.model
     shapes = pair_shapes or (input_shape, input_shape)
     features = [standardises(config, shape) for shape in shapes]
-    first = _tower(c, "name", c.name, shapes[0], features[0])
+    first = _tower(config, "name", c.name, shapes[0], features[0])
     if c.towers == 1:
         return first
-    second = _tower(c, "second", c.second or c.name, shapes[1], features[1])
+    second = _tower(config, "second", c.second or c.name, shapes[1], features[1])
     return models.TwoTowers(first, second, pair_shapes)
 
 
@@ -63,7 +62,8 @@ def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset
     return dict(zip(("first", "second"), layers, strict=True))
 
 
-def _tower(c, field, name, shape, standardised):
+def _tower(config, field, name, shape, standardised):
+    c = config.model
     backbone = components.backbone(f"model.{field}", name, shape)
     if name == backbone != "mlp" and len(shape) != 3:
         raise errors.InputError(
@@ -82,27 +82,25 @@ def _tower(c, field, name, shape, standardised):
             projection=c.projection,
             projection_dim=c.projection_dim,
             standardised=standardised,
+            statistics=preprocessing.statistics(config, field, shape),
             axis_name=collectives.DEVICES,
-            **_settings(c, field, name),
+            **_settings(config, field, name),
         )
 
 
-# A backbone without a type computes in that of its parameters, float32.
-_TYPES = {"float32": None, "bfloat16": jnp.bfloat16}
-
-
-def _settings(c, field, name):
+def _settings(config, field, name):
     """The fields that the backbone takes, by name.
 
     Raises:
       InputError: a field is set that the backbone does not take.
     """
+    c = config.model
     takes = inspect.signature(components.find(f"model.{field}", name)).parameters
     given = {}
-    for setting in ("width", "dtype", "remat", "stochastic_depth"):
+    for setting in ("width", "stem", "dtype", "remat", "stochastic_depth"):
         is_set = c[setting] != fields.FIELDS[f"model.{setting}"].default
         if setting in takes:
-            given[setting] = _TYPES[c[setting]] if setting == "dtype" else c[setting]
+            given[setting] = preprocessing.stem(config) if setting == "stem" else c[setting]
         # A backbone of the user's own may always leave the width out.
         elif is_set and not (setting == "width" and import_paths.is_path(name)):
             raise errors.InputError(

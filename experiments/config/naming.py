@@ -30,13 +30,13 @@ def as_fields(section: str, **others: str) -> contextlib.AbstractContextManager[
 
     A `with` block, or a decorator.
     """
-    return _rewriting(lambda message: in_fields(message, section, **others))
+    return rewriting(lambda message: in_fields(message, section, **others))
 
 
 def as_fields_of_schedule(name: str) -> contextlib.AbstractContextManager[None]:
     """Names arguments by the fields of one of the config's schedules, in errors about input."""
     own = {field: f"schedules.{name}.{field}" for field in fields.SCHEDULE.fields}
-    return _rewriting(
+    return rewriting(
         lambda message: errors.renamed(message, own | {"values": own["levels"]}),
     )
 
@@ -44,18 +44,19 @@ def as_fields_of_schedule(name: str) -> contextlib.AbstractContextManager[None]:
 def as_flags(*names: str) -> contextlib.AbstractContextManager[None]:
     """Names arguments by the flags of the same name, in errors about input."""
     flags = {name: f"--{name}" for name in names}
-    return _rewriting(lambda message: errors.renamed(message, flags))
+    return rewriting(lambda message: errors.renamed(message, flags))
 
 
 def with_advice(advice: str) -> contextlib.AbstractContextManager[None]:
     """Adds a sentence to errors about input."""
-    return _rewriting(lambda message: f"{message} {advice}")
+    return rewriting(lambda message: f"{message} {advice}")
 
 
 @contextlib.contextmanager
-def _rewriting(rewrite: Callable[[str], str]) -> Iterator[None]:
+def rewriting(rewrite: Callable[[str], str]) -> Iterator[None]:
+    """Rewrites the messages of errors that a user is to read."""
     try:
         yield
-    except errors.InputError as error:
+    except (errors.InputError, errors.LostError) as error:
         error.args = (rewrite(str(error)),)
         raise

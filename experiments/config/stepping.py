@@ -9,7 +9,6 @@ import ml_collections
 
 from experiments.config import objective, optimizers, pk_batches, settings
 from triplet_jax.devices import collectives
-from triplet_jax.models import standardise
 from triplet_jax.training import cross_batch_memory, loop, train_state, train_step
 
 
@@ -17,15 +16,16 @@ def initial_state(
     config: ml_collections.ConfigDict,
     encoder: nn.Module,
     input_shape: tuple[int, ...],
-    measured: dict | None = None,
+    given: dict | None = None,
 ) -> train_state.TrainState:
     """The state before the first step, of the config's seed.
 
-    `measured` is what `encoders.input_statistics` gives. It may be left out where a checkpoint is
-    read into the state, since the checkpoint holds it.
+    `given` holds the arrays that take the place of random ones, nested as the encoder's variables:
+    published weights, and the statistics that `encoders.input_statistics` measures. It may be left
+    out where a checkpoint is read into the state, since the checkpoint holds them.
     """
     init_key, _ = settings.keys(config)
-    state = train_state.init_state(
+    return train_state.init_state(
         encoder,
         optimizers.optimizer(config, encoder),
         jnp.zeros((1, *input_shape)),
@@ -36,8 +36,8 @@ def initial_state(
         memory=cross_batch_memory.empty(config.memory.size, objective.dim(config))
         if config.memory.size
         else None,
+        given=given,
     )
-    return state.replace(batch_stats=standardise.put(state.batch_stats, measured or {}))
 
 
 def step(

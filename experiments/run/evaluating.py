@@ -15,6 +15,7 @@ from experiments.run import (
     config_json,
     data_json,
     embedding_metrics,
+    pretrained,
     raw_inputs,
     restoring,
     score_table,
@@ -76,6 +77,9 @@ def evaluate(
     changed = processes.first_does(lambda: changes.history(run.workdir))
     if changed:
         result["changes"] = changed
+    weights = processes.first_does(lambda: pretrained.recorded(run.workdir))
+    if weights:
+        result["weights"] = weights
     if config.loss.nested_dims:
         result["nested"] = embedding_metrics.nested(config, tested, of_tested)
     processes.first_does(lambda: _write(run.workdir, everything, embeddings, result))

@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 
 from experiments.config import augmentations, datasets, encoders, stepping
-from experiments.run import config_json, data_json, embedding_metrics
+from experiments.run import config_json, data_json, embedding_metrics, pretrained
 from triplet_jax import data
-from triplet_jax.models import inference
+from triplet_jax.models import inference, standardise
 from triplet_jax.runs import files
 from triplet_jax.training import train_state
 
@@ -78,15 +78,22 @@ class Setup:
         """The step of one device."""
         return stepping.step(self.config, self.encoder, self.augment)
 
-    @property
-    def input_statistics(self) -> dict:
-        """What the encoder standardises inputs by."""
-        return encoders.input_statistics(self.config, self.everything)
+    @functools.cached_property
+    def weights(self) -> pretrained.Given:
+        """The weights that a new run starts from, where they are not random; else `NOTHING`."""
+        return pretrained.given(self.config, self.encoder, self.everything.input_shape)
 
-    def initial_state(self) -> train_state.TrainState:
-        """The state before the first step."""
+    @property
+    def given(self) -> dict:
+        """What the encoder of a new run is given in place of random arrays."""
+        measured = encoders.input_statistics(self.config, self.everything)
+        return standardise.put({"batch_stats": measured}, self.weights.variables)
+
+    def initial_state(self, *, given: bool = True) -> train_state.TrainState:
+        """The state before the first step; without what is `given` if a checkpoint replaces it."""
         shape = self.everything.input_shape
-        return stepping.initial_state(self.config, self.encoder, shape, self.input_statistics)
+        arrays = self.given if given else None
+        return stepping.initial_state(self.config, self.encoder, shape, arrays)
 
     def state_shapes(self) -> train_state.TrainState:
         """The shapes and types of a state, which take no memory."""

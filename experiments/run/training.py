@@ -18,6 +18,7 @@ from experiments.run import (
     early_stopping,
     evaluating,
     journals,
+    pretrained,
     restoring,
 )
 from experiments.run.offline_mining import OfflineMining
@@ -42,6 +43,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     started = time.perf_counter()
     run = Setup(config, workdir, datasets.dataset(config))
     run.check()
+    if not _holds_checkpoints(workdir):
+        run.weights  # noqa: B018, refuses weights that do not fit before anything is written
     note = datasets.note_on_validation(config, run.everything)
     if note:
         print(naming.in_fields(note, "dataset"))
@@ -50,6 +53,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         mining = OfflineMining(config, workdir, run.examples, run.embed)
     processes.first_does(lambda: run.remember(data_json.content(run.everything)))
     checkpoints, state = _state_to_go_on_from(run)
+    processes.first_does(lambda: _note_weights(run, state))
     _announce(run, state)
     watch = processes.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
     patience = early_stopping.at(workdir, config, int(state.step))
@@ -87,9 +91,33 @@ def _state_to_go_on_from(run: Setup) -> tuple[Checkpoints | None, train_state.Tr
 
     # Before the state is made: that of an edited config may not fit into memory.
     checkpoints = processes.first_does(opened)
-    state = run.initial_state()
+    begun = processes.first_reads(lambda: np.bool_(bool(checkpoints.steps)), like=np.bool_(0))
+    state = run.initial_state(given=not begun)
     restored = processes.first_reads(lambda: checkpoints.restore_latest(state), like=state)
     return checkpoints, data_parallel.replicate(state if restored is None else restored)
+
+
+def _holds_checkpoints(workdir: pathlib.Path) -> bool:
+    """Whether the run may go on from a checkpoint, so that it needs no weights of elsewhere."""
+
+    def found():
+        return np.bool_(any(path.name.isdigit() for path in workdir.glob("checkpoints/*")))
+
+    return bool(processes.first_reads(found, like=np.bool_(0)))
+
+
+def _note_weights(run: Setup, state: train_state.TrainState) -> None:
+    """Writes down, and prints, the weights that the run begins with.
+
+    Raises:
+      InputError: the run has no checkpoint, and began with other weights.
+    """
+    if state.step:
+        note = pretrained.note(run.workdir, run.config)
+        print(note, end="\n" * bool(note))
+    elif run.weights.record is not None:
+        pretrained.remember(run.workdir, run.weights.record)
+        print(f"weights {pretrained.describe(run.weights.record)}")
 
 
 def _announce(run: Setup, state: train_state.TrainState) -> None:

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from experiments.config import datasets, pk_batches, settings, stepping
-from experiments.run import data_json, evaluating, lock, restoring
+from experiments.run import data_json, evaluating, lock, pretrained, restoring
 from experiments.run.setup import Setup
 from experiments.sweeps import runs
 from experiments.sweeps.vectorised_files import Kept, Logger
@@ -104,8 +104,12 @@ class _Group:
         started = time.perf_counter()
         run = self._members[0]
         first = Setup(run.config, run.folder, dataset(run.config))
-        state, start = self._compile(first, self._prepare(first.everything))
         saved = Checkpoints(self._folder / "checkpoints")
+        given = {} if saved.steps else first.given
+        resident = self._prepare(first.everything)
+        for member in () if saved.steps else self._members:
+            pretrained.remember(member.folder, first.weights.record)
+        state, start = self._compile(first, resident, given)
         tree = saved.restore_latest(Kept(state, first.config).tree)
         if tree is not None and self._retries(tree["state"], stop, show):
             return
@@ -158,14 +162,14 @@ class _Group:
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
         return data_parallel.replicate((index, inputs, jnp.stack(labels)))
 
-    def _compile(self, first, resident):
+    def _compile(self, first, resident, given):
         """The first states of all runs, and a function that makes their common step from states."""
         config, numbers, devices = first.config, self._numbers(), jax.device_count()
-        shape, statistics = first.everything.input_shape, first.input_statistics
+        shape = first.everything.input_shape
 
-        def first_state(numbers):
+        def first_state(numbers, given):
             mine = settings.with_numbers(config, numbers)
-            return stepping.initial_state(mine, first.encoder, shape, statistics)
+            return stepping.initial_state(mine, first.encoder, shape, given)
 
         def step_of_run(state, numbers_and_data, device):
             numbers, resident = numbers_and_data
@@ -176,11 +180,11 @@ class _Group:
 
         # All runs share the number of the step. What happens every so many steps then stays a
         # branch, where `vmap` would compute it at every step.
-        like = jax.eval_shape(first_state, jax.tree.map(lambda x: x[0], numbers))
+        like = jax.eval_shape(first_state, jax.tree.map(lambda x: x[0], numbers), given)
         fields = [field.name for field in dataclasses.fields(like)]
         axes = {name: 0 for name in fields if getattr(like, name) is not None}
         of_state = like.replace(**axes | {"step": None})
-        state = jax.jit(jax.vmap(first_state, out_axes=of_state))(numbers)
+        state = jax.jit(jax.vmap(first_state, (0, None), of_state))(numbers, given)
         lift = InTurn if jax.default_backend() == "cpu" else AtOnce
         return state, functools.partial(lift, step_of_run, of_state, numbers, resident)
 

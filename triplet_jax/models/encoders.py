@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from triplet_jax import distances, errors
-from triplet_jax.models import layers, stages, standardise
+from triplet_jax.models import layers, pixels, published, stages, standardise
 from triplet_jax.models.conv4 import Conv4
 from triplet_jax.models.layers import NORMS
 from triplet_jax.models.mlp import MLP
@@ -54,6 +54,8 @@ class Encoder(nn.Module):
       projection_dim: values of its output.
       standardised: whether the inputs are features that the first layer standardises;
         `standardise.put` sets its statistics.
+      statistics: what images are normalised by first, as published weights expect it; None for
+        values as they are. Grey images become images of as many channels as it has.
       frozen: whether the backbone is frozen: in training, too, it then embeds as in evaluation,
         and `stages.stop_frozen` stops its gradients.
       fixed_statistics: whether the backbone's batch normalisation uses its running statistics in
@@ -67,6 +69,7 @@ class Encoder(nn.Module):
     projection: int = 0
     projection_dim: int = 64
     standardised: bool = False
+    statistics: published.Preprocessing | None = None
     frozen: bool = False
     fixed_statistics: bool = False
 
@@ -120,6 +123,8 @@ class Encoder(nn.Module):
         """
         if self.standardised:
             x = standardise.Standardise(name=standardise.LAYER)(x)
+        if self.statistics is not None:
+            x = pixels.normalised(x, self.statistics)
         train = train and not self.frozen and not self.fixed_statistics
         depth = getattr(self.backbone, "stochastic_depth", 0.0)
         if not (train and depth):

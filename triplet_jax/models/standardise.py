@@ -53,8 +53,8 @@ def statistics(features: Float[np.ndarray, "examples features"]) -> dict[str, np
     }
 
 
-def put(batch_stats: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
-    """Puts measured statistics into the encoder's `batch_stats`, under the same nested names."""
-    flat = flax.traverse_util.flatten_dict(measured)
-    every = flax.traverse_util.flatten_dict(batch_stats)
+def put(variables: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Puts arrays, such as measured statistics, into variables, under the same nested names."""
+    flat = flax.traverse_util.flatten_dict(given)
+    every = flax.traverse_util.flatten_dict(variables)
     return flax.traverse_util.unflatten_dict(every | {k: jnp.asarray(x) for k, x in flat.items()})

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from triplet_jax import schedules
+from triplet_jax.models import standardise
 from triplet_jax.training import cross_batch_memory
 
 
@@ -68,6 +69,7 @@ def init_state(
     learned: dict[str, Any] | None = None,
     pace: dict[str, schedules.Pace] | None = None,
     memory: cross_batch_memory.Memory | None = None,
+    given: dict[str, Any] | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -80,8 +82,9 @@ def init_state(
       learned: the first values of the learned numbers and tables of the loss, by name.
       pace: the first values of the self-paced numbers, by field.
       memory: the memory across batches, or None.
+      given: arrays that take the place of the encoder's random ones, nested as its variables.
     """
-    variables = jax.jit(encoder.init)(key, example)
+    variables = standardise.put(jax.jit(encoder.init)(key, example), given or {})
     params = variables["params"]
     learned = {name: jnp.float32(value) for name, value in (learned or {}).items()}
     return TrainState(

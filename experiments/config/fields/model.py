@@ -17,6 +17,30 @@ SECTION = Section(
             "The channels of conv4 and of a resnet's first stage, or the units of mlp.",
             at_least(1, at_most=2**16),
         ),
+        "weights": Field(
+            "",
+            "Published weights that the backbone starts from: a .safetensors file, or"
+            " hf://ORG/NAME of the Hugging Face Hub; empty for random ones.",
+        ),
+        "init_from": Field(
+            "",
+            "The folder of a run whose encoder this one starts from, by its best checkpoint; the"
+            " head is taken too, where it has the same shape.",
+            when=(When("model.weights=''", ("model.weights",), lambda weights: not weights),),
+        ),
+        "pixels": Field(
+            "auto",
+            "What is done to the values of an image: unit leaves them from 0 to 1, half brings them"
+            " to -1 to 1, imagenet and clip normalise them by the statistics of those images; auto"
+            " does what the weights expect, and is unit without weights.",
+            OneOf(("auto", "unit", "imagenet", "half", "clip")),
+        ),
+        "stem": Field(
+            "auto",
+            "The first layer of a resnet: 7x7 with a stride of 2 and pooling, or 3x3 without; auto"
+            " is 7x7 with weights, and without them 3x3 for images below 64 pixels.",
+            OneOf(("auto", "7x7", "3x3")),
+        ),
         "dim": Field(64, "The number of values of an embedding.", at_least(1, at_most=2**16)),
         "normalize": Field(True, "Scales each embedding to length 1."),
         "norm": Field("batch", "The normalisation of the layers.", OneOf(models.NORMS)),

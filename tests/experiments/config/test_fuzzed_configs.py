@@ -59,6 +59,7 @@ NAMES = {
     "dataset.name": ["digits", "arrays", "folder", "pairs", "omniglot/evil", "omniglot:9.9.9"]
     + ["", "a b", "../x", "omniglot[", "huggingface:evil/x", *PATHS],
     **dict.fromkeys(["dataset.path", "dataset.data_dir", "batch.scores", "offline.table"], FILES),
+    **dict.fromkeys(["model.weights", "model.init_from"], FILES),
 }
 VARIANTS = sorted(base.VARIANTS)
 TEXT = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), max_size=5)

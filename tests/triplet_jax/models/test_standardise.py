@@ -115,7 +115,9 @@ def test_pairs_standardise_each_array_that_has_features(tmp_path):
     )
     assert measured["second"] == {}
     encoder = encoders.encoder(config, everything.input_shape, everything.pair_shapes)
-    state = stepping.initial_state(config, encoder, everything.input_shape, measured)
+    state = stepping.initial_state(
+        config, encoder, everything.input_shape, {"batch_stats": measured}
+    )
     found = state.batch_stats["first"][standardise.LAYER]["deviation"]
     np.testing.assert_array_equal(found, measured["first"][standardise.LAYER]["deviation"])
 
