@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +18,19 @@ from triplet_jax.data.file_names import to_text
 
 BAD_IMAGES = ("refuse", "skip")
 FITS = ("crop", "pad", "stretch")
+RESAMPLE = {
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+    "lanczos": PIL.Image.Resampling.LANCZOS,
+}
+"""How images are scaled, by name; all of them smooth what they make smaller."""
+LEAST_RATIO = 0.01
 # Counted up when a file comes to give other pixels than before, so that embeddings of the earlier
 # pixels are known for that.
 _RULES = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ImageForm:
     """The form that every image of a data set is brought to: a square of one size.
 
@@ -35,6 +43,10 @@ class ImageForm:
         shorter sides with the background, "stretch" scales each side to `size`.
       background: the grey level behind transparent pixels, from 0 (black) to 255 (white).
       max_pixels: an image of more pixels is refused.
+      resample: how it is scaled, a name in `RESAMPLE`.
+      crop_ratio: the share, from `LEAST_RATIO` to 1, of the square's side that is kept, in its
+        middle. Scaling to 256 pixels and cutting out 224, as networks are often evaluated, is
+        224 / 256 = 0.875.
     """
 
     size: int
@@ -44,6 +56,17 @@ class ImageForm:
     background: int = 255
     max_pixels: int = dataclasses.field(default=decoding.MAX_PIXELS, repr=False)
     rules: int = dataclasses.field(default=_RULES, init=False)
+    resample: str = "bilinear"
+    crop_ratio: float = 1.0
+
+    def __repr__(self):
+        # Embeddings know what they were made with by this text. So it says nothing of a form's
+        # newer fields where they are what was done before there were any.
+        names = ("size", "channels", "invert", "fit", "background", "rules")
+        newer = {"resample": "bilinear", "crop_ratio": 1.0}
+        names += tuple(name for name, before in newer.items() if getattr(self, name) != before)
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({values})"
 
     def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
         """Decodes an image and brings it to this form.
@@ -52,11 +75,20 @@ class ImageForm:
           encoded: the bytes of an image file, or its path.
 
         Raises:
-          InputError: the file is no image, or cannot be read; see `decoding.decode`.
+          InputError: the file is no image, or cannot be read; see `decoding.decode`. Or the form
+            makes no sense.
         """
+        errors.check_known("resample", self.resample, RESAMPLE)
+        if not LEAST_RATIO <= self.crop_ratio <= 1:
+            raise errors.InputError(
+                f"crop_ratio={self.crop_ratio} must be from {LEAST_RATIO} to 1, which keeps all."
+            )
         try:
             image = decoding.decode(
-                encoded, least=self.size, background=self.background, max_pixels=self.max_pixels
+                encoded,
+                least=math.ceil(self.size / self.crop_ratio),
+                background=self.background,
+                max_pixels=self.max_pixels,
             )
         except errors.InputError as error:
             name = "an image of the data set" if isinstance(encoded, bytes) else to_text(encoded)
@@ -67,17 +99,24 @@ class ImageForm:
 
     def _square(self, image: PIL.Image.Image) -> PIL.Image.Image:
         errors.check_known("fit", self.fit, FITS)
+        method = RESAMPLE[self.resample]
         if self.fit == "pad":
-            scale = self.size / max(image.size)
-            width, height = (max(1, round(scale * length)) for length in image.size)
+            side = self.crop_ratio * max(image.size)
+            shown = [min(length, side) for length in image.size]
+            width, height = (max(1, round(self.size / side * length)) for length in shown)
             ground = PIL.Image.new("L", (self.size, self.size), self.background).convert(image.mode)
-            scaled = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+            scaled = image.resize((width, height), method, box=_in_the_middle(image, *shown))
             ground.paste(scaled, ((self.size - width) // 2, (self.size - height) // 2))
             return ground
-        side_x, side_y = image.size if self.fit == "stretch" else (min(image.size),) * 2
-        left, top = (image.width - side_x) / 2, (image.height - side_y) / 2
-        box = (left, top, left + side_x, top + side_y)
-        return image.resize((self.size, self.size), PIL.Image.Resampling.BILINEAR, box=box)
+        sides = image.size if self.fit == "stretch" else (min(image.size),) * 2
+        box = _in_the_middle(image, *(self.crop_ratio * side for side in sides))
+        return image.resize((self.size, self.size), method, box=box)
+
+
+def _in_the_middle(image, width, height):
+    """The rectangle of these sides in the middle of an image, as Pillow takes it."""
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    return left, top, left + width, top + height
 
 
 class Images(Sequence):
@@ -142,6 +181,11 @@ class Images(Sequence):
     def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
         """The same images, each rotated anticlockwise by this many more quarter turns."""
         return Images(self._encoded, self._form, self._positions, self._turns + turns)
+
+    def whole(self) -> "Images":
+        """The same images, each with its whole square: for training that crops at random."""
+        form = dataclasses.replace(self._form, crop_ratio=1.0)
+        return Images(self._encoded, form, self._positions, self._turns)
 
 
 def load(inputs: np.ndarray | Images) -> np.ndarray:
