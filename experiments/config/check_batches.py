@@ -5,7 +5,7 @@ import pathlib
 import jax
 import ml_collections
 
-from experiments.config import settings
+from experiments.config import augmentations, settings
 from triplet_jax import errors
 
 
@@ -79,7 +79,7 @@ def _check_views(config):
     """Refuses images as classes if their views cannot differ, or small classes are refused."""
     if not config.dataset.images_as_classes:
         return
-    if not any(config.augment.values()):
+    if not augmentations.changes_something(config):
         raise errors.InputError(
             "dataset.images_as_classes=True compares random views of an image, but augment changes"
             " nothing: set augment.crop, augment.rotate or another of its fields."

@@ -5,16 +5,22 @@ import dataclasses
 import ml_collections
 import numpy as np
 
-from experiments.config import components, import_paths, naming, settings
+from experiments.config import augmentations, components, import_paths, naming, settings
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 from triplet_jax.data import images, label_noise, sampling
 
 
 def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
-    """All examples, each with its split; images are decoded if the device holds the data."""
+    """All examples, each with its split; images are decoded if the device holds the data.
+
+    Where evaluation reads a part of each picture, training may read the whole: then images are
+    decoded where they are used.
+    """
     everything = open_dataset(config.dataset)
-    if config.dataset.placement == "device":
+    inputs = everything.inputs
+    in_parts = isinstance(inputs, images.Images) and inputs.form.crop_ratio < 1
+    if config.dataset.placement == "device" and not in_parts:
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything
 
@@ -137,13 +143,27 @@ def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:
         fit=c.fit,
         background=c.background,
         max_pixels=c.max_pixels,
+        # `completion` replaces both where weights expect something.
+        resample="bilinear" if c.resample == "auto" else c.resample,
+        crop_ratio=c.crop_ratio or 1.0,
     )
+
+
+def validation_split(config: ml_collections.ConfigDict, everything: data.Dataset) -> data.Dataset:
+    """The validation split, decoded if the device holds the data, since it is read often."""
+    split = everything.only("validation")
+    if config.dataset.placement == "device":
+        return dataclasses.replace(split, inputs=images.load(split.inputs))
+    return split
 
 
 def training_split(
     config: ml_collections.ConfigDict, everything: data.Dataset
 ) -> tuple[data.Dataset, np.ndarray]:
     """The examples that batches are drawn from, and which labels are wrong on purpose.
+
+    Their pictures are read whole where the augmentation crops them at random, which takes the place
+    of `dataset.crop_ratio`.
 
     Returns:
       The examples with the labels that training is given; and a mask of the examples of the
@@ -154,6 +174,8 @@ def training_split(
     given = given_labels(config, train)
     wrong = given != train.labels
     train = dataclasses.replace(train, labels=given)
+    if isinstance(train.inputs, images.Images) and augmentations.crops_at_random(config):
+        train = dataclasses.replace(train, inputs=train.inputs.whole())
     if config.batch.scores:
         train = difficulty.attach(train, _scores(config.batch.scores, everything))
     if c.drop_noisy:

@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments.config import defaults
+from experiments.config import completion, defaults
 
 # By field, what a saved config without it stood for, where that is not its default of today: a
 # value, or a function from the saved content, a nested dict, to the value.
@@ -49,7 +49,7 @@ def from_content(content: dict[str, Any]) -> ml_collections.ConfigDict:
             value = value(content) if callable(value) else value
             config.update_from_flattened_dict({field: value})
     config.update(content)
-    return config
+    return completion.completed(config)
 
 
 def _check_sections(content, usual, owner=""):

@@ -55,7 +55,7 @@ class Setup:
     @functools.cached_property
     def validation(self) -> data.Dataset:
         """The validation split."""
-        return self.everything.only("validation")
+        return datasets.validation_split(self.config, self.everything)
 
     @functools.cached_property
     def encoder(self) -> nn.Module:

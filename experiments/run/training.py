@@ -9,7 +9,15 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.config import check, components, datasets, naming, pk_batches, stepping
+from experiments.config import (
+    check,
+    completion,
+    components,
+    datasets,
+    naming,
+    pk_batches,
+    stepping,
+)
 from experiments.run import (
     batches,
     changes,
@@ -39,6 +47,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
       config: with every field of `config.fields`.
       workdir: of the run; see the README for what is in it.
     """
+    config = completion.completed(config)
     check.check(config)
     started = time.perf_counter()
     run = Setup(config, workdir, datasets.dataset(config))

@@ -7,7 +7,7 @@ import re
 
 import ml_collections
 
-from experiments.config import check, components, defaults, fields, settings
+from experiments.config import check, completion, components, defaults, fields, settings
 from experiments.config.fields import declaration
 from experiments.run.setup import Setup
 from experiments.sweeps import runs, vectorised
@@ -43,7 +43,7 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
         for arm, of_arm in sweep.arms:
             for seed in sweep.seeds:
                 differences = in_setting | of_arm | dict.fromkeys(sweep.also_seeds, seed)
-                config = _config(sweep.run, differences, f"arm {arm!r}")
+                config = completion.completed(_config(sweep.run, differences, f"arm {arm!r}"))
                 planned.append(runs.Run(arm, setting, seed, config, workdir))
             with _naming(planned[-1]):
                 check.check(planned[-1].config)

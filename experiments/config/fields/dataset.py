@@ -92,6 +92,19 @@ SECTION = Section(
             OneOf(images.FITS),
             when=_HAS_IMAGE_FILES,
         ),
+        "resample": Field(
+            "auto",
+            "How a picture is scaled; auto is as the weights expect, and bilinear without weights.",
+            OneOf(("auto", *images.RESAMPLE)),
+            when=_HAS_IMAGE_FILES,
+        ),
+        "crop_ratio": Field(
+            0.0,
+            "The share of the square's side that is kept, in its middle; 0 is as the weights"
+            " expect, and 1 without weights.",
+            at_least(0, at_most=1),
+            when=_HAS_IMAGE_FILES,
+        ),
         "background": Field(
             255,
             "The grey level of padding and behind transparent pixels; 0 is black.",

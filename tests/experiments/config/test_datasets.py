@@ -1,6 +1,7 @@
 """From config fields to the data of a run."""
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from configs import digits
@@ -8,6 +9,7 @@ from experiments.config import datasets, objective, pk_batches
 from tests.support.configs import config
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
+from triplet_jax.data import images
 
 
 def test_a_data_set_of_which_nothing_is_left_to_test_on_is_refused():
@@ -80,3 +82,47 @@ def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
         difficulty.write(path, damaged, clean)
         with pytest.raises(errors.InputError, match="damaged"):
             datasets.training_split(made, clean)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Images with a frame, which a crop ratio leaves out."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for c in range(3):
+        for i in range(6):
+            pixels = np.zeros((16, 16, 3), np.uint8)
+            pixels[4:12, 4:12] = 50 + 60 * c
+            (folder / str(c)).mkdir(exist_ok=True)
+            PIL.Image.fromarray(pixels).save(folder / str(c) / f"{i}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_training_reads_whole_pictures_where_it_crops_them_at_random(photographs, placement):
+    """And evaluation the part that the crop ratio keeps."""
+    fields = {
+        "dataset__name": "folder",
+        "dataset__path": photographs,
+        "dataset__image_size": 8,
+        "dataset__crop_ratio": 0.5,
+        "dataset__validation_fraction": 0.2,
+        "dataset__placement": placement,
+        "batch__classes": 2,
+        "batch__per_class": 2,
+    }
+    cropping = config(**fields, augment__resized_crop=0.3)
+    everything = datasets.dataset(cropping)
+    train, _ = datasets.training_split(cropping, everything)
+    assert shows_a_frame(train)
+    assert not shows_a_frame(everything)
+    assert not shows_a_frame(everything.only("train")), "evaluation embeds training images, too"
+    assert not shows_a_frame(datasets.training_split(config(**fields), everything)[0])
+    validation = datasets.validation_split(cropping, everything)
+    assert isinstance(validation.inputs, np.ndarray) == (placement == "device")
+    assert not shows_a_frame(validation)
+    plain = datasets.dataset(config(**fields | {"dataset__crop_ratio": 1.0}))
+    assert isinstance(plain.inputs, np.ndarray) == (placement == "device")
+
+
+def shows_a_frame(examples):
+    return bool((images.load(examples.inputs)[:, 0, 0] == 0).all())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import base, digits, saved
-from experiments.config import datasets
+from experiments.config import completion, datasets
 from experiments.run import (
     changes,
     config_json,
@@ -49,7 +49,8 @@ TINY = {
 def config(**differences):
     own = digits.get_config("semi_hard")
     named = {name.replace("__", "."): value for name, value in differences.items()}
-    return ml_collections.FrozenConfigDict(base.with_differences(own, TINY | named))
+    made = base.with_differences(own, TINY | named)
+    return ml_collections.FrozenConfigDict(completion.completed(made))
 
 
 def train(fields, workdir):
