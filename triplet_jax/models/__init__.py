@@ -18,3 +18,4 @@ from triplet_jax.models.layers import skip as skip
 from triplet_jax.models.mlp import MLP as MLP
 from triplet_jax.models.resnet import ResidualBlock as ResidualBlock
 from triplet_jax.models.resnet import ResNet as ResNet
+from triplet_jax.models.vit import ViT as ViT

@@ -17,6 +17,7 @@ from triplet_jax.models.conv4 import Conv4
 from triplet_jax.models.layers import NORMS
 from triplet_jax.models.mlp import MLP
 from triplet_jax.models.resnet import ResNet
+from triplet_jax.models.vit_sizes import VITS
 
 
 class Projection(nn.Module):
@@ -208,6 +209,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet18": functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), bottleneck=False),
     "resnet34": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=False),
     "resnet50": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=True),
+    **VITS,
 }
 """The backbones that `encoder` takes by name."""
 
