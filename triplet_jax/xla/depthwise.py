@@ -52,14 +52,20 @@ def convolve(
     ]
     padded = _padded(x, padding)
     products = (
-        part.astype(_wide(x)) * kernel[i, j].astype(_wide(x))
-        for i, j, part in _shifted(padded, kernel.shape[:2], sizes, strides)
+        part.astype(_wide(x)) * row.astype(_wide(x))
+        for part, row in zip(
+            _shifted(padded, kernel.shape[:2], sizes, strides),
+            kernel.reshape(-1, kernel.shape[-1]),
+            strict=True,
+        )
     )
     return sum(products).astype(x.dtype)
 
 
 def _forward(x, kernel, strides, padding):
-    return convolve(x, kernel, strides, padding), (x, kernel)
+    # The backward pass would compute the convolution again in every operation that reads it.
+    y = jax.lax.optimization_barrier(convolve(x, kernel, strides, padding))
+    return y, (x, kernel)
 
 
 def _backward(strides, padding, inputs, dy):
@@ -107,7 +113,7 @@ def _kernel_gradient(dy, kernel, x, strides, padding):
     ]
     padded, dy = _padded(x, places), jax.lax.optimization_barrier(dy)
     sums = []
-    for *_, part in _shifted(padded, kernel.shape[:2], (groups * rows, width), strides):
+    for part in _shifted(padded, kernel.shape[:2], (groups * rows, width), strides):
         of_rows = [
             part[:, row::rows].astype(_wide(x)) * dy[:, row::rows].astype(_wide(x))
             for row in range(rows)
@@ -130,13 +136,13 @@ def _shifted(
     window: Sequence[int],
     sizes: Sequence[int],
     strides: Sequence[int],
-) -> Iterator[tuple[int, int, Float[Array, "..."]]]:
-    """The values that each position of the kernel meets."""
+) -> Iterator[Float[Array, "..."]]:
+    """The values that each position of the kernel meets, row by row of the kernel."""
     (height, width), (down, right) = sizes, strides
     for i in range(window[0]):
         for j in range(window[1]):
             rows = slice(i, i + (height - 1) * down + 1, down)
-            yield i, j, padded[:, rows, j : j + (width - 1) * right + 1 : right]
+            yield padded[:, rows, j : j + (width - 1) * right + 1 : right]
 
 
 def _wide(x: Float[Array, "..."]):
