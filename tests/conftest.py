@@ -18,6 +18,8 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"),
 )
+# Features that runs keep are not among those of the person who runs the tests.
+os.environ["XDG_CACHE_HOME"] = str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "cache")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # There is a worker for each core: threads beside them would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,16 +11,20 @@ from triplet_jax.curricula import difficulty
 from triplet_jax.data import images, label_noise, sampling
 
 
-def dataset(config: ml_collections.ConfigDict) -> data.Dataset:
+def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.Dataset:
     """All examples, each with its split; images are decoded if the device holds the data.
 
     Where evaluation reads a part of each picture, training may read the whole: then images are
     decoded where they are used.
+
+    Args:
+      config: of the run.
+      decoded: whether images may be decoded now.
     """
     everything = open_dataset(config.dataset)
     inputs = everything.inputs
     in_parts = isinstance(inputs, images.Images) and inputs.form.crop_ratio < 1
-    if config.dataset.placement == "device" and not in_parts:
+    if decoded and config.dataset.placement == "device" and not in_parts:
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything
 

@@ -5,10 +5,17 @@ import inspect
 import flax.linen as nn
 import ml_collections
 
-from experiments.config import components, fields, import_paths, naming, preprocessing
+from experiments.config import (
+    augmentations,
+    components,
+    fields,
+    import_paths,
+    naming,
+    preprocessing,
+)
 from triplet_jax import data, errors, models
 from triplet_jax.devices import collectives
-from triplet_jax.models import standardise
+from triplet_jax.models import stages, standardise
 
 
 def encoder(
@@ -60,6 +67,18 @@ def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset
     if config.model.towers == 1:
         return layers[0]
     return dict(zip(("first", "second"), layers, strict=True))
+
+
+def keeps_features(config: ml_collections.ConfigDict) -> bool:
+    """Whether an image has one vector of features in all of training, which is worth keeping.
+
+    It has if nothing of a backbone with weights of its own moves, and no image is changed.
+    """
+    c = config.dataset
+    others = config.model.towers == 2 or c.name == "pairs" or config.batch.scores
+    changed = c.turns_as_classes or augmentations.changes_something(config)
+    frozen = config.model.freeze == stages.WHOLE and preprocessing.has_weights(config)
+    return frozen and not changed and not others
 
 
 def _tower(config, field, name, shape, standardised):

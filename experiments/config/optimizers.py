@@ -2,13 +2,12 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
-from triplet_jax.models import stages
+from triplet_jax.models import encoder_parts, stages
 
 
 def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
@@ -27,7 +26,7 @@ def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
 
 
 def optimizer(
-    config: ml_collections.ConfigDict, encoder: nn.Module
+    config: ml_collections.ConfigDict, encoder: encoder_parts.Applied
 ) -> optax.GradientTransformation:
     """The optimizer of the weights and of what the loss learns; it clips gradients first.
 

@@ -9,6 +9,7 @@ import ml_collections
 
 from experiments.config import objective, optimizers, pk_batches, settings
 from triplet_jax.devices import collectives
+from triplet_jax.models import encoder_parts
 from triplet_jax.training import cross_batch_memory, loop, train_state, train_step
 
 
@@ -41,7 +42,7 @@ def initial_state(
 
 
 def step(
-    config: ml_collections.ConfigDict, encoder: nn.Module, augment: Callable | None
+    config: ml_collections.ConfigDict, encoder: encoder_parts.Applied, augment: Callable | None
 ) -> Callable:
     """The step of one device, `(state, inputs, labels, places) -> (state, metrics)`."""
     recipe = train_step.Recipe(

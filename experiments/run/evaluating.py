@@ -15,12 +15,14 @@ from experiments.run import (
     config_json,
     data_json,
     embedding_metrics,
+    frozen_features,
     pretrained,
     raw_inputs,
     restoring,
     score_table,
 )
 from triplet_jax import data
+from triplet_jax.data import images
 from triplet_jax.devices import processes
 from triplet_jax.runs import files
 
@@ -45,7 +47,10 @@ def evaluate_folder(workdir: pathlib.Path, moved_to: str | None = None) -> dict:
 
 
 def evaluate(
-    run: restoring.TrainedRun, everything: data.Dataset, extra: dict | None = None
+    run: restoring.TrainedRun,
+    everything: data.Dataset,
+    extra: dict | None = None,
+    inputs: np.ndarray | images.Images | None = None,
 ) -> dict:
     """Evaluates a run by its best checkpoint, or its last, as `evaluate.checkpoint` says.
 
@@ -55,13 +60,14 @@ def evaluate(
       run: the run.
       everything: all its examples.
       extra: what else to put into the result.
+      inputs: what `run.embed` takes for the examples; None for their own inputs.
 
     Returns:
       What `result.json` holds.
     """
     started = time.perf_counter()
     config, (step, judged) = run.config, run.judged()
-    embeddings = run.embed_with(judged, everything.inputs)
+    embeddings = run.embed_with(judged, everything.inputs if inputs is None else inputs)
     tested, of_tested = everything.only("test"), embeddings[everything.split == "test"]
     result = {
         **embedding_metrics.judge(config, tested, of_tested),
@@ -80,6 +86,9 @@ def evaluate(
     weights = processes.first_does(lambda: pretrained.recorded(run.workdir))
     if weights:
         result["weights"] = weights
+    alone = processes.first_does(lambda: frozen_features.recorded(run.workdir))
+    if alone and "test" in alone:
+        result["frozen_features"] = {"retrieval": alone["test"]}
     if config.loss.nested_dims:
         result["nested"] = embedding_metrics.nested(config, tested, of_tested)
     processes.first_does(lambda: _write(run.workdir, everything, embeddings, result))

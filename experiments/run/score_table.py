@@ -49,13 +49,15 @@ def _table_of_pairs(result):
 
 
 def _table(result):
-    table = rich.table.Table("", "embedding", "raw pixels", title=result["protocol"]["test"])
+    columns = [x for x in ("embedding", "frozen_features", "raw_pixels") if x in result]
+    names = [column.replace("_", " ") for column in columns]
+    table = rich.table.Table("", *names, title=result["protocol"]["test"])
     for name, (part, metric) in SHOWN.items():
         if part in result["embedding"]:
-            ours, raw = (result[which][part] for which in ("embedding", "raw_pixels"))
+            found = [result[column].get(part, {}) for column in columns]
             if part.startswith("few_shot"):
-                name = f"{ours['ways']}-way {name}"
-            table.add_row(name, _number(ours, metric), _number(raw, metric))
+                name = f"{found[0]['ways']}-way {name}"
+            table.add_row(name, *(_number(of_column, metric) for of_column in found))
     return table
 
 

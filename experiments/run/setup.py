@@ -13,7 +13,7 @@ import numpy as np
 from experiments.config import augmentations, datasets, encoders, stepping
 from experiments.run import config_json, data_json, embedding_metrics, pretrained
 from triplet_jax import data
-from triplet_jax.models import inference, standardise
+from triplet_jax.models import encoder_parts, inference, standardise
 from triplet_jax.runs import files
 from triplet_jax.training import train_state
 
@@ -26,11 +26,14 @@ class Setup:
       config: of the run.
       workdir: of the run.
       everything: all examples, from `datasets.dataset`.
+      features: what the frozen backbone makes of each example, if the head alone is trained on
+        that; None otherwise.
     """
 
     config: ml_collections.FrozenConfigDict
     workdir: pathlib.Path
     everything: data.Dataset
+    features: np.ndarray | None = None
 
     def check(self) -> None:
         """Builds what may be refused, before anything is written.
@@ -43,9 +46,16 @@ class Setup:
         for name in ("examples", "encoder", "augment"):
             getattr(self, name)
 
+    @property
+    def seen(self) -> data.Dataset:
+        """All examples, as what is trained sees them: features, if there are any."""
+        if self.features is None:
+            return self.everything
+        return dataclasses.replace(self.everything, inputs=self.features)
+
     @functools.cached_property
     def _training_split(self):
-        return datasets.training_split(self.config, self.everything)
+        return datasets.training_split(self.config, self.seen)
 
     @property
     def examples(self) -> data.Dataset:
@@ -55,7 +65,7 @@ class Setup:
     @functools.cached_property
     def validation(self) -> data.Dataset:
         """The validation split."""
-        return datasets.validation_split(self.config, self.everything)
+        return datasets.validation_split(self.config, self.seen)
 
     @functools.cached_property
     def encoder(self) -> nn.Module:
@@ -68,15 +78,20 @@ class Setup:
         """The random changes to an image, or None."""
         return augmentations.augmentation(self.config, self.everything.input_shape)
 
+    @property
+    def _trained(self) -> encoder_parts.Applied:
+        """The encoder, or its head if that is trained on features."""
+        return self.encoder if self.features is None else encoder_parts.HeadOf(self.encoder)
+
     @functools.cached_property
     def embed(self) -> Callable:
-        """`(variables, inputs) -> embeddings`, over all devices."""
-        return inference.make_embed(self.encoder, batch=self.config.evaluate.batch)
+        """`(variables, inputs) -> embeddings`, over all devices; of inputs as in `seen`."""
+        return inference.make_embed(self._trained, batch=self.config.evaluate.batch)
 
     @property
     def step(self) -> Callable:
         """The step of one device."""
-        return stepping.step(self.config, self.encoder, self.augment)
+        return stepping.step(self.config, self._trained, self.augment)
 
     @functools.cached_property
     def weights(self) -> pretrained.Given:

@@ -14,6 +14,7 @@ from experiments.config import (
     completion,
     components,
     datasets,
+    encoders,
     naming,
     pk_batches,
     stepping,
@@ -25,6 +26,7 @@ from experiments.run import (
     data_json,
     early_stopping,
     evaluating,
+    frozen_features,
     journals,
     pretrained,
     restoring,
@@ -50,19 +52,21 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     config = completion.completed(config)
     check.check(config)
     started = time.perf_counter()
-    run = Setup(config, workdir, datasets.dataset(config))
+    decoded = not encoders.keeps_features(config)
+    run = Setup(config, workdir, datasets.dataset(config, decoded=decoded))
     run.check()
     if not _holds_checkpoints(workdir):
         run.weights  # noqa: B018, refuses weights that do not fit before anything is written
     note = datasets.note_on_validation(config, run.everything)
     if note:
         print(naming.in_fields(note, "dataset"))
-    mining = None
-    if pk_batches.mines_offline(config):
-        mining = OfflineMining(config, workdir, run.examples, run.embed)
+    mining = _offline_mining(run)
     processes.first_does(lambda: run.remember(data_json.content(run.everything)))
     checkpoints, state = _state_to_go_on_from(run)
     processes.first_does(lambda: _note_weights(run, state))
+    run = frozen_features.on_features(run, state.variables)
+    if run.features is not None:
+        mining = _offline_mining(run)
     _announce(run, state)
     watch = processes.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
     patience = early_stopping.at(workdir, config, int(state.step))
@@ -80,8 +84,15 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
         )
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
     trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, state, checkpoints)
-    evaluating.evaluate(trained, run.everything, extra=wall)
+    evaluating.evaluate(trained, run.everything, extra=wall, inputs=run.seen.inputs)
     processes.first_does(lambda: watch.note(now=True))
+
+
+def _offline_mining(run: Setup) -> OfflineMining | None:
+    """What makes tables that batches are drawn from, if the run draws from tables."""
+    if not pk_batches.mines_offline(run.config):
+        return None
+    return OfflineMining(run.config, run.workdir, run.examples, run.embed)
 
 
 def _state_to_go_on_from(run: Setup) -> tuple[Checkpoints | None, train_state.TrainState]:
@@ -137,6 +148,10 @@ def _announce(run: Setup, state: train_state.TrainState) -> None:
         path = run.workdir / changes.FILE
         print(f"going on with other values of {', '.join(changed)}: see {path}")
     _describe(run, state)
+    if not first_step:
+        alone = frozen_features.scores(run, state.variables)
+        if alone:
+            print(frozen_features.describe(alone))
     for complaint in components.known_here_alone(run.config):
         print(f"warning: {complaint}")
 

@@ -47,15 +47,19 @@ def features(
     backbone = _of_backbone(variables)
     path = folder / f"{_digest_of_backbone(encoder, backbone)}.npz"
     digests = _digests(inputs)
-    example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32)
-    one = jax.eval_shape(encoder_parts.BackboneOf(encoder).apply, backbone, example)
-    kept, found = _read_in_first(path, digests, one.shape[1], report)
+    kept, found = _read_in_first(path, digests, _dim(encoder, backbone, inputs.shape), report)
     missing = np.flatnonzero(~kept)
     if len(missing):
         embed = inference.make_embed(encoder_parts.BackboneOf(encoder), batch=batch)
         found[missing] = embed(backbone, inputs[missing])
         processes.first_does(lambda: _write(path, digests, found))
     return found
+
+
+def _dim(encoder: Encoder, variables: PyTree, shape: tuple[int, ...]) -> int:
+    """The number of features of an input."""
+    example = jax.ShapeDtypeStruct((1, *shape[1:]), np.float32)
+    return jax.eval_shape(encoder_parts.BackboneOf(encoder).apply, variables, example).shape[1]
 
 
 def _of_backbone(variables: PyTree) -> PyTree:

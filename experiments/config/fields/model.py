@@ -1,6 +1,14 @@
 """The section `model`: the encoder, from an example to its embedding."""
 
-from experiments.config.fields.declaration import Field, OneOf, Part, Section, When, at_least
+from experiments.config.fields.declaration import (
+    MACHINE,
+    Field,
+    OneOf,
+    Part,
+    Section,
+    When,
+    at_least,
+)
 from triplet_jax import models
 
 _BACKBONE = Part(
@@ -48,6 +56,12 @@ SECTION = Section(
             "",
             "What training leaves as it is: 'backbone', or a stage of it, such as 'layer2' of a"
             " resnet, with all stages before it; empty for nothing.",
+        ),
+        "features_dir": Field(
+            "",
+            "The folder that keeps the features of a frozen backbone for later runs; empty for"
+            " triplet_jax/features in the user's cache folder.",
+            concerns=MACHINE,
         ),
         "fixed_statistics": Field(
             False,

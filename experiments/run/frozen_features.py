@@ -1,0 +1,92 @@
+"""What the backbone's features are worth before any training, and a run on these features."""
+
+import dataclasses
+import os
+import pathlib
+
+import ml_collections
+import numpy as np
+from jaxtyping import PyTree
+
+from experiments.config import datasets, encoders, preprocessing
+from experiments.run.setup import Setup
+from triplet_jax import evaluation
+from triplet_jax.devices import processes
+from triplet_jax.models import kept_features
+from triplet_jax.runs import files
+
+FILE = "frozen_features.json"
+
+
+def folder(config: ml_collections.FrozenConfigDict) -> pathlib.Path:
+    """The folder that keeps features, of all runs."""
+    if config.model.features_dir:
+        return pathlib.Path(config.model.features_dir)
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(cache, "triplet_jax", "features")
+
+
+def on_features(run: Setup, variables: PyTree) -> Setup:
+    """The run with the features of all examples, if its head alone is trained; else the run.
+
+    Args:
+      run: what it trains with.
+      variables: of its encoder.
+    """
+    if not encoders.keeps_features(run.config):
+        return run
+    found = _features(run, variables, np.arange(len(run.everything)))
+    return dataclasses.replace(run, features=found)
+
+
+def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
+    """Retrieval by the backbone's features alone, on validation and test; None without weights.
+
+    They are measured when the run begins, and kept in its folder.
+
+    Args:
+      run: what it trains with.
+      variables: of its encoder before the first step.
+    """
+    everything = run.everything
+    if not preprocessing.has_weights(run.config) or everything.pair_shapes:
+        return None
+    found = {}
+    for split in ("validation", "test"):
+        places = np.flatnonzero(everything.split == split)
+        if datasets.can_score(everything.labels[places]):
+            features = (
+                _features(run, variables, places) if run.features is None else run.features[places]
+            )
+            found[split] = evaluation.retrieval(features, everything.labels[places])
+    processes.first_does(lambda: files.write_json(run.workdir / FILE, found))
+    return found
+
+
+def recorded(workdir: pathlib.Path) -> dict[str, dict[str, float]] | None:
+    """The scores in a run's folder; None if there are none.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = workdir / FILE
+    return files.read_json(path) if path.exists() else None
+
+
+def describe(found: dict[str, dict[str, float]]) -> str:
+    """A line for the screen."""
+    parts = [
+        f"MAP@R {score['map_at_r']:.3f} and P@1 {score['precision_at_1']:.3f} on {split}"
+        for split, score in found.items()
+    ]
+    return f"frozen  the features alone, before training: {'; '.join(parts)}"
+
+
+def _features(run, variables, places):
+    return kept_features.features(
+        run.encoder,
+        variables,
+        run.everything.inputs[places],
+        folder=folder(run.config),
+        batch=run.config.evaluate.batch,
+    )

@@ -1,0 +1,129 @@
+"""Training a head on kept features is training the encoder with its backbone frozen."""
+
+import contextlib
+import io
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+
+from experiments.config import datasets, encoders
+from experiments.run import evaluating, training
+from tests.support import configs, tiny_backbone
+from triplet_jax import evaluation
+from triplet_jax.data import images
+from triplet_jax.models import encoder_parts, kept_features
+
+SMALL = {
+    "model.name": tiny_backbone.PATH,
+    "model.width": tiny_backbone.WIDTH,
+    "model.dim": 4,
+    "model.freeze": "backbone",
+    "batch.per_class": 8,
+    "train.steps": 6,
+    "log.every": 2,
+    "augment.rotate": 0.0,
+    "augment.scale": 0.0,
+    "augment.shift": 0.0,
+    "evaluate.every": 3,
+    "evaluate.episodes": 5,
+}
+
+
+def _config(folder):
+    made = configs.config()
+    made.update_from_flattened_dict(
+        SMALL
+        | {
+            "model.weights": str(folder / "tiny.safetensors"),
+            "model.features_dir": str(folder / "features"),
+        }
+    )
+    return made
+
+
+@pytest.fixture
+def config(kept):
+    return _config(kept["folder"])
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run whose head was trained on kept features, with what it printed and wrote."""
+    folder = tmp_path_factory.mktemp("frozen")
+    tiny_backbone.write(folder / "tiny.safetensors")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        rows, result = _train(_config(folder), folder / "run")
+    return {"folder": folder, "rows": rows, "result": result, "printed": printed.getvalue()}
+
+
+def _train(made, workdir):
+    workdir.mkdir()
+    training.train(ml_collections.FrozenConfigDict(made), workdir)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return rows, json.loads((workdir / "result.json").read_text())
+
+
+def test_the_head_learns_from_features_what_it_learns_from_images(
+    kept, config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(encoders, "keeps_features", lambda _: False)
+    rows, plain = _train(config, tmp_path / "through_the_backbone")
+    for row, wanted in zip(kept["rows"], rows, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    score, wanted = (found["embedding"]["retrieval"] for found in (kept["result"], plain))
+    assert score == pytest.approx(wanted, abs=0.01)
+    score, wanted = (found["frozen_features"]["retrieval"] for found in (kept["result"], plain))
+    assert score == pytest.approx(wanted, abs=1e-4)
+
+
+def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
+    again = evaluating.evaluate_folder(kept["folder"] / "run")
+    for column in ("embedding", "frozen_features"):
+        wanted = kept["result"][column]["retrieval"]
+        assert again[column]["retrieval"] == pytest.approx(wanted, abs=0.01)
+
+
+def test_a_second_head_computes_no_features(config, tmp_path, monkeypatch):
+    def nothing(*_, **__):
+        raise AssertionError("the backbone was applied")
+
+    monkeypatch.setattr(encoder_parts.BackboneOf, "apply", nothing)
+    monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)
+    config.model.dim = 5
+    _train(config, tmp_path / "second")
+
+
+def test_the_features_alone_are_scored_before_training(kept, config):
+    printed, alone = kept["printed"], kept["result"]["frozen_features"]["retrieval"]
+    assert f"MAP@R {alone['map_at_r']:.3f} and P@1 {alone['precision_at_1']:.3f} on test" in printed
+    assert printed.index("the features alone, before training") < printed.index("raw pixels")
+    assert "frozen features" in printed
+    # They are those of the weights in the file, by another way.
+    tensors, test = tiny_backbone.tensors(), datasets.dataset(config).only("test")
+    x = np.repeat(images.load(test.inputs) / np.float32(127.5) - 1, 3, axis=-1)
+    patches = x.reshape(len(x), 2, 4, 2, 4, 3).transpose(0, 1, 3, 5, 2, 4).reshape(len(x), 4, -1)
+    found = patches @ tensors["conv.weight"].reshape(tiny_backbone.WIDTH, -1).T
+    found = found + tensors["conv.bias"] - tensors["bn.running_mean"]
+    found = found / np.sqrt(tensors["bn.running_var"] + 1e-5)
+    found = np.maximum(found * tensors["bn.weight"] + tensors["bn.bias"], 0)
+    scores = evaluation.retrieval(found.reshape(len(x), -1), test.labels)
+    assert alone["map_at_r"] == pytest.approx(scores["map_at_r"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"augment.flip": True},
+        {"model.freeze": ""},
+        {"model.weights": ""},
+        {"dataset.turns_as_classes": True},
+        {"model.towers": 2},
+    ],
+)
+def test_features_are_not_kept_where_an_image_has_more_than_one(fields, config):
+    assert encoders.keeps_features(config)
+    config.update_from_flattened_dict(fields)
+    assert not encoders.keeps_features(config)
