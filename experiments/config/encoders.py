@@ -90,7 +90,7 @@ def _tower(config, field, name, shape, standardised):
             f" model.{field}='mlp'."
         )
     with naming.as_fields("model"):
-        return models.encoder(
+        made = models.encoder(
             backbone,
             dim=c.dim,
             normalize=c.normalize,
@@ -105,6 +105,11 @@ def _tower(config, field, name, shape, standardised):
             axis_name=collectives.DEVICES,
             **_settings(config, field, name),
         )
+    if len(shape) == 3 and hasattr(made.backbone, "check_size"):
+        other = f"Set dataset.image_size, or model.{field} to a backbone of other patches."
+        with naming.with_advice(other):
+            made.backbone.check_size(shape[:2])
+    return made
 
 
 def _settings(config, field, name):

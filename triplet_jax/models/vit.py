@@ -132,7 +132,7 @@ class ViT(nn.Module):
         """
         errors.check_known("pool", self.pool, POOLS)
         errors.check_known("activation", self.activation, ACTIVATIONS)
-        _check_size(x.shape[1:3], self.patch)
+        self.check_size(x.shape[1:3])
         grid = (x.shape[1] // self.patch, x.shape[2] // self.patch)
         x = self._tokens(x, grid)
         rotations = None
@@ -207,6 +207,21 @@ class ViT(nn.Module):
             self.heads, self.mlp, self.activation, self.epsilon, self.dtype, name="attn_pool"
         )(x)
 
+    def check_size(self, size: tuple[int, ...]) -> None:
+        """Refuses images of so many rows and columns, if they are no whole number of patches.
+
+        Raises:
+          InputError: they are not; the message has the sizes near it that are.
+        """
+        patch = self.patch
+        if min(size) >= patch and not any(side % patch for side in size):
+            return
+        near = sorted({max(1, side // patch + more) * patch for side in size for more in (0, 1)})
+        raise errors.InputError(
+            f"images of {size[0]} x {size[1]} are no whole number of patches of {patch} x {patch}."
+            f" Sizes near it that are: {', '.join(map(str, near))}."
+        )
+
     def stages(self) -> dict[str, tuple[str, ...]]:
         """The groups of parameters of each stage: "embeddings", "blocks.0" and so on, "norm"."""
         embeddings = ["patch_embed"]
@@ -219,14 +234,3 @@ class ViT(nn.Module):
     def layouts(self) -> tuple[published.Layout, ...]:
         """How the weights are published: by timm, and by transformers."""
         return vit_layouts.layouts(self)
-
-
-def _check_size(size: tuple[int, int], patch: int) -> None:
-    """Refuses images that are not a whole number of patches."""
-    if min(size) >= patch and not any(side % patch for side in size):
-        return
-    near = sorted({max(1, side // patch + more) * patch for side in size for more in (0, 1)})
-    raise errors.InputError(
-        f"image size {size[0]} x {size[1]} is not a multiple of the patch size {patch}. Sizes near"
-        f" it that are: {', '.join(map(str, near))}."
-    )

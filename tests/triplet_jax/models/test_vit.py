@@ -90,7 +90,7 @@ def test_named_ones_have_the_published_number_of_weights(name, weights):
 @pytest.mark.parametrize(("size", "near"), [((30, 32), "28, 32, 36"), ((2, 2), "4")])
 def test_an_image_that_a_patch_does_not_divide_is_refused(size, near):
     model = TINY(patch=4)
-    with pytest.raises(errors.InputError, match=f"{size[0]} x {size[1]} .* patch size 4.*: {near}"):
+    with pytest.raises(errors.InputError, match=f"{size[0]} x {size[1]} .* of 4 x 4.*: {near}"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *size, 3)), False))
 
 
