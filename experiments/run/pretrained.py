@@ -4,6 +4,7 @@
 themselves, so that a run that has one never needs the file again.
 """
 
+import collections
 import pathlib
 from typing import Any, NamedTuple
 
@@ -76,7 +77,8 @@ def given(
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), backbones)
     found = processes.first_reads(read, like=like)
     flat = {}
-    for tower, of_kinds in found.items():
+    # On the host: the state holds a copy on the device.
+    for tower, of_kinds in jax.device_get(found).items():
         for kind, tree in of_kinds.items():
             flat[(kind, *filter(None, [tower]), "backbone")] = tree
     return Given(flax.traverse_util.unflatten_dict(flat), kept[0] if kept else None)
@@ -187,8 +189,15 @@ def describe(record: dict[str, Any]) -> str:
 
 
 def _listed(names, most=6):
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    """The names; many that end alike are counted together."""
+    ends = collections.Counter(name.rpartition(".")[2] for name in names)
+    shown = dict.fromkeys(
+        f"{ends[end]} x *.{end}" if ends[end] > 3 else name
+        for name in names
+        if (end := name.rpartition(".")[2])
+    )
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join([*shown][:most]) + more
 
 
 def note(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> str:

@@ -166,6 +166,13 @@ def test_a_new_run_says_what_was_left_out(tmp_path, capsys):
     assert "no licence stated" in said
 
 
+def test_many_names_that_end_alike_are_counted_together():
+    names = [f"bn{i}.num_batches_tracked" for i in range(1, 5)] + ["fc.bias", "fc.weight"]
+    record = {"source": "w", "arrays": 9, "layout": "timm", "licence": "mit", "left_out": names}
+    said = pretrained.describe(record)
+    assert said.endswith("on purpose: 4 x *.num_batches_tracked, fc.bias, fc.weight")
+
+
 # -- files that do not fit ---------------------------------------------------------------
 
 
@@ -307,7 +314,24 @@ def test_a_folder_without_a_trained_run_is_refused(trained, tmp_path):
         given(tmp_path, model__init_from=str(tmp_path))
 
 
-# -- sweeps ------------------------------------------------------------------------------
+# -- several processes, and sweeps ---------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_several_processes_start_from_the_weights(tmp_path):
+    weights = tiny_backbone.write(tmp_path / "tiny.safetensors")
+
+    def started(workdir, **fields):
+        named = {name.replace(".", "__"): value for name, value in SMALL.items()} | fields
+        given = programs.arguments("train", f"--workdir={workdir}", **named)
+        for process in programs.start_together([4, 4], given):
+            said = process.communicate()
+            assert process.returncode == 0, said
+
+    started(tmp_path / "one", model__weights=weights)
+    assert_has_the_weights(state_of(tmp_path / "one", model__weights=str(weights)))
+    started(tmp_path / "two", model__init_from=tmp_path / "one")
+    assert_has_the_weights(state_of(tmp_path / "two", model__init_from=str(tmp_path / "one")))
 
 
 def test_runs_that_are_trained_together_start_from_the_weights(tmp_path):
