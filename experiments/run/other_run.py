@@ -35,12 +35,7 @@ def start(
     Raises:
       InputError: there is no such run, or its encoder is of another architecture.
     """
-    workdir = pathlib.Path(config.model.init_from).absolute()
-    if not (workdir / "config.json").exists():
-        raise errors.InputError(
-            "there is no run in this folder, which has no config.json. Give the --workdir of a run"
-            " that was trained."
-        )
+    workdir = find(config)
     theirs = config_json.read(workdir)
     shape, pair_shapes = data_json.input_shapes(workdir, theirs)
     _check_architecture(config, theirs, shape)
@@ -73,6 +68,21 @@ def start(
         "weights": before or None,
     }
     return flax.traverse_util.unflatten_dict(kept), record
+
+
+def find(config: ml_collections.FrozenConfigDict) -> pathlib.Path:
+    """The folder of the run in `model.init_from`.
+
+    Raises:
+      InputError: it holds no run.
+    """
+    workdir = pathlib.Path(config.model.init_from).absolute()
+    if not (workdir / "config.json").exists():
+        raise errors.InputError(
+            "there is no run in this folder, which has no config.json. Give the --workdir of a run"
+            " that was trained."
+        )
+    return workdir
 
 
 _KEPT = ("backbone", standardise.LAYER)

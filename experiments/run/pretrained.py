@@ -84,6 +84,21 @@ def given(
     return Given(flax.traverse_util.unflatten_dict(flat), kept[0] if kept else None)
 
 
+def find(config: ml_collections.FrozenConfigDict) -> None:
+    """Looks for the weights of a new run, before its data are read; downloads them if need be.
+
+    Raises:
+      InputError: they are not there.
+      LostError: the Hugging Face Hub cannot be reached.
+    """
+    if config.model.weights:
+        with _naming("model.weights", config.model.weights):
+            processes.first_does(lambda: _advising(weight_files.find, config.model.weights))
+    if config.model.init_from:
+        with _naming("model.init_from", config.model.init_from):
+            other_run.find(config)
+
+
 def _towers(config):
     """The names of the encoders among the variables; one alone has no name."""
     return ("",) if config.model.towers == 1 else ("first", "second")
@@ -108,7 +123,7 @@ def _naming(field, value):
 
 def _published(config, encoder, backbones):
     """The variables of each tower's backbone, and what `weights.json` says of them."""
-    read = _read(config.model.weights)
+    read = _advising(weight_files.read, config.model.weights)
     variables = {}
     for tower, shapes in backbones.items():
         backbone = (getattr(encoder, tower) if tower else encoder).backbone
@@ -130,9 +145,10 @@ def _published(config, encoder, backbones):
     return variables, record
 
 
-def _read(weights):
+def _advising(read, weights):
+    """Reads weights; of a pickle it says how to convert it."""
     try:
-        return weight_files.read(weights)
+        return read(weights)
     except weight_files.PickleError as error:
         output = pathlib.Path(weights).with_suffix(weight_files.SUFFIX)
         raise errors.InputError(

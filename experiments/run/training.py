@@ -52,10 +52,13 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     config = completion.completed(config)
     check.check(config)
     started = time.perf_counter()
+    is_new = not _holds_checkpoints(workdir)
+    if is_new:
+        pretrained.find(config)
     decoded = not encoders.keeps_features(config)
     run = Setup(config, workdir, datasets.dataset(config, decoded=decoded))
     run.check()
-    if not _holds_checkpoints(workdir):
+    if is_new:
         run.weights  # noqa: B018, refuses weights that do not fit before anything is written
     note = datasets.note_on_validation(config, run.everything)
     if note:

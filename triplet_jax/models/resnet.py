@@ -13,6 +13,8 @@ from triplet_jax.models.layers import Conv, Norm
 from triplet_jax.models.published import CONV, Stored
 
 STEMS = ("7x7", "3x3", "by_size")
+EXPECTS = published.IMAGENET._replace(resample="bilinear", crop_ratio=224 / 256)
+"""How torchvision evaluates its first weights; later recipes crop less."""
 
 
 class ResNet(nn.Module):
@@ -48,7 +50,7 @@ class ResNet(nn.Module):
     remat: bool = False
     frozen: int = 0
     stochastic_depth: float = 0.0
-    expects: published.Preprocessing = published.IMAGENET
+    expects: published.Preprocessing = EXPECTS
 
     @nn.compact
     def __call__(

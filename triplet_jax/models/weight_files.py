@@ -48,8 +48,7 @@ def read(weights: str) -> Weights:
         that numpy lacks, or a package is missing.
       LostError: the Hub cannot be reached.
     """
-    _check_package("safetensors", "weights", weights)
-    found = hub.fetch(weights) if hub.is_address(weights) else hub.Fetched((_on_disk(weights),))
+    found = find(weights)
     tensors, licence, hashes = {}, None, []
     for path in found.paths:
         arrays, metadata = _arrays(path, weights)
@@ -58,6 +57,12 @@ def read(weights: str) -> Weights:
         hashes.append(sha256(path))
     whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     return Weights(tensors, weights, whole, licence or found.licence)
+
+
+def find(weights: str) -> hub.Fetched:
+    """The files that `read` reads, downloaded if need be; it raises the errors of `read`."""
+    _check_package("safetensors", "weights", weights)
+    return hub.fetch(weights) if hub.is_address(weights) else hub.Fetched((_on_disk(weights),))
 
 
 def sha256(path: pathlib.Path) -> str:

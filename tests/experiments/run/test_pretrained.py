@@ -242,6 +242,14 @@ def test_files_that_cannot_be_read_are_refused_before_anything_is_written(tmp_pa
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_weights_are_looked_for_before_the_data(tmp_path):
+    (tmp_path / "run").mkdir()
+    for field in ("weights", "init_from"):
+        fields = {"dataset__name": "folder", "dataset__path": str(tmp_path / "none")}
+        with pytest.raises(errors.InputError, match=f"^model.{field}="):
+            train(tmp_path / "run", **fields, **{f"model__{field}": "nowhere"})
+
+
 def test_the_program_refuses_weights_of_another_family(tmp_path):
     weights = tiny_backbone.write(tmp_path / "tiny.safetensors")
     fields = {"model__weights": weights, "model__width": 64, "model__stem": "3x3"}
