@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax.xla import convolution
+from triplet_jax.xla import convolution, depthwise
 
 FORM = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
@@ -49,6 +49,17 @@ def test_value_and_gradients_are_those_of_lax_in_groups(size, window, strides, p
         theirs = value_and_gradients(jax.lax.conv_general_dilated, 3, strides, padding)(x, kernel)
         compare = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
         jax.tree.map(compare, ours, theirs)
+
+
+def test_positions_that_are_compiled_apart_give_the_same_gradient(monkeypatch):
+    x, kernel = inputs((10, 10), 5)
+    run = value_and_gradients(convolution.convolve, 3, (2, 2), "SAME")
+    together = run(x, kernel)
+    monkeypatch.setattr(depthwise, "_LARGE", 0)
+    jax.clear_caches()
+    apart = run(x, kernel)
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    jax.tree.map(compare, apart, together)
 
 
 def test_half_precision_sums_in_float32():
