@@ -1,6 +1,7 @@
 """Encoders: backbones from the literature, the embedding head, inference and export."""
 
 from triplet_jax.models.conv4 import Conv4 as Conv4
+from triplet_jax.models.convnext import ConvNeXt as ConvNeXt
 from triplet_jax.models.efficientnet import EfficientNet as EfficientNet
 from triplet_jax.models.encoders import BACKBONES as BACKBONES
 from triplet_jax.models.encoders import Encoder as Encoder

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 from triplet_jax import distances, errors
 from triplet_jax.models import layers, pixels, published, stages, standardise
 from triplet_jax.models.conv4 import Conv4
+from triplet_jax.models.convnext import CONVNEXTS
 from triplet_jax.models.efficientnet import EFFICIENTNETS
 from triplet_jax.models.layers import NORMS
 from triplet_jax.models.mlp import MLP
@@ -211,6 +212,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet34": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=False),
     "resnet50": functools.partial(ResNet, stage_sizes=(3, 4, 6, 3), bottleneck=True),
     **EFFICIENTNETS,
+    **CONVNEXTS,
     **VITS,
 }
 """The backbones that `encoder` takes by name."""
