@@ -6,7 +6,7 @@ from experiments.config import encoders, preprocessing
 from tests.support import tiny_backbone
 from tests.support.configs import config
 from triplet_jax import errors
-from triplet_jax.models import published
+from triplet_jax.models import published, resnet
 
 WITH_WEIGHTS = {"model__weights": "some.safetensors"}
 
@@ -23,8 +23,8 @@ def test_nothing_is_done_without_weights():
 
 
 def test_with_weights_it_is_what_they_expect():
-    assert statistics(**WITH_WEIGHTS) == published.IMAGENET
-    assert statistics(model__init_from="runs/one") == published.IMAGENET
+    assert statistics(**WITH_WEIGHTS) == resnet.EXPECTS
+    assert statistics(model__init_from="runs/one") == resnet.EXPECTS
     assert statistics(model__pixels="clip", **WITH_WEIGHTS) == published.CLIP
     # Published weights take three channels, of grey images too.
     assert statistics((64, 64, 1), model__pixels="unit", **WITH_WEIGHTS) == preprocessing.UNIT
