@@ -36,7 +36,7 @@ from tests.support import limits, prepared, programs
 from triplet_jax import contrastive, errors, losses, mining, schedules
 from triplet_jax.devices import signals
 from triplet_jax.runs import health
-from triplet_jax.training import loop, train_state
+from triplet_jax.training import loop, patience, train_state
 
 TRACED = int(os.environ.get("FUZZ", 15))
 TRAINED = int(os.environ.get("FUZZ", 1))
@@ -203,6 +203,7 @@ def refused_or_trained(config, steps=3):
         save=lambda *saved: None,
         journal=None,
         stop=signals.Stop(),
+        patience=patience.Patience(0),
     )
     assert after.step == steps
 
