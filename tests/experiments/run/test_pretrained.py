@@ -20,6 +20,7 @@ from experiments.run.setup import Setup
 from experiments.sweeps import plan, vectorised
 from tests.support import programs, tiny_backbone
 from triplet_jax import errors
+from triplet_jax.models import export
 
 SMALL = {
     "model.name": tiny_backbone.PATH,
@@ -93,7 +94,7 @@ def test_the_run_starts_from_the_weights_and_says_where_they_came_from(trained):
     assert result["weights"] == json.loads((workdir / pretrained.FILE).read_text()) == record
 
 
-def test_the_weights_see_grey_images_in_three_channels_as_they_expect(trained):
+def test_the_weights_see_grey_images_in_three_channels_as_they_expect(trained, tmp_path):
     workdir, weights, _ = trained
     run = restoring.load(workdir, config(model__weights=weights), (8, 8, 1))
     _, state = run.judged()
@@ -102,14 +103,16 @@ def test_the_weights_see_grey_images_in_three_channels_as_they_expect(trained):
     scaled = np.repeat(x / np.float32(127.5) - 1, 3, axis=-1)
     expected = plain.apply(state.variables, jax.numpy.asarray(scaled))
     np.testing.assert_allclose(run.embed_with(state, x), expected, rtol=1e-5, atol=1e-5)
+    exporting.export_encoder(workdir, tmp_path / "one.jaxexport")
+    exported = export.load(tmp_path / "one.jaxexport").call(x)
+    np.testing.assert_allclose(exported, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_saved_run_needs_the_file_no_more(copied, tmp_path, capsys):
+def test_a_saved_run_needs_the_file_no_more(copied, capsys):
     workdir, weights = copied
     before = json.loads((workdir / "result.json").read_text())
     after = evaluating.evaluate_folder(workdir)
     assert after["embedding"] == before["embedding"] and after["weights"] == before["weights"]
-    exporting.export_encoder(workdir, tmp_path / "one.jaxexport")
     longer = train(workdir, model__weights=weights, train__steps=6)
     assert longer["trained_steps"] == 6 and longer["weights"] == before["weights"]
     said = capsys.readouterr().out
