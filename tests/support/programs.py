@@ -41,10 +41,11 @@ def arguments(program, *flags, config="configs/digits.py:semi_hard", **fields):
     return [*flags, f"--config={config}", *of_config]
 
 
-def environment(devices=1, compiled=compiling.QUICKLY):
+def environment(devices=1, compiled=compiling.FOR_TRAINING):
     """One device unless a test says otherwise, and no colour."""
     flags = f"--xla_force_host_platform_device_count={devices} {compiled}"
-    return os.environ | {"XLA_FLAGS": flags, "COLUMNS": "120", "PYTHONWARNINGS": WARNINGS}
+    own = {"XLA_FLAGS": flags, "COLUMNS": "120", "PYTHONWARNINGS": WARNINGS}
+    return os.environ | own | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 def run_alone(program, *flags, devices=1, **fields):
