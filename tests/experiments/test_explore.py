@@ -3,30 +3,32 @@
 import base64
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from experiments.run import explore_page
-from tests.support import browser, programs
+from tests.support import browser, once, programs
 from triplet_jax import data, evaluation
 from triplet_jax.analysis import run
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run whose best checkpoint is not its last, so that there are several."""
-    workdir = tmp_path_factory.mktemp("explored") / "run"
-    done = programs.run("train", f"--workdir={workdir}")
-    assert done.returncode == 0, done.stderr
-    return workdir
+@pytest.fixture(scope="session")
+def trained(plain_run, tmp_path_factory):
+    """A run whose best checkpoint is not its last, so that there are several; and its page."""
+
+    def explore(folder):
+        shutil.copytree(plain_run, folder)
+        done = programs.run("explore", f"--workdir={folder}", f"--projector={folder / 'projector'}")
+        assert done.returncode == 0, done.stderr
+
+    return once.made_once(tmp_path_factory, "explored", explore)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(trained):
     """Of it."""
-    done = programs.run("explore", f"--workdir={trained}", f"--projector={trained / 'projector'}")
-    assert done.returncode == 0, done.stderr
     return (trained / "explore.html").read_text()
 
 
@@ -165,8 +167,7 @@ def test_features_have_no_thumbnails():
     assert content_of(page)["atlas"] is None
 
 
-def test_the_projector_of_tensorboard_gets_vectors_names_and_images(trained, page):
-    del page
+def test_the_projector_of_tensorboard_gets_vectors_names_and_images(trained):
     folder = trained / "projector"
     (vectors,) = folder.glob("**/tensors.tsv")
     (names,) = folder.glob("**/metadata.tsv")

@@ -11,48 +11,25 @@ import pandas as pd
 import PIL.Image
 import pyarrow.parquet
 import pytest
-import sklearn.datasets
 
 from experiments.run import embedders, galleries
+from tests.support import own_images as own_images_of
 from tests.support import programs
 from triplet_jax.analysis import run
 from triplet_jax.evaluation import gallery
 from triplet_jax.models import export
 
-NAMES = ("zero", "one", "two", "three")
+
+@pytest.fixture(scope="module")
+def own_images(own_run):
+    """A folder of images, which no test may change."""
+    return own_run[0]
 
 
 @pytest.fixture(scope="module")
-def own_images(tmp_path_factory):
-    """A folder as a user may have it: PNG and JPEG, several sizes, a class a folder."""
-    root = tmp_path_factory.mktemp("images")
-    bunch = sklearn.datasets.load_digits()
-    for i in range(400):
-        if bunch.target[i] < 4:
-            folder = root / NAMES[bunch.target[i]]
-            folder.mkdir(exist_ok=True)
-            image = PIL.Image.fromarray((bunch.images[i] * 15).astype(np.uint8))
-            size = 16 + i % 5
-            image.resize((size, size + i % 3)).save(folder / f"{i}.{'jpg' if i % 2 else 'png'}")
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(own_images, tmp_path_factory):
-    """A run on them."""
-    workdir = tmp_path_factory.mktemp("trained") / "run"
-    done = programs.run(
-        "train",
-        f"--workdir={workdir}",
-        config="configs/folder.py",
-        dataset__path=own_images,
-        dataset__image_size=16,
-        dataset__validation_fraction=0.3,
-        batch__classes=4,
-        augment__flip=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return workdir
+def trained(own_run, tmp_path_factory):
+    """A run on them, which keeps the galleries that are searched."""
+    return shutil.copytree(own_run[1], tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture
@@ -76,7 +53,7 @@ def test_a_folder_is_embedded(trained, own_images, tmp_path):
     assert done.returncode == 0, done.stderr
     with np.load(output, allow_pickle=False) as saved:
         assert saved["embeddings"].shape == (len(saved["paths"]), 16)
-        assert set(saved["labels"]) == set(NAMES)
+        assert set(saved["labels"]) == set(own_images_of.NAMES)
 
 
 def test_a_search_finds_the_nearest_and_follows_the_folder(trained, copies, tmp_path):

@@ -4,6 +4,7 @@ import concurrent.futures
 import errno
 import json
 import pathlib
+import shutil
 import subprocess
 
 import numpy as np
@@ -14,25 +15,30 @@ import sklearn.datasets
 from experiments import command
 from experiments.run import score_table
 from experiments.run.training import train
-from tests.support import cases, programs
+from tests.support import cases, once, programs
 from triplet_jax.runs import row_files, telemetry_file
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A short run, with eight devices and the average of the weights."""
-    workdir = tmp_path_factory.mktemp("run")
-    done = programs.run_alone(
-        "train",
-        f"--workdir={workdir}",
-        devices=8,
-        optimizer__average_decay=0.9,
-        optimizer__clip_norm=1.0,
-        optimizer__warmup_steps=20,
-        log__tensorboard=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
+    """A short run, with eight devices and the average of the weights; no test may change it."""
+
+    def train(folder):
+        folder.mkdir()
+        done = programs.run_alone(
+            "train",
+            f"--workdir={folder / 'run'}",
+            devices=8,
+            optimizer__average_decay=0.9,
+            optimizer__clip_norm=1.0,
+            optimizer__warmup_steps=20,
+            log__tensorboard=True,
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    folder = once.made_once(tmp_path_factory, "eight_devices", train)
+    return folder / "run", (folder / "printed.txt").read_text()
 
 
 def test_a_run_leaves_what_the_readme_says(trained):
@@ -366,9 +372,10 @@ def test_a_finished_run_scores_the_examples_of_another(trained, tmp_path):
     fields = {"batch__scores": scores, "batch__pool": 0.5, "train__steps": 10}
     done = programs.run("train", f"--workdir={tmp_path / 'easy'}", **fields)
     assert done.returncode == 0, done.stderr
-    (trained[0] / "embeddings.npz").rename(tmp_path / "embeddings.npz")
-    done = programs.run("score", f"--runs={trained[0]}", f"--output={scores}")
-    (tmp_path / "embeddings.npz").rename(trained[0] / "embeddings.npz")
+    without = shutil.copytree(
+        trained[0], tmp_path / "without", ignore=shutil.ignore_patterns("embeddings.npz")
+    )
+    done = programs.run("score", f"--runs={without}", f"--output={scores}")
     programs.refused(done, "holds no embeddings.npz", "python -m experiments.evaluate")
 
 

@@ -1,7 +1,6 @@
-"""Two encoders on pairs: the loss between them, the data they are given, and whole runs."""
+"""Two encoders on pairs: the loss between them, and the data they are given."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,10 @@ import pytest
 from configs import digits
 from configs import pairs as pairs_config
 from experiments.config import augmentations, check, encoders, objective
-from experiments.run import embedders
-from tests.support import oracles, programs
+from tests.support import oracles
 from triplet_jax import data, errors, evaluation, models
 from triplet_jax.data import sampling
 from triplet_jax.devices import collectives
-from triplet_jax.models import export
 from triplet_jax.training import train_state, train_step
 
 DIM = 5
@@ -383,105 +380,3 @@ def test_retrieval_goes_both_ways_between_the_two():
     mean = found["retrieval"]
     assert mean["recall_at_1"] == mean["map_at_r"] == mean["precision_at_1"] == 0.875
     assert mean["queries"] == 4
-
-
-# -- programs
-
-
-@pytest.fixture(scope="module")
-def two_looks(tmp_path_factory):
-    """A file of pairs: each array shows one latent vector through a rotation of its own."""
-    random = np.random.default_rng(0)
-    latent = random.normal(size=(600, 6))
-
-    def look(width):
-        rotation, _ = np.linalg.qr(random.normal(size=(width, width)))
-        return latent @ rotation[:6] + 0.05 * random.normal(size=(600, width))
-
-    return save(tmp_path_factory.mktemp("pairs"), x=look(16), pair=look(9))
-
-
-@pytest.fixture(scope="module")
-def trained(two_looks, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run") / "pairs"
-    done = programs.run(
-        "train",
-        f"--workdir={workdir}",
-        config="configs/pairs.py:clip",
-        dataset__path=two_looks,
-        batch__classes=64,
-        batch__per_class=2,
-        model__width=64,
-        model__dim=8,
-        optimizer__learning_rate=0.01,
-        train__steps=100,
-        evaluate__every=50,
-    )
-    assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
-
-
-def test_a_run_on_pairs_finds_partners_both_ways(trained):
-    workdir, printed = trained
-    result = json.loads((workdir / "result.json").read_text())
-    ways = [result["embedding"][way] for way in ("first_to_second", "second_to_first")]
-    assert [way["queries"] for way in ways] == [120, 120]
-    assert min(way["recall_at_1"] for way in ways) > 0.8 > 50 * result["chance"]["recall_at_1"]
-    assert "raw_pixels" not in result
-    assert "120 pairs, none of them seen in training" in printed
-    assert "input 16 and 9" in printed and "mlp and mlp" in printed
-    for way in ways:
-        assert f"{way['recall_at_5']:.3f}" in printed
-    with np.load(workdir / "embeddings.npz") as saved:
-        assert saved["embeddings"].shape == (1200, 8)
-
-
-def test_the_best_checkpoint_is_that_of_recall_between_the_two(trained):
-    workdir, printed = trained
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    scores = [row["validation/map_at_r"] for row in rows if "validation/map_at_r" in row]
-    assert len(scores) == 2 and 0.3 < max(scores) <= 1
-    assert "the best Recall@1 on 60 validation pairs" in printed
-    done = programs.run("evaluate", f"--workdir={workdir}")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[1:] == printed.split("\n")[-len(done.stdout.split("\n")) + 1 :]
-
-
-def test_the_encoders_of_pairs_are_exported_and_explored(trained, two_looks, tmp_path):
-    workdir, _ = trained
-    file = tmp_path / "encoders.jaxexport"
-    done = programs.run("export", f"--workdir={workdir}", f"--output={file}")
-    assert done.returncode == 0, done.stderr
-    inputs = data.pairs(two_looks, **SPLIT).inputs
-    with np.load(workdir / "embeddings.npz") as saved:
-        expected = saved["embeddings"][:5]
-    np.testing.assert_allclose(export.load(file).call(inputs[:5]), expected, atol=1e-5)
-    done = programs.run("explore", f"--workdir={workdir}", "--projection=pca")
-    assert done.returncode == 0, done.stderr
-
-
-def test_programs_on_images_refuse_a_run_on_pairs(trained, tmp_path):
-    workdir, _ = trained
-    with pytest.raises(errors.InputError, match="trained on the pairs of an .npz file"):
-        embedders.load_embedder(workdir)
-    done = programs.run("picture", f"--workdir={workdir}", f"--output={tmp_path / 'a.png'}")
-    programs.refused(done, "holds a run on pairs")
-
-
-@pytest.mark.slow
-def test_two_views_have_an_encoder_each(tmp_path):
-    done = programs.run(
-        "train",
-        f"--workdir={tmp_path / 'run'}",
-        config="configs/digits.py:clip",
-        model__name="mlp",
-        batch__per_class=2,
-        train__steps=20,
-        evaluate__every=20,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    # That of digits by the first encoder, beside raw pixels as ever.
-    assert result["embedding"]["retrieval"]["queries"] == 539
-    assert set(result["raw_pixels"]) == set(result["embedding"])
-    assert embedders.load_embedder(tmp_path / "run").form.size == 8

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.config import datasets
 from experiments.run import config_json, restoring
-from tests.support import programs
+from tests.support import once, programs
 from triplet_jax.devices import processes
 from triplet_jax.runs import row_files
 from triplet_jax.runs.checkpoint import Checkpoints
@@ -54,19 +54,23 @@ def ended(run):
     return [out for out, _ in said]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def alone(tmp_path_factory):
     """A run of one process with four devices."""
-    workdir = tmp_path_factory.mktemp("alone")
-    ended(launch(workdir, (4,)))
-    return workdir
+    return once.made_once(tmp_path_factory, "alone", lambda folder: ended(launch(folder, (4,))))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def together(tmp_path_factory):
-    """A run of two processes with two devices each."""
-    workdir = tmp_path_factory.mktemp("together")
-    return workdir, ended(launch(workdir, (2, 2)))
+    """A run of two processes with two devices each, and what each of them said."""
+
+    def train(folder):
+        folder.mkdir()
+        said = ended(launch(folder / "run", (2, 2)))
+        (folder / "said.json").write_text(json.dumps(said))
+
+    folder = once.made_once(tmp_path_factory, "together", train)
+    return folder / "run", json.loads((folder / "said.json").read_text())
 
 
 def last_state(workdir):

@@ -1,0 +1,45 @@
+"""What a sweep consists of, and which sweeps make no sense."""
+
+import pytest
+
+from configs import base
+from configs.sweeps import contrastive, offline, schedules
+from tests.support import small_sweeps
+from triplet_jax import errors
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arms": (("one", {}), ("one", {"loss.margin": 0.1}))}, "'one' is there twice"),
+        ({"arms": (("one", {"loss.margn": 0.1}),)}, "Did you mean 'loss.margin'"),
+        ({"arms": (("one", {"loss.margin": "wide"}),)}, "arm 'one'"),
+        ({"arms": (("one", {"loss.margin": -1.0}),)}, "arm 'one'.*loss.margin=-1.0 must be"),
+        ({"arms": (("a/b", {}),), "reference": "a/b"}, "'a/b' is to name a folder"),
+        ({"arms": ()}, "arms is empty"),
+        ({"reference": "on"}, "reference='on' is not known"),
+        ({"best_of": ("three",)}, "best_of='three'"),
+        ({"seeds": (0, 0)}, "seeds="),
+        ({"seeds": ()}, "seeds="),
+        ({"metric": "map"}, "metric='map' is not known"),
+        ({"seeds": (-1, 0)}, "seeds="),
+        ({"arms": (("one", {"dataset.placement": "stream"}),)}, "does not obey dataset.placement"),
+        ({"engine": "slurmm"}, "engine='slurmm' is not known"),
+    ],
+)
+def test_sweeps_that_make_no_sense_are_refused(tmp_path, fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        small_sweeps.planned(tmp_path, **fields)
+
+
+@pytest.mark.parametrize("config", [contrastive, offline, schedules])
+def test_a_misspelt_data_set_of_a_sweep_is_refused(config):
+    with pytest.raises(ValueError, match="'omniglt' is not known; .* digits, omniglot"):
+        config.get_config("omniglt")
+
+
+def test_arms_do_not_leak_into_each_other(tmp_path):
+    runs = small_sweeps.planned(tmp_path)
+    margins = {run.arm: run.config.loss.margin for run in runs}
+    assert margins == {"one": 0.3, "two": 0.5}
+    assert base.get_config().loss.margin == 0.1
