@@ -74,12 +74,16 @@ _compiled = jax.jit(
 )
 
 
+def many_batches(index, seed, steps, **settings):
+    """Those of jax, which are those of numpy, in one call."""
+    draw = jax.vmap(functools.partial(sampling.pk_batch, jnp, **settings), (None, None, 0))
+    return np.asarray(jax.jit(draw)(jax.tree.map(jnp.asarray, index), seed, np.arange(steps)))
+
+
 def test_every_image_of_every_class_is_drawn_equally_often():
     labels = np.repeat(np.arange(5), [3, 5, 8, 4, 6])
     index = sampling.class_index(labels)
-    drawn = np.concatenate(
-        [sampling.pk_batch(np, index, 0, step, classes=2, per_class=3) for step in range(6000)]
-    )
+    drawn = np.ravel(many_batches(index, 0, 6000, classes=2, per_class=3))
     # A class comes in 2 of 5 batches, an image in 3 / count of those.
     expected = 6000 * 2 / 5 * 3 / np.bincount(labels)[labels]
     counts = np.bincount(drawn, minlength=len(labels))
@@ -89,8 +93,7 @@ def test_every_image_of_every_class_is_drawn_equally_often():
 def test_pairs_of_images_are_drawn_equally_often():
     index = sampling.class_index(np.repeat([0, 1], 5))
     pairs: dict[tuple, int] = {}
-    for step in range(4000):
-        batch = sampling.pk_batch(np, index, 1, step, classes=2, per_class=2)
+    for batch in many_batches(index, 1, 4000, classes=2, per_class=2):
         for row in np.sort(batch.reshape(2, 2), axis=1):
             pairs[tuple(row)] = pairs.get(tuple(row), 0) + 1
     assert len(pairs) == 20
