@@ -71,7 +71,8 @@ def test_a_run_on_pairs_finds_partners_both_ways(trained):
 
 
 def test_the_best_checkpoint_is_that_of_recall_between_the_two(trained, tmp_path):
-    workdir, printed = shutil.copytree(trained[0], tmp_path / "run"), trained[1]
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    printed = trained[1].replace(str(trained[0]), str(workdir))
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     scores = [row["validation/map_at_r"] for row in rows if "validation/map_at_r" in row]
     assert len(scores) == 2 and 0.3 < max(scores) <= 1

@@ -140,7 +140,8 @@ def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normali
                 embeddings=past, labels=jnp.arange(20) % 8
             )
             tables["remembered"] = ring, jnp.arange(20) > 3
-        return objective.loss(made)(x, y, key=None, axis_name=None, **tables)
+        run = functools.partial(objective.loss(made), key=None, axis_name=None)
+        return jax.jit(run)(x, y, **tables)
 
     def cut(x, dim):
         short = x[:, :dim]

@@ -15,9 +15,14 @@ def batch(n=24, classes=6, dim=5):
     return random.normal(size=(n, dim)).astype(np.float32), np.arange(n) % classes
 
 
-def measure(x, labels, miner="semi_hard", **settings):
+@functools.cache
+def program(**settings):
     settings = {"margin": 0.5, "most_positives": 3} | settings
-    return telemetry.of_batch(jnp.asarray(x), jnp.asarray(labels), miner=miner, **settings)
+    return jax.jit(functools.partial(telemetry.of_batch, **settings))
+
+
+def measure(x, labels, miner="semi_hard", key=None, **settings):
+    return program(miner=miner, **settings)(jnp.asarray(x), jnp.asarray(labels), key=key)
 
 
 def nearest_rank(values):
