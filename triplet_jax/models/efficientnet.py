@@ -57,14 +57,14 @@ class EfficientNet(nn.Module):
     has ReLU6 in place of SiLU, and no squeeze and excitation.
 
     >>> import jax
-    >>> tiny = EfficientNet((Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 4)), stem=8, features=32)
+    >>> tiny = EfficientNet((Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 4)), stem_width=8, features=32)
     >>> variables = tiny.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), False)
     >>> tiny.apply(variables, jnp.zeros((5, 32, 32, 3)), False).shape
     (5, 32)
 
     Args:
       stage_sizes: the stages of blocks.
-      stem: channels of the first convolution, which has a stride of 2.
+      stem_width: channels of the first convolution, which has a stride of 2.
       features: the number of features.
       squeeze: whether blocks have squeeze and excitation (Hu et al. 2018,
         https://arxiv.org/abs/1709.01507).
@@ -84,7 +84,7 @@ class EfficientNet(nn.Module):
     """
 
     stage_sizes: tuple[Stage, ...] = B0
-    stem: int = 32
+    stem_width: int = 32
     features: int = 1280
     squeeze: bool = True
     activation: str = "silu"
@@ -120,7 +120,7 @@ class EfficientNet(nn.Module):
         errors.check_known("padding", self.padding, PADDINGS)
         act = ACTIVATIONS[self.activation]
         norm = self._norm(0, train)
-        x = _conv(self, self.stem, 3, 2, name="conv_stem")(x)
+        x = _conv(self, self.stem_width, 3, 2, name="conv_stem")(x)
         x = act(norm(name="norm_stem")(x))
         last = max(1, sum(stage.blocks for stage in self.stage_sizes) - 1)
         for number, (stage, block) in enumerate(self._blocks()):

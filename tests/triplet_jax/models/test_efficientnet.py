@@ -13,9 +13,9 @@ from triplet_jax.models import efficientnet, published
 from triplet_jax.models.efficientnet import Stage
 
 SIZES = (Stage(1, 4, 1, 3, 1), Stage(2, 8, 2, 3, 2))
-TINY = functools.partial(models.EfficientNet, SIZES, stem=4, features=12)
+TINY = functools.partial(models.EfficientNet, SIZES, stem_width=4, features=12)
 LITE = functools.partial(
-    efficientnet.EFFICIENTNETS["efficientnet_lite0"], stage_sizes=SIZES, stem=4, features=12
+    efficientnet.EFFICIENTNETS["efficientnet_lite0"], stage_sizes=SIZES, stem_width=4, features=12
 )
 
 

@@ -48,7 +48,7 @@ def test_b0_is_that_of_timm(size):
 @pytest.mark.parametrize("size", [32, 27])
 def test_lite_is_that_of_timm_with_the_padding_of_tensorflow(size):
     theirs = _of_timm(False, torch.nn.ReLU6, "same", 1e-3)
-    ours = EFFICIENTNETS["efficientnet_lite0"](stage_sizes=SIZES, stem=8, features=24)
+    ours = EFFICIENTNETS["efficientnet_lite0"](stage_sizes=SIZES, stem_width=8, features=24)
     torch_models.check(ours, theirs, size)
 
 
