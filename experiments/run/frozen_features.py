@@ -1,29 +1,19 @@
 """What the backbone's features are worth before any training, and a run on these features."""
 
 import dataclasses
-import os
 import pathlib
 
-import ml_collections
 import numpy as np
 from jaxtyping import PyTree
 
 from experiments.config import datasets, encoders, preprocessing
+from experiments.run import backbone_features
 from experiments.run.setup import Setup
 from triplet_jax import evaluation
 from triplet_jax.devices import processes
-from triplet_jax.models import kept_features
 from triplet_jax.runs import files
 
 FILE = "frozen_features.json"
-
-
-def folder(config: ml_collections.FrozenConfigDict) -> pathlib.Path:
-    """The folder that keeps features, of all runs."""
-    if config.model.features_dir:
-        return pathlib.Path(config.model.features_dir)
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(cache, "triplet_jax", "features")
 
 
 def on_features(run: Setup, variables: PyTree) -> Setup:
@@ -35,7 +25,7 @@ def on_features(run: Setup, variables: PyTree) -> Setup:
     """
     if not encoders.keeps_features(run.config):
         return run
-    found = _features(run, variables, np.arange(len(run.everything)))
+    found = backbone_features.of(run.config, run.encoder, variables, run.everything.inputs)
     return dataclasses.replace(run, features=found)
 
 
@@ -55,9 +45,11 @@ def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
     for split in ("validation", "test"):
         places = np.flatnonzero(everything.split == split)
         if datasets.can_score(everything.labels[places]):
-            features = (
-                _features(run, variables, places) if run.features is None else run.features[places]
-            )
+            if run.features is None:
+                inputs = everything.inputs[places]
+                features = backbone_features.of(run.config, run.encoder, variables, inputs)
+            else:
+                features = run.features[places]
             found[split] = evaluation.retrieval(features, everything.labels[places])
     processes.first_does(lambda: files.write_json(run.workdir / FILE, found))
     return found
@@ -80,13 +72,3 @@ def describe(found: dict[str, dict[str, float]]) -> str:
         for split, score in found.items()
     ]
     return f"frozen  the features alone, before training: {'; '.join(parts)}"
-
-
-def _features(run, variables, places):
-    return kept_features.features(
-        run.encoder,
-        variables,
-        run.everything.inputs[places],
-        folder=folder(run.config),
-        batch=run.config.evaluate.batch,
-    )

@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 
 from experiments.config import augmentations, datasets, encoders, stepping
-from experiments.run import config_json, data_json, embedding_metrics, pretrained
-from triplet_jax import data
-from triplet_jax.models import encoder_parts, inference, standardise
+from experiments.run import backbone_features, config_json, data_json, embedding_metrics, pretrained
+from triplet_jax import data, models
+from triplet_jax.models import encoder_parts, inference, principal, standardise
 from triplet_jax.runs import files
 from triplet_jax.training import train_state
 
@@ -102,7 +102,14 @@ class Setup:
     def given(self) -> dict:
         """What the encoder of a new run is given in place of random arrays."""
         measured = encoders.input_statistics(self.config, self.everything)
-        return standardise.put({"batch_stats": measured}, self.weights.variables)
+        given = standardise.put({"batch_stats": measured}, self.weights.variables)
+        if self.config.model.head == "principal":
+            features = backbone_features.of(
+                self.config, self.encoder, given, self.everything.only("train").inputs
+            )
+            head = principal.head(features, self.config.model.dim)
+            given = given | {"params": given["params"] | {models.HEAD: head}}
+        return given
 
     def initial_state(self, *, given: bool = True) -> train_state.TrainState:
         """The state before the first step; without what is `given` if a checkpoint replaces it."""

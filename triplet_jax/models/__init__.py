@@ -4,6 +4,7 @@ from triplet_jax.models.conv4 import Conv4 as Conv4
 from triplet_jax.models.convnext import ConvNeXt as ConvNeXt
 from triplet_jax.models.efficientnet import EfficientNet as EfficientNet
 from triplet_jax.models.encoders import BACKBONES as BACKBONES
+from triplet_jax.models.encoders import HEAD as HEAD
 from triplet_jax.models.encoders import Encoder as Encoder
 from triplet_jax.models.encoders import Projection as Projection
 from triplet_jax.models.encoders import TwoTowers as TwoTowers

@@ -57,7 +57,8 @@ class EfficientNet(nn.Module):
     has ReLU6 in place of SiLU, and no squeeze and excitation.
 
     >>> import jax
-    >>> tiny = EfficientNet((Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 4)), stem_width=8, features=32)
+    >>> stages = Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 4)
+    >>> tiny = EfficientNet(stages, stem_width=8, features=32)
     >>> variables = tiny.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), False)
     >>> tiny.apply(variables, jnp.zeros((5, 32, 32, 3)), False).shape
     (5, 32)

@@ -21,6 +21,9 @@ from triplet_jax.models.mlp import MLP
 from triplet_jax.models.resnet import ResNet
 from triplet_jax.models.vit_sizes import VITS
 
+HEAD = "Dense_0"
+"""The name of an encoder's embedding head among its parameters."""
+
 
 class Projection(nn.Module):
     """The projection head of SimCLR: two dense layers with a ReLU between them.
@@ -101,7 +104,7 @@ class Encoder(nn.Module):
             x = self.features(x, train, keys)
         if train and self.dropout:
             x = layers.drop(x, _needed(keys, f"dropout={self.dropout}"), self.dropout)
-        x = nn.Dense(self.dim)(x)
+        x = nn.Dense(self.dim, name=HEAD)(x)
         project = train if project is None else project
         if self.projection and (project or self.is_initializing()):
             projected = Projection(self.projection, self.projection_dim)(x)

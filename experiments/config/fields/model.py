@@ -57,6 +57,19 @@ SECTION = Section(
             "What training leaves as it is: 'backbone', or a stage of it, such as 'layer2' of a"
             " resnet, with all stages before it; empty for nothing.",
         ),
+        "head": Field(
+            "random",
+            "The first weights of the layer after the backbone: random, or principal, the principal"
+            " axes of the training split's features, half whitened.",
+            OneOf(("random", "principal")),
+            when=(
+                When(
+                    "model.weights and model.towers=1",
+                    ("model.weights", "model.towers"),
+                    lambda weights, towers: weights and towers == 1,
+                ),
+            ),
+        ),
         "features_dir": Field(
             "",
             "The folder that keeps the features of a frozen backbone for later runs; empty for"

@@ -65,6 +65,7 @@ def test_a_condition_names_fields_and_holds_of_some_values_alone():
         "loss.name": ["triplet", "pairs"],
         "loss.proxies": ["", "references"],
         "model.freeze": ["", "backbone"],
+        "model.weights": ["", "a.safetensors"],
         "model.norm": ["batch", "group"],
         "optimizer.name": ["adam", "adamw", "sgd"],
         "mining.second": ["", "random"],

@@ -4,16 +4,18 @@ import contextlib
 import io
 import json
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
 
 from experiments.config import datasets, encoders
 from experiments.run import evaluating, training
+from experiments.run.setup import Setup
 from tests.support import configs, tiny_backbone
-from triplet_jax import evaluation
+from triplet_jax import evaluation, models
 from triplet_jax.data import images
-from triplet_jax.models import encoder_parts, kept_features
+from triplet_jax.models import encoder_parts, kept_features, principal
 
 SMALL = {
     "model.name": tiny_backbone.PATH,
@@ -127,3 +129,17 @@ def test_features_are_not_kept_where_an_image_has_more_than_one(fields, config):
     assert encoders.keeps_features(config)
     config.update_from_flattened_dict(fields)
     assert not encoders.keeps_features(config)
+
+
+def test_a_principal_head_is_made_from_the_training_split(config, tmp_path):
+    config.model.head = "principal"
+    config.update_from_flattened_dict({"augment.flip": True, "model.freeze": ""})
+    frozen = ml_collections.FrozenConfigDict(config)
+    run = Setup(frozen, tmp_path, datasets.dataset(frozen))
+    state = run.initial_state()
+    inputs = jnp.asarray(images.load(run.everything.only("train").inputs) / np.float32(255))
+    features = run.encoder.apply(state.variables, inputs, method="features")
+    wanted = principal.head(np.asarray(features), 4)
+    np.testing.assert_allclose(state.params[models.HEAD]["kernel"], wanted["kernel"], atol=1e-4)
+    values = features @ state.params[models.HEAD]["kernel"] + state.params[models.HEAD]["bias"]
+    np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-4)
