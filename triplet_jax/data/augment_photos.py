@@ -166,10 +166,12 @@ def turn_hue(image: Image, share: float | Float[Array, ""]) -> Image:
     value, least = image.max(axis=2), image.min(axis=2)
     chroma = value - least
     safe = jnp.where(chroma > 0, chroma, 1.0)
+    # The channels are compared with each other: compiled, one that was computed twice may differ
+    # from itself in the last bit, so that no channel equals the brightest.
     sixths = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / safe,
-        jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+        jnp.where(green >= blue, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
 
     def channel(n: int) -> Float[Array, "height width"]:
