@@ -71,7 +71,7 @@ def test_the_library_names_no_field_no_flag_and_no_program():
     sections = {section.name for section in fields.SECTIONS} - {""}
     names = "|".join(map(re.escape, fields.FIELDS.keys() - {"seed"}))
     # --xla_... and the like are flags of others.
-    of_programs = rf"(?<![\w.])(?:{names})(?!\w)|(?:{'|'.join(sections)})\.\*"
+    of_programs = rf"(?<![\w.])(?:{names})(?!\w)|\b(?:{'|'.join(sections)})\.\*"
     of_programs += r"|--(?:config|workdir|data|process)|\bexperiments\.|\bconfigs\b"
     found = [
         f"{place}: {match[0]}"
