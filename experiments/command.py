@@ -203,6 +203,10 @@ def use_xla_flags() -> None:
 _FLAGS = (
     # On a CPU, convolutions by Eigen: by YNNPACK a kernel's gradient took 2 to 9 times as long.
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
+    # On a CPU, operations one after the other. The order for concurrency keeps more in memory, and
+    # computes what jax.checkpoint leaves out again at once, which makes it useless. A step of the
+    # encoders took as long either way on two cores.
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
     # On a GPU, no search for the best kernel of each fusion, which took minutes for a loss of all
     # triplets of a large batch.
     "--xla_gpu_experimental_enable_fusion_autotuner=false",
