@@ -34,5 +34,5 @@ if __name__ == "__main__":
     command.run(
         main,
         of_several=True,
-        again="Run the same command again to go on from the last checkpoint.",
+        again="Run the same command again: a run goes on from its last checkpoint.",
     )

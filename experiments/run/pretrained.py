@@ -146,14 +146,22 @@ def _published(config, encoder, backbones):
 
 
 def _advising(read, weights):
-    """Reads weights; of a pickle it says how to convert it."""
+    """Reads weights; of a pickle it says how to convert it, of a lost Hub what trains without."""
     try:
         return read(weights)
+    except errors.LostError as error:
+        raise errors.LostError(f"{error} {_WITHOUT}") from error
     except weight_files.PickleError as error:
         output = pathlib.Path(weights).with_suffix(weight_files.SUFFIX)
         raise errors.InputError(
             f"{error} python -m experiments.convert --input={weights} --output={output}"
         ) from error
+
+
+_WITHOUT = (
+    "docs/pretrained.md says where files come from without the Hub. Without weights,"
+    " --config=configs/folder.py trains a small network."
+)
 
 
 # -- what a run's folder keeps -----------------------------------------------------------

@@ -97,7 +97,9 @@ class _Repository:
             return pathlib.Path(kept)
         if kept is not None:
             return None  # known to be missing
-        failures = self._failures
+        failures, level = self._failures, self._hub.logging.get_verbosity()
+        # It prints every retry, twice where absl shows logs too. Our error says it once.
+        self._hub.logging.set_verbosity_error()
         try:
             return pathlib.Path(
                 self._hub.hf_hub_download(self._name, name, revision=self._revision)
@@ -120,6 +122,8 @@ class _Repository:
             raise self._refused("are not there, or not for everybody") from error
         except Exception as error:  # the libraries of the network raise many kinds
             raise self._unreachable(error) from error
+        finally:
+            self._hub.logging.set_verbosity(level)
 
     def licence(self) -> str | None:
         """The licence that the page of the repository states, if that can be had."""
