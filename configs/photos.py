@@ -17,12 +17,12 @@ of every class in place of that, set --config.dataset.split_by=image.
 
 from configs import base
 
-# The head first; the backbone follows with a tenth of its rate, its early stages more slowly.
+# The head first; the backbone follows with a third of its rate, its early stages more slowly.
 FINE_TUNED = {
     "model.freeze": "",
     "model.fixed_statistics": True,
     "augment.policy": "photos",
-    "optimizer.backbone_rate": 0.1,
+    "optimizer.backbone_rate": 0.3,
     "optimizer.layer_decay": 0.9,
     "optimizer.backbone_start": 50,
     "optimizer.warmup_steps": 20,
