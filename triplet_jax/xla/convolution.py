@@ -19,6 +19,7 @@ def convolve(
     """`jax.lax.conv_general_dilated`, to be set as `flax.linen.Conv.conv_general_dilated`.
 
     On a CPU, three kinds of layers are computed in another way than XLA does it:
+
     - A 1 x 1 kernel is a product of matrices. XLA takes the kernel's gradient for a convolution by
       a window as large as the image, and copies the transposed images for it.
     - A depthwise kernel is that of `depthwise`.
