@@ -1,7 +1,7 @@
 # make compare schedules of mining hardness beside hard and semi-hard mining, 5 seeds, and a report
 # make train   a triplet-trained embedding of handwritten digits, beside raw pixels
 # make test    lint and tests
-# make oracle  tests against PyTorch Metric Learning (installs PyTorch)
+# make oracle  tests against PyTorch Metric Learning, timm and transformers (installs PyTorch, 5 GB)
 # make slow    tests on a SLURM of this machine, in several processes, and by longer paths
 # make faults  faults done to real processes, and tests/faults/RESULTS.md (about two hours)
 # make fuzz    configs, damaged files and images at random, for hours (installs atheris)
@@ -71,7 +71,7 @@ test: lint
 	@$(RUN) -m pytest -n 2 --dist worksteal
 
 oracle: $(VENV)/oracle
-	@echo "== Testing against PyTorch Metric Learning"
+	@echo "== Testing against PyTorch Metric Learning, timm and transformers"
 	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -n 2 --dist worksteal -m oracle
 
 slow: $(VENV)/installed
