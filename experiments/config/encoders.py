@@ -3,6 +3,7 @@
 import inspect
 
 import flax.linen as nn
+import jax.numpy as jnp
 import ml_collections
 
 from experiments.config import (
@@ -112,6 +113,10 @@ def _tower(config, field, name, shape, standardised):
     return made
 
 
+# A backbone without a type computes in that of its parameters, float32.
+_TYPES = {"float32": None, "bfloat16": jnp.bfloat16}
+
+
 def _settings(config, field, name):
     """The fields that the backbone takes, by name.
 
@@ -120,11 +125,12 @@ def _settings(config, field, name):
     """
     c = config.model
     takes = inspect.signature(components.find(f"model.{field}", name)).parameters
+    worked_out = {"stem": preprocessing.stem(config), "dtype": _TYPES[c.dtype]}
     given = {}
     for setting in ("width", "stem", "dtype", "remat", "stochastic_depth"):
         is_set = c[setting] != fields.FIELDS[f"model.{setting}"].default
         if setting in takes:
-            given[setting] = preprocessing.stem(config) if setting == "stem" else c[setting]
+            given[setting] = worked_out.get(setting, c[setting])
         # A backbone of the user's own may always leave the width out.
         elif is_set and not (setting == "width" and import_paths.is_path(name)):
             raise errors.InputError(

@@ -1,6 +1,9 @@
 """Conv4, the small convolutional backbone of the few-shot literature."""
 
+from typing import Any
+
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triplet_jax.models import layers
@@ -19,21 +22,24 @@ class Conv4(nn.Module):
       depth: the number of blocks.
       norm: "batch" or "group".
       axis_name: the device axis over which batch statistics are averaged, or None.
+      dtype: the type that is computed in; None for float32. Parameters, statistics of
+        normalisation and the features stay float32.
     """
 
     width: int = 64
     depth: int = 4
     norm: str = "batch"
     axis_name: str | None = None
+    dtype: Any = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch features"]:
-        norm = layers.make_norm(self.norm, train=train, axis_name=self.axis_name)
+        norm = layers.make_norm(self.norm, train=train, axis_name=self.axis_name, dtype=self.dtype)
         for _ in range(self.depth):
-            x = Conv(self.width, (3, 3))(x)
+            x = Conv(self.width, (3, 3), dtype=self.dtype)(x)
             x = nn.relu(norm()(x))
             if min(x.shape[1:3]) >= 2:
                 x = layers.max_pool_2x2(x)
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], -1).astype(jnp.float32)
