@@ -1,5 +1,6 @@
 """Residual networks: ResNet-18, ResNet-34 and ResNet-50."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,12 @@ from triplet_jax import errors
 from triplet_jax.models import layers, published
 from triplet_jax.models.layers import Conv, Norm
 from triplet_jax.models.published import CONV, Stored
+from triplet_jax.xla import convolution
 
+# Wide 1 x 1 convolutions at 224 pixels are short of memory, not of time.
+_Conv = functools.partial(
+    Conv, conv_general_dilated=functools.partial(convolution.convolve, products=False)
+)
 STEMS = ("7x7", "3x3", "by_size")
 EXPECTS = published.IMAGENET._replace(resample="bilinear", crop_ratio=224 / 256)
 """How torchvision evaluates its first weights; later recipes crop less."""
@@ -188,7 +194,7 @@ class ResidualBlock(nn.Module):
         keys: Key[Array, "batch"] | None = None,
     ) -> Float[Array, "batch new_height new_width new_channels"]:
         def conv(width, size, stride=1):
-            return Conv(width, (size, size), strides=stride, padding=size // 2, dtype=self.dtype)
+            return _Conv(width, (size, size), strides=stride, padding=size // 2, dtype=self.dtype)
 
         stride = self.stride
         y = x
