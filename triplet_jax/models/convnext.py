@@ -10,7 +10,15 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from triplet_jax.models import layers, published
-from triplet_jax.models.published import CONV, DENSE, Form, Layout, Path, Stored
+from triplet_jax.models.published import (
+    CONV,
+    DENSE,
+    Form,
+    Layout,
+    Stored,
+    kernel_and_bias,
+    scale_and_bias,
+)
 
 Conv = functools.partial(layers.Conv, use_bias=True)
 # The activation is the exact one of torch, by the error function.
@@ -120,23 +128,25 @@ class ConvNeXt(nn.Module):
         return tuple(found)
 
     def _layout(self, name: str, names: dict[str, Any], left_out: tuple[str, ...]) -> Layout:
-        arrays = _layer("stem", names["stem"], CONV) | _norm("stem_norm", names["stem_norm"])
+        arrays = kernel_and_bias(("stem",), names["stem"], CONV)
+        arrays |= scale_and_bias(("stem_norm",), names["stem_norm"])
         for stage in range(1, len(self.depths)):
             theirs = names["downsample"](stage)
-            arrays |= _norm(f"downsample_{stage}_norm", f"{theirs}.0")
-            arrays |= _layer(f"downsample_{stage}", f"{theirs}.1", CONV)
+            arrays |= scale_and_bias((f"downsample_{stage}_norm",), f"{theirs}.0")
+            arrays |= kernel_and_bias((f"downsample_{stage}",), f"{theirs}.1", CONV)
         for stage, block in self._blocks():
             ours, theirs = f"blocks_{stage}_{block}", names["block"](stage, block)
-            arrays |= _layer(f"{ours}/conv_dw", f"{theirs}.{names['conv_dw']}", CONV)
-            arrays |= _norm(f"{ours}/norm", f"{theirs}.{names['norm']}")
-            arrays |= _layer(f"{ours}/fc1", f"{theirs}.{names['fc1']}", _LINEAR)
-            arrays |= _layer(f"{ours}/fc2", f"{theirs}.{names['fc2']}", _LINEAR)
+            arrays |= kernel_and_bias((ours, "conv_dw"), f"{theirs}.{names['conv_dw']}", CONV)
+            arrays |= scale_and_bias((ours, "norm"), f"{theirs}.{names['norm']}")
+            arrays |= kernel_and_bias((ours, "fc1"), f"{theirs}.{names['fc1']}", _LINEAR)
+            arrays |= kernel_and_bias((ours, "fc2"), f"{theirs}.{names['fc2']}", _LINEAR)
             if self.version == 1:
                 scale = Stored(f"{theirs}.{names['gamma']}", names["gamma_form"])
                 arrays[("params", ours, "gamma")] = scale
             else:
-                arrays |= _norm(f"{ours}/grn", f"{theirs}.mlp.grn")
-        return Layout(name, arrays | _norm("head_norm", names["head_norm"]), left_out)
+                arrays |= scale_and_bias((ours, "grn"), f"{theirs}.mlp.grn")
+        arrays |= scale_and_bias(("head_norm",), names["head_norm"])
+        return Layout(name, arrays, left_out)
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         """The number of each block's stage, and its own within the stage."""
@@ -245,22 +255,6 @@ _TORCHVISION = {
     "gamma_form": _COLUMN,
     "head_norm": "classifier.0",
 }
-
-
-def _layer(ours: str, theirs: str, form: Form) -> dict[Path, Stored]:
-    path = tuple(ours.split("/"))
-    return {
-        ("params", *path, "kernel"): Stored(f"{theirs}.weight", form),
-        ("params", *path, "bias"): Stored(f"{theirs}.bias"),
-    }
-
-
-def _norm(ours: str, theirs: str) -> dict[Path, Stored]:
-    path = tuple(ours.split("/"))
-    return {
-        ("params", *path, "scale"): Stored(f"{theirs}.weight"),
-        ("params", *path, "bias"): Stored(f"{theirs}.bias"),
-    }
 
 
 _DEEP = (3, 3, 27, 3)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from triplet_jax.models.published import AS_IS, CONV, Form, Layout, Path, Stored
+from triplet_jax.models import published
+from triplet_jax.models.published import Form, Layout, Path, Stored
 
 POINTWISE = Form(lambda x: _matrix(x).T, lambda x: x.T[:, :, None, None])
 """A linear layer that is published as a 1 x 1 convolution."""
@@ -100,10 +101,10 @@ def _numbered(blocks: Sequence[tuple[int, int, bool]]):
 
 def _whole(stem: str, norm_stem: str, head: str, norm_head: str) -> dict[Path, Stored]:
     return (
-        _conv(("conv_stem",), stem)
-        | _norm(("norm_stem",), norm_stem)
-        | _conv(("conv_head",), head)
-        | _norm(("norm_head",), norm_head)
+        published.kernel(("conv_stem",), stem)
+        | published.batch_norm(("norm_stem",), norm_stem)
+        | published.kernel(("conv_head",), head)
+        | published.batch_norm(("norm_head",), norm_head)
     )
 
 
@@ -114,25 +115,11 @@ def _blocks(blocks, names, squeeze: bool) -> dict[Path, Stored]:
         ours, theirs = f"blocks_{stage}_{block}", names(stage, block, expands)
         for part in ("expand", "depthwise", "project"):
             if part != "expand" or expands:
-                arrays |= _conv((ours, part), theirs[part])
-                arrays |= _norm((ours, f"norm_{part}"), theirs[f"norm_{part}"])
+                arrays |= published.kernel((ours, part), theirs[part])
+                arrays |= published.batch_norm((ours, f"norm_{part}"), theirs[f"norm_{part}"])
         for part in ("reduce", "excite") if squeeze else ():
-            arrays |= _conv((ours, part), theirs[part], POINTWISE)
-            arrays |= {("params", ours, part, "bias"): Stored(f"{theirs[part]}.bias", AS_IS)}
+            arrays |= published.kernel_and_bias((ours, part), theirs[part], POINTWISE)
     return arrays
-
-
-def _conv(ours: Path, theirs: str, form: Form = CONV) -> dict[Path, Stored]:
-    return {("params", *ours, "kernel"): Stored(f"{theirs}.weight", form)}
-
-
-def _norm(ours: Path, theirs: str) -> dict[Path, Stored]:
-    return {
-        ("params", *ours, "scale"): Stored(f"{theirs}.weight"),
-        ("params", *ours, "bias"): Stored(f"{theirs}.bias"),
-        ("batch_stats", *ours, "mean"): Stored(f"{theirs}.running_mean"),
-        ("batch_stats", *ours, "var"): Stored(f"{theirs}.running_var"),
-    }
 
 
 def _matrix(kernel: np.ndarray) -> np.ndarray:

@@ -97,6 +97,32 @@ class Stored(NamedTuple):
         return own + (self.plus.pieces(np.zeros_like(array)) if self.plus else [])
 
 
+def kernel(path: Path, name: str, form: Form = CONV) -> dict[Path, Stored]:
+    """Where the kernel of a layer is published, by the path and the published name of the layer."""
+    return {("params", *path, "kernel"): Stored(f"{name}.weight", form)}
+
+
+def kernel_and_bias(path: Path, name: str, form: Form) -> dict[Path, Stored]:
+    """Where the parameters of a layer with a bias are published; see `kernel`."""
+    return kernel(path, name, form) | {("params", *path, "bias"): Stored(f"{name}.bias")}
+
+
+def scale_and_bias(path: Path, name: str) -> dict[Path, Stored]:
+    """Where the parameters of a normalisation are published; see `kernel`."""
+    return {
+        ("params", *path, "scale"): Stored(f"{name}.weight"),
+        ("params", *path, "bias"): Stored(f"{name}.bias"),
+    }
+
+
+def batch_norm(path: Path, name: str) -> dict[Path, Stored]:
+    """Where batch normalisation is published, with its running statistics; see `kernel`."""
+    return scale_and_bias(path, name) | {
+        ("batch_stats", *path, "mean"): Stored(f"{name}.running_mean"),
+        ("batch_stats", *path, "var"): Stored(f"{name}.running_var"),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """One way in which the weights of a backbone are published.

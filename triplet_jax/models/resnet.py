@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from triplet_jax import errors
 from triplet_jax.models import layers, published
 from triplet_jax.models.layers import Conv, Norm
-from triplet_jax.models.published import CONV, Stored
+from triplet_jax.models.published import Path, Stored
 from triplet_jax.xla import convolution
 
 # Wide 1 x 1 convolutions at 224 pixels are short of memory, not of time.
@@ -120,16 +120,15 @@ class ResNet(nn.Module):
                 f"norm={self.norm!r} has no published weights: those of a ResNet are for batch"
                 " normalisation. Set norm='batch'."
             )
-        arrays = _convolution("Conv_0", "conv1") | _normalisation("BatchNorm_0", "bn1")
+        arrays = _layer(("Conv_0",), ("BatchNorm_0",), "conv1", "bn1")
         for number, stage, block in self._blocks():
-            ours, theirs = f"ResidualBlock_{number}", f"layer{stage + 1}.{block}"
-            inside = 3 if self.bottleneck else 2
-            for i in range(inside):
-                arrays |= _convolution(f"{ours}/Conv_{i}", f"{theirs}.conv{i + 1}")
-                arrays |= _normalisation(f"{ours}/BatchNorm_{i}", f"{theirs}.bn{i + 1}")
+            own, theirs = f"ResidualBlock_{number}", f"layer{stage + 1}.{block}"
+            names = [(f"conv{i + 1}", f"bn{i + 1}") for i in range(3 if self.bottleneck else 2)]
             if block == 0 and (stage > 0 or self.bottleneck):
-                arrays |= _convolution(f"{ours}/Conv_{inside}", f"{theirs}.downsample.0")
-                arrays |= _normalisation(f"{ours}/BatchNorm_{inside}", f"{theirs}.downsample.1")
+                names.append(("downsample.0", "downsample.1"))
+            for i, (conv, norm) in enumerate(names):
+                paths = (own, f"Conv_{i}"), (own, f"BatchNorm_{i}")
+                arrays |= _layer(*paths, f"{theirs}.{conv}", f"{theirs}.{norm}")
         left_out = (r"fc\..*", r".*\.num_batches_tracked")
         return (published.Layout("torchvision and timm", arrays, left_out),)
 
@@ -151,18 +150,9 @@ class ResNet(nn.Module):
                 number += 1
 
 
-def _convolution(ours: str, theirs: str) -> dict[published.Path, Stored]:
-    return {("params", *ours.split("/"), "kernel"): Stored(f"{theirs}.weight", CONV)}
-
-
-def _normalisation(ours: str, theirs: str) -> dict[published.Path, Stored]:
-    path = tuple(ours.split("/"))
-    return {
-        ("params", *path, "scale"): Stored(f"{theirs}.weight"),
-        ("params", *path, "bias"): Stored(f"{theirs}.bias"),
-        ("batch_stats", *path, "mean"): Stored(f"{theirs}.running_mean"),
-        ("batch_stats", *path, "var"): Stored(f"{theirs}.running_var"),
-    }
+def _layer(conv: Path, norm: Path, conv_name: str, norm_name: str) -> dict[Path, Stored]:
+    """Where a convolution and the normalisation after it are published."""
+    return published.kernel(conv, conv_name) | published.batch_norm(norm, norm_name)
 
 
 class ResidualBlock(nn.Module):
