@@ -83,8 +83,8 @@ class ConvNeXt(nn.Module):
         norm = functools.partial(_layer_norm, dtype=self.dtype)
         x = conv(self.widths[0], (4, 4), strides=4, name="stem")(x)
         x = norm(name="stem_norm")(x)
-        last = max(1, sum(self.depths) - 1)
-        for number, (stage, block) in enumerate(self._blocks()):
+        deepest, blocks = self.stochastic_depth if train else 0.0, list(self._blocks())
+        for number, (stage, block) in enumerate(blocks):
             if stage > 0 and block == 0:
                 x = norm(name=f"downsample_{stage}_norm")(x)
                 width = self.widths[stage]
@@ -93,7 +93,7 @@ class ConvNeXt(nn.Module):
                 version=self.version,
                 dtype=self.dtype,
                 number=number,
-                skipped=self.stochastic_depth * number / last if train else 0.0,
+                skipped=layers.rate_of_block(deepest, number, len(blocks)),
                 name=f"blocks_{stage}_{block}",
             )(x, keys)
         means = x.astype(jnp.float32).mean(axis=(1, 2))

@@ -123,8 +123,8 @@ class EfficientNet(nn.Module):
         norm = self._norm(0, train)
         x = _conv(self, self.stem_width, 3, 2, name="conv_stem")(x)
         x = act(norm(name="norm_stem")(x))
-        last = max(1, sum(stage.blocks for stage in self.stage_sizes) - 1)
-        for number, (stage, block) in enumerate(self._blocks()):
+        deepest, blocks = self.stochastic_depth if train else 0.0, list(self._blocks())
+        for number, (stage, block) in enumerate(blocks):
             size = self.stage_sizes[stage]
             x = (nn.remat(Block) if self.remat else Block)(
                 width=size.width,
@@ -137,7 +137,7 @@ class EfficientNet(nn.Module):
                 norm=self._norm(1 + stage, train),
                 dtype=self.dtype,
                 number=number,
-                skipped=self.stochastic_depth * number / last if train else 0.0,
+                skipped=layers.rate_of_block(deepest, number, len(blocks)),
                 name=f"blocks_{stage}_{block}",
             )(x, keys)
         norm = self._norm(1 + len(self.stage_sizes), train)

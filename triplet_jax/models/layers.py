@@ -101,6 +101,15 @@ def drop(
     return jnp.where(kept, x / (1.0 - rate), 0.0)
 
 
+def rate_of_block(deepest: float, number: int, blocks: int) -> float:
+    """The probability that a row skips a block: from 0 in the first, evenly, to `deepest`.
+
+    >>> [rate_of_block(0.2, number, 3) for number in range(3)]
+    [0.0, 0.1, 0.2]
+    """
+    return deepest * number / max(1, blocks - 1)
+
+
 def skip(
     x: Float[Array, "batch ..."], keys: Key[Array, "batch"] | None, rate: float, *, block: int
 ) -> Float[Array, "batch ..."]:

@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         else:
             x = Conv(self.width, (3, 3), dtype=self.dtype)(x)
             x = nn.relu(norm()(x))
-        last = max(1, sum(self.stage_sizes) - 1)
+        deepest, blocks = self.stochastic_depth if train else 0.0, sum(self.stage_sizes)
         for number, stage, block in self._blocks():
             x = (nn.remat(ResidualBlock) if self.remat else ResidualBlock)(
                 width=self.width * 2**stage,
@@ -93,7 +93,7 @@ class ResNet(nn.Module):
                 norm=self._norm(1 + stage, train),
                 dtype=self.dtype,
                 number=number,
-                skipped=self.stochastic_depth * number / last if train else 0.0,
+                skipped=layers.rate_of_block(deepest, number, blocks),
                 name=f"ResidualBlock_{number}",
             )(x, keys)
         return x.astype(jnp.float32).mean(axis=(1, 2))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from triplet_jax import errors
-from triplet_jax.models import positions, published, vit_layouts
+from triplet_jax.models import layers, positions, published, vit_layouts
 from triplet_jax.models.vit_layers import (
     ACTIVATIONS,
     SMALL,
@@ -143,7 +143,7 @@ class ViT(nn.Module):
         for i in range(self.blocks):
             block = make(
                 number=i,
-                skip=deepest * i / max(1, self.blocks - 1),
+                skip=layers.rate_of_block(deepest, i, self.blocks),
                 heads=self.heads,
                 mlp=self.mlp,
                 biases=self.biases,
