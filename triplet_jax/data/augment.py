@@ -4,13 +4,14 @@ Each is a pure function of a key and one image `[height, width, channels]` of fl
 lifts it to a batch. Pixels from beyond the border repeat the nearest pixel inside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 Image = Float[Array, "height width channels"]
+Augmentation = Callable[[PRNGKeyArray, Image], Image]
 
 
 def affine(
@@ -98,7 +99,7 @@ def chain(
     scale: float = 0.0,
     shear: float = 0.0,
     noise_std: float = 0.0,
-) -> Callable[[PRNGKeyArray, Image], Image]:
+) -> Augmentation:
     """Composes the augmentations that are switched on, in the order of the arguments.
 
     >>> augment = chain(crop_pixels=2, flip_sides=True)
@@ -131,6 +132,11 @@ def chain(
         )
     if noise_std:
         steps.append(lambda key, x: noise(key, x, std=noise_std))
+    return in_order(steps)
+
+
+def in_order(steps: Sequence[Augmentation]) -> Augmentation:
+    """Composes augmentations, each with a key of its own; without any it returns the image."""
 
     def apply(key: PRNGKeyArray, image: Image) -> Image:
         for number, step in enumerate(steps):

@@ -6,7 +6,6 @@ whose saturation and hue cannot change.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from triplet_jax import errors
-from triplet_jax.data.augment import Image
+from triplet_jax.data.augment import Augmentation, Image, in_order
 
 _DRAWS = 10
 _GREY = (0.299, 0.587, 0.114)
@@ -297,7 +296,7 @@ def chain(
     grey_share: float = 0.0,
     largest_blur: float = 0.0,
     erase_share: float = 0.0,
-) -> Callable[[PRNGKeyArray, Image], Image]:
+) -> Augmentation:
     """Composes the augmentations that are switched on, in the order of the arguments.
 
     >>> augment = chain(smallest=0.2, brightness=0.4, grey_share=0.2)
@@ -335,10 +334,4 @@ def chain(
         steps.append(lambda key, x: blur(key, x, largest=largest_blur))
     if erase_share:
         steps.append(lambda key, x: erase(key, x, share=erase_share))
-
-    def apply(key: PRNGKeyArray, image: Image) -> Image:
-        for number, step in enumerate(steps):
-            image = step(jax.random.fold_in(key, number), image)
-        return image
-
-    return apply
+    return in_order(steps)
