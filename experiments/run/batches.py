@@ -43,7 +43,8 @@ def step_with_batches(
     def take_step(state):
         nonlocal at
         if mining.is_due(at):
-            batches.draw_from(index.beside(mining.mine(state)), at, at + every)
+            embeddings = run.embed(state.variables, run.examples.inputs)
+            batches.draw_from(index.beside(mining.mine(at, embeddings)), at, at + every)
         at += 1
         return batches.take_step(state)
 

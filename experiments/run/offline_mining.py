@@ -1,15 +1,14 @@
 """Offline mining: a run embeds its training set from time to time, and keeps what is near."""
 
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from experiments.config import naming
 from triplet_jax import data, errors
 from triplet_jax.curricula import offline_negatives
 from triplet_jax.devices import processes
-from triplet_jax.training import train_state
 
 
 class OfflineMining:
@@ -18,17 +17,16 @@ class OfflineMining:
     Args:
       config: of the run.
       workdir: of the run.
-      examples: that batches are drawn from.
-      embed: from `inference.make_embed`.
+      examples: that batches are drawn from, by which a table knows them again.
 
     Raises:
       InputError: `offline.table` belongs to other examples or another model, or there are fewer
         examples than `offline.neighbours`.
     """
 
-    def __init__(self, config, workdir: pathlib.Path, examples: data.Dataset, embed: Callable):
+    def __init__(self, config, workdir: pathlib.Path, examples: data.Dataset):
         self._every, self._neighbours = config.offline.every, config.offline.neighbours
-        self._folder, self._examples, self._embed = workdir / "offline", examples, embed
+        self._folder, self._examples = workdir / "offline", examples
         self._of = {"examples": examples, "model": config.model.to_dict()}
         if self._neighbours > len(examples):
             raise errors.InputError(
@@ -59,14 +57,12 @@ class OfflineMining:
         """Whether the training set is embedded before this step."""
         return bool(self._every and step and step % self._every == 0)
 
-    def mine(self, state: train_state.TrainState) -> np.ndarray:
-        """Embeds the training set, and saves and returns the table of near examples."""
+    def mine(self, step: int, embeddings: Float[np.ndarray, "examples dim"]) -> np.ndarray:
+        """Saves and returns the table of near examples, by their embeddings after this step."""
         near = offline_negatives.nearest_of_other_classes(
-            self._embed(state.variables, self._examples.inputs),
-            self._examples.labels,
-            neighbours=self._neighbours,
+            embeddings, self._examples.labels, neighbours=self._neighbours
         )
-        path = self._path(int(state.step))
+        path = self._path(step)
         processes.first_does(lambda: offline_negatives.write(path, near, **self._of))
         return processes.from_first(near)
 

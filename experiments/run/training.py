@@ -63,13 +63,13 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     note = datasets.note_on_validation(config, run.everything)
     if note:
         print(naming.in_fields(note, "dataset"))
-    mining = _offline_mining(run)
+    mining = None
+    if pk_batches.mines_offline(config):
+        mining = OfflineMining(config, workdir, run.examples)
     processes.first_does(lambda: run.remember(data_json.content(run.everything)))
     checkpoints, state = _state_to_go_on_from(run)
     processes.first_does(lambda: _note_weights(run, state))
     run = frozen_features.on_features(run, state.variables)
-    if run.features is not None:
-        mining = _offline_mining(run)
     _announce(run, state)
     watch = processes.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
     patience = early_stopping.at(workdir, config, int(state.step))
@@ -89,13 +89,6 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, state, checkpoints)
     evaluating.evaluate(trained, run.everything, extra=wall, inputs=run.seen.inputs)
     processes.first_does(lambda: watch.note(now=True))
-
-
-def _offline_mining(run: Setup) -> OfflineMining | None:
-    """What makes tables that batches are drawn from, if the run draws from tables."""
-    if not pk_batches.mines_offline(run.config):
-        return None
-    return OfflineMining(run.config, run.workdir, run.examples, run.embed)
 
 
 def _state_to_go_on_from(run: Setup) -> tuple[Checkpoints | None, train_state.TrainState]:

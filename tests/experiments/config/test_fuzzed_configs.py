@@ -165,7 +165,7 @@ def built(config):
     encoder = encoders.encoder(config, everything.input_shape, everything.pair_shapes)
     augment = augmentations.augmentation(config, everything.input_shape)
     if pk_batches.mines_offline(config):
-        OfflineMining(config, pathlib.Path("nowhere"), examples, embed=None)
+        OfflineMining(config, pathlib.Path("nowhere"), examples)
     return everything, encoder, augment, pk_batches.class_index(config, examples)
 
 

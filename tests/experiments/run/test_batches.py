@@ -27,7 +27,12 @@ def make(**fields):
     )
     config = ml_collections.FrozenConfigDict(config)
     examples, _ = datasets.training_split(config, datasets.dataset(config))
-    return types.SimpleNamespace(config=config, examples=examples, step=step)
+
+    def embed(variables, inputs):
+        del variables
+        return inputs
+
+    return types.SimpleNamespace(config=config, examples=examples, step=step, embed=embed)
 
 
 def start(at):
@@ -60,8 +65,9 @@ class Mining:
     def is_due(self, step):
         return step > 0 and step % 2 == 0
 
-    def mine(self, state):
-        self.made_at.append(int(state.step))
+    def mine(self, step, embeddings):
+        assert len(embeddings) == self._count
+        self.made_at.append(step)
         return np.arange(1, self._count + 1, dtype=np.int32)[:, None] % self._count
 
 
@@ -72,7 +78,8 @@ def test_tables_of_near_examples_are_made_when_they_are_due_and_drawn_from():
         take_step, state = batches.step_with_batches(run, 0, mining, resources), start(0)
         for number in range(6):
             state, metrics = take_step(state)
-            table = index if number < 2 else index.beside(Mining(len(run.examples)).mine(state))
+            near = Mining(len(run.examples)).mine(number, run.examples.inputs)
+            table = index if number < 2 else index.beside(near)
             expected = pk_batches.draw_on_host(run.config, table)(number)
             np.testing.assert_array_equal(metrics["rows"][0], expected)
     assert mining.made_at == [2, 4]

@@ -131,6 +131,15 @@ def test_features_are_not_kept_where_an_image_has_more_than_one(fields, config):
     assert not encoders.keeps_features(config)
 
 
+def test_a_table_of_near_examples_is_of_the_images_that_the_features_stand_for(config, tmp_path):
+    config.update_from_flattened_dict({"offline.every": 3, "offline.neighbours": 4})
+    _train(config, tmp_path / "mined")
+    (table,) = (tmp_path / "mined" / "offline").glob("*.npz")
+    config.update_from_flattened_dict({"offline.every": 0, "offline.table": str(table)})
+    rows, _ = _train(config, tmp_path / "by_the_table")
+    assert rows[-1]["step"] == 6
+
+
 def test_a_principal_head_is_made_from_the_training_split(config, tmp_path):
     config.model.head = "principal"
     config.update_from_flattened_dict({"augment.flip": True, "model.freeze": ""})

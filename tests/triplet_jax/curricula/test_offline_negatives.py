@@ -129,7 +129,7 @@ def test_a_run_starts_from_the_table_of_another(tmp_path):
     offline_negatives.write(
         tmp_path / "table.npz", near, examples=examples(), model=config.model.to_dict()
     )
-    mining = OfflineMining(config, tmp_path / "run", examples(), embed=None)
+    mining = OfflineMining(config, tmp_path / "run", examples())
     np.testing.assert_array_equal(mining.at_start(0), near)
     np.testing.assert_array_equal(mining.at_start(77), near)
     assert not mining.is_due(77)
@@ -138,7 +138,7 @@ def test_a_run_starts_from_the_table_of_another(tmp_path):
 def test_a_table_of_the_run_that_is_damaged_or_missing_is_said_with_the_way_out(tmp_path):
     config = digits.get_config("offline")
     config.update_from_flattened_dict({"offline.every": 50, "offline.neighbours": 3})
-    mining = OfflineMining(config, tmp_path, examples(), embed=None)
+    mining = OfflineMining(config, tmp_path, examples())
     path = tmp_path / "offline" / "step_00000050.npz"
     near = np.zeros((20, 3), np.int32)
     offline_negatives.write(path, near, examples=examples(), model=config.model.to_dict())
