@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import families
 from triplet_jax import errors, models
 from triplet_jax.models import published
 
@@ -73,28 +74,12 @@ def test_the_stem_is_of_a_size_or_by_the_size_of_the_image(key):
         jax.eval_shape(lambda: TINY(stem="5x5").init(key, jnp.zeros((1, 8, 8, 3)), False))
 
 
-def _trained(backbone, variables, x, keys=None):
-    """The features of a training step, the statistics after it, and a gradient."""
-
-    @jax.jit
-    def step(params):
-        def value(params):
-            given = variables | {"params": params}
-            y, after = backbone.apply(given, x, True, keys, mutable=["batch_stats"])
-            return (y**2).sum(), (y, after["batch_stats"])
-
-        return jax.grad(value, has_aux=True)(params)
-
-    gradient, (y, statistics) = step(variables["params"])
-    return y, statistics, gradient
-
-
 def test_blocks_that_are_computed_anew_change_nothing(key):
     x = jax.random.normal(key, (4, 8, 8, 3))
     variables = jax.jit(TINIER().init, static_argnums=2)(key, x, False)
     keys = jax.random.split(key, 4)
     plain, anew = (
-        _trained(TINIER(stochastic_depth=0.5, remat=remat), variables, x, keys)
+        families.trained(TINIER(stochastic_depth=0.5, remat=remat), variables, x, keys)
         for remat in (False, True)
     )
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), plain, anew)
@@ -103,7 +88,7 @@ def test_blocks_that_are_computed_anew_change_nothing(key):
 def test_frozen_stages_keep_their_statistics(key):
     x = 3 + jax.random.normal(key, (4, 8, 8, 3))
     variables = jax.jit(TINIER().init, static_argnums=2)(key, x, False)
-    _, after, _ = _trained(TINIER(frozen=2), variables, x)
+    _, after, _ = families.trained(TINIER(frozen=2), variables, x)
     before = variables["batch_stats"]
     moved = {
         name: any(
@@ -139,7 +124,7 @@ def test_half_precision_keeps_parameters_statistics_and_features_whole(key):
     x = jax.random.normal(key, (4, 16, 16, 3))
     half = TINIER(dtype=jnp.bfloat16)
     variables = jax.jit(half.init, static_argnums=2)(key, x, False)
-    plain, mixed = (_trained(b, variables, x) for b in (TINIER(), half))
+    plain, mixed = (families.trained(b, variables, x) for b in (TINIER(), half))
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, mixed))} == {jnp.dtype("float32")}
     error = jnp.linalg.norm(mixed[0] - plain[0]) / jnp.linalg.norm(plain[0])
     assert 0 < float(error) < 0.02
