@@ -22,7 +22,7 @@ Arrays = dict[tuple[str, ...], Any]
 def start(
     config: ml_collections.FrozenConfigDict, shapes: Any, record_file: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The variables of the run in `model.init_from`, and what is said of them.
+    """The variables of the run in `model.init_from`, and their record for `weights.json`.
 
     The backbone and the statistics of the other run's best checkpoint are taken, and each part of
     its head that has the same shape. In a run of several processes all of them need the folder.

@@ -36,7 +36,7 @@ from experiments.run.setup import Setup
 from triplet_jax import data
 from triplet_jax.devices import processes, signals
 from triplet_jax.runs import health
-from triplet_jax.runs.checkpoint import Checkpoints
+from triplet_jax.runs.checkpoint import Checkpoints, whole_steps
 from triplet_jax.runs.stopwatch import Stopwatch
 from triplet_jax.training import data_parallel, loop, train_state
 from triplet_jax.training.patience import Patience
@@ -117,7 +117,7 @@ def _holds_checkpoints(workdir: pathlib.Path) -> bool:
     """Whether the run may go on from a checkpoint, so that it needs no weights of elsewhere."""
 
     def found():
-        return np.bool_(any(path.name.isdigit() for path in workdir.glob("checkpoints/*")))
+        return np.bool_(bool(whole_steps(workdir / "checkpoints")))
 
     return bool(processes.first_reads(found, like=np.bool_(0)))
 

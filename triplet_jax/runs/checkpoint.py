@@ -63,7 +63,7 @@ class Checkpoints:
         self._config = config
         self._read_only = read_only
         self._report = report
-        for step in _whole_steps(self._folder):
+        for step in whole_steps(self._folder):
             # Orbax reads all scores when it opens, and fails on a damaged one.
             if _read_score(self._folder / str(step)) is None:
                 damaged = DamagedError(f"The checkpoint of step {step} in {folder} has no score.")
@@ -152,7 +152,7 @@ class Checkpoints:
                 why = f"the disk took too long, or the clock jumped ({error}). Look at both."
             if "No space left" in why:
                 why = f"the disk is full ({error}). Free some space."
-            whole = _whole_steps(self._folder)
+            whole = whole_steps(self._folder)
             raise SaveError(
                 f"A checkpoint could not be saved in {self._folder}, whose last is of step"
                 f" {whole[-1] if whole else 0}: {why}"
@@ -304,7 +304,7 @@ class Checkpoints:
 
     def _move_aside(self, step: int, error: DamagedError) -> None:
         """Renames a damaged checkpoint, and reports where it is now."""
-        newest = step == _whole_steps(self._folder)[-1]
+        newest = step == whole_steps(self._folder)[-1]
         then = "going back to the one before" if newest else "the best of the others counts"
         aside = self._folder.parent / "damaged_checkpoints" / str(step)
         aside.parent.mkdir(exist_ok=True)
@@ -339,7 +339,7 @@ def _words(shape: tuple[int, ...] | None) -> str:
     return "no array" if shape is None else f"shape {list(shape)}"
 
 
-def _whole_steps(folder: pathlib.Path) -> list[int]:
+def whole_steps(folder: pathlib.Path) -> list[int]:
     """The steps on the disk; the manager also counts those that it has only begun to save."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
