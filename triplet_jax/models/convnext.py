@@ -73,8 +73,8 @@ class ConvNeXt(nn.Module):
 
         Args:
           x: the images, normalised as `expects` says.
-          train: whether rows skip blocks.
-          keys: a key for each row; needed if they do.
+          train: whether `keys` are needed, if rows skip blocks.
+          keys: a key for each row, by which it skips blocks.
 
         Raises:
           InputError: `keys` is None where rows skip blocks.
@@ -83,7 +83,8 @@ class ConvNeXt(nn.Module):
         norm = functools.partial(_layer_norm, dtype=self.dtype)
         x = conv(self.widths[0], (4, 4), strides=4, name="stem")(x)
         x = norm(name="stem_norm")(x)
-        deepest, blocks = self.stochastic_depth if train else 0.0, list(self._blocks())
+        deepest = layers.rate_of_last(self.stochastic_depth, train, keys)
+        blocks = list(self._blocks())
         for number, (stage, block) in enumerate(blocks):
             if stage > 0 and block == 0:
                 x = norm(name=f"downsample_{stage}_norm")(x)

@@ -110,8 +110,8 @@ class EfficientNet(nn.Module):
 
         Args:
           x: the images, normalised as `expects` says.
-          train: whether this is a training step.
-          keys: a key for each row; needed for stochastic depth in training.
+          train: whether normalisation uses the statistics of the batch.
+          keys: a key for each row, by which it skips blocks; needed in training if rows do.
 
         Raises:
           InputError: the activation or the padding is not known, or `keys` is None where rows
@@ -123,7 +123,8 @@ class EfficientNet(nn.Module):
         norm = self._norm(0, train)
         x = _conv(self, self.stem_width, 3, 2, name="conv_stem")(x)
         x = act(norm(name="norm_stem")(x))
-        deepest, blocks = self.stochastic_depth if train else 0.0, list(self._blocks())
+        deepest = layers.rate_of_last(self.stochastic_depth, train, keys)
+        blocks = list(self._blocks())
         for number, (stage, block) in enumerate(blocks):
             size = self.stage_sizes[stage]
             x = (nn.remat(Block) if self.remat else Block)(

@@ -131,13 +131,14 @@ class Encoder(nn.Module):
             x = standardise.Standardise(name=standardise.LAYER)(x)
         if self.statistics is not None:
             x = pixels.normalised(x, self.statistics)
-        train = train and not self.frozen and not self.fixed_statistics
+        train = train and not self.frozen
+        of_batch = train and not self.fixed_statistics
         depth = getattr(self.backbone, "stochastic_depth", 0.0)
         if not (train and depth):
-            return self.backbone(x, train)
+            return self.backbone(x, of_batch)
         keys = _needed(keys, f"stochastic_depth={depth}")
         # Dropout draws with the keys themselves.
-        return self.backbone(x, train, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+        return self.backbone(x, of_batch, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
 
 
 def _needed(keys: Key[Array, "batch"] | None, why: str) -> Key[Array, "batch"]:

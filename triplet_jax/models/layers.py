@@ -101,6 +101,15 @@ def drop(
     return jnp.where(kept, x / (1.0 - rate), 0.0)
 
 
+def rate_of_last(rate: float, train: bool, keys: Key[Array, "batch"] | None) -> float:
+    """The probability that a row skips the last block: `rate`, or 0 in evaluation.
+
+    Rows that are given keys skip blocks by them even where `train` is False: normalisation may be
+    that of evaluation in training, too.
+    """
+    return rate if train or keys is not None else 0.0
+
+
 def rate_of_block(deepest: float, number: int, blocks: int) -> float:
     """The probability that a row skips a block: from 0 in the first, evenly, to `deepest`.
 

@@ -69,8 +69,8 @@ class ResNet(nn.Module):
 
         Args:
           x: the images, normalised as `expects` says.
-          train: whether this is a training step.
-          keys: a key for each row; needed for stochastic depth in training.
+          train: whether normalisation uses the statistics of the batch.
+          keys: a key for each row, by which it skips blocks; needed in training if rows do.
 
         Raises:
           InputError: the stem is not known, or `keys` is None where rows skip blocks.
@@ -84,7 +84,8 @@ class ResNet(nn.Module):
         else:
             x = Conv(self.width, (3, 3), dtype=self.dtype)(x)
             x = nn.relu(norm()(x))
-        deepest, blocks = self.stochastic_depth if train else 0.0, sum(self.stage_sizes)
+        deepest = layers.rate_of_last(self.stochastic_depth, train, keys)
+        blocks = sum(self.stage_sizes)
         for number, stage, block in self._blocks():
             x = (nn.remat(ResidualBlock) if self.remat else ResidualBlock)(
                 width=self.width * 2**stage,

@@ -123,8 +123,8 @@ class ViT(nn.Module):
 
         Args:
           x: images, normalised as `expects` says.
-          train: whether examples skip branches.
-          keys: a key for each image; needed if they do.
+          train: whether `keys` are needed, if examples skip branches.
+          keys: a key for each image, by which it skips branches.
 
         Raises:
           InputError: a patch does not divide the images, a pool or an activation is not known, or
@@ -138,7 +138,7 @@ class ViT(nn.Module):
         rotations = None
         if not self.grid:
             rotations = positions.rotations(grid, self.hidden // self.heads)
-        deepest = self.stochastic_depth if train else 0.0
+        deepest = layers.rate_of_last(self.stochastic_depth, train, keys)
         make = nn.remat(Block) if self.remat else Block
         for i in range(self.blocks):
             block = make(

@@ -15,6 +15,11 @@ _BACKBONE = Part(
     "backbone", models.BACKBONES, "(**settings) -> a flax module, called with (inputs, train)"
 )
 
+BACKBONE_LEARNS = (
+    When("model.freeze other than 'backbone'", ("model.freeze",), lambda name: name != "backbone"),
+)
+"""Fields need it that have an effect only where part of the backbone learns."""
+
 SECTION = Section(
     "model",
     "The encoder, from an example to its embedding.",
@@ -87,6 +92,7 @@ SECTION = Section(
             "The probability that training skips the last block of the backbone; that of earlier"
             " blocks rises to it from 0.",
             at_least(0, at_most=0.9),
+            when=BACKBONE_LEARNS,
         ),
         "dtype": Field(
             "float32",

@@ -1,16 +1,12 @@
 """The section `optimizer`: from gradients to weights."""
 
-from experiments.config.fields import loss
+from experiments.config.fields import loss, model
 from experiments.config.fields.declaration import Field, OneOf, Section, When, at_least, more_than
 
 
 def _named(name):
     return (When(f"optimizer.name={name!r}", ("optimizer.name",), lambda found: found == name),)
 
-
-_BACKBONE_LEARNS = (
-    When("model.freeze other than 'backbone'", ("model.freeze",), lambda name: name != "backbone"),
-)
 
 SECTION = Section(
     "optimizer",
@@ -28,20 +24,20 @@ SECTION = Section(
             1.0,
             "The learning rate of the backbone's last stage, as a multiple of that of the head.",
             more_than(0),
-            when=_BACKBONE_LEARNS,
+            when=model.BACKBONE_LEARNS,
         ),
         "layer_decay": Field(
             1.0,
             "The learning rate of each stage of the backbone, as a multiple of that of the next.",
             more_than(0, at_most=1),
-            when=_BACKBONE_LEARNS,
+            when=model.BACKBONE_LEARNS,
         ),
         "backbone_start": Field(
             0,
             "The step at which the backbone joins, and its learning rate rises as the head's did at"
             " first; before it, only the head learns.",
             at_least(0),
-            when=_BACKBONE_LEARNS,
+            when=model.BACKBONE_LEARNS,
         ),
         "warmup_steps": Field(0, "The steps in which the learning rate rises from 0.", at_least(0)),
         "decay": Field(

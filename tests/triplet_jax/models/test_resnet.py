@@ -114,10 +114,24 @@ def test_stochastic_depth_skips_later_blocks_and_needs_a_key_for_each_row(key):
     rows = np.asarray(apply(variables, x, True, keys))
     # The first of the three blocks is always kept; the others are skipped by one row in 4 and in 2.
     assert len(np.unique(rows.round(3), axis=0)) == 4
-    np.testing.assert_allclose(apply(variables, x, True, keys[::-1]), rows[::-1], rtol=1e-5)
+    # Keys count where the statistics are fixed, too.
+    np.testing.assert_allclose(apply(variables, x, False, keys[::-1]), rows[::-1], rtol=1e-5)
     assert np.ptp(np.asarray(apply(variables, x, False)), axis=0).max() < 1e-5
     with pytest.raises(errors.InputError, match="pass one key for each row"):
         apply(variables, x, True)
+
+
+def test_rows_skip_blocks_where_statistics_are_fixed(key):
+    encoder = models.encoder(TINIER, dim=3, stochastic_depth=0.5, fixed_statistics=True)
+    x = jnp.broadcast_to(jax.random.normal(key, (1, 8, 8, 3)), (16, 8, 8, 3))
+    variables = jax.jit(encoder.init)(key, x)
+    variables = jax.tree.map(lambda v: v + 0.1, variables)  # no block is the identity
+    apply = jax.jit(functools.partial(encoder.apply, train=True, mutable=["batch_stats"]))
+    rows, after = apply(variables, x, keys=jax.random.split(key, 16))
+    assert len(np.unique(rows.round(3), axis=0)) == 2
+    jax.tree.map(np.testing.assert_array_equal, after["batch_stats"], variables["batch_stats"])
+    with pytest.raises(errors.InputError, match="keys=None, but stochastic_depth=0.5"):
+        apply(variables, x)
 
 
 def test_half_precision_keeps_parameters_statistics_and_features_whole(key):
