@@ -8,7 +8,7 @@ import pytest
 # Each costs seconds to import, or is an extra that is not always installed.
 HEAVY = {
     *("flax", "grain", "jax", "lancedb", "matplotlib", "optax", "orbax", "pandas", "plotly"),
-    *("sklearn", "tensorboardX", "tensorflow_datasets"),
+    *("scipy.spatial", "sklearn", "tensorboardX", "tensorflow_datasets"),
 }
 PRINT_LOADED = "import sys, {module}; print(*sys.modules)"
 

@@ -1,7 +1,6 @@
 """Distances in float64, for the few comparisons that float32 cannot decide."""
 
 import numpy as np
-import scipy.spatial.distance
 from jaxtyping import Float
 
 # Two distances that differ by less than this share of themselves are equal.
@@ -29,6 +28,8 @@ def ordering(
     """
     a, b = queries.astype(np.float64), references.astype(np.float64)
     if metric in _OF_DIFFERENCES:
+        import scipy.spatial.distance
+
         found = scipy.spatial.distance.cdist(a, b, _OF_DIFFERENCES[metric])
         return found, _EQUAL * found
     if metric == "jaccard":
