@@ -23,7 +23,7 @@ def initial_state(
 
     `given` holds the arrays that take the place of random ones, nested as the encoder's variables:
     published weights, and the statistics that `encoders.input_statistics` measures. It may be left
-    out where a checkpoint is read into the state, since the checkpoint holds them.
+    out where only the shapes of the state count.
     """
     init_key, _ = settings.keys(config)
     return train_state.init_state(

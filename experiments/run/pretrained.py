@@ -13,7 +13,6 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from experiments.config import naming
 from experiments.run import other_run
@@ -74,8 +73,7 @@ def given(
         kept.append(record)
         return variables
 
-    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), backbones)
-    found = processes.first_reads(read, like=like)
+    found = processes.first_reads(read, like=backbones)
     flat = {}
     # On the host: the state holds a copy on the device.
     for tower, of_kinds in jax.device_get(found).items():

@@ -26,7 +26,7 @@ class TrainedRun:
       config: its config.
       encoder: the model.
       embed: `(variables, inputs) -> embeddings`, from `inference.make_embed`.
-      like: a state with the structure of those in the checkpoints.
+      like: the shapes and types of a state in the checkpoints.
       checkpoints: its checkpoints; None in any process but the first.
     """
 
@@ -94,6 +94,6 @@ def load(
         config=config,
         encoder=encoder,
         embed=inference.make_embed(encoder, batch=config.evaluate.batch),
-        like=stepping.initial_state(config, encoder, input_shape),
+        like=like,
         checkpoints=checkpoints,
     )

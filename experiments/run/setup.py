@@ -111,11 +111,10 @@ class Setup:
             given = given | {"params": given["params"] | {models.HEAD: head}}
         return given
 
-    def initial_state(self, *, given: bool = True) -> train_state.TrainState:
-        """The state before the first step; without what is `given` if a checkpoint replaces it."""
+    def initial_state(self) -> train_state.TrainState:
+        """The state before the first step."""
         shape = self.everything.input_shape
-        arrays = self.given if given else None
-        return stepping.initial_state(self.config, self.encoder, shape, arrays)
+        return stepping.initial_state(self.config, self.encoder, shape, self.given)
 
     def state_shapes(self) -> train_state.TrainState:
         """The shapes and types of a state, which take no memory."""

@@ -86,7 +86,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
             f" has not risen above {patience.best:.4f} in {patience.since} evaluations."
         )
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
-    trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, state, checkpoints)
+    like = run.state_shapes()
+    trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, like, checkpoints)
     evaluating.evaluate(trained, run.everything, extra=wall, inputs=run.seen.inputs)
     processes.first_does(lambda: watch.note(now=True))
 
@@ -108,9 +109,12 @@ def _state_to_go_on_from(run: Setup) -> tuple[Checkpoints | None, train_state.Tr
     # Before the state is made: that of an edited config may not fit into memory.
     checkpoints = processes.first_does(opened)
     begun = processes.first_reads(lambda: np.bool_(bool(checkpoints.steps)), like=np.bool_(0))
-    state = run.initial_state(given=not begun)
-    restored = processes.first_reads(lambda: checkpoints.restore_latest(state), like=state)
-    return checkpoints, data_parallel.replicate(state if restored is None else restored)
+    if begun:
+        like = run.state_shapes()
+        state = processes.first_reads(lambda: checkpoints.restore_latest(like), like=like)
+    else:
+        state = run.initial_state()
+    return checkpoints, data_parallel.replicate(state)
 
 
 def _holds_checkpoints(workdir: pathlib.Path) -> bool:

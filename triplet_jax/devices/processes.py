@@ -153,7 +153,7 @@ def first_reads(read: Callable[[], PyTree | None], *, like: PyTree) -> PyTree | 
 
     Args:
       read: the function to call; only the first process does.
-      like: arrays of the same structure, shapes and types as `read` returns.
+      like: arrays, or their shapes and types, of the same structure as `read` returns.
 
     Raises:
       InputError: `read` raised it.
@@ -163,7 +163,9 @@ def first_reads(read: Callable[[], PyTree | None], *, like: PyTree) -> PyTree | 
     found = first_does(read)
     if not from_first(np.bool_(found is not None)):
         return None
-    return from_first(like if found is None else found)
+    if found is None and not is_first():
+        found = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    return from_first(found)
 
 
 def own_share(
