@@ -1,12 +1,13 @@
 """Data parallelism: the step of one device becomes a step over all devices, each with its rows."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from triplet_jax.devices import collectives
+from triplet_jax.devices import allocator, collectives
 
 
 def streamed(step: Callable) -> Callable:
@@ -19,7 +20,7 @@ def streamed(step: Callable) -> Callable:
       A function of the state, and of inputs, labels and places `[devices, rows, ...]`. It gives the
       next state and the metrics, which have no axis of devices, and donates the state it is given.
     """
-    return collectives.over_devices(step, in_axes=(None, 0, 0, 0), donate_argnums=0)
+    return _compiled_apart(step, in_axes=(None, 0, 0, 0))
 
 
 def resident(step: Callable) -> Callable:
@@ -32,7 +33,26 @@ def resident(step: Callable) -> Callable:
       A function of the state, the data (put on every device by `replicate`), and
       `collectives.own_devices()`. It donates the state it is given.
     """
-    return collectives.over_devices(step, in_axes=(None, None, 0), donate_argnums=0)
+    return _compiled_apart(step, in_axes=(None, None, 0))
+
+
+def _compiled_apart(step: Callable, *, in_axes: tuple[int | None, ...]) -> Callable:
+    """The step over all devices, which is compiled before its first call and not within it.
+
+    In between, the memory that compiling took is given back: on a CPU the step would add its own.
+    """
+    over_devices = collectives.over_devices(step, in_axes=in_axes, donate_argnums=0)
+    is_compiled = False
+
+    def call(*args: Any) -> Any:
+        nonlocal is_compiled
+        if not is_compiled:
+            over_devices.lower(*args).compile()  # jax keeps the program for the calls
+            allocator.trim()
+            is_compiled = True
+        return over_devices(*args)
+
+    return call
 
 
 def drawing(step: Callable, draw: Callable, *, devices: int) -> Callable:

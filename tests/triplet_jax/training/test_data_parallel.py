@@ -1,8 +1,9 @@
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
-from triplet_jax.devices import collectives
+from triplet_jax.devices import allocator, collectives
 from triplet_jax.training import data_parallel
 
 
@@ -35,6 +36,33 @@ def test_a_batch_that_is_drawn_on_the_device_is_the_one_that_is_streamed():
         assert float(ours) == float(theirs)
         for rows in (found["rows"], expected["rows"]):
             np.testing.assert_array_equal(rows, (labels[picked], picked))
+
+
+def test_a_step_is_compiled_once_and_what_that_took_is_given_back_before_it_runs(monkeypatch):
+    done = []
+    monkeypatch.setattr(allocator, "trim", lambda: done.append("trimmed"))
+
+    def listener(event, seconds, **_):
+        if event.endswith("backend_compile_duration"):
+            done.append("compiled")
+
+    def noting(state, inputs, labels, places):
+        jax.debug.callback(lambda: done.append("ran"))
+        return step(state, inputs, labels, places)
+
+    devices = jax.local_device_count()
+    run = data_parallel.streamed(noting)
+    state = data_parallel.replicate(jnp.float32(0))
+    batch = [np.zeros((devices, 2), dtype) for dtype in (np.float32, np.int32, np.int32)]
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for _ in range(2):
+            state, metrics = run(state, *batch)
+            jax.block_until_ready(metrics)
+        jax.effects_barrier()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert done == ["compiled", "trimmed"] + 2 * devices * ["ran"]
 
 
 def test_replicated_arrays_are_on_every_device():
