@@ -9,6 +9,9 @@ from jaxtyping import Float
 
 from triplet_jax import arguments
 
+_MOST_VALUES = 2**22
+"""The most values of pairs that are held at a time; raw pixels have thousands a row."""
+
 
 def verification(
     embeddings: arguments.Embeddings,
@@ -235,8 +238,9 @@ def _draw(population, most, random):
 
 
 def _pair_distances(x, pairs):
+    at_once = max(1, _MOST_VALUES // max(1, x.shape[1]))
     parts = [
         np.linalg.norm(x[some[:, 0]] - x[some[:, 1]], axis=1)
-        for some in np.array_split(pairs, max(1, len(pairs) // 100_000))
+        for some in np.array_split(pairs, -(-len(pairs) // at_once) or 1)
     ]
     return np.concatenate(parts)

@@ -1,6 +1,7 @@
 """Verification of pairs against scikit-learn."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,3 +78,19 @@ def test_the_roc_curve_and_its_thresholds():
         np.testing.assert_allclose(found, (threshold, np.mean(different <= threshold), tar))
     assert curve.at(0.0).false_accepts == 0
     assert evaluation.roc(np.array([2.0]), np.array([1.0])).at(0.5).true_accepts == 0
+
+
+def test_pairs_of_long_rows_take_little_memory():
+    """Raw pixels of photographs have 9,408 values a row; their pairs took gigabytes."""
+    x = np.random.default_rng(0).normal(size=(100, 4_000)).astype(np.float32)
+    labels = np.arange(100) % 10
+    tracemalloc.start()
+    try:
+        same, different = evaluation.pair_distances(x, labels)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 64 * 2**20  # all pairs at once would take 150
+    i, j = np.triu_indices(len(x), 1)
+    expected = np.sort(np.linalg.norm(x[i].astype(np.float64) - x[j], axis=1))
+    np.testing.assert_allclose(np.sort(np.concatenate([same, different])), expected, rtol=1e-5)
