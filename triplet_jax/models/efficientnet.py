@@ -120,7 +120,8 @@ class EfficientNet(nn.Module):
         errors.check_known("activation", self.activation, ACTIVATIONS)
         errors.check_known("padding", self.padding, PADDINGS)
         act = ACTIVATIONS[self.activation]
-        norm = self._norm(0, train)
+        norm_of = functools.partial(layers.norm_of_stage, self, train=train, epsilon=self.epsilon)
+        norm = norm_of(0)
         x = _conv(self, self.stem_width, 3, 2, name="conv_stem")(x)
         x = act(norm(name="norm_stem")(x))
         deepest = layers.rate_of_last(self.stochastic_depth, train, keys)
@@ -135,13 +136,13 @@ class EfficientNet(nn.Module):
                 squeeze=self.squeeze,
                 activation=self.activation,
                 padding=self.padding,
-                norm=self._norm(1 + stage, train),
+                norm=norm_of(1 + stage),
                 dtype=self.dtype,
                 number=number,
                 skipped=layers.rate_of_block(deepest, number, len(blocks)),
                 name=f"blocks_{stage}_{block}",
             )(x, keys)
-        norm = self._norm(1 + len(self.stage_sizes), train)
+        norm = norm_of(1 + len(self.stage_sizes))
         x = _conv(self, self.features, 1, name="conv_head")(x)
         x = act(norm(name="norm_head")(x))
         return x.astype(jnp.float32).mean(axis=(1, 2))
@@ -172,16 +173,6 @@ class EfficientNet(nn.Module):
             (stage, block, self.stage_sizes[stage].expansion > 1) for stage, block in self._blocks()
         ]
         return efficientnet_layouts.layouts(blocks, squeeze=self.squeeze)
-
-    def _norm(self, stage: int, train: bool) -> Norm:
-        """Makes the normalisation layers of a stage."""
-        return layers.make_norm(
-            self.norm,
-            train=train and stage >= self.frozen,
-            axis_name=self.axis_name,
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-        )
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         """The number of each block's stage, and its own within the stage."""

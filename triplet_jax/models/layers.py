@@ -50,6 +50,24 @@ def make_norm(
     )
 
 
+def norm_of_stage(backbone: Any, stage: int, *, train: bool, epsilon: float = 1e-5) -> Norm:
+    """A constructor of the normalisation layers of a stage, which trains unless it is frozen.
+
+    Args:
+      backbone: a module with the attributes `norm`, `axis_name`, `frozen` and `dtype`.
+      stage: the number of the stage, from 0.
+      train: whether batch statistics come from the batch in stages that are not frozen.
+      epsilon: what is added to a variance.
+    """
+    return make_norm(
+        backbone.norm,
+        train=train and stage >= backbone.frozen,
+        axis_name=backbone.axis_name,
+        epsilon=epsilon,
+        dtype=backbone.dtype,
+    )
+
+
 class GroupNorm(nn.Module):
     """Group normalisation in at most 32 groups of at least 4 channels each.
 

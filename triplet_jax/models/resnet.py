@@ -76,7 +76,8 @@ class ResNet(nn.Module):
           InputError: the stem is not known, or `keys` is None where rows skip blocks.
         """
         errors.check_known("stem", self.stem, STEMS)
-        norm = self._norm(0, train)
+        norm_of = functools.partial(layers.norm_of_stage, self, train=train)
+        norm = norm_of(0)
         if self.stem == "7x7" or (self.stem == "by_size" and min(x.shape[1:3]) >= 64):
             x = Conv(self.width, (7, 7), strides=2, padding=3, dtype=self.dtype)(x)
             x = nn.relu(norm()(x))
@@ -91,7 +92,7 @@ class ResNet(nn.Module):
                 width=self.width * 2**stage,
                 stride=2 if stage > 0 and block == 0 else 1,
                 bottleneck=self.bottleneck,
-                norm=self._norm(1 + stage, train),
+                norm=norm_of(1 + stage),
                 dtype=self.dtype,
                 number=number,
                 skipped=layers.rate_of_block(deepest, number, blocks),
@@ -132,15 +133,6 @@ class ResNet(nn.Module):
                 arrays |= _layer(*paths, f"{theirs}.{conv}", f"{theirs}.{norm}")
         left_out = (r"fc\..*", r".*\.num_batches_tracked")
         return (published.Layout("torchvision and timm", arrays, left_out),)
-
-    def _norm(self, stage: int, train: bool) -> Norm:
-        """Makes the normalisation layers of a stage."""
-        return layers.make_norm(
-            self.norm,
-            train=train and stage >= self.frozen,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-        )
 
     def _blocks(self) -> Iterator[tuple[int, int, int]]:
         """The number of each block, that of its stage, and its own within the stage."""
