@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+from collections.abc import Callable
 
 import flax.linen as nn
 import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from triplet_jax.data import images
+from experiments.config import encoders
+from triplet_jax import data
 from triplet_jax.models import kept_features
 
 
@@ -20,20 +22,48 @@ def folder(config: ml_collections.FrozenConfigDict) -> pathlib.Path:
     return pathlib.Path(cache, "triplet_jax", "features")
 
 
-def of(
-    config: ml_collections.FrozenConfigDict,
-    encoder: nn.Module,
-    variables: PyTree,
-    inputs: np.ndarray | images.Images,
-) -> Float[np.ndarray, "inputs features"]:
-    """The features of inputs.
+class BackboneFeatures:
+    """The features of a run's examples by its backbone before training, or by a frozen one.
+
+    The first call gives the weights, which all others share: to read them and to compile the
+    backbone takes seconds. If the head alone is trained, all examples are read at once.
 
     Args:
       config: of the run.
       encoder: its model.
-      variables: of the backbone, or of the whole encoder.
-      inputs: the images.
+      everything: all its examples.
     """
-    return kept_features.features(
-        encoder, variables, inputs, folder=folder(config), batch=config.evaluate.batch
-    )
+
+    def __init__(
+        self, config: ml_collections.FrozenConfigDict, encoder: nn.Module, everything: data.Dataset
+    ):
+        self._config, self._encoder, self._everything = config, encoder, everything
+        self._features: Callable | None = None
+        self._of_all: np.ndarray | None = None
+
+    def of_all(self, variables: PyTree) -> Float[np.ndarray, "examples features"]:
+        """The features of all examples.
+
+        Args:
+          variables: of the backbone, or of the whole encoder.
+        """
+        if self._of_all is None:
+            self._of_all = self._made(variables)(self._everything.inputs)
+        return self._of_all
+
+    def of_split(self, variables: PyTree, split: str) -> Float[np.ndarray, "examples features"]:
+        """The features of a split. `variables` are as in `of_all`."""
+        places = np.flatnonzero(self._everything.split == split)
+        if encoders.keeps_features(self._config):
+            return self.of_all(variables)[places]
+        return self._made(variables)(self._everything.inputs[places])
+
+    def _made(self, variables):
+        if self._features is None:
+            self._features = kept_features.make_features(
+                self._encoder,
+                variables,
+                folder=folder(self._config),
+                batch=self._config.evaluate.batch,
+            )
+        return self._features

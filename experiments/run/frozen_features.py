@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import PyTree
 
 from experiments.config import datasets, encoders, preprocessing
-from experiments.run import backbone_features
 from experiments.run.setup import Setup
 from triplet_jax import evaluation
 from triplet_jax.devices import processes
@@ -25,8 +24,7 @@ def on_features(run: Setup, variables: PyTree) -> Setup:
     """
     if not encoders.keeps_features(run.config):
         return run
-    found = backbone_features.of(run.config, run.encoder, variables, run.everything.inputs)
-    return dataclasses.replace(run, features=found)
+    return dataclasses.replace(run, features=run.backbone_features.of_all(variables))
 
 
 def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
@@ -46,8 +44,7 @@ def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
         places = np.flatnonzero(everything.split == split)
         if datasets.can_score(everything.labels[places]):
             if run.features is None:
-                inputs = everything.inputs[places]
-                features = backbone_features.of(run.config, run.encoder, variables, inputs)
+                features = run.backbone_features.of_split(variables, split)
             else:
                 features = run.features[places]
             found[split] = evaluation.retrieval(features, everything.labels[places])

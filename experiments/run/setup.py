@@ -11,7 +11,8 @@ import ml_collections
 import numpy as np
 
 from experiments.config import augmentations, datasets, encoders, stepping
-from experiments.run import backbone_features, config_json, data_json, embedding_metrics, pretrained
+from experiments.run import config_json, data_json, embedding_metrics, pretrained
+from experiments.run.backbone_features import BackboneFeatures
 from triplet_jax import data, models
 from triplet_jax.models import encoder_parts, inference, principal, standardise
 from triplet_jax.runs import files
@@ -98,15 +99,18 @@ class Setup:
         """The weights that a new run starts from, where they are not random; else `NOTHING`."""
         return pretrained.given(self.config, self.encoder, self.everything.input_shape)
 
+    @functools.cached_property
+    def backbone_features(self) -> BackboneFeatures:
+        """The features of examples by the backbone, before it is trained."""
+        return BackboneFeatures(self.config, self.encoder, self.everything)
+
     @property
     def given(self) -> dict:
         """What the encoder of a new run is given in place of random arrays."""
         measured = encoders.input_statistics(self.config, self.everything)
         given = standardise.put({"batch_stats": measured}, self.weights.variables)
         if self.config.model.head == "principal":
-            features = backbone_features.of(
-                self.config, self.encoder, given, self.everything.only("train").inputs
-            )
+            features = self.backbone_features.of_split(given, "train")
             head = principal.head(features, self.config.model.dim)
             given = given | {"params": given["params"] | {models.HEAD: head}}
         return given

@@ -18,42 +18,46 @@ from triplet_jax.runs import files
 _DIGEST = 16
 
 
-def features(
+def make_features(
     encoder: Encoder,
     variables: PyTree,
-    inputs: np.ndarray | images.Images,
     *,
     folder: pathlib.Path,
     batch: int = 0,
     report: Callable[[str], None] = print,
-) -> Float[np.ndarray, "n features"]:
-    """The features of inputs in evaluation, of which those that are kept are not computed again.
+) -> Callable[[np.ndarray | images.Images], Float[np.ndarray, "n features"]]:
+    """Makes a function from inputs to their features in evaluation, which computes each once.
 
     A file in `folder` keeps them, by a digest of each input. The file's name is a digest of the
     backbone, of what it does to pixel values, and of its weights. So another backbone, other
     weights, another image or another way of reading it never gives features that were kept before.
+    The weights are read, and the backbone is compiled, once for all calls of the function.
 
     Args:
       encoder: the model.
       variables: its parameters and statistics.
-      inputs: images or features, as `inference.make_embed` takes them.
       folder: where the features are kept; it is made if it is missing.
       batch: how many inputs are embedded at a time; 0 chooses.
       report: what is called with a message about a damaged file.
 
-    Raises:
-      OSError: the file cannot be written.
+    Returns:
+      A function of inputs as `inference.make_embed` takes them. It raises OSError where the file
+      cannot be written.
     """
     backbone = _of_backbone(variables)
     path = folder / f"{_digest_of_backbone(encoder, backbone)}.npz"
-    digests = _digests(inputs)
-    kept, found = _read_in_first(path, digests, _dim(encoder, backbone, inputs.shape), report)
-    missing = np.flatnonzero(~kept)
-    if len(missing):
-        embed = inference.make_embed(encoder_parts.BackboneOf(encoder), batch=batch)
-        found[missing] = embed(backbone, inputs[missing])
-        processes.first_does(lambda: _write(path, digests, found))
-    return found
+    embed = inference.make_embed(encoder_parts.BackboneOf(encoder), batch=batch)
+
+    def features(inputs: np.ndarray | images.Images) -> Float[np.ndarray, "n features"]:
+        digests = _digests(inputs)
+        kept, found = _read_in_first(path, digests, _dim(encoder, backbone, inputs.shape), report)
+        missing = np.flatnonzero(~kept)
+        if len(missing):
+            found[missing] = embed(backbone, inputs[missing])
+            processes.first_does(lambda: _write(path, digests, found))
+        return found
+
+    return features
 
 
 def _dim(encoder: Encoder, variables: PyTree, shape: tuple[int, ...]) -> int:

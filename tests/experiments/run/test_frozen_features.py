@@ -1,5 +1,6 @@
 """Training a head on kept features is training the encoder with its backbone frozen."""
 
+import collections
 import contextlib
 import io
 import json
@@ -12,7 +13,7 @@ import pytest
 from experiments.config import datasets, encoders
 from experiments.run import evaluating, training
 from experiments.run.setup import Setup
-from tests.support import configs, tiny_backbone
+from tests.support import configs, stops, tiny_backbone
 from triplet_jax import evaluation, models
 from triplet_jax.data import images
 from triplet_jax.models import encoder_parts, kept_features, principal
@@ -61,9 +62,11 @@ def kept(tmp_path_factory):
     return {"folder": folder, "rows": rows, "result": result, "printed": printed.getvalue()}
 
 
-def _train(made, workdir):
-    workdir.mkdir()
+def _train(made, workdir, *, ended=True):
+    workdir.mkdir(exist_ok=True)
     training.train(ml_collections.FrozenConfigDict(made), workdir)
+    if not ended:
+        return None
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return rows, json.loads((workdir / "result.json").read_text())
 
@@ -81,6 +84,14 @@ def test_the_head_learns_from_features_what_it_learns_from_images(
     assert score == pytest.approx(wanted, abs=1e-4)
 
 
+def test_a_head_that_is_stopped_ends_with_the_same_bits(kept, config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stops.stop_after(patch, 4)
+        _train(config, tmp_path / "stopped", ended=False)
+    _train(config, tmp_path / "stopped")
+    stops.assert_same_end(tmp_path / "stopped", kept["folder"] / "run")
+
+
 def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
     again = evaluating.evaluate_folder(kept["folder"] / "run")
     for column in ("embedding", "frozen_features"):
@@ -88,14 +99,28 @@ def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
         assert again[column]["retrieval"] == pytest.approx(wanted, abs=0.01)
 
 
-def test_a_second_head_computes_no_features(config, tmp_path, monkeypatch):
+def test_a_second_head_computes_no_features_and_reads_all_once(config, tmp_path, monkeypatch):
     def nothing(*_, **__):
         raise AssertionError("the backbone was applied")
 
     monkeypatch.setattr(encoder_parts.BackboneOf, "apply", nothing)
     monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)
-    config.model.dim = 5
+    read = collections.Counter()
+
+    def count(name):
+        function = getattr(kept_features, name)
+
+        def counted(*given):
+            read[name] += 1
+            return function(*given)
+
+        monkeypatch.setattr(kept_features, name, counted)
+
+    count("_digest_of_backbone")
+    count("_digests")
+    config.model.dim, config.model.head = 5, "principal"
     _train(config, tmp_path / "second")
+    assert read == {"_digest_of_backbone": 1, "_digests": 1}
 
 
 def test_the_features_alone_are_scored_before_training(kept, config):

@@ -58,11 +58,11 @@ def test_features_are_those_of_the_backbone_and_are_computed_once(
 ):
     inputs = _read(files)
     folder = tmp_path / "kept"
-    first = kept_features.features(encoder, variables, inputs, folder=folder)
+    first = kept_features.make_features(encoder, variables, folder=folder)(inputs)
     pixels = jnp.asarray(images.load(inputs) / np.float32(255))
     now = encoder.apply(variables, pixels, method="features")
     np.testing.assert_allclose(first, now, rtol=1e-5, atol=1e-6)
-    again = kept_features.features(encoder, variables, inputs[np.array([3, 1])], folder=folder)
+    again = kept_features.make_features(encoder, variables, folder=folder)(inputs[np.array([3, 1])])
     np.testing.assert_array_equal(again, first[[3, 1]])
     assert computed == [5]
     # What the head makes of them is what the encoder makes of the images.
@@ -75,9 +75,9 @@ def test_features_are_those_of_the_backbone_and_are_computed_once(
 
 def test_only_what_changed_is_computed_again(encoder, variables, files, computed, tmp_path):
     folder = tmp_path / "kept"
-    before = kept_features.features(encoder, variables, _read(files), folder=folder)
+    before = kept_features.make_features(encoder, variables, folder=folder)(_read(files))
     PIL.Image.new("L", (9, 9), 77).save(files[2])
-    after = kept_features.features(encoder, variables, _read(files), folder=folder)
+    after = kept_features.make_features(encoder, variables, folder=folder)(_read(files))
     assert computed == [5, 1]
     np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
     assert not np.array_equal(after[2], before[2])
@@ -88,7 +88,7 @@ def test_another_encoder_or_reading_has_features_of_its_own(
     other, encoder, variables, files, computed, tmp_path
 ):
     folder, inputs = tmp_path / "kept", _read(files)
-    kept_features.features(encoder, variables, inputs, folder=folder)
+    kept_features.make_features(encoder, variables, folder=folder)(inputs)
     if other == "weights":
         params = jax.tree.map(lambda x: x + 0.1, variables["params"])
         variables = variables | {"params": params}
@@ -96,29 +96,29 @@ def test_another_encoder_or_reading_has_features_of_its_own(
         inputs = _read(files, invert=True)
     else:
         inputs = inputs.turned(np.ones(5, int))
-    kept_features.features(encoder, variables, inputs, folder=folder)
+    kept_features.make_features(encoder, variables, folder=folder)(inputs)
     assert computed == [5, 5]
 
 
 def test_another_head_has_the_same_features(encoder, variables, files, computed, tmp_path):
     folder, inputs = tmp_path / "kept", _read(files)
-    kept_features.features(encoder, variables, inputs, folder=folder)
+    kept_features.make_features(encoder, variables, folder=folder)(inputs)
     other = models.encoder(
         "conv4", dim=7, width=4, dropout=0.5, projection=4, normalize=False, freeze="backbone"
     )
     params = other.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))["params"]
     params = params | {"backbone": variables["params"]["backbone"]}
-    kept_features.features(other, variables | {"params": params}, inputs, folder=folder)
+    kept_features.make_features(other, variables | {"params": params}, folder=folder)(inputs)
     assert computed == [5]
 
 
 def test_a_damaged_file_is_reported_and_replaced(encoder, variables, computed, tmp_path):
     inputs = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
-    kept_features.features(encoder, variables, inputs, folder=tmp_path)
+    kept_features.make_features(encoder, variables, folder=tmp_path)(inputs)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:100])
     said = []
-    kept_features.features(encoder, variables, inputs, folder=tmp_path, report=said.append)
+    kept_features.make_features(encoder, variables, folder=tmp_path, report=said.append)(inputs)
     assert "is damaged" in said[0] and str(path) in said[0]
-    kept_features.features(encoder, variables, inputs, folder=tmp_path, report=said.append)
+    kept_features.make_features(encoder, variables, folder=tmp_path, report=said.append)(inputs)
     assert computed == [4, 4] and len(said) == 1
