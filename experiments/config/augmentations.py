@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import ml_collections
 
-from experiments.config import completion, components
+from experiments.config import components
 from triplet_jax import errors
 from triplet_jax.data import augment, augment_photos
 
@@ -18,7 +18,7 @@ def augmentation(
     Raises:
       InputError: inputs of this shape cannot be changed like that.
     """
-    c = completion.completed(config).augment
+    c = config.augment
     own = components.augmentation(c.own, input_shape) if c.own else None
     if any(c[name] for name in (*_OF_PHOTOS, *_OTHERS)):
         _check_shape(c, input_shape)
@@ -58,13 +58,13 @@ _OF_PHOTOS = tuple(name for name in _CHAIN_OF_PHOTOS if name != "aspect")
 
 def changes_something(config: ml_collections.ConfigDict) -> bool:
     """Whether a config has any augmentation."""
-    c = completion.completed(config).augment
+    c = config.augment
     return any(c[name] for name in (*_OF_PHOTOS, *_OTHERS, "own"))
 
 
 def crops_at_random(config: ml_collections.ConfigDict) -> bool:
     """Whether training images are random parts of pictures, whatever `dataset.crop_ratio` is."""
-    return bool(completion.completed(config).augment.resized_crop)
+    return bool(config.augment.resized_crop)
 
 
 def _in_turn(first, second):

@@ -1,7 +1,8 @@
 """Gives a value to the fields that a config leaves to a policy, or to its weights.
 
-A run is launched, checked and saved with its completed config. So `config.json` shows the numbers
-that were used, and a later version that has another policy changes nothing about the run.
+A config is completed where it enters: when a run is launched, a sweep is planned, or a saved config
+is read. All that follows is given a completed one. So `config.json` shows the numbers that were
+used, and a later version that has another policy changes nothing about the run.
 """
 
 from typing import Any

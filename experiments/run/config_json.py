@@ -5,7 +5,7 @@ import pathlib
 
 import ml_collections
 
-from experiments.config import check, completion, components, saved_configs, settings
+from experiments.config import check, components, saved_configs, settings
 from experiments.config.fields import declaration
 from experiments.run import changes
 from triplet_jax import errors
@@ -69,7 +69,6 @@ def remember(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> 
     Raises:
       InputError: fields differ that may not (see `changes`); the message shows them.
     """
-    config = completion.completed(config)
     path = workdir / "config.json"
     if not path.exists():
         _write_config(path, config)
@@ -95,7 +94,6 @@ def update(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict, step:
     Returns:
       The fields that changed.
     """
-    config = completion.completed(config)
     before, now = settings.flat(read(workdir)), settings.flat(config)
     names = changes.different(before, now)
     if names:
@@ -123,7 +121,6 @@ def check_checkpoints(config: ml_collections.FrozenConfigDict, checkpoints: Chec
     Raises:
       InputError: fields differ; the message shows them.
     """
-    config = completion.completed(config)
     for step in reversed(checkpoints.steps):
         content = checkpoints.config_of(step)
         try:

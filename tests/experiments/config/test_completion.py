@@ -133,13 +133,13 @@ def test_data_that_are_no_files_leave_the_fields_open(weighted):
 
 
 def test_photographs_need_images_of_known_channels():
-    made = config(augment__saturation=0.4, augment__grey=0.1)
+    made = completion.completed(config(augment__saturation=0.4, augment__grey=0.1))
     with pytest.raises(errors.InputError, match="augment.saturation=0.4 and augment.grey=0.1 need"):
         augmentations.augmentation(made, (8, 8, 2))
     with pytest.raises(errors.InputError, match="augment changes images"):
         augmentations.augmentation(made, (8,))
     assert augmentations.augmentation(made, (8, 8, 3)) is not None
-    assert augmentations.crops_at_random(config(augment__policy="photos"))
+    assert augmentations.crops_at_random(photos(augment__policy="photos"))
     assert not augmentations.crops_at_random(made)
 
 

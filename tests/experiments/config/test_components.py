@@ -15,6 +15,7 @@ from configs.sweeps import base as sweeps
 from experiments.config import (
     augmentations,
     check,
+    completion,
     components,
     datasets,
     encoders,
@@ -333,7 +334,8 @@ def test_an_augmentation_of_ones_own_comes_after_the_others(place):
     )
     seen = {float(alone(jax.random.key(i), image)[0, 0, 0]) for i in range(20)}
     assert seen == {0.25, 0.75}
-    both = augmentations.augmentation(config(augment__own="my_parts:invert_some"), (8, 8, 1))
+    made = completion.completed(config(augment__own="my_parts:invert_some"))
+    both = augmentations.augmentation(made, (8, 8, 1))
     seen = {round(float(both(jax.random.key(i), image)[4, 4, 0]), 5) for i in range(20)}
     assert seen == {0.25, 0.75}
 

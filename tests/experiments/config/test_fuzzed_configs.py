@@ -22,6 +22,7 @@ from configs import base, digits
 from experiments.config import (
     augmentations,
     check,
+    completion,
     components,
     datasets,
     encoders,
@@ -158,6 +159,7 @@ def refused_or_built(config):
 
 
 def built(config):
+    config = completion.completed(config)
     check.check(config)
     everything = datasets.dataset(config)
     datasets.check_test(config, everything)

@@ -14,7 +14,7 @@ import pytest
 
 from configs import digits
 from configs.sweeps import base as sweeps
-from experiments.config import datasets
+from experiments.config import completion, datasets
 from experiments.run import evaluating, exporting, pretrained, restoring, training
 from experiments.run.setup import Setup
 from experiments.sweeps import plan, vectorised
@@ -39,7 +39,7 @@ def config(**fields):
     made = digits.get_config("semi_hard")
     named = {name.replace("__", "."): value for name, value in fields.items()}
     made.update_from_flattened_dict(SMALL | named)
-    return ml_collections.FrozenConfigDict(made)
+    return ml_collections.FrozenConfigDict(completion.completed(made))
 
 
 def train(workdir, **fields):

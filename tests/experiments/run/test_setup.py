@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from experiments.config import datasets
+from experiments.config import completion, datasets
 from experiments.run import data_json
 from experiments.run.setup import Setup
 from triplet_jax import errors
@@ -14,7 +14,7 @@ from triplet_jax import errors
 def make(workdir, **fields):
     config = digits.get_config("semi_hard")
     config.update_from_flattened_dict({"model.name": "mlp"} | fields)
-    config = ml_collections.FrozenConfigDict(config)
+    config = ml_collections.FrozenConfigDict(completion.completed(config))
     return Setup(config, workdir, datasets.dataset(config))
 
 

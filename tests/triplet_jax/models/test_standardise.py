@@ -10,7 +10,7 @@ import pytest
 
 from configs import base, saved
 from experiments.config import check, datasets, encoders, stepping
-from experiments.run import restoring, training
+from experiments.run import config_json, restoring, training
 from triplet_jax import errors, models
 from triplet_jax.models import export, standardise
 
@@ -134,7 +134,7 @@ def test_a_run_learns_at_a_large_offset_and_its_export_embeds_alike(tmp_path):
     assert result["embedding"]["retrieval"]["map_at_r"] > 0.9
 
     everything = datasets.dataset(config)
-    run = restoring.load(workdir, config, everything.input_shape)
+    run = restoring.load(workdir, config_json.read(workdir), everything.input_shape)
     _, judged = run.judged()
     embedded = run.embed_with(judged, x)
     with np.load(workdir / "embeddings.npz") as kept:
