@@ -260,7 +260,9 @@ def _updated(recipe: Recipe, state: TrainState, grads: PyTree) -> TrainState:
     learned = _with(lambda x: jnp.clip(jnp.exp(x), *_POSITIVE), learned, recipe.positive)
     average = state.average
     if average is not None:
-        average = optax.incremental_update(params, average, 1.0 - recipe.average_decay)
+        share = 1.0 - recipe.average_decay
+        # In this form the average of a weight that does not move is that weight, to the last bit.
+        average = jax.tree.map(lambda old, new: old + share * (new - old), average, params)
     return state.replace(params=params, learned=learned, opt_state=opt_state, average=average)
 
 
