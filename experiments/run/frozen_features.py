@@ -9,7 +9,6 @@ from jaxtyping import PyTree
 from experiments.config import datasets, encoders, preprocessing
 from experiments.run.setup import Setup
 from triplet_jax import evaluation
-from triplet_jax.devices import processes
 from triplet_jax.runs import files
 
 FILE = "frozen_features.json"
@@ -30,8 +29,6 @@ def on_features(run: Setup, variables: PyTree) -> Setup:
 def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
     """Retrieval by the backbone's features alone, on validation and test; None without weights.
 
-    They are measured when the run begins, and kept in its folder.
-
     Args:
       run: what it trains with.
       variables: of its encoder before the first step.
@@ -48,8 +45,13 @@ def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
             else:
                 features = run.features[places]
             found[split] = evaluation.retrieval(features, everything.labels[places])
-    processes.first_does(lambda: files.write_json(run.workdir / FILE, found))
     return found
+
+
+def remember(workdir: pathlib.Path, found: dict[str, dict[str, float]] | None) -> None:
+    """Keeps the scores, if there are any, in a run's folder."""
+    if found is not None:
+        files.write_json(workdir / FILE, found)
 
 
 def recorded(workdir: pathlib.Path) -> dict[str, dict[str, float]] | None:

@@ -80,19 +80,19 @@ class Setup:
         return augmentations.augmentation(self.config, self.everything.input_shape)
 
     @property
-    def _trained(self) -> encoder_parts.Applied:
+    def trained(self) -> encoder_parts.Applied:
         """The encoder, or its head if that is trained on features."""
         return self.encoder if self.features is None else encoder_parts.HeadOf(self.encoder)
 
     @functools.cached_property
     def embed(self) -> Callable:
         """`(variables, inputs) -> embeddings`, over all devices; of inputs as in `seen`."""
-        return inference.make_embed(self._trained, batch=self.config.evaluate.batch)
+        return inference.make_embed(self.trained, batch=self.config.evaluate.batch)
 
     @property
     def step(self) -> Callable:
         """The step of one device."""
-        return stepping.step(self.config, self._trained, self.augment)
+        return stepping.step(self.config, self.trained, self.augment)
 
     @functools.cached_property
     def weights(self) -> pretrained.Given:

@@ -150,6 +150,7 @@ def _announce(run: Setup, state: train_state.TrainState) -> None:
     _describe(run, state)
     if not first_step:
         alone = frozen_features.scores(run, state.variables)
+        processes.first_does(lambda: frozen_features.remember(run.workdir, alone))
         if alone:
             print(frozen_features.describe(alone))
     for complaint in components.known_here_alone(run.config):

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.config import datasets, pk_batches, settings, stepping
-from experiments.run import data_json, evaluating, lock, pretrained, restoring
+from experiments.config import datasets, encoders, pk_batches, settings, stepping
+from experiments.run import data_json, evaluating, frozen_features, lock, pretrained, restoring
 from experiments.run.setup import Setup
 from experiments.sweeps import runs
 from experiments.sweeps.vectorised_files import Kept, Logger
@@ -83,12 +83,12 @@ def dataset(config) -> data.Dataset:
     """The data of a run, opened once for all runs on the same data."""
     # `datasets.training_split` plants the noise.
     fields = config.dataset.to_dict() | {"noise_seed": 0, "label_noise": 0.0}
-    return _dataset(json.dumps({"dataset": fields}))
+    return _dataset(json.dumps({"dataset": fields}), not encoders.keeps_features(config))
 
 
 @functools.lru_cache(maxsize=2)
-def _dataset(fields):
-    return datasets.dataset(ml_collections.ConfigDict(json.loads(fields)))
+def _dataset(fields, decoded):
+    return datasets.dataset(ml_collections.ConfigDict(json.loads(fields)), decoded=decoded)
 
 
 class _Group:
@@ -105,20 +105,27 @@ class _Group:
         run = self._members[0]
         first = Setup(run.config, run.folder, dataset(run.config))
         saved = Checkpoints(self._folder / "checkpoints")
-        given = {} if saved.steps else first.given
-        resident = self._prepare(first.everything)
-        for member in () if saved.steps else self._members:
-            pretrained.remember(member.folder, first.weights.record)
-        state, start = self._compile(first, resident, given)
+        is_new = not saved.steps
+        state, of_state = self._first_states(first, first.given if is_new else {})
         tree = saved.restore_latest(Kept(state, first.config).tree)
         if tree is not None and self._retries(tree["state"], stop, show):
             return
         kept = Kept(state, first.config, tree)
+        record = first.weights.record if is_new else None
+        variables = state_of(kept.state, 0).variables
+        first = frozen_features.on_features(first, variables)
+        resident = self._prepare(first)
+        if is_new:
+            alone = frozen_features.scores(first, variables)
+            for member in self._members:
+                pretrained.remember(member.folder, record)
+                frozen_features.remember(member.folder, alone)
         watch = Stopwatch(self._folder / "seconds.json", started=started)
         with contextlib.ExitStack() as resources:
             validates = datasets.can_score(first.validation.labels)
             loggers = [Logger(run, kept.step, validates, resources) for run in self._members]
-            self._loop(first, kept, start(kept.state), saved, loggers, watch, stop)
+            together = self._together(first, of_state, resident, kept.state)
+            self._loop(first, kept, together, saved, loggers, watch, stop)
         saved.wait()
         watch.note(now=True)
         if kept.step < first.config.train.steps:
@@ -145,16 +152,16 @@ class _Group:
                 _Group([run]).train(stop, show)
         return all(run.has_ended for run in self._members) or stop.signal is not None
 
-    def _prepare(self, everything):
-        """Writes the records of each run, and puts the data on the devices.
+    def _prepare(self, first):
+        """Writes the records of each run, and puts what they see of the data on the devices.
 
         Returns:
           Class indices, inputs and labels. The inputs are shared; the others have an axis of runs.
         """
-        content, indices, labels = data_json.content(everything), [], []
+        content, indices, labels = data_json.content(first.everything), [], []
         for run in self._members:
             # Each has a copy of the training split, of which only one is kept at a time.
-            one = Setup(run.config, run.folder, everything)
+            one = Setup(run.config, run.folder, first.everything, first.features)
             one.remember(content)
             indices.append(pk_batches.class_index(one.config, one.examples))
             labels.append(one.examples.labels)
@@ -162,21 +169,14 @@ class _Group:
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
         return data_parallel.replicate((index, inputs, jnp.stack(labels)))
 
-    def _compile(self, first, resident, given):
-        """The first states of all runs, and a function that makes their common step from states."""
-        config, numbers, devices = first.config, self._numbers(), jax.device_count()
+    def _first_states(self, first, given):
+        """The first states of all runs, and the axis of runs in each of their fields."""
+        config, numbers = first.config, self._numbers()
         shape = first.everything.input_shape
 
         def first_state(numbers, given):
             mine = settings.with_numbers(config, numbers)
             return stepping.initial_state(mine, first.encoder, shape, given)
-
-        def step_of_run(state, numbers_and_data, device):
-            numbers, resident = numbers_and_data
-            mine = settings.with_numbers(config, numbers)
-            step = stepping.step(mine, first.encoder, first.augment)
-            take = data_parallel.drawing(step, pk_batches.draw(mine), devices=devices)
-            return take(state, resident, device)
 
         # All runs share the number of the step. What happens every so many steps then stays a
         # branch, where `vmap` would compute it at every step.
@@ -184,9 +184,21 @@ class _Group:
         fields = [field.name for field in dataclasses.fields(like)]
         axes = {name: 0 for name in fields if getattr(like, name) is not None}
         of_state = like.replace(**axes | {"step": None})
-        state = jax.jit(jax.vmap(first_state, (0, None), of_state))(numbers, given)
+        return jax.jit(jax.vmap(first_state, (0, None), of_state))(numbers, given), of_state
+
+    def _together(self, first, of_state, resident, state):
+        """The runs from these states on, which take a common step."""
+        devices = jax.device_count()
+
+        def step_of_run(state, numbers_and_data, device):
+            numbers, resident = numbers_and_data
+            mine = settings.with_numbers(first.config, numbers)
+            step = stepping.step(mine, first.trained, first.augment)
+            take = data_parallel.drawing(step, pk_batches.draw(mine), devices=devices)
+            return take(state, resident, device)
+
         lift = InTurn if jax.default_backend() == "cpu" else AtOnce
-        return state, functools.partial(lift, step_of_run, of_state, numbers, resident)
+        return lift(step_of_run, of_state, self._numbers(), resident, state)
 
     def _numbers(self):
         """The fields in which members differ, and the seed, as arrays with an axis of runs."""
@@ -255,7 +267,7 @@ class _Group:
         together = len(self._members)
         extra = {"wall_seconds_of_this_process": seconds, "runs_trained_together": together}
         with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
-            evaluating.evaluate(trained, first.everything, extra=extra)
+            evaluating.evaluate(trained, first.everything, extra=extra, inputs=first.seen.inputs)
 
 
 def _started(members, pending):

@@ -10,9 +10,11 @@ import ml_collections
 import numpy as np
 import pytest
 
+from configs.sweeps import base as sweeps
 from experiments.config import datasets, encoders
 from experiments.run import evaluating, training
 from experiments.run.setup import Setup
+from experiments.sweeps import plan, vectorised
 from tests.support import configs, stops, tiny_backbone
 from triplet_jax import evaluation, models
 from triplet_jax.data import images
@@ -25,6 +27,7 @@ SMALL = {
     "model.freeze": "backbone",
     "batch.per_class": 8,
     "train.steps": 6,
+    "optimizer.average_decay": 0.9,
     "log.every": 2,
     "augment.rotate": 0.0,
     "augment.scale": 0.0,
@@ -46,6 +49,10 @@ def _config(folder):
     return made
 
 
+def _nothing(*_, **__):
+    raise AssertionError("the backbone was applied")
+
+
 @pytest.fixture
 def config(kept):
     return _config(kept["folder"])
@@ -65,8 +72,10 @@ def kept(tmp_path_factory):
 def _train(made, workdir, *, ended=True):
     workdir.mkdir(exist_ok=True)
     training.train(ml_collections.FrozenConfigDict(made), workdir)
-    if not ended:
-        return None
+    return _outcome(workdir) if ended else None
+
+
+def _outcome(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return rows, json.loads((workdir / "result.json").read_text())
 
@@ -92,6 +101,25 @@ def test_a_head_that_is_stopped_ends_with_the_same_bits(kept, config, tmp_path, 
     stops.assert_same_end(tmp_path / "stopped", kept["folder"] / "run")
 
 
+def test_heads_that_are_trained_together_learn_from_the_same_features(
+    kept, config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(encoder_parts.BackboneOf, "apply", _nothing)
+    monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)
+    sweep = sweeps.get_config(config)
+    sweep.arms, sweep.reference = (("one", {}), ("two", {"loss.margin": 0.4})), "one"
+    sweep.seeds, sweep.claim = (config.seed,), "None."
+    planned = plan.plan(sweep, tmp_path)
+    vectorised.train_all(planned, sweep, lambda: None)
+    rows, result = _outcome(planned[0].folder)
+    for row, wanted in zip(rows, kept["rows"], strict=True):
+        assert row == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    for column in ("embedding", "frozen_features"):
+        wanted = kept["result"][column]["retrieval"]
+        assert result[column]["retrieval"] == pytest.approx(wanted, abs=0.01)
+    assert _outcome(planned[1].folder)[0] != rows
+
+
 def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
     again = evaluating.evaluate_folder(kept["folder"] / "run")
     for column in ("embedding", "frozen_features"):
@@ -100,10 +128,7 @@ def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
 
 
 def test_a_second_head_computes_no_features_and_reads_all_once(config, tmp_path, monkeypatch):
-    def nothing(*_, **__):
-        raise AssertionError("the backbone was applied")
-
-    monkeypatch.setattr(encoder_parts.BackboneOf, "apply", nothing)
+    monkeypatch.setattr(encoder_parts.BackboneOf, "apply", _nothing)
     monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)
     read = collections.Counter()
 
