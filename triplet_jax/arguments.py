@@ -148,9 +148,16 @@ def finite_rows(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndar
 
 
 def common_codes(
-    first: Shaped[np.ndarray, "rows"], second: Shaped[np.ndarray, "references"]
+    first: Shaped[np.ndarray, "rows"],
+    second: Shaped[np.ndarray, "references"],
+    names: tuple[str, str] = ("labels", "reference_labels"),
 ) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "references"]]:
     """Two arrays of labels as numbers from 0. Equal labels have equal numbers.
+
+    Args:
+      first: an array of labels.
+      second: another one.
+      names: what messages call the two.
 
     Raises:
       InputError: only one of the arrays holds strings, or only one holds bytes.
@@ -158,7 +165,7 @@ def common_codes(
     kinds = [x.dtype.kind if x.dtype.kind in "US" else "a number" for x in (first, second)]
     if kinds[0] != kinds[1]:
         raise errors.InputError(
-            f"labels have dtype {first.dtype} and reference_labels {second.dtype}: both must be"
+            f"{names[0]} have dtype {first.dtype} and {names[1]} {second.dtype}: both must be"
             " strings, both bytes, or both numbers."
         )
     found: list = [np.unique(x, return_inverse=True) for x in (first, second)]

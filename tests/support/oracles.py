@@ -232,10 +232,21 @@ def slope(function, x, step=1e-5):
     return result
 
 
+OF_NEIGHBOURS = ("precision_at_1", "recall", "r_precision", "map_at_r")
+"""How the scores begin that need no whole ranking."""
+
+
 def retrieval(
-    embeddings, labels, ks, references=None, reference_labels=None, own=None, metric="euclidean"
+    embeddings,
+    labels,
+    ks,
+    references=None,
+    reference_labels=None,
+    own=None,
+    metric="euclidean",
+    ignore=None,
 ):
-    """P@1, Recall@k, R-precision and MAP@R by counting what is ahead of each positive.
+    """Every score by counting what is ahead of each positive, and how many queries have one.
 
     Of equally near references those of other classes come first. Rows that are not finite are
     never found, and find nothing.
@@ -248,26 +259,41 @@ def retrieval(
     good = np.isfinite(references).all(axis=1)
     for q in range(len(labels)):
         others = [c for c in range(len(references)) if own is None or c != own[q]]
+        if ignore is not None:
+            same = [c for c in others if reference_labels[c] == labels[q]]
+            others = [c for c in others if c not in same or ignore[0][q] != ignore[1][c]]
         positives = [c for c in others if reference_labels[c] == labels[q]]
-        r = len(positives)
-        if r == 0:
+        if not positives:
             continue
         found = [c for c in positives if good[c]] if np.isfinite(embeddings[q]).all() else []
         ahead = sorted(
             sum(d[q, c] <= d[q, p] for c in others if reference_labels[c] != labels[q] and good[c])
             for p in found
         )
-        ranks = [i + n for i, n in enumerate(ahead, 1)]
-        row = {
-            "precision_at_1": float(1 in ranks),
-            "r_precision": sum(rank <= r for rank in ranks) / r,
-            "map_at_r": sum(i / rank for i, rank in enumerate(ranks, 1) if rank <= r) / r,
-        }
-        row |= {f"recall_at_{k}": float(any(rank <= k for rank in ranks)) for k in ks}
-        rows.append(row)
+        rows.append(_scores([i + n for i, n in enumerate(ahead, 1)], len(positives), ks))
     return {name: np.mean([row[name] for row in rows]) for name in rows[0]} if rows else {}, len(
         rows
     )
+
+
+def _scores(ranks, r, ks):
+    """The scores of a query from the ranks of those of its `r` positives that are found."""
+    precision = {rank: i / rank for i, rank in enumerate(ranks, 1)}
+    row = {
+        "precision_at_1": float(1 in ranks),
+        "r_precision": sum(rank <= r for rank in ranks) / r,
+        "map_at_r": sum(precision[rank] for rank in ranks if rank <= r) / r,
+        "map": sum(precision.values()) / r,
+        "mrr": 1 / ranks[0] if ranks else 0.0,
+        "minp": r / ranks[-1] if len(ranks) == r else 0.0,
+    }
+    for k in ks:
+        within = [rank for rank in ranks if rank <= k]
+        best = sum(1 / math.log2(i + 1) for i in range(1, min(r, k) + 1))
+        row[f"recall_at_{k}"] = float(bool(within))
+        row[f"map_at_{k}"] = sum(precision[rank] for rank in within) / min(r, k)
+        row[f"ndcg_at_{k}"] = sum(1 / math.log2(rank + 1) for rank in within) / best
+    return row
 
 
 CONTRASTIVE = {

@@ -261,17 +261,23 @@ def test_retrieval_is_accuracy_calculator(torch, seed, classes):
     from pytorch_metric_learning.utils.inference import CustomKNN
 
     x, labels = batch(seed, n=300, classes=classes)
-    calculator = AccuracyCalculator(
-        include=("precision_at_1", "r_precision", "mean_average_precision_at_r"),
-        k="max_bin_count",
-        knn_func=CustomKNN(LpDistance(normalize_embeddings=False)),
-        device=torch.device("cpu"),
-    )
-    expected = calculator.get_accuracy(torch.tensor(x), torch.tensor(labels))
-    found = evaluation.retrieval(x.astype(np.float32), labels)
-    assert found["precision_at_1"] == pytest.approx(expected["precision_at_1"], abs=1e-6)
-    assert found["r_precision"] == pytest.approx(expected["r_precision"], abs=1e-6)
-    assert found["map_at_r"] == pytest.approx(expected["mean_average_precision_at_r"], abs=1e-6)
+    found = evaluation.retrieval(x.astype(np.float32), labels, whole_ranking=True)
+    for neighbours, theirs in (
+        ("max_bin_count", ("precision_at_1", "r_precision", "mean_average_precision_at_r")),
+        (len(x) - 1, ("mean_average_precision", "mean_reciprocal_rank")),
+    ):
+        calculator = AccuracyCalculator(
+            include=theirs,
+            k=neighbours,
+            knn_func=CustomKNN(LpDistance(normalize_embeddings=False)),
+            device=torch.device("cpu"),
+        )
+        expected = calculator.get_accuracy(torch.tensor(x), torch.tensor(labels))
+        for name in theirs:
+            ours = name.replace("mean_average_precision", "map").replace(
+                "mean_reciprocal_rank", "mrr"
+            )
+            assert found[ours] == pytest.approx(expected[name], abs=1e-6), name
 
 
 # -- losses of whole rows of distances ---------------------------------------------------

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from triplet_jax import arguments, distances, errors
 from triplet_jax.evaluation import exact
 
 TILE = 256
+# The most values that a tile of queries and all references have, where they are many.
+_VALUES = 2**26
 # This many more than are asked for are measured as differences, so that rounding loses none.
 _SPARE = 8
 # The most queries whose distances are measured in float64 at a time.
@@ -168,7 +170,7 @@ def _nearest(queries, references, own, *, neighbours, shown, metric):
         unsure = hides & ~(certain > 2 * ranking.doubt(some, jnp.min(value, axis=1)))
         return distance[:, :neighbours], by_distance[:, :neighbours], unsure
 
-    return by_tiles(of_tile, queries)
+    return by_tiles(of_tile, queries, tile=tile_size(len(references)))
 
 
 class Ranking(NamedTuple):
@@ -185,9 +187,15 @@ class Ranking(NamedTuple):
         queries: Float[Array, "queries dim"],
         own: Int[Array, "queries"],
         number: int,
+        hidden: Bool[Array, "queries references"] | None = None,
     ) -> tuple[Float[Array, "queries number"], Int[Array, "queries number"]]:
-        """The largest values of each query and their positions, without the query itself."""
+        """The largest values of each query and their positions, without the query itself.
+
+        References that are `hidden` from a query come last, with the value minus infinity.
+        """
         value = self.values(queries)
+        if hidden is not None:
+            value = jnp.where(hidden, -jnp.inf, value)
         if number == value.shape[1]:
             value, position = jax.lax.top_k(value, number)
             return value, position
@@ -265,9 +273,15 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
     )
 
 
+def tile_size(references: int) -> int:
+    """How many queries are compared with so many references at a time."""
+    return max(1, min(TILE, _VALUES // references))
+
+
 def by_tiles(
     of_tile: Callable[[Int[Array, "tile"], Float[Array, "tile dim"]], PyTree],
     queries: Float[Array, "queries dim"],
+    tile: int = TILE,
 ) -> PyTree:
     """Applies `of_tile(rows, some)` to every tile of queries and joins the results.
 
@@ -278,6 +292,7 @@ def by_tiles(
       of_tile: takes `rows`, `[tile]`, and `some`, `[tile, dim]`, and returns arrays whose first
         dimension is `[tile]`.
       queries: rows `[queries, dim]`, at least one.
+      tile: the most queries of a tile.
 
     Returns:
       The arrays, with a first dimension of `[queries]`.
@@ -288,7 +303,7 @@ def by_tiles(
       >>> evaluation.by_tiles(lambda rows, some: rows + some.sum(axis=1), jnp.ones((3, 2))).tolist()
       [2.0, 3.0, 4.0]
     """
-    tile = min(TILE, len(queries))
+    tile = min(tile, len(queries))
     tiles = -(-len(queries) // tile)
     padded = jnp.pad(queries, ((0, tiles * tile - len(queries)), (0, 0)))
 

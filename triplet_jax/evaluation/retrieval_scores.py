@@ -1,0 +1,228 @@
+"""The scores of each query, from which of its nearest references are positives."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from triplet_jax.devices import processes
+from triplet_jax.evaluation import exact, neighbours
+from triplet_jax.evaluation.query_sets import Asked
+
+
+class Wanted(NamedTuple):
+    """Which scores are computed, and by which metric."""
+
+    metric: str
+    ks: tuple[int, ...]
+    whole_ranking: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        recall = [f"recall_at_{k}" for k in self.ks]
+        names = ("precision_at_1", *recall, "r_precision", "map_at_r")
+        if not self.whole_ranking:
+            return names
+        at_k = [f"{name}_at_{k}" for name in ("map", "ndcg") for k in self.ks]
+        return (*names, *at_k, "map", "mrr", "minp")
+
+    @property
+    def deepest(self) -> int:
+        """The last rank that these scores look at, where no query has more positives."""
+        return max(self.ks, default=1)
+
+
+def of_queries(asked: Asked, wanted: Wanted) -> dict[str, Float[np.ndarray, "queries"]]:
+    """The scores of every query; those of one without positives mean nothing.
+
+    In a run of several processes each of them scores a share of the queries.
+    """
+    finite = np.isfinite(asked.queries).all(axis=1)
+    shares = [processes.own_share(x) for x in asked[:6]]
+    here = asked._replace(**dict(zip(Asked._fields, (share for share, _ in shares), strict=False)))
+    if wanted.whole_ranking:
+        scores, unsure = _of_whole_rankings(here, wanted)
+    else:
+        scores, unsure = _of_neighbours(here, wanted, asked)
+    unsure &= np.isfinite(here.queries).all(axis=1) & (here.positives > 0)
+    for rows in neighbours.in_parts(np.flatnonzero(unsure)):
+        for name, values in _in_float64(here, rows, wanted).items():
+            scores[name][rows] = values
+    scores = processes.all_shares(scores, len(asked.queries))
+    return {name: np.where(finite, scores[name], 0.0) for name in wanted.names}
+
+
+# -- by the nearest neighbours ------------------------------------------------------------
+
+
+def _of_neighbours(here, wanted, everything):
+    """The scores of this share of the queries, and of which of them float32 is unsure."""
+    available = len(here.references) - int((everything.own >= 0).any())
+    found = _in_float32(
+        jax.tree.map(jnp.asarray, here),
+        deepest=int(min(max(everything.positives.max(), wanted.deepest), available)),
+        available=available,
+        ignores=bool(everything.ignored.any()),
+        wanted=wanted,
+    )
+    scores = jax.tree.map(np.array, found)
+    return scores, scores.pop("unsure")
+
+
+@functools.partial(jax.jit, static_argnames=("deepest", "available", "ignores", "wanted"))
+def _in_float32(asked, *, deepest, available, ignores, wanted):
+    """The scores of every query.
+
+    `unsure` says of which queries the float32 product cannot tell the order.
+    """
+    ranking = neighbours.make_ranking(asked.references, wanted.metric)
+    finite = jnp.all(jnp.isfinite(asked.references), axis=1)
+    # One more than counts, to see whether it is as near as the last.
+    shown = min(deepest + 1, available)
+
+    def same(of_references, of_queries):
+        return of_references == of_queries[:, None]
+
+    def of_tile(rows, some):
+        mine, code, group, r = (
+            x.at[rows].get(mode="clip")
+            for x in (asked.own, asked.codes, asked.groups, asked.positives)
+        )
+        hidden = None
+        if ignores:
+            hidden = same(asked.reference_codes, code) & same(asked.reference_groups, group)
+        value, position = ranking.first(some, mine, shown, hidden)
+        seen = finite[position]
+        if ignores:
+            seen &= ~jnp.take_along_axis(hidden, position, axis=1)
+        relevant = same(asked.reference_codes[position], code) & seen
+        depth = jnp.minimum(jnp.maximum(r, wanted.deepest), deepest)
+        least = jnp.min(value, axis=1, where=seen, initial=jnp.inf)
+        unsure = _unsure(value, relevant, depth, 2 * ranking.doubt(some, least))
+        hides = (shown == depth) & (len(asked.references) - (mine >= 0) > shown)
+        unsure |= hides & relevant[:, -1]
+        return _of_relevant(relevant[:, :deepest], jnp.maximum(r, 1), wanted.ks) | {
+            "unsure": unsure
+        }
+
+    return neighbours.by_tiles(
+        of_tile, asked.queries, tile=neighbours.tile_size(len(asked.references))
+    )
+
+
+def _unsure(value, relevant, depth, doubt):
+    """Whether a positive and a negative, whose order matters, are too near each other to order."""
+    last = jnp.arange(1, value.shape[1]) <= depth[:, None]
+    near = ~(value[:, :-1] - value[:, 1:] > doubt[:, None])
+    differ = relevant[:, :-1] != relevant[:, 1:]
+    # Beyond the last that counts there may be a negative as near, which was not looked at.
+    ends = (jnp.arange(1, value.shape[1]) == depth[:, None]) & relevant[:, :-1]
+    return jnp.any(last & near & (differ | ends), axis=1)
+
+
+def _of_relevant(
+    relevant: Bool[Array, "rows places"], r: Int[Array, "rows"], ks: tuple[int, ...]
+) -> dict[str, Float[Array, "rows"]]:
+    """The scores of each row of neighbours, nearest first, from which of them are positives."""
+    places = relevant.shape[1]
+    rank = jnp.arange(1, places + 1)
+    hits = jnp.cumsum(relevant, axis=1)
+    within = relevant & (rank <= r[:, None])
+    recall = {f"recall_at_{k}": hits[:, min(k, places) - 1] > 0 for k in ks}
+    return {name: 1.0 * found for name, found in recall.items()} | {
+        "precision_at_1": 1.0 * relevant[:, 0],
+        "r_precision": within.sum(axis=1) / r,
+        "map_at_r": jnp.where(within, hits / rank, 0.0).sum(axis=1) / r,
+    }
+
+
+# -- by the rank of every positive --------------------------------------------------------
+
+
+def _of_whole_rankings(here, wanted):
+    """As `_of_neighbours`, from sorted rows: numpy sorts them much faster than XLA on a CPU."""
+    references = jnp.asarray(here.references)
+    there = np.isfinite(here.references).all(axis=1)
+    scores = {name: np.zeros(len(here.queries)) for name in wanted.names}
+    unsure = np.zeros(len(here.queries), bool)
+    size = neighbours.tile_size(len(references))
+    for start in range(0, len(here.queries), size):
+        tile = jnp.asarray(here.queries[start : start + size])
+        orders, doubts = map(np.asarray, _orders(tile, references, wanted.metric))
+        for row, order, doubt in zip(range(start, start + size), orders, doubts, strict=False):
+            is_positive, is_negative = _found(here, row, there)
+            positive, negative = np.sort(order[is_positive]), np.sort(order[is_negative])
+            ranks = _ranks(positive + 2 * doubt, negative)
+            unsure[row] = (ranks != _ranks(positive - 2 * doubt, negative)).any()
+            _put(scores, row, _of_ranks(ranks, int(here.positives[row]), wanted))
+    return scores, unsure
+
+
+@functools.partial(jax.jit, static_argnames="metric")
+def _orders(queries, references, metric):
+    """Numbers that rise with the distance, and for each query the most that rounding moves one."""
+    ranking = neighbours.make_ranking(references, metric)
+    values = ranking.values(queries)
+    finite = jnp.all(jnp.isfinite(references), axis=1)
+    return -values, ranking.doubt(queries, jnp.min(values, axis=1, where=finite, initial=jnp.inf))
+
+
+# -- in float64, for the few that float32 cannot decide -----------------------------------
+
+
+def _in_float64(here, rows, wanted):
+    """The scores of some queries, by distances in float64."""
+    orders, aparts = exact.ordering(here.queries[rows], here.references, wanted.metric)
+    there = np.isfinite(here.references).all(axis=1)
+    scores = {name: np.zeros(len(rows)) for name in wanted.names}
+    for number, (row, order, apart) in enumerate(zip(rows, orders, aparts, strict=True)):
+        r = int(here.positives[row])
+        is_positive, is_negative = _found(here, int(row), there)
+        negative, depth = order[is_negative], max(r, wanted.deepest)
+        # What is farther than the deepest rank that counts need not be sorted.
+        if not wanted.whole_ranking and len(negative) > depth:
+            negative = np.partition(negative, depth)[: depth + 1]
+        ranks = _ranks(np.sort((order + apart)[is_positive]), np.sort(negative))
+        _put(scores, number, _of_ranks(ranks, r, wanted))
+    return scores
+
+
+def _found(here, row, there):
+    """Which references are the positives of a query, and which its negatives."""
+    shown = there & ~here.left_out(row)
+    of_class = here.reference_codes == here.codes[row]
+    return shown & of_class, shown & ~of_class
+
+
+def _ranks(reach, negative):
+    """The ranks of positives, each behind the negatives that are within its reach."""
+    return np.searchsorted(negative, reach, side="right") + np.arange(1, len(reach) + 1)
+
+
+def _put(scores, row, of_row):
+    for name in scores:
+        scores[name][row] = of_row[name]
+
+
+def _of_ranks(ranks, r, wanted):
+    """The scores of a query from the ranks of those of its `r` positives that are found."""
+    r, first = max(r, 1), ranks[0] if len(ranks) else np.inf
+    precision, gain = np.arange(1, len(ranks) + 1) / ranks, 1 / np.log2(ranks + 1)
+    scores = {
+        "precision_at_1": float(first == 1),
+        "r_precision": np.sum(ranks <= r) / r,
+        "map_at_r": np.sum(precision[ranks <= r]) / r,
+        "map": np.sum(precision) / r,
+        "mrr": 1 / first,
+        "minp": r / ranks[-1] if len(ranks) == r else 0.0,
+    }
+    for k in wanted.ks:
+        most = min(r, k)
+        scores[f"recall_at_{k}"] = float(first <= k)
+        scores[f"map_at_{k}"] = np.sum(precision[ranks <= k]) / most
+        ideal = np.sum(1 / np.log2(np.arange(2, most + 2)))
+        scores[f"ndcg_at_{k}"] = np.sum(gain[ranks <= k]) / ideal
+    return scores
