@@ -100,6 +100,18 @@ def write_arrays(path: pathlib.Path, **arrays: Any) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def names_of_arrays(path: str) -> list[str]:
+    """The sorted names of the arrays in an .npz file.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    if not os.path.isfile(path):
+        raise errors.InputError(f"path={path!r} is not a file. Give an .npz file.")
+    with _reading(path), zipfile.ZipFile(path) as file:
+        return sorted(name.removesuffix(".npy") for name in file.namelist())
+
+
 def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
     """Reads arrays from an .npz file, without pickle and with their checksums compared.
 
@@ -115,16 +127,21 @@ def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
     """
     if not os.path.isfile(path):
         raise errors.InputError(f"path={path!r} is not a file. Give an .npz with {names}.")
-    try:
-        with zipfile.ZipFile(path) as file:
-            present = sorted(name.removesuffix(".npy") for name in file.namelist())
-            missing = sorted(set(names) - set(present))
-            arrays = [_read_array(file, name) for name in names if name not in missing]
-    except Exception as error:  # damage makes numpy, zipfile and zlib raise many kinds
-        raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
+    present = names_of_arrays(path)
+    missing = sorted(set(names) - set(present))
     if missing:
         raise errors.InputError(f"path={path!r} lacks {missing}; it has the keys {present}.")
-    return arrays
+    with _reading(path), zipfile.ZipFile(path) as file:
+        return [_read_array(file, name) for name in names]
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Reports damage, of which numpy, zipfile and zlib raise many kinds of error."""
+    try:
+        yield
+    except Exception as error:
+        raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
 
 
 def _read_array(file: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -85,3 +85,27 @@ def test_luck_is_rarely_exceeded_where_no_arm_is_better():
         best = random.normal(size=(3, 5)).mean(axis=1).max()
         above += best > comparison.best_of_n(reference, groups=3, size=5, draws=1000).high
     assert above / 400 == pytest.approx(0.025, abs=0.025)
+
+
+def test_an_interval_over_classes_holds_the_mean_of_other_classes():
+    random = np.random.default_rng(0)
+    held = 0
+    for seed in range(200):
+        # The truth is 0; queries of a class share most of their luck.
+        of_class = random.normal(size=25)
+        labels = random.integers(0, 25, 400)
+        values = of_class[labels] + 0.3 * random.normal(size=400)
+        found = comparison.over_classes(values, labels, draws=300, seed=seed)
+        assert found.mean == pytest.approx(values.mean()) and found.low < found.mean < found.high
+        held += found.low <= 0 <= found.high
+    assert 0.86 < held / 200 < 0.99  # an interval from single queries holds it in a third
+
+
+def test_an_interval_over_classes_leaves_out_queries_without_a_score():
+    values, labels = np.array([0.2, np.nan, 0.4, 0.9]), np.array(["a", "a", "b", "b"])
+    found = comparison.over_classes(values, labels)
+    rest = ~np.isnan(values)
+    assert found == comparison.over_classes(values[rest], labels[rest])
+    assert found.mean == pytest.approx(0.5) and found.count == 2
+    alone = comparison.over_classes(values[:1], labels[:1])
+    assert alone.mean == 0.2 and np.isnan(alone.low)

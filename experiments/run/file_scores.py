@@ -1,0 +1,147 @@
+"""Scores embeddings that are in files, anybody's, each beside those of the first file."""
+
+import pathlib
+
+import numpy as np
+import rich.console
+import rich.table
+
+from experiments.config import naming
+from triplet_jax import errors, evaluation
+from triplet_jax.evaluation import comparison, embedding_files
+from triplet_jax.evaluation.embedding_files import Embedded
+from triplet_jax.runs import files
+
+# The rows of the table: where the result holds each number.
+SHOWN = {
+    "MAP@R": ("retrieval", "map_at_r"),
+    "mAP": ("retrieval", "map"),
+    "mAP, classes alike": ("retrieval_over_classes", "map"),
+    "P@1": ("retrieval", "precision_at_1"),
+    "Recall@4": ("retrieval", "recall_at_4"),
+    "Recall@8": ("retrieval", "recall_at_8"),
+    "nDCG@8": ("retrieval", "ndcg_at_8"),
+    "MRR": ("retrieval", "mrr"),
+    "mINP": ("retrieval", "minp"),
+    "ROC AUC": ("verification", "roc_auc"),
+    "TAR at FAR 1e-3": ("verification", "tar_at_far_1e-3"),
+    "NMI": ("clustering", "nmi"),
+}
+COMPARED = ("MAP@R", "mAP", "P@1")
+
+
+def evaluate_files(paths: list[str], split: str, output: pathlib.Path | None) -> dict:
+    """Scores the embeddings of each file, and what each has more than the first, query by query.
+
+    Prints a table, and writes all numbers into `output`.
+
+    Args:
+      paths: of .npz files, which `embedding_files.read` describes.
+      split: which rows to score, where a file tells splits apart.
+      output: a .json file; None for none.
+
+    Returns:
+      What the file holds.
+
+    Raises:
+      InputError: a file cannot be read, or the files hold other examples.
+    """
+    if len(set(paths)) < len(paths):
+        raise errors.InputError(f"--embeddings names a file twice: {', '.join(paths)}.")
+    with naming.rewriting(lambda message: errors.renamed(message, {"path": "--embeddings"})):
+        read = {path: embedding_files.read(path, split=split) for path in paths}
+    first = paths[0]
+    for path in paths[1:]:
+        embedding_files.check_comparable(read[first], read[path], (first, path))
+    of_queries = {path: _of_queries(embedded) for path, embedded in read.items()}
+    labels = read[first].labels[read[first].is_query]
+    result = {
+        "protocol": protocol(read[first], split),
+        "files": {path: _scores(embedded) for path, embedded in read.items()},
+        "less_the_first": {
+            path: {
+                score: comparison.over_classes(
+                    of_queries[path][score] - of_queries[first][score], labels
+                )._asdict()
+                for score in (SHOWN[name][1] for name in COMPARED)
+            }
+            for path in paths[1:]
+        },
+    }
+    if output is not None:
+        files.write_json(output, result)
+    _show(result, output)
+    return result
+
+
+def _of_queries(embedded):
+    return evaluation.retrieval_of_queries(**embedded.search(), whole_ranking=True)
+
+
+def _scores(embedded):
+    retrieval, over_classes = (
+        evaluation.retrieval(**embedded.search(), whole_ranking=True, average=average)
+        for average in ("queries", "classes")
+    )
+    found = {"retrieval": retrieval, "retrieval_over_classes": over_classes}
+    if embedded.has_gallery:
+        return found
+    return found | {
+        "verification": evaluation.verification(embedded.embeddings, embedded.labels),
+        "clustering": evaluation.clustering(embedded.embeddings, embedded.labels),
+    }
+
+
+def protocol(embedded: Embedded, split: str) -> dict[str, str]:
+    """Describes, for a reader of the result, what each number was measured on."""
+    queries, references = int(embedded.is_query.sum()), int(embedded.is_gallery.sum())
+    searched = (
+        f"{queries} queries search {references} references"
+        if embedded.has_gallery
+        else f"each of {queries} rows searches all others"
+    )
+    classes = len(np.unique(embedded.labels[embedded.is_query]))
+    left_out = "the query itself"
+    if embedded.groups is not None:
+        left_out += ", and references of its own label and group"
+    return {
+        "retrieval": f"{searched}; Euclidean; ties count against the query",
+        "classes": f"{classes} classes of queries",
+        "left_out": left_out,
+        "split": f"rows of the split {split!r}, where the file tells splits apart",
+        "intervals": "95%, by 2,000 draws of whole classes",
+    }
+
+
+def _show(result, output):
+    scores = result["files"]
+    table = rich.table.Table("", *scores, title=result["protocol"]["retrieval"])
+    for name, (part, score) in SHOWN.items():
+        cells = [found.get(part, {}).get(score) for found in scores.values()]
+        if any(cell is not None for cell in cells):
+            table.add_row(name, *("-" if cell is None else f"{cell:.3f}" for cell in cells))
+    rich.console.Console().print(table)
+    for path, less_the_first in result["less_the_first"].items():
+        for name in COMPARED:
+            found = less_the_first[SHOWN[name][1]]
+            print(
+                f"{name} of {path} less that of {next(iter(scores))}: {found['mean']:+.3f}"
+                f" ({found['low']:+.3f} to {found['high']:+.3f})"
+            )
+    _report_queries(next(iter(scores.values()))["retrieval"])
+    if output is not None:
+        print(f"written to {output}")
+
+
+def _report_queries(counts):
+    """Prints what a reader of the scores has to know about the queries."""
+    if counts["references_ignored"]:
+        print(f"{counts['references_ignored']:,} pairs of one label and group were left out")
+    if counts["queries_without_positives"]:
+        print(f"{counts['queries_without_positives']:,} queries have no match and do not count")
+    if counts["queries_among_references"]:
+        print(
+            f"{counts['queries_among_references']:,} of {counts['queries']:,} queries found"
+            " themselves: an equal row with their label is among the references, which every"
+            " embedding finds first. Give groups, or take these rows out of the references."
+        )

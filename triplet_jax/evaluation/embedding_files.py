@@ -1,0 +1,140 @@
+"""Embeddings in files, of any library, with what a protocol needs to know of each row."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from triplet_jax import arguments, errors
+from triplet_jax.runs import files
+
+_OPTIONAL = ("groups", "is_query", "is_gallery", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """Embedded examples, and which of them are queries, references, or to be left out.
+
+    Args:
+      embeddings: the rows.
+      labels: their classes.
+      groups: the group of each, such as its camera: a query leaves out the references that share
+        its label and its group; None leaves out nothing but the query itself.
+      is_query: which rows are queries.
+      is_gallery: which rows are references.
+    """
+
+    embeddings: Float[np.ndarray, "rows dim"]
+    labels: Shaped[np.ndarray, "rows"]
+    groups: Shaped[np.ndarray, "rows"] | None
+    is_query: Bool[np.ndarray, "rows"]
+    is_gallery: Bool[np.ndarray, "rows"]
+
+    @property
+    def has_gallery(self) -> bool:
+        """Whether queries and references are told apart."""
+        return not (self.is_query.all() and self.is_gallery.all())
+
+    def search(self) -> dict[str, Any]:
+        """The arguments of `evaluation.retrieval` by which the queries search the gallery.
+
+        A row that is both is left out of its own neighbours.
+        """
+        groups = self.groups
+        if not self.has_gallery:
+            ignore = None if groups is None else (groups, groups)
+            return {"embeddings": self.embeddings, "labels": self.labels, "ignore": ignore}
+        asks, there = self.is_query, self.is_gallery
+        return {
+            "embeddings": self.embeddings[asks],
+            "labels": self.labels[asks],
+            "references": self.embeddings[there],
+            "reference_labels": self.labels[there],
+            "own": np.where(there, np.cumsum(there) - 1, -1)[asks],
+            "ignore": None if groups is None else (groups[asks], groups[there]),
+        }
+
+
+def read(path: str, *, split: str = "test") -> Embedded:
+    """Reads embedded examples from an .npz file.
+
+    The file holds `embeddings` `[rows, dim]` and `labels` `[rows]`, of integers or strings, and
+    where they are needed
+
+        groups       `[rows]`: a camera, session or shop, as `ignore` of `retrieval` takes it
+        is_query     `[rows]` of booleans: which rows search
+        is_gallery   `[rows]` of booleans: which rows are searched
+        split        `[rows]` of strings: only the rows of one split are read
+
+    Without `is_query` and `is_gallery` every row searches all others. With one of them alone, the
+    other rows are of the other kind.
+
+    Args:
+      path: the file.
+      split: which rows to read, where the file has `split`.
+
+    Raises:
+      InputError: the file, its arrays, their shapes or types are not these, no row is of the split,
+        or there is no query or no reference.
+    """
+    names = files.names_of_arrays(path)
+    present = [name for name in _OPTIONAL if name in names]
+    embeddings, labels, *more = files.read_arrays(path, ("embeddings", "labels", *present))
+    given = dict(zip(present, more, strict=True))
+    embeddings = arguments.embeddings(embeddings, name=f"path={path!r}: embeddings")
+    of_rows = {
+        name: np.asarray(arguments.labels(x, embeddings.shape, name=f"path={path!r}: {name}"))
+        for name, x in ({"labels": labels} | given).items()
+    }
+    if "split" in of_rows:
+        here = of_rows.pop("split") == split
+        if not here.any():
+            found = sorted(set(given["split"].tolist()))
+            raise errors.InputError(
+                f"path={path!r}: no row is of split={split!r}; there are {found}."
+            )
+        embeddings = embeddings[here]
+        of_rows = {name: x[here] for name, x in of_rows.items()}
+    roles = {name: of_rows.pop(name) for name in ("is_query", "is_gallery") if name in of_rows}
+    return Embedded(embeddings, **{"groups": None} | of_rows, **_roles(path, roles, embeddings))
+
+
+def _roles(path, given, embeddings):
+    """Which rows are queries and which references."""
+    everything = np.ones(len(embeddings), bool)
+    for name, x in given.items():
+        if x.dtype != bool:
+            raise errors.InputError(
+                f"path={path!r}: {name} has dtype {x.dtype}; it must hold booleans."
+            )
+    if not given:
+        return {"is_query": everything, "is_gallery": everything}
+    roles = {
+        "is_query": given.get("is_query", ~given.get("is_gallery", ~everything)),
+        "is_gallery": given.get("is_gallery", ~given.get("is_query", ~everything)),
+    }
+    for name, x in roles.items():
+        if not x.any():
+            raise errors.InputError(f"path={path!r}: {name} is False for every row.")
+    return roles
+
+
+def check_comparable(first: Embedded, other: Embedded, names: tuple[str, str]) -> None:
+    """Refuses embeddings of other examples, whose queries cannot be compared one by one.
+
+    Args:
+      first: embedded examples.
+      other: the same examples, embedded otherwise.
+      names: what messages call the two.
+
+    Raises:
+      InputError: labels, groups, queries or references differ.
+    """
+    for field in ("labels", "groups", "is_query", "is_gallery"):
+        if not np.array_equal(getattr(first, field), getattr(other, field)):
+            raise errors.InputError(
+                f"{names[0]} and {names[1]} differ in {field}: to compare them, query by query,"
+                " row i of each must be the same example. Write both in one order, or evaluate"
+                " them one by one."
+            )
