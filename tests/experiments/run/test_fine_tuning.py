@@ -91,7 +91,8 @@ def test_a_run_stopped_before_and_after_the_backbone_joins_ends_with_the_same_bi
 
 
 def test_every_program_embeds_in_half_precision_as_evaluation_does(folder):
-    workdir = train(folder, "half", model__dtype="bfloat16", train__steps=JOINS + 1)
+    short = {"train__steps": 3, "optimizer__backbone_start": 0, "augment__policy": ""}
+    workdir = train(folder, "half", model__dtype="bfloat16", **short)
     evaluated = stops.embeddings(workdir)
     config = config_json.read(workdir)
     inputs = data_json.open_data(workdir, config).inputs
