@@ -10,6 +10,9 @@ from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 from triplet_jax.data import images, label_noise, sampling
 
+# Data sets that `dataset.split_by` splits in several ways.
+_SPLIT_AT_RANDOM = ("folder", "arrays", "table")
+
 
 def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.Dataset:
     """All examples, each with its split; images are decoded if the device holds the data.
@@ -82,7 +85,7 @@ def note_on_validation(config: ml_collections.ConfigDict, everything: data.Datas
 
 def _left(name, config, everything, split):
     c = config.dataset
-    by = f" with dataset.split_by={c.split_by!r}" if c.name in ("folder", "arrays") else ""
+    by = f" with dataset.split_by={c.split_by!r}" if c.name in _SPLIT_AT_RANDOM else ""
     sizes = f"{len(everything)} examples of {len(np.unique(everything.labels))} classes"
     said = f"dataset.{name}_fraction={c[f'{name}_fraction']}{by} leaves"
     if not len(split):
@@ -97,7 +100,7 @@ def _left(name, config, everything, split):
 
 
 def _or_split_otherwise(config):
-    if config.dataset.name not in ("folder", "arrays"):
+    if config.dataset.name not in _SPLIT_AT_RANDOM:
         return ""
     return ", or set dataset.split_by to another way of splitting"
 
@@ -123,6 +126,19 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
             held_out=held_out,
             bad_images=c.bad_images,
             class_level=c.class_level,
+        )
+    if c.name == "table":
+        return data.table(
+            c.path,
+            form=form,
+            split_by=c.split_by,
+            held_out=held_out,
+            bad_images=c.bad_images,
+            root=c.root,
+            columns=data.Columns(
+                **{name: c[f"{name}_column"] for name in ("path", "label", "split", "group")},
+                category=c.category_column,
+            ),
         )
     return data.from_tfds(
         c.name,

@@ -9,6 +9,8 @@ from triplet_jax.data.dataset import fingerprints as fingerprints
 from triplet_jax.data.dataset import images_as_classes as images_as_classes
 from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
 from triplet_jax.data.image_folders import folder as folder
+from triplet_jax.data.image_tables import Columns as Columns
+from triplet_jax.data.image_tables import table as table
 from triplet_jax.data.sklearn_digits import digits as digits
 from triplet_jax.data.splits import HeldOut as HeldOut
 from triplet_jax.data.splits import hold_out as hold_out

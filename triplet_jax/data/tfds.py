@@ -121,7 +121,7 @@ def _builder(name: str, data_dir: str) -> Any:
     parts = re.fullmatch(r"(\w+)(?:/([\w.+-]+))?(?::([\d.*]+))?", name, re.ASCII)
     known = tfds.list_builders(with_community_datasets=False)
     if not parts or parts[1] not in known:
-        errors.check_known("name", name, ["digits", "folder", "arrays", "pairs", *known])
+        errors.check_known("name", name, ["digits", "folder", "arrays", "pairs", "table", *known])
     try:
         builder_class = tfds.builder_cls(parts[1])
     except Exception as error:

@@ -13,31 +13,35 @@ from experiments.config.fields.declaration import (
 from triplet_jax.data import images, label_noise
 
 ARRAYS = ("arrays", "pairs")
-OTHERS = ("digits", "folder")
+OTHERS = ("digits", "folder", "table")
 
 
 def _source(name):
-    """The kind of a data set: a name of the library's own, else "tables" or "own"."""
+    """The kind of a data set: a name of the library's own, else "prepared" or "own"."""
     if name in (*ARRAYS, *OTHERS):
         return name
-    return "own" if import_paths.is_path(name) else "tables"
+    return "own" if import_paths.is_path(name) else "prepared"
 
 
 def _when(needs, *sources):
     return (When(needs, ("dataset.name",), lambda name: _source(name) in sources),)
 
 
-_TABLES = "a data set of tensorflow-datasets, or your own"
+_PREPARED = "a data set of tensorflow-datasets, or your own"
 _HAS_PATH = _when(
-    f"dataset.name='arrays', 'folder' or 'pairs', {_TABLES}",
-    *("arrays", "folder", "pairs", "tables", "own"),
+    f"dataset.name='arrays', 'folder', 'pairs' or 'table', {_PREPARED}",
+    *("arrays", "folder", "pairs", "table", "prepared", "own"),
 )
 _HAS_SPLITS = _when(
-    f"dataset.name='arrays' or 'folder', {_TABLES}", "arrays", "folder", "tables", "own"
+    f"dataset.name='arrays', 'folder' or 'table', {_PREPARED}",
+    *("arrays", "folder", "table", "prepared", "own"),
 )
-_HAS_IMAGE_FILES = _when(f"dataset.name='folder', {_TABLES}", "folder", "tables", "own")
+_HAS_IMAGE_FILES = _when(
+    f"dataset.name='folder' or 'table', {_PREPARED}", "folder", "table", "prepared", "own"
+)
 _HAS_FOLDERS = _when("dataset.name='folder', or a data set of your own", "folder", "own")
-_HAS_TABLES = _when(_TABLES, "tables", "own")
+_HAS_PREPARED = _when(_PREPARED, "prepared", "own")
+_HAS_COLUMNS = _when("dataset.name='table', or a data set of your own", "table", "own")
 _HAS_FEATURES = _when("dataset.name='arrays' or 'pairs'", *ARRAYS)
 
 HAS_LABELS = When(
@@ -52,7 +56,7 @@ SECTION = Section(
     {
         "name": Field(
             "digits",
-            "The data set: digits, folder, arrays, pairs, the name of an image data set of"
+            "The data set: digits, folder, table, arrays, pairs, the name of an image data set of"
             " tensorflow-datasets, or the import path of your own, such as my_parts:birds.",
             Part(
                 "data set",
@@ -63,7 +67,7 @@ SECTION = Section(
         ),
         "path": Field(
             "",
-            "The folder of class folders, or the .npz file.",
+            "The folder of class folders, the table of images, or the .npz file.",
             when=_HAS_PATH,
             concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
         ),
@@ -120,8 +124,8 @@ SECTION = Section(
         ),
         "split_by": Field(
             "image",
-            "What training and test do not share: image, class, group (of a folder or of arrays),"
-            " or official, the split of a folder or of tensorflow-datasets.",
+            "What training and test do not share: image, class, group (of a folder, a table or of"
+            " arrays), or official, the split of a folder, a table or of tensorflow-datasets.",
             when=_HAS_SPLITS,
         ),
         "test_fraction": Field(
@@ -132,30 +136,58 @@ SECTION = Section(
         ),
         "split_seed": Field(0, "The seed of the split.", at_least(0)),
         "image_feature": Field(
-            "", "The feature of the images; empty to find it.", when=_HAS_TABLES
+            "", "The feature of the images; empty to find it.", when=_HAS_PREPARED
         ),
         "label_feature": Field(
             "",
             "The feature of the labels, such as class_id or identity/Identity_No; empty to find"
             " it.",
-            when=_HAS_TABLES,
+            when=_HAS_PREPARED,
         ),
         "train_split": Field(
             "train",
             "The builder's splits to train on; several are joined by +.",
-            when=_HAS_TABLES,
+            when=_HAS_PREPARED,
         ),
         "validation_split": Field(
             "",
             "The builder's splits to validate on; empty to hold validation out of training.",
-            when=_HAS_TABLES,
+            when=_HAS_PREPARED,
         ),
-        "test_split": Field("test", "The builder's splits to test on.", when=_HAS_TABLES),
+        "test_split": Field("test", "The builder's splits to test on.", when=_HAS_PREPARED),
         "class_level": Field(
             1,
             "How many levels of folders name a class: 2 makes a/b the class of a/b/1.jpg.",
             at_least(1, at_most=16),
             when=_HAS_FOLDERS,
+        ),
+        "root": Field(
+            "",
+            "The folder that the paths of a table are relative to; empty for the table's own.",
+            when=_HAS_COLUMNS,
+            concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
+        ),
+        "path_column": Field(
+            "path", "The column of a table that holds the image files.", when=_HAS_COLUMNS
+        ),
+        "label_column": Field(
+            "label", "The column of a table that holds the classes.", when=_HAS_COLUMNS
+        ),
+        "split_column": Field(
+            "split",
+            "The column of a table that holds train, validation or test, for split_by=official.",
+            when=_HAS_COLUMNS,
+        ),
+        "group_column": Field(
+            "group",
+            "The column of a table that holds sessions or cameras, for split_by=group.",
+            when=_HAS_COLUMNS,
+        ),
+        "category_column": Field(
+            "",
+            "The column of a table that holds the group of each class, for batch.same_group; empty"
+            " for none.",
+            when=_HAS_COLUMNS,
         ),
         "turns_as_classes": Field(
             False, "Makes each quarter turn of a training class a class of its own."

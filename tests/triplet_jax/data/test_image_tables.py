@@ -1,0 +1,207 @@
+"""Data sets from tables of images, and what of a table is refused."""
+
+import csv
+import os
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from triplet_jax import data, errors
+from triplet_jax.data import images
+
+FORM = images.ImageForm(size=4, channels=1)
+SOME = data.HeldOut(test=0.25, validation=0.2, seed=0)
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A folder of 24 images, and the rows that list them: 4 classes, 3 drawers, 2 kinds."""
+    rows = []
+    for number in range(24):
+        name = f"pictures/{number}.png"
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        PIL.Image.fromarray(np.full((6, 6), 10 * number, np.uint8)).save(tmp_path / name)
+        rows.append(
+            {
+                "path": name,
+                "label": f"0{number % 4}",
+                "group": f"drawer {number // 4 % 3}",
+                "split": ["train", "Val", "gallery"][number // 8],
+                "kind": "AB"[number % 4 // 2],
+            }
+        )
+    return tmp_path, rows
+
+
+def write(folder, rows, name="table.csv", **format):
+    with (folder / name).open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys(), **format)
+        table.writeheader()
+        table.writerows(rows)
+    return str(folder / name)
+
+
+def write_parquet(folder, rows):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "table.parquet")
+    return str(folder / "table.parquet")
+
+
+def read(path, *, split_by="image", **settings):
+    given = {"form": FORM, "held_out": SOME, "bad_images": "refuse"} | settings
+    return data.table(path, split_by=split_by, **given)
+
+
+def test_a_table_gives_images_with_their_classes(listed):
+    folder, rows = listed
+    found = read(write(folder, rows))
+    assert found.class_names == ("00", "01", "02", "03"), "text, not numbers"
+    assert found.labels.tolist() == [int(row["label"]) for row in rows]
+    assert found.names.tolist() == [row["path"] for row in rows]
+    assert [int(found.inputs[i][0, 0, 0]) for i in range(24)] == [10 * i for i in range(24)]
+    assert {s: int((found.split == s).sum()) for s in data.SPLITS} == {
+        "train": 12,
+        "validation": 4,
+        "test": 8,
+    }
+    assert found.groups is None
+
+
+@pytest.mark.parametrize("kind", [".tsv", ".parquet", "utf-8-sig"])
+def test_other_files_give_the_same(listed, kind):
+    folder, rows = listed
+    path = write(folder, rows)
+    expected = read(path)
+    if kind == ".tsv":
+        path = write(folder, rows, "table.tsv", delimiter="\t")
+    elif kind == ".parquet":
+        path = write_parquet(folder, rows)
+    else:  # as spreadsheets write it
+        text = pathlib.Path(path).read_text()
+        pathlib.Path(path).write_text(text, encoding=kind)
+    assert data.fingerprints(read(path)) == data.fingerprints(expected)
+
+
+def test_labels_of_a_parquet_file_may_be_numbers(listed):
+    folder, rows = listed
+    path = write_parquet(folder, [row | {"label": int(row["label"])} for row in rows])
+    assert read(path).class_names == ("0", "1", "2", "3")
+
+
+def test_columns_have_the_names_that_one_gives(listed):
+    folder, rows = listed
+    named = [{f"the {name}": cell for name, cell in row.items()} for row in rows]
+    names = {name: f"the {name}" for name in ("path", "label", "split", "group")}
+    columns = data.Columns(**names, category="the kind")
+    found = read(write(folder, named), split_by="official", columns=columns)
+    assert found.split.tolist() == ["train"] * 8 + ["validation"] * 8 + ["test"] * 8
+    assert found.groups.tolist() == [0, 0, 1, 1]
+    with pytest.raises(errors.InputError, match=r"lacks the columns \['path', 'label'\]; it has"):
+        read(write(folder, named))
+
+
+def test_no_group_is_on_both_sides(listed):
+    folder, rows = listed
+    found = read(write(folder, rows), split_by="group", held_out=data.HeldOut(0.3, 0.0, seed=1))
+    drawers = np.array([row["group"] for row in rows])
+    held = set(drawers[found.split == "test"])
+    assert len(held) == 1 and not held & set(drawers[found.split == "train"])
+
+
+def test_validation_is_held_out_where_no_row_is_for_it(listed):
+    folder, rows = listed
+    rows = [row | {"split": "test" if row["split"] == "gallery" else "train"} for row in rows]
+    found = read(write(folder, rows), split_by="official")
+    assert (found.split == "test").sum() == 8 and 2 <= (found.split == "validation").sum() <= 4
+
+
+def test_paths_are_relative_to_the_root(listed, tmp_path_factory):
+    folder, rows = listed
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    path = write(elsewhere, rows)
+    with pytest.raises(errors.InputError, match="24 of 24 files are not there.* Set root to"):
+        read(path)
+    found = read(path, root=str(folder))
+    assert data.fingerprints(found) == data.fingerprints(read(write(folder, rows)))
+    absolute = [row | {"path": str(folder / row["path"])} for row in rows]
+    assert len(read(write(elsewhere, absolute))) == 24
+
+
+def test_files_that_are_lost_or_no_images_are_refused_or_left_out(listed):
+    folder, rows = listed
+    (folder / rows[3]["path"]).unlink()
+    with pytest.raises(errors.InputError, match="1 of 24 files are not there.*3.png"):
+        read(write(folder, rows))
+    (folder / rows[5]["path"]).write_text("no image")
+    found = read(write(folder, rows), bad_images="skip")
+    assert found.names.tolist() == [row["path"] for i, row in enumerate(rows) if i not in (3, 5)]
+    (folder / rows[3]["path"]).write_text("no image")
+    with pytest.raises(errors.InputError, match="2 of 24 files cannot be read as images"):
+        read(write(folder, rows))
+
+
+@pytest.mark.parametrize(
+    "change, split_by, message",
+    [
+        ({3: {"label": ""}}, "image", "1 of 24 rows have an empty 'label', first row 4"),
+        ({3: {"path": "pictures/9.png"}}, "image", "lists 1 files more than once, such as"),
+        ({3: {"split": "dev"}}, "official", "the column 'split' holds 'dev'; it must hold train"),
+        ({3: {"kind": "A"}}, "image", "1 classes have more than one category, such as '03'"),
+        ({}, "group or so", "split_by='group or so' is not known"),
+        ({i: {"split": "train"} for i in range(24)}, "official", "is for the split 'test'"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(listed, change, split_by, message):
+    folder, rows = listed
+    path = write(folder, [row | change.get(i, {}) for i, row in enumerate(rows)])
+    with pytest.raises(errors.InputError, match=message):
+        read(path, split_by=split_by, columns=data.Columns(category="kind"))
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("table.xlsx", b"", r"must be a \.csv, \.tsv or \.parquet file"),
+        ("table.csv", b"path,label\n\xe9.png,a\n", "cannot be read as a table in UTF-8"),
+        ("table.csv", b"path,label\na.png\n", "row 1 has another number of cells than the 2"),
+        ("table.csv", b"path,label\na.png,b,c\n", "row 1 has another number of cells"),
+        ("table.csv", b"path,label\n", "has no rows"),
+        ("table.csv", b"", r"lacks the columns \['path', 'label'\]; it has \[\]"),
+        ("table.parquet", b"PAR1", "cannot be read as a Parquet file"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, name, content, message):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(errors.InputError, match=message):
+        read(str(tmp_path / name))
+
+
+def test_real_photographs_with_their_table():
+    folder = pathlib.Path(os.environ.get("SHARED_DATA", "nowhere"), "grocery")
+    if not folder.is_dir():
+        pytest.skip("SHARED_DATA names no folder with the grocery photographs")
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    some = [row for row in rows if row["label"] in ("Anjou", "Conference", "Leek")]
+    found = read(
+        str(folder / "labels.csv"),
+        split_by="official",
+        columns=data.Columns(category="category"),
+        form=images.ImageForm(size=8, channels=3),
+        bad_images="refuse",
+    )
+    assert len(found) == len(rows) == 3676 and len(found.class_names) == 50
+    position = {name: i for i, name in enumerate(found.names)}
+    for row in some:
+        i = position[row["path"]]
+        assert found.class_names[found.labels[i]] == row["label"]
+        assert found.split[i] == row["split"]
+    anjou, conference, leek = (
+        found.groups[found.class_names.index(c)] for c in ("Anjou", "Conference", "Leek")
+    )
+    assert anjou == conference != leek

@@ -1,0 +1,253 @@
+"""A data set from a table: a row for every image, with its class and what else is known of it."""
+
+import collections
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from triplet_jax import errors
+from triplet_jax.data import folder_layout, images, splits
+from triplet_jax.data.dataset import Dataset
+from triplet_jax.data.image_folders import SPLIT_BY
+from triplet_jax.data.images import ImageForm, Images
+from triplet_jax.data.splits import HeldOut, Labels, Split
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_SHOWN = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns.
+
+    Args:
+      path: of the image files.
+      label: of the classes, as text or as numbers.
+      split: of the splits, for `split_by="official"`; `folder_layout.SPLIT_FOLDERS` has the names.
+      group: of the sessions, cameras or drawers, for `split_by="group"`.
+      category: of the groups of classes, such as alphabets or kinds of fruit, for batches and
+        wrong labels within a group; "" for none.
+    """
+
+    path: str = "path"
+    label: str = "label"
+    split: str = "split"
+    group: str = "group"
+    category: str = ""
+
+
+def table(
+    path: str,
+    *,
+    form: ImageForm,
+    split_by: str,
+    held_out: HeldOut,
+    bad_images: str,
+    root: str = "",
+    columns: Columns | None = None,
+) -> Dataset:
+    """A data set of the images that a table lists.
+
+        fruit = data.table(
+            "fruit.csv",
+            form=images.ImageForm(size=64, channels=3),
+            split_by="image",
+            held_out=data.HeldOut(test=0.2, validation=0.1, seed=0),
+            bad_images="refuse",
+        )
+
+    Args:
+      path: a .csv or .tsv file in UTF-8 with a row of column names, or a .parquet file, for which
+        pyarrow must be installed.
+      form: what every image is brought to when it is read.
+      split_by: what is held out: "image" images of every class, "class" whole classes, "group"
+        whole groups of images, "official" what the column of splits says.
+      held_out: how much is held out. For "official" only the share of validation counts, and only
+        if no row is for validation: `splits.with_test` then holds it out of training.
+      bad_images: whether to "refuse" or to "skip" files that cannot be read as images.
+      root: the folder that paths are relative to; "" for that of the table.
+      columns: the names of the columns; None for the usual ones.
+
+    Raises:
+      InputError: the file cannot be read, lacks a column, or has an empty cell in one that is used;
+        a file is listed twice, is not there, or cannot be read as an image; a class has two
+        categories; or the splits do not fit `split_by`.
+    """
+    errors.check_known("split_by", split_by, SPLIT_BY)
+    columns = columns or Columns()
+    used = [name for name in (columns.path, columns.label, columns.category) if name]
+    used += {"official": [columns.split], "group": [columns.group]}.get(split_by, [])
+    cells = _read(path, used)
+    top = pathlib.Path(root or pathlib.Path(path).parent)
+    kept = _kept(path, top, cells[columns.path], bad_images, form.max_pixels)
+    cells = {name: np.array(column)[kept] for name, column in cells.items()}
+    names = cells[columns.path]
+    class_names, labels = np.unique(cells[columns.label], return_inverse=True)
+    labels = labels.astype(np.int32)
+    notes = []
+    if split_by == "official":
+        split = _official(path, columns.split, cells[columns.split], labels, held_out)
+    elif split_by == "group":
+        split = splits.of_groups(labels, cells[columns.group], held_out)
+        notes += splits.notes_on_groups(
+            split, labels, cells[columns.group], held_out, source=f"path={path!r}"
+        )
+    else:
+        split = splits.at_random(labels, held_out, by=split_by)
+    return Dataset(
+        Images([str(top / name) for name in names], form),
+        labels,
+        split,
+        tuple(map(str, class_names)),
+        groups=_categories(path, cells.get(columns.category), labels, class_names),
+        notes=tuple(notes),
+        names=names,
+    )
+
+
+def _read(path: str, used: Sequence[str]) -> dict[str, list[str]]:
+    """The cells of the columns that are used, as text."""
+    file = pathlib.Path(path)
+    if not path or not file.is_file():
+        raise errors.InputError(f"path={path!r} is not a file. Give a .csv, .tsv or .parquet file.")
+    if file.suffix == ".parquet":
+        present, cells = _read_parquet(file, used)
+    elif file.suffix in _DELIMITERS:
+        present, cells = _read_text(file, used)
+    else:
+        raise errors.InputError(f"path={path!r} must be a .csv, .tsv or .parquet file.")
+    missing = [name for name in used if name not in present]
+    if missing:
+        raise errors.InputError(
+            f"path={path!r} lacks the columns {missing}; it has {sorted(present)}. Name the columns"
+            " of this table."
+        )
+    for name in used:
+        empty = [row for row, cell in enumerate(cells[name], 1) if not cell]
+        if empty:
+            raise errors.InputError(
+                f"path={path!r}: {len(empty)} of {len(cells[name])} rows have an empty {name!r},"
+                f" first row {empty[0]}. Fill it, or remove these rows."
+            )
+    if not cells[used[0]]:
+        raise errors.InputError(f"path={path!r} has no rows.")
+    return cells
+
+
+def _read_text(file, used):
+    try:
+        # utf-8-sig leaves out the mark with which spreadsheets begin a file.
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, delimiter=_DELIMITERS[file.suffix], strict=True)
+            present = reader.fieldnames or []
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise errors.InputError(
+            f"path={str(file)!r} cannot be read as a table in UTF-8: {error}."
+        ) from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise errors.InputError(
+                f"path={str(file)!r}: row {number} has another number of cells than the"
+                f" {len(present)} columns."
+            )
+    return present, {name: [row[name] for row in rows] for name in used if name in present}
+
+
+def _read_parquet(file, used):
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise errors.InputError(
+            f"path={str(file)!r} needs pyarrow: pip install 'triplet_jax[search]', or write the"
+            " table as .csv."
+        ) from error
+    try:
+        opened = pyarrow.parquet.ParquetFile(file)
+        present = opened.schema_arrow.names
+        columns = opened.read(columns=[name for name in used if name in present])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise errors.InputError(
+            f"path={str(file)!r} cannot be read as a Parquet file: {error}"
+        ) from error
+    return present, {
+        name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
+        for name in columns.column_names
+    }
+
+
+def _kept(
+    path: str, top: pathlib.Path, names: list[str], bad_images: str, max_pixels: int
+) -> Int[np.ndarray, "rows"]:
+    """The rows whose files are images."""
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise errors.InputError(
+            f"path={path!r} lists {len(twice)} files more than once, such as {twice[0]!r}: give"
+            " each image one row."
+        )
+    files = [top / name for name in names]
+    lost = [str(file) for file in files if not file.is_file()]
+    if len(lost) == len(files) or (lost and bad_images == "refuse"):
+        raise errors.InputError(
+            f"path={path!r}: {len(lost)} of {len(files)} files are not there: {_some(lost)}. Set"
+            " root to the folder that the paths are relative to, put the files back, or set"
+            " bad_images='skip' to leave them out."
+        )
+    there = [file for file in files if file.is_file()]
+    readable = set(images.keep_images(there, bad_images, max_pixels=max_pixels))
+    return np.array([row for row, file in enumerate(files) if file in readable], int)
+
+
+def _official(
+    path: str, column: str, cells: Shaped[np.ndarray, "rows"], labels: Labels, held_out: HeldOut
+) -> Split:
+    """The splits of a column; validation is held out where no row is for it."""
+    known = folder_layout.SPLIT_FOLDERS
+    unknown = sorted({str(cell) for cell in cells if cell.lower() not in known})
+    if unknown:
+        raise errors.InputError(
+            f"path={path!r}: the column {column!r} holds {_some(unknown)}; it must hold"
+            f" {', '.join(known)}."
+        )
+    split = np.array([known[cell.lower()] for cell in cells], "<U10")
+    for needed in ("train", "test"):
+        if needed not in split:
+            raise errors.InputError(
+                f"path={path!r}: no row of the column {column!r} is for the split {needed!r}. Add"
+                " some, or set split_by='image' or 'class'."
+            )
+    if "validation" in split:
+        return split
+    return splits.with_test(labels, split == "test", held_out)
+
+
+def _categories(
+    path: str,
+    cells: Shaped[np.ndarray, "rows"] | None,
+    labels: Labels,
+    class_names: Shaped[np.ndarray, "classes"],
+) -> Int[np.ndarray, "classes"] | None:
+    """The category of every class, as a number."""
+    if cells is None:
+        return None
+    names, of_row = np.unique(cells, return_inverse=True)
+    pairs = np.unique(np.stack([labels, of_row]), axis=1)
+    several = np.flatnonzero(np.bincount(pairs[0]) > 1)
+    if len(several):
+        its = names[pairs[1][pairs[0] == several[0]]].tolist()
+        raise errors.InputError(
+            f"path={path!r}: {len(several)} classes have more than one category, such as"
+            f" {str(class_names[several[0]])!r} with {_some(its)}. Give each class one."
+        )
+    return pairs[1]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    shown = ", ".join(repr(str(name)) for name in names[:_SHOWN])
+    return shown + (f" and {more} more" if more > 0 else "")
