@@ -196,17 +196,17 @@ def use_xla_flags() -> None:
 
     Only versions of jax that know the flags get them, since XLA ends a program on an unknown flag.
     """
-    if (0, 10) <= jax.__version_info__ < (0, 12):
+    if (0, 10) <= jax.__version_info__ < (0, 13):
         os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
 
 
 _FLAGS = (
     # On a CPU, convolutions by Eigen: by YNNPACK a kernel's gradient took 2 to 9 times as long.
     "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
-    # On a CPU, operations one after the other. The order for concurrency keeps more in memory, and
-    # computes what jax.checkpoint leaves out again at once, which makes it useless. A step of the
-    # encoders took as long either way on two cores.
-    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+    # On a CPU, operations one after the other: the order for concurrency keeps more in memory. A
+    # step of the encoders took as long either way on two cores. With model.remat and jax 0.11 the
+    # order for concurrency takes less: see docs/scaling.md.
+    "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
     # On a GPU, no search for the best kernel of each fusion, which took minutes for a loss of all
     # triplets of a large batch.
     "--xla_gpu_experimental_enable_fusion_autotuner=false",

@@ -14,7 +14,8 @@
 # alone: among the `compiler_options` of one compilation it is accepted, and changes nothing.
 #
 # Seen, in MiB of `memory_analysis().temp_size_in_bytes`: plain 75 and checkpoint 76 (76 with the
-# option too); with the flag plain 57 and checkpoint 16.
+# option too); with the flag plain 57 and checkpoint 16. Since jax 0.11 it is the other way round:
+# jax_memory_scheduler.sh.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
