@@ -62,6 +62,7 @@ def train(folder, name, **others):
     return folder / name
 
 
+@pytest.mark.slow
 def test_one_device_takes_the_steps_of_eight(folder):
     named = {name.replace(".", "__"): value for name, value in fields(folder).items()}
     variant = "configs/photos.py:fine_tuned"
