@@ -39,12 +39,28 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
       InputError: with the numbers of examples and classes, and what to change.
     """
     test = everything.only("test")
+    if config.evaluate.ignore_group and test.sessions is None:
+        raise errors.InputError(
+            "evaluate.ignore_group=True, but the data have no groups of examples: give a table with"
+            " dataset.group_column, a folder with sessions below its classes, or set it to False."
+        )
+    if test.is_query is not None:
+        _check_queries(test)
     if can_score(test.labels):
         return
     raise errors.InputError(
         f"{_left('test', config, everything, test)} Raise dataset.test_fraction,"
         f" have more examples of a class{_or_split_otherwise(config)}."
     )
+
+
+def _check_queries(test):
+    queries, gallery = (test.labels[asks] for asks in (test.is_query, ~test.is_query))
+    if not np.isin(queries, gallery).any():
+        raise errors.InputError(
+            f"none of the {len(queries)} queries has its class among the {len(gallery)} images of"
+            " the gallery, so that nothing can be found. Name the classes of both alike."
+        )
 
 
 def check_patience(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:

@@ -5,22 +5,46 @@ import hashlib
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from experiments.run import raw_inputs
 from experiments.run.score_table import SHOWN_OF_PAIRS
 from triplet_jax import data, errors, evaluation, models
 from triplet_jax.devices import processes
+from triplet_jax.evaluation import embedding_files
 
 Config = ml_collections.FrozenConfigDict
 Embeddings = Float[np.ndarray, "examples dim"]
 
 
-def retrieval(examples: data.Dataset, embeddings: Embeddings) -> dict[str, float]:
-    """Scores retrieval among the examples, or of pairs from one array to the other."""
+def retrieval(
+    config: Config, examples: data.Dataset, embeddings: Embeddings
+) -> dict[str, int | float]:
+    """Scores retrieval among the examples, or of pairs from one array to the other.
+
+    Where queries search a gallery, or leave out references, whole rankings are scored, too, since
+    mAP is what such protocols report.
+    """
     if examples.pair_shapes:
         return evaluation.retrieval_of_pairs(embeddings[0::2], embeddings[1::2])["retrieval"]
-    return evaluation.retrieval(embeddings, examples.labels)
+    among = embedded(config, examples, embeddings)
+    special = among.has_gallery or among.groups is not None
+    return evaluation.retrieval(**among.search(), whole_ranking=special)
+
+
+def embedded(
+    config: Config, examples: data.Dataset, embeddings: Embeddings
+) -> embedding_files.Embedded:
+    """The embeddings with what a run's protocol says of them: who searches whom."""
+    everything = np.ones(len(examples), bool)
+    asks = examples.is_query
+    return embedding_files.Embedded(
+        embeddings,
+        examples.labels,
+        examples.sessions if config.evaluate.ignore_group else None,
+        is_query=everything if asks is None else asks,
+        is_gallery=everything if asks is None else ~asks,
+    )
 
 
 def judge(config: Config, test: data.Dataset, embeddings: Embeddings) -> dict[str, dict]:
@@ -37,29 +61,24 @@ def judge(config: Config, test: data.Dataset, embeddings: Embeddings) -> dict[st
             "chance": {f"recall_at_{k}": min(1.0, k / pairs) for k in SHOWN_OF_PAIRS},
         }
     return {
-        "embedding": scores(config, embeddings, test.labels, _groups(test)),
+        "embedding": scores(config, test, embeddings),
         "raw_pixels": _scores_of_raw_inputs(config, test),
     }
 
 
-def scores(
-    config: Config,
-    embeddings: Embeddings,
-    labels: Int[np.ndarray, "examples"],
-    groups: Int[np.ndarray, "examples"] | None = None,
-) -> dict[str, dict]:
+def scores(config: Config, examples: data.Dataset, embeddings: Embeddings) -> dict[str, dict]:
     """Computes all metrics of labelled embeddings, by kind.
 
     Few-shot tasks that need more classes, or larger ones, than there are get left out.
 
     Args:
       config: of the run; says how many few-shot tasks are drawn, and of how many classes.
-      embeddings: of the examples.
-      labels: their classes.
-      groups: the group of each example's class, for few-shot tasks within a group; or None.
+      examples: what was embedded.
+      embeddings: of these examples.
     """
     # Every process finds the neighbours of a part. The rest is quick, so the first does it alone.
-    result = {"retrieval": evaluation.retrieval(embeddings, labels)}
+    result = {"retrieval": retrieval(config, examples, embeddings)}
+    labels, groups = examples.labels, _groups(examples)
     if not processes.is_first():
         return result
     result |= {
@@ -91,7 +110,7 @@ def nested(config: Config, test: data.Dataset, embeddings: Embeddings) -> dict[s
     found = {}
     for dim in config.loss.nested_dims:
         short = models.prefix(jnp.asarray(embeddings), dim, normalize=config.model.normalize)
-        found[str(dim)] = retrieval(test, np.asarray(short))
+        found[str(dim)] = retrieval(config, test, np.asarray(short))
     return found
 
 
@@ -104,11 +123,13 @@ _of_last_raw_inputs: dict[bytes, dict] = {}
 
 def _scores_of_raw_inputs(config, test):
     """Scores the inputs themselves; once for all runs of a sweep, which share them."""
-    key = hashlib.sha256(f"{config.evaluate.ways} {config.evaluate.episodes}".encode())
+    c = config.evaluate
+    key = hashlib.sha256(f"{c.ways} {c.episodes} {c.ignore_group}".encode())
     raw = raw_inputs.raw_inputs(test)
-    for array in (raw, test.labels):
-        key.update(np.ascontiguousarray(array).tobytes())
+    for array in (raw, test.labels, test.sessions, test.is_query):
+        if array is not None:
+            key.update(np.ascontiguousarray(array).tobytes())
     if key.digest() not in _of_last_raw_inputs:
         _of_last_raw_inputs.clear()
-        _of_last_raw_inputs[key.digest()] = scores(config, raw, test.labels, _groups(test))
+        _of_last_raw_inputs[key.digest()] = scores(config, test, raw)
     return _of_last_raw_inputs[key.digest()]

@@ -91,20 +91,26 @@ def evaluate(
         result["frozen_features"] = {"retrieval": alone["test"]}
     if config.loss.nested_dims:
         result["nested"] = embedding_metrics.nested(config, tested, of_tested)
-    processes.first_does(lambda: _write(run.workdir, everything, embeddings, result))
+    processes.first_does(lambda: _write(run, everything, embeddings, result))
     return result
 
 
-def _write(workdir, everything, embeddings, result):
+def _write(run, everything, embeddings, result):
+    workdir = run.workdir
     # The result comes last, since it says that the run is done.
+    groups = everything.sessions if run.config.evaluate.ignore_group else None
+    known = {"groups": groups, "is_query": everything.is_query}
     files.write_arrays(
         workdir / "embeddings.npz",
         embeddings=embeddings,
         labels=everything.labels,
         split=everything.split,
+        **{name: array for name, array in known.items() if array is not None},
     )
     files.write_json(workdir / "result.json", result)
     score_table.show(result, workdir)
+    if not everything.pair_shapes:
+        score_table.report_queries(result["embedding"]["retrieval"])
 
 
 def devices() -> str:
@@ -149,13 +155,23 @@ def protocol(
         "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
         + ("none of them seen in training" if unseen else "the classes of training"),
         "checkpoint": f"step {step}, {why_this_checkpoint(config, validation, best)}",
-        "retrieval": "every test example is a query, all others are references; Euclidean",
+        "retrieval": _who_searches(config, everything.only("test")),
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
         "clustering": "k-means with k = number of classes, one start",
         "raw_pixels": "inputs as vectors of length 1"
         + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
     }
+
+
+def _who_searches(config, test):
+    found = "every test example is a query, all others are references"
+    if test.is_query is not None:
+        queries = int(test.is_query.sum())
+        found = f"{queries} test queries search {len(test) - queries} references"
+    if config.evaluate.ignore_group:
+        found += ", without those of the query's own class and group"
+    return f"{found}; Euclidean"
 
 
 def why_this_checkpoint(

@@ -7,6 +7,7 @@ import rich.console
 import rich.table
 
 from experiments.config import naming
+from experiments.run import score_table
 from triplet_jax import errors, evaluation
 from triplet_jax.evaluation import comparison, embedding_files
 from triplet_jax.evaluation.embedding_files import Embedded
@@ -128,20 +129,6 @@ def _show(result, output):
                 f"{name} of {path} less that of {next(iter(scores))}: {found['mean']:+.3f}"
                 f" ({found['low']:+.3f} to {found['high']:+.3f})"
             )
-    _report_queries(next(iter(scores.values()))["retrieval"])
+    score_table.report_queries(next(iter(scores.values()))["retrieval"])
     if output is not None:
         print(f"written to {output}")
-
-
-def _report_queries(counts):
-    """Prints what a reader of the scores has to know about the queries."""
-    if counts["references_ignored"]:
-        print(f"{counts['references_ignored']:,} pairs of one label and group were left out")
-    if counts["queries_without_positives"]:
-        print(f"{counts['queries_without_positives']:,} queries have no match and do not count")
-    if counts["queries_among_references"]:
-        print(
-            f"{counts['queries_among_references']:,} of {counts['queries']:,} queries found"
-            " themselves: an equal row with their label is among the references, which every"
-            " embedding finds first. Give groups, or take these rows out of the references."
-        )

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from experiments.config import datasets, encoders, preprocessing
+from experiments.run import embedding_metrics
 from experiments.run.setup import Setup
-from triplet_jax import evaluation
 from triplet_jax.runs import files
 
 FILE = "frozen_features.json"
@@ -44,7 +44,8 @@ def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
                 features = run.backbone_features.of_split(variables, split)
             else:
                 features = run.features[places]
-            found[split] = evaluation.retrieval(features, everything.labels[places])
+            among = everything.take(places)
+            found[split] = embedding_metrics.retrieval(run.config, among, features)
     return found
 
 

@@ -8,6 +8,8 @@ import rich.table
 # The rows of the table: where result.json holds each number.
 SHOWN = {
     "MAP@R": ("retrieval", "map_at_r"),
+    "mAP": ("retrieval", "map"),
+    "mINP": ("retrieval", "minp"),
     "R-precision": ("retrieval", "r_precision"),
     "P@1": ("retrieval", "precision_at_1"),
     "Recall@8": ("retrieval", "recall_at_8"),
@@ -38,6 +40,24 @@ def show(result: dict, workdir: pathlib.Path) -> None:
     print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
 
 
+def report_queries(counts: dict[str, int | float]) -> None:
+    """Prints what a reader of the scores has to know about the queries."""
+    if counts["references_ignored"]:
+        print(
+            f"{counts['references_ignored']:,} pairs of a query and a reference of its label and"
+            " group were left out"
+        )
+    if counts["queries_without_positives"]:
+        print(f"{counts['queries_without_positives']:,} queries have no match and do not count")
+    if counts["queries_among_references"]:
+        print(
+            f"{counts['queries_among_references']:,} of {counts['queries']:,} queries found"
+            " themselves: an equal row with their label is among the references, which every"
+            " embedding finds first. Take these rows out of the references, or leave them out by"
+            " groups."
+        )
+
+
 def _table_of_pairs(result):
     ways = {way.replace("_", " "): result["embedding"][way] for way in result["embedding"]}
     del ways["retrieval"]
@@ -55,6 +75,8 @@ def _table(result):
     for name, (part, metric) in SHOWN.items():
         if part in result["embedding"]:
             found = [result[column].get(part, {}) for column in columns]
+            if metric not in found[0] and metric in ("map", "minp"):
+                continue  # of whole rankings, which not every protocol asks for
             if part.startswith("few_shot"):
                 name = f"{found[0]['ways']}-way {name}"
             table.add_row(name, *(_number(of_column, metric) for of_column in found))

@@ -133,7 +133,7 @@ class Setup:
         if not datasets.can_score(self.validation.labels):
             return {}
         embeddings = self.embed(state.variables, self.validation.inputs)
-        scores = embedding_metrics.retrieval(self.validation, embeddings)
+        scores = embedding_metrics.retrieval(self.config, self.validation, embeddings)
         return {name: scores[name] for name in ("map_at_r", "precision_at_1")}
 
     def remember(self, content: dict) -> None:

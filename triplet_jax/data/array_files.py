@@ -49,7 +49,14 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
         notes = splits.notes_on_groups(split, labels, group[0], held_out, source=source)
     else:
         split = splits.at_random(labels, held_out, by=split_by)
-    return Dataset(x, labels, split, tuple(map(str, class_names)), notes=tuple(notes))
+    return Dataset(
+        x,
+        labels,
+        split,
+        tuple(map(str, class_names)),
+        notes=tuple(notes),
+        sessions=group[0] if group else None,
+    )
 
 
 def _one_for_each(

@@ -5,7 +5,7 @@ import hashlib
 import json
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from triplet_jax.data.images import Images
 
@@ -29,6 +29,10 @@ class Dataset:
         None.
       notes: what a user should know of how the source was read, such as files that were left out.
       names: the file of every example, from the top of its folder; None where there are no files.
+      sessions: the session of every example, such as its camera or drawer; None where that is not
+        known.
+      is_query: which test examples search the others, their gallery; None where each searches all
+        others.
     """
 
     inputs: np.ndarray | Images
@@ -40,6 +44,8 @@ class Dataset:
     pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     notes: tuple[str, ...] = ()
     names: np.ndarray | None = None
+    sessions: Shaped[np.ndarray, "examples"] | None = None
+    is_query: Bool[np.ndarray, "examples"] | None = None
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -47,14 +53,10 @@ class Dataset:
 
     def take(self, positions: Int[np.ndarray, "chosen"]) -> "Dataset":
         """Selects the examples at these positions; classes keep their numbers."""
-        return dataclasses.replace(
-            self,
-            inputs=self.inputs[positions],
-            labels=self.labels[positions],
-            split=self.split[positions],
-            difficulty=None if self.difficulty is None else self.difficulty[positions],
-            names=None if self.names is None else self.names[positions],
-        )
+        of_examples = ("inputs", "labels", "split", "difficulty", "names", "sessions", "is_query")
+        given = {name: getattr(self, name) for name in of_examples}
+        taken = {name: None if x is None else x[positions] for name, x in given.items()}
+        return dataclasses.replace(self, **taken)
 
     def only(self, split: str) -> "Dataset":
         """Selects the examples of one split: train, validation or test."""

@@ -7,15 +7,43 @@ import dataclasses
 import os
 import pathlib
 
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from triplet_jax import errors
 from triplet_jax.data.file_names import to_text
 
 # What the split folders of published data sets are called, in lower case.
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    # Queries are looked up in a gallery: both are for the test.
+    # Queries search a gallery: both are for the test.
     **dict.fromkeys(("test", "testing", "query", "gallery"), "test"),
 }
+
+
+def queries_of(names: Shaped[np.ndarray, "examples"]) -> Bool[np.ndarray, "examples"] | None:
+    """Which examples are queries, by the names of their splits.
+
+    None where there are no queries with a gallery: then all test examples search each other.
+
+    >>> queries_of(np.array(["train", "query", "gallery"])).tolist()
+    [False, True, False]
+
+    Raises:
+      InputError: there are other test examples beside queries and gallery.
+    """
+    names = np.char.lower(names)
+    present = set(names.tolist())
+    if not {"query", "gallery"} <= present:
+        return None
+    others = [n for n in present - {"query", "gallery"} if SPLIT_FOLDERS[n] == "test"]
+    if others:
+        raise errors.InputError(
+            f"there are queries, a gallery and {sorted(others)}: call the images that are searched"
+            " gallery, too, or leave them out."
+        )
+    return names == "query"
 
 
 @dataclasses.dataclass(frozen=True)

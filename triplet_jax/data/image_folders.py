@@ -74,11 +74,13 @@ def folder(
     found, labels = np.unique([file.label for file in listing.files], return_inverse=True)
     class_names, labels = tuple(map(str, found)), labels.astype(np.int32)
     notes = [f"passed over in {to_text(path)}:\n{listing.report}"] if listing.report else []
+    sessions = np.array([file.session for file in listing.files])
+    is_query = None
     if split_by == "official":
         split = _official(path, listing.files, labels, held_out)
+        is_query = folder_layout.queries_of(np.array([file.split for file in listing.files]))
     elif split_by == "group":
         _check_sessions(path, listing.files)
-        sessions = np.array([file.session for file in listing.files])
         split = splits.of_groups(labels, sessions, held_out)
         source = f"path={path!r}"
         notes += splits.notes_on_groups(split, labels, sessions, held_out, source=source)
@@ -92,6 +94,8 @@ def folder(
         class_names,
         notes=tuple(notes),
         names=np.array([to_text(str(file.relative_to(root))) for file in listing.paths]),
+        sessions=sessions if sessions.all() else None,
+        is_query=is_query,
     )
 
 

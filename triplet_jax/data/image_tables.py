@@ -28,7 +28,8 @@ class Columns:
       path: of the image files.
       label: of the classes, as text or as numbers.
       split: of the splits, for `split_by="official"`; `folder_layout.SPLIT_FOLDERS` has the names.
-      group: of the sessions, cameras or drawers, for `split_by="group"`.
+      group: of the sessions, cameras or drawers, which are read where the table has them, and
+        needed for `split_by="group"`.
       category: of the groups of classes, such as alphabets or kinds of fruit, for batches and
         wrong labels within a group; "" for none.
     """
@@ -81,16 +82,17 @@ def table(
     columns = columns or Columns()
     used = [name for name in (columns.path, columns.label, columns.category) if name]
     used += {"official": [columns.split], "group": [columns.group]}.get(split_by, [])
-    cells = _read(path, used)
+    cells = _read(path, used, columns.group)
     top = pathlib.Path(root or pathlib.Path(path).parent)
     kept = _kept(path, top, cells[columns.path], bad_images, form.max_pixels)
     cells = {name: np.array(column)[kept] for name, column in cells.items()}
     names = cells[columns.path]
     class_names, labels = np.unique(cells[columns.label], return_inverse=True)
     labels = labels.astype(np.int32)
-    notes = []
+    notes, is_query = [], None
     if split_by == "official":
         split = _official(path, columns.split, cells[columns.split], labels, held_out)
+        is_query = folder_layout.queries_of(cells[columns.split])
     elif split_by == "group":
         split = splits.of_groups(labels, cells[columns.group], held_out)
         notes += splits.notes_on_groups(
@@ -106,18 +108,20 @@ def table(
         groups=_categories(path, cells.get(columns.category), labels, class_names),
         notes=tuple(notes),
         names=names,
+        sessions=cells.get(columns.group),
+        is_query=is_query,
     )
 
 
-def _read(path: str, used: Sequence[str]) -> dict[str, list[str]]:
-    """The cells of the columns that are used, as text."""
+def _read(path: str, used: Sequence[str], also: str) -> dict[str, list[str]]:
+    """The cells of the columns that are used, as text, and of another one if the table has it."""
     file = pathlib.Path(path)
     if not path or not file.is_file():
         raise errors.InputError(f"path={path!r} is not a file. Give a .csv, .tsv or .parquet file.")
     if file.suffix == ".parquet":
-        present, cells = _read_parquet(file, used)
+        present, cells = _read_parquet(file, {*used, also})
     elif file.suffix in _DELIMITERS:
-        present, cells = _read_text(file, used)
+        present, cells = _read_text(file, {*used, also})
     else:
         raise errors.InputError(f"path={path!r} must be a .csv, .tsv or .parquet file.")
     missing = [name for name in used if name not in present]
@@ -126,7 +130,7 @@ def _read(path: str, used: Sequence[str]) -> dict[str, list[str]]:
             f"path={path!r} lacks the columns {missing}; it has {sorted(present)}. Name the columns"
             " of this table."
         )
-    for name in used:
+    for name in cells:
         empty = [row for row, cell in enumerate(cells[name], 1) if not cell]
         if empty:
             raise errors.InputError(

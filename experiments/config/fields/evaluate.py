@@ -30,6 +30,12 @@ SECTION = Section(
             at_least(0, at_most=2**20),
             concerns=JUDGING,  # another size may round the embeddings otherwise
         ),
+        "ignore_group": Field(
+            False,
+            "Leaves out, for each query, the references of its class and session or camera, as"
+            " person re-identification does.",
+            concerns=JUDGING,
+        ),
         "checkpoint": Field(
             "best",
             "The checkpoint that is evaluated: the best by validation MAP@R, or the last.",

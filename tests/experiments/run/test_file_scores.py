@@ -38,7 +38,7 @@ def test_files_are_scored_beside_the_first(tmp_path, capsys):
     assert json.loads((tmp_path / "scores.json").read_text())["less_the_first"][good]["map"] == less
     said = capsys.readouterr().out
     assert f"mAP of {good} less that of {poor}: {less['mean']:+.3f}" in said
-    assert "180 pairs of one label and group were left out" in said
+    assert "180 pairs of a query and a reference of its label and group were left out" in said
 
 
 def test_queries_that_find_themselves_are_reported(tmp_path, capsys):

@@ -111,6 +111,22 @@ def test_no_group_is_on_both_sides(listed):
     assert len(held) == 1 and not held & set(drawers[found.split == "train"])
 
 
+def test_queries_search_a_gallery_where_the_splits_say_so(listed):
+    folder, rows = listed
+    parts = np.array(["train", "Query", "gallery"])[np.arange(24) % 3]
+    rows = [row | {"split": part} for row, part in zip(rows, parts, strict=True)]
+    found = read(write(folder, rows), split_by="official")
+    test = found.only("test")
+    assert test.is_query.tolist() == (parts == "Query")[found.split == "test"].tolist()
+    assert test.sessions.tolist() == [rows[i]["group"] for i in np.flatnonzero(parts != "train")]
+    assert read(write(folder, rows)).is_query is None
+    alone = [row | {"split": row["split"].replace("Query", "test")} for row in rows]
+    assert read(write(folder, alone), split_by="official").is_query is None
+    alone[0]["split"] = "query"
+    with pytest.raises(errors.InputError, match=r"there are queries, a gallery and \['test'\]"):
+        read(write(folder, alone), split_by="official")
+
+
 def test_validation_is_held_out_where_no_row_is_for_it(listed):
     folder, rows = listed
     rows = [row | {"split": "test" if row["split"] == "gallery" else "train"} for row in rows]
