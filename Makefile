@@ -10,7 +10,7 @@
 #
 # Each installs what it needs into .venv, once.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 # Large arrays in large pages, where the C library is glibc: a step of conv4 takes a quarter less.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
