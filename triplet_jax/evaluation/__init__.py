@@ -22,6 +22,7 @@ from triplet_jax.evaluation.verification_metrics import (
     pair_distances,
     roc,
     verification,
+    verification_of_pairs,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "retrieval_of_queries",
     "roc",
     "verification",
+    "verification_of_pairs",
 ]

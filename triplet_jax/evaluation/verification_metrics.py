@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from triplet_jax import arguments
+from triplet_jax import arguments, errors
 
 _MOST_VALUES = 2**22
 """The most values of pairs that are held at a time; raw pixels have thousands a row."""
@@ -56,12 +56,120 @@ def verification(
     """
     embeddings = arguments.embeddings(embeddings)
     same, different = pair_distances(embeddings, labels, max_pairs=max_pairs, seed=seed)
-    names = ["roc_auc", "eer", *(_tar_name(rate) for rate in false_accept_rates)]
-    counts = {
-        "same_pairs": len(same),
-        "different_pairs": len(different),
-        "examples_not_finite": int((~np.isfinite(embeddings).all(axis=1)).sum()),
+    not_finite = int((~np.isfinite(embeddings).all(axis=1)).sum())
+    return _scores(same, different, false_accept_rates) | {"examples_not_finite": not_finite}
+
+
+def verification_of_pairs(
+    embeddings: arguments.Embeddings,
+    pairs: Any,
+    is_same: Any,
+    *,
+    folds: Any = None,
+    false_accept_rates: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
+) -> dict[str, int | float]:
+    """How well a threshold tells same from different in the pairs that a benchmark gives.
+
+    With folds, as in Labeled Faces in the Wild (Huang et al. 2007,
+    https://people.cs.umass.edu/~elm/papers/lfw.pdf), each fold is judged by the threshold that is
+    right most often in all others:
+
+        accuracy         m = mean over folds of the share of pairs that are told right
+        standard error   sqrt(sum_i (accuracy_i - m)^2 / (F - 1)) / sqrt(F)   for F folds
+
+    A threshold lies midway between two distances of these pairs; of those that are right equally
+    often the smallest is taken. The other scores are those of `verification`, over all pairs. TAR
+    and FAR are counted exactly: a FAR of 1e-6 means something from 10^6 different pairs on.
+
+    Args:
+      embeddings: the examples, `[examples, dim]` of any number type, taken as float32.
+      pairs: the positions of both examples of each pair, whole numbers `[pairs, 2]`.
+      is_same: whether each pair is of one class, booleans `[pairs]`.
+      folds: the fold of each pair, `[pairs]`, at least two of them; None for none.
+      false_accept_rates: each FAR at which the TAR is stated.
+
+    Returns:
+      What `verification` returns, and with folds `accuracy`, `accuracy_error` and `folds`.
+      `pairs_not_finite` counts pairs of an example with a NaN or infinite value, which are told
+      wrongly at every threshold.
+
+    Raises:
+      InputError: an array has another shape or type, a position is not there, or there is one fold.
+
+    Example:
+      >>> from triplet_jax import evaluation
+      >>> x = [[0.0], [1.0], [5.0], [5.5]]
+      >>> pairs, is_same = [[0, 1], [0, 2], [2, 3], [1, 3]], [True, False, True, False]
+      >>> found = evaluation.verification_of_pairs(x, pairs, is_same, folds=[0, 0, 1, 1])
+      >>> print(found["accuracy"], found["accuracy_error"])
+      1.0 0.0
+    """
+    x = arguments.embeddings(embeddings)
+    pairs, is_same = _pairs(pairs, is_same, len(x))
+    good = np.isfinite(x).all(axis=1)[pairs].all(axis=1)
+    measured = _pair_distances(x.astype(np.float64), pairs[good])
+    # What has no distance is told wrongly: a same pair is too far, a different one too near.
+    distance = np.where(is_same, 1 + measured.max(initial=0), -1.0)
+    distance[good] = measured
+    result = _scores(distance[is_same], distance[~is_same], false_accept_rates)
+    result["pairs_not_finite"] = int((~good).sum())
+    if folds is None:
+        return result
+    return result | _over_folds(
+        distance, is_same, arguments.codes(folds, pairs.shape, name="folds")
+    )
+
+
+def _pairs(pairs, is_same, examples):
+    found = np.asarray(pairs)
+    if found.ndim != 2 or found.shape[1] != 2 or found.dtype.kind not in "iu":
+        raise errors.InputError(
+            f"pairs have the shape {found.shape} and dtype {found.dtype}: they must be whole"
+            " numbers [pairs, 2], the positions of both examples."
+        )
+    if len(found) and not 0 <= found.min() <= found.max() < examples:
+        raise errors.InputError(
+            f"pairs name the positions {found.min()} to {found.max()}, and there are {examples}"
+            f" examples, from 0 to {examples - 1}."
+        )
+    same = np.asarray(arguments.labels(is_same, found.shape, name="is_same", rows="pairs"))
+    if same.dtype != bool:
+        raise errors.InputError(f"is_same has dtype {same.dtype}; it must hold booleans.")
+    return found, same
+
+
+def _over_folds(distance, is_same, folds):
+    """The accuracy of each fold at the threshold that suits the others."""
+    names, of_pair = folds
+    if len(names) < 2:
+        raise errors.InputError(f"folds has {len(names)} fold: at least two are needed.")
+    right = []
+    for fold in range(len(names)):
+        here = of_pair == fold
+        threshold = _best_threshold(distance[~here], is_same[~here])
+        right.append(np.mean((distance[here] <= threshold) == is_same[here]))
+    error = np.std(right, ddof=1) / math.sqrt(len(right))
+    return {
+        "accuracy": float(np.mean(right)),
+        "accuracy_error": float(error),
+        "folds": len(names),
     }
+
+
+def _best_threshold(distance, is_same):
+    """The threshold up to which accepting pairs is right most often."""
+    order = np.argsort(distance, kind="stable")
+    # Equal distances are accepted together.
+    last = np.append(np.diff(distance[order]) > 0, True)
+    gain = np.cumsum(np.where(is_same[order], 1, -1))[last]
+    best = int(np.argmax(gain))
+    return distance[order][last][best : best + 2].mean() if gain[best] > 0 else -np.inf
+
+
+def _scores(same, different, false_accept_rates):
+    """The scores of the distances of same and of different pairs."""
+    names = ["roc_auc", "eer", *(_tar_name(rate) for rate in false_accept_rates)]
+    counts = {"same_pairs": len(same), "different_pairs": len(different)}
     if not len(same) or not len(different):
         return dict.fromkeys(names, math.nan) | counts
     curve = roc(same, different)

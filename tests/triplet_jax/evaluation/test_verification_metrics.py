@@ -8,7 +8,7 @@ import pytest
 import sklearn.metrics
 
 from tests.support.clusters import clusters
-from triplet_jax import evaluation
+from triplet_jax import errors, evaluation
 from triplet_jax.evaluation import verification_metrics as verification_pairs
 
 
@@ -94,3 +94,94 @@ def test_pairs_of_long_rows_take_little_memory():
     i, j = np.triu_indices(len(x), 1)
     expected = np.sort(np.linalg.norm(x[i].astype(np.float64) - x[j], axis=1))
     np.testing.assert_allclose(np.sort(np.concatenate([same, different])), expected, rtol=1e-5)
+
+
+# -- pairs that a benchmark gives
+
+
+def faces(noise=1.0, seed=0):
+    """Pairs of examples, half of one class, in ten folds."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(40), 5)
+    x = random.normal(size=(40, 6))[labels] + noise * random.normal(size=(200, 6))
+    same = np.stack([np.arange(200), np.arange(200) // 5 * 5 + (np.arange(200) + 1) % 5], axis=1)
+    others = np.stack([np.arange(200), (np.arange(200) + 7 * 5) % 200], axis=1)
+    chosen = np.concatenate([same, others])[random.permutation(400)]
+    return x.astype(np.float32), chosen, labels[chosen[:, 0]] == labels[chosen[:, 1]]
+
+
+def test_folds_are_judged_by_the_threshold_of_the_others():
+    x, pairs, is_same = faces()
+    folds = np.arange(400) % 10
+    found = evaluation.verification_of_pairs(x, pairs, is_same, folds=folds)
+    distance = np.linalg.norm(x[pairs[:, 0]].astype(float) - x[pairs[:, 1]], axis=1)
+    accuracies = []
+    for fold in range(10):
+        rest = folds != fold
+        # Every threshold that tells other pairs apart.
+        found_at = np.sort(distance[rest])
+        between = (found_at[:-1] + found_at[1:]) / 2
+        right = {t: np.mean((distance[rest] <= t) == is_same[rest]) for t in [-1.0, *between, 1e9]}
+        best = max(right, key=right.get)
+        accuracies.append(np.mean((distance[~rest] <= best) == is_same[~rest]))
+    assert 0.7 < np.mean(accuracies) < 0.98
+    assert found["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert found["accuracy_error"] == pytest.approx(np.std(accuracies, ddof=1) / np.sqrt(10))
+    assert (found["folds"], found["same_pairs"], found["different_pairs"]) == (10, 200, 200)
+    named = evaluation.verification_of_pairs(x, pairs, is_same, folds=[f"fold {f}" for f in folds])
+    assert named == found
+
+
+def test_pairs_score_as_all_pairs_do():
+    x, _, _ = faces()
+    labels = np.repeat(np.arange(40), 5)
+    first, second = np.triu_indices(200, 1)
+    pairs = np.stack([first, second], axis=1)
+    found = evaluation.verification_of_pairs(x, pairs, labels[first] == labels[second])
+    expected = evaluation.verification(x, labels)
+    for name in expected.keys() & found.keys():
+        assert found[name] == pytest.approx(expected[name], abs=1e-3), name
+    assert found["tar_at_far_1e-6"] <= found["tar_at_far_1e-3"]
+
+
+def test_a_rate_of_accepts_is_counted_exactly():
+    # 1,000,001 different pairs at distances 1 to 1,000,001, and a same pair beyond each of three.
+    x = np.arange(1_000_002, dtype=np.float64)[:, None].astype(np.float32)
+    pairs = np.stack([np.zeros(1_000_001, int), np.arange(1, 1_000_002)], axis=1)
+    more = [[0, 1], [0, 2], [0, 3]]
+    is_same = np.append(np.zeros(1_000_001, bool), np.ones(3, bool))
+    found = evaluation.verification_of_pairs(
+        x, np.append(pairs, more, axis=0), is_same, false_accept_rates=(1e-6, 2e-6)
+    )
+    # At most 1 of 1,000,001 is 9.99999e-7; two of them are above 1e-6.
+    assert found["tar_at_far_1e-6"] == pytest.approx(1 / 3)
+    assert found["tar_at_far_2e-6"] == pytest.approx(2 / 3)
+
+
+def test_a_pair_without_a_distance_is_told_wrongly():
+    x, pairs, is_same = faces(noise=0.01)
+    folds = np.arange(400) % 10
+    assert evaluation.verification_of_pairs(x, pairs, is_same, folds=folds)["accuracy"] == 1
+    x[3] = np.nan
+    found = evaluation.verification_of_pairs(x, pairs, is_same, folds=folds)
+    bad = int((pairs == 3).any(axis=1).sum())
+    assert found["pairs_not_finite"] == bad and found["accuracy"] == pytest.approx(1 - bad / 400)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"pairs": np.zeros((400, 3), int)}, r"pairs have the shape \(400, 3\)"),
+        ({"pairs": np.zeros((400, 2))}, "dtype float64: they must be whole numbers"),
+        ({"pairs": np.full((400, 2), 200)}, "positions 200 to 200, and there are 200 examples"),
+        ({"pairs": np.full((400, 2), -1)}, "positions -1 to -1"),
+        ({"is_same": np.ones(399, bool)}, r"is_same have the shape \(399,\)"),
+        ({"is_same": np.ones(400, int)}, "is_same has dtype int64; it must hold booleans"),
+        ({"folds": np.zeros(400, int)}, "folds has 1 fold: at least two are needed"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused(change, message):
+    x, pairs, is_same = faces()
+    given = {"pairs": pairs, "is_same": is_same, "folds": np.arange(400) % 10} | change
+    with pytest.raises(errors.InputError, match=message):
+        evaluation.verification_of_pairs(x, **given)
