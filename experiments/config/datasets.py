@@ -143,6 +143,8 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
             bad_images=c.bad_images,
             class_level=c.class_level,
         )
+    if c.name in data.BENCHMARKS:
+        return data.benchmark(c.name, c.path, form=form, held_out=held_out, bad_images=c.bad_images)
     if c.name == "table":
         return data.table(
             c.path,

@@ -2,6 +2,8 @@
 
 from triplet_jax.data.array_files import arrays as arrays
 from triplet_jax.data.array_files import pairs as pairs
+from triplet_jax.data.benchmark_sets import BENCHMARKS as BENCHMARKS
+from triplet_jax.data.benchmark_sets import benchmark as benchmark
 from triplet_jax.data.dataset import SPLITS as SPLITS
 from triplet_jax.data.dataset import Dataset as Dataset
 from triplet_jax.data.dataset import fingerprint as fingerprint

@@ -83,32 +83,95 @@ def table(
     used = [name for name in (columns.path, columns.label, columns.category) if name]
     used += {"official": [columns.split], "group": [columns.group]}.get(split_by, [])
     cells = _read(path, used, columns.group)
-    top = pathlib.Path(root or pathlib.Path(path).parent)
-    kept = _kept(path, top, cells[columns.path], bad_images, form.max_pixels)
-    cells = {name: np.array(column)[kept] for name, column in cells.items()}
-    names = cells[columns.path]
-    class_names, labels = np.unique(cells[columns.label], return_inverse=True)
+    rows = Rows(
+        cells[columns.path],
+        cells[columns.label],
+        splits=cells[columns.split] if split_by == "official" else None,
+        groups=cells.get(columns.group),
+        categories=cells.get(columns.category),
+    )
+    return of_rows(
+        rows,
+        source=path,
+        root=pathlib.Path(root or pathlib.Path(path).parent),
+        form=form,
+        split_by=split_by,
+        held_out=held_out,
+        bad_images=bad_images,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What is known of the images of a data set, each a list with one text for every image.
+
+    Args:
+      paths: the files.
+      labels: their classes.
+      splits: the names of their splits, of those in `folder_layout.SPLIT_FOLDERS`.
+      groups: their sessions, cameras or drawers.
+      categories: the groups of their classes.
+    """
+
+    paths: list[str]
+    labels: list[str]
+    splits: list[str] | None = None
+    groups: list[str] | None = None
+    categories: list[str] | None = None
+
+    def take(self, chosen: Int[np.ndarray, "rows"]) -> dict[str, Shaped[np.ndarray, "rows"]]:
+        """Some rows of every list that there is, by the name of the list."""
+        there = {name: x for name, x in vars(self).items() if x is not None}
+        return {name: np.array(x)[chosen] for name, x in there.items()}
+
+
+def of_rows(
+    rows: Rows,
+    *,
+    source: str,
+    root: pathlib.Path,
+    form: ImageForm,
+    split_by: str,
+    held_out: HeldOut,
+    bad_images: str,
+) -> Dataset:
+    """A data set of images of which each is known by a row.
+
+    Args:
+      rows: what is known of them.
+      source: what messages call the origin of the rows.
+      root: the folder that paths are relative to.
+      form: what every image is brought to when it is read.
+      split_by: as in `table`.
+      held_out: as in `table`.
+      bad_images: as in `table`.
+
+    Raises:
+      InputError: as in `table`.
+    """
+    known = rows.take(_kept(source, root, rows.paths, bad_images, form.max_pixels))
+    class_names, labels = np.unique(known["labels"], return_inverse=True)
     labels = labels.astype(np.int32)
     notes, is_query = [], None
     if split_by == "official":
-        split = _official(path, columns.split, cells[columns.split], labels, held_out)
-        is_query = folder_layout.queries_of(cells[columns.split])
+        split = _official(source, known["splits"], labels, held_out)
+        is_query = folder_layout.queries_of(known["splits"])
     elif split_by == "group":
-        split = splits.of_groups(labels, cells[columns.group], held_out)
+        split = splits.of_groups(labels, known["groups"], held_out)
         notes += splits.notes_on_groups(
-            split, labels, cells[columns.group], held_out, source=f"path={path!r}"
+            split, labels, known["groups"], held_out, source=f"path={source!r}"
         )
     else:
         split = splits.at_random(labels, held_out, by=split_by)
     return Dataset(
-        Images([str(top / name) for name in names], form),
+        Images([str(root / name) for name in known["paths"]], form),
         labels,
         split,
         tuple(map(str, class_names)),
-        groups=_categories(path, cells.get(columns.category), labels, class_names),
+        groups=_categories(source, known.get("categories"), labels, class_names),
         notes=tuple(notes),
-        names=names,
-        sessions=cells.get(columns.group),
+        names=known["paths"],
+        sessions=known.get("groups"),
         is_query=is_query,
     )
 
@@ -208,22 +271,22 @@ def _kept(
 
 
 def _official(
-    path: str, column: str, cells: Shaped[np.ndarray, "rows"], labels: Labels, held_out: HeldOut
+    path: str, cells: Shaped[np.ndarray, "rows"], labels: Labels, held_out: HeldOut
 ) -> Split:
-    """The splits of a column; validation is held out where no row is for it."""
+    """The splits by their names; validation is held out where no row is for it."""
     known = folder_layout.SPLIT_FOLDERS
     unknown = sorted({str(cell) for cell in cells if cell.lower() not in known})
     if unknown:
         raise errors.InputError(
-            f"path={path!r}: the column {column!r} holds {_some(unknown)}; it must hold"
+            f"path={path!r}: there are rows of the splits {_some(unknown)}; splits are called"
             f" {', '.join(known)}."
         )
     split = np.array([known[cell.lower()] for cell in cells], "<U10")
     for needed in ("train", "test"):
         if needed not in split:
             raise errors.InputError(
-                f"path={path!r}: no row of the column {column!r} is for the split {needed!r}. Add"
-                " some, or set split_by='image' or 'class'."
+                f"path={path!r}: no row is for the split {needed!r}. Add some, or set"
+                " split_by='image' or 'class'."
             )
     if "validation" in split:
         return split

@@ -10,14 +10,17 @@ from experiments.config.fields.declaration import (
     When,
     at_least,
 )
-from triplet_jax.data import images, label_noise
+from triplet_jax.data import benchmark_sets, images, label_noise
 
 ARRAYS = ("arrays", "pairs")
-OTHERS = ("digits", "folder", "table")
+BENCHMARKS = tuple(benchmark_sets.BENCHMARKS)
+OTHERS = ("digits", "folder", "table", *BENCHMARKS)
 
 
 def _source(name):
-    """The kind of a data set: a name of the library's own, else "prepared" or "own"."""
+    """The kind of a data set: a name of the library's own, "benchmark", "prepared" or "own"."""
+    if name in BENCHMARKS:
+        return "benchmark"
     if name in (*ARRAYS, *OTHERS):
         return name
     return "own" if import_paths.is_path(name) else "prepared"
@@ -29,15 +32,16 @@ def _when(needs, *sources):
 
 _PREPARED = "a data set of tensorflow-datasets, or your own"
 _HAS_PATH = _when(
-    f"dataset.name='arrays', 'folder', 'pairs' or 'table', {_PREPARED}",
-    *("arrays", "folder", "pairs", "table", "prepared", "own"),
+    f"dataset.name='arrays', 'folder', 'pairs' or 'table', a benchmark, {_PREPARED}",
+    *("arrays", "folder", "pairs", "table", "benchmark", "prepared", "own"),
 )
 _HAS_SPLITS = _when(
     f"dataset.name='arrays', 'folder' or 'table', {_PREPARED}",
     *("arrays", "folder", "table", "prepared", "own"),
 )
 _HAS_IMAGE_FILES = _when(
-    f"dataset.name='folder' or 'table', {_PREPARED}", "folder", "table", "prepared", "own"
+    f"dataset.name='folder' or 'table', a benchmark, {_PREPARED}",
+    *("folder", "table", "benchmark", "prepared", "own"),
 )
 _HAS_FOLDERS = _when("dataset.name='folder', or a data set of your own", "folder", "own")
 _HAS_PREPARED = _when(_PREPARED, "prepared", "own")
@@ -56,8 +60,9 @@ SECTION = Section(
     {
         "name": Field(
             "digits",
-            "The data set: digits, folder, table, arrays, pairs, the name of an image data set of"
-            " tensorflow-datasets, or the import path of your own, such as my_parts:birds.",
+            "The data set: digits, folder, table, arrays, pairs, a benchmark, the name of an image"
+            " data set of tensorflow-datasets, or the import path of your own, such as"
+            " my_parts:birds.",
             Part(
                 "data set",
                 {},
@@ -67,7 +72,7 @@ SECTION = Section(
         ),
         "path": Field(
             "",
-            "The folder of class folders, the table of images, or the .npz file.",
+            "The folder of class folders or of a benchmark, the table of images, or the .npz file.",
             when=_HAS_PATH,
             concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
         ),

@@ -4,10 +4,10 @@ import inspect
 
 import pytest
 
-from configs import base, digits, omniglot
-from experiments.config import check
+from configs import base, benchmarks, digits, omniglot
+from experiments.config import check, completion
 from tests.support.configs import config, scheduled
-from triplet_jax import contrastive, errors, losses, mining
+from triplet_jax import contrastive, data, errors, losses, mining
 from triplet_jax.engine import rules
 
 
@@ -19,6 +19,13 @@ def test_every_variant_makes_sense(variant):
 @pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor", "softmax", "arcface"])
 def test_omniglot_knows_how_many_proxies_it_needs(variant):
     check.check(omniglot.get_config(variant))
+
+
+@pytest.mark.parametrize("name", data.BENCHMARKS)
+def test_every_benchmark_has_a_config_that_makes_sense(name):
+    found = benchmarks.get_config(name)
+    assert found.dataset.name == name
+    check.check(completion.completed(found))
 
 
 def test_every_miner_and_penalty_has_a_variant():

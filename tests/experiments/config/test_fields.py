@@ -61,7 +61,16 @@ def test_a_meaning_is_one_sentence(name):
 def test_a_condition_names_fields_and_holds_of_some_values_alone():
     """Otherwise a field could never be set, or would never be refused."""
     values = {
-        "dataset.name": ["digits", "folder", "table", "arrays", "pairs", "omniglot", "my:own"],
+        "dataset.name": [
+            "digits",
+            "folder",
+            "table",
+            "sop",
+            "arrays",
+            "pairs",
+            "omniglot",
+            "my:own",
+        ],
         "loss.name": ["triplet", "pairs"],
         "loss.proxies": ["", "references"],
         "model.freeze": ["", "backbone"],
