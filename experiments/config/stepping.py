@@ -45,7 +45,22 @@ def step(
     config: ml_collections.ConfigDict, encoder: encoder_parts.Applied, augment: Callable | None
 ) -> Callable:
     """The step of one device, `(state, inputs, labels, places) -> (state, metrics)`."""
-    recipe = train_step.Recipe(
+    return functools.partial(train_step.train_step, recipe=_recipe(config, encoder, augment))
+
+
+def steps(
+    config: ml_collections.ConfigDict, encoder: encoder_parts.Applied, augment: Callable | None
+) -> dict[int, Callable]:
+    """The same as programs of their own, by the step of the run from which each is taken."""
+    recipes = train_step.phases(_recipe(config, encoder, augment))
+    return {
+        start: functools.partial(train_step.train_step, recipe=recipe)
+        for start, recipe in recipes.items()
+    }
+
+
+def _recipe(config, encoder, augment):
+    return train_step.Recipe(
         encoder=encoder,
         optimizer=optimizers.optimizer(config, encoder),
         loss=objective.loss(config),
@@ -64,7 +79,6 @@ def step(
         memory_of_average=config.memory.of_average,
         telemetry=objective.telemetry(config),
     )
-    return functools.partial(train_step.train_step, recipe=recipe)
 
 
 def schedule(config: ml_collections.ConfigDict) -> loop.Schedule:

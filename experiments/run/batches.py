@@ -56,8 +56,12 @@ class _OnDevice:
 
     def __init__(self, run: Setup):
         draw = pk_batches.draw(run.config)
-        self._step = data_parallel.resident(
-            data_parallel.drawing(run.step, draw, devices=jax.device_count())
+        devices = jax.device_count()
+        self._step = data_parallel.in_phases(
+            {
+                start: data_parallel.resident(data_parallel.drawing(step, draw, devices=devices))
+                for start, step in run.steps.items()
+            }
         )
         self._examples = data_parallel.replicate(batch_loading.resident(run.examples))
         self._devices = collectives.own_devices()
@@ -79,7 +83,9 @@ class _Streamed:
 
     def __init__(self, run: Setup):
         self._config, self._examples = run.config, run.examples
-        self._step = data_parallel.streamed(run.step)
+        self._step = data_parallel.in_phases(
+            {start: data_parallel.streamed(step) for start, step in run.steps.items()}
+        )
         self._devices = jax.local_device_count()
         self._batches = None
 

@@ -90,9 +90,9 @@ class Setup:
         return inference.make_embed(self.trained, batch=self.config.evaluate.batch)
 
     @property
-    def step(self) -> Callable:
-        """The step of one device."""
-        return stepping.step(self.config, self.trained, self.augment)
+    def steps(self) -> dict[int, Callable]:
+        """The step of one device, by the step of the run from which it is taken."""
+        return stepping.steps(self.config, self.trained, self.augment)
 
     @functools.cached_property
     def weights(self) -> pretrained.Given:

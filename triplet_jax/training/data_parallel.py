@@ -1,6 +1,6 @@
 """Data parallelism: the step of one device becomes a step over all devices, each with its rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -51,6 +51,28 @@ def _compiled_apart(step: Callable, *, in_axes: tuple[int | None, ...]) -> Calla
             allocator.trim()
             is_compiled = True
         return over_devices(*args)
+
+    return call
+
+
+def in_phases(steps: Mapping[int, Callable]) -> Callable:
+    """One function of several steps, each of which is taken from a step of the run on.
+
+    Args:
+      steps: functions of a state and more, by the first step of each, of which one is 0.
+
+    Returns:
+      A function of the same arguments, to be called with one state after the other.
+    """
+    if len(steps) == 1:
+        return steps[0]
+    at = None
+
+    def call(state: Any, *args: Any) -> Any:
+        nonlocal at
+        # Counted here, since reading it from each state would wait for the step before.
+        at = int(state.step) if at is None else at + 1
+        return steps[max(start for start in steps if start <= at)](state, *args)
 
     return call
 

@@ -32,7 +32,7 @@ def make(**fields):
         del variables
         return inputs
 
-    return types.SimpleNamespace(config=config, examples=examples, step=step, embed=embed)
+    return types.SimpleNamespace(config=config, examples=examples, steps={0: step}, embed=embed)
 
 
 def start(at):

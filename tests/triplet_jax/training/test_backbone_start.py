@@ -1,5 +1,7 @@
 """A backbone that joins later: before that it is frozen, after that nothing is special."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 from triplet_jax import losses, models
-from triplet_jax.training import train_state, train_step
+from triplet_jax.training import data_parallel, train_state, train_step
 
 START = 2
 
@@ -34,7 +36,7 @@ def test_before_its_start_a_backbone_is_frozen(devices, key):
         backbone_start=START,
     )
 
-    def one(state, inputs, labels):
+    def one(state, inputs, labels, recipe=recipe):
         places = jnp.zeros(len(labels), jnp.int32)
         return train_step.train_step(state, inputs, labels, places, recipe=recipe)[0]
 
@@ -42,15 +44,26 @@ def test_before_its_start_a_backbone_is_frozen(devices, key):
     labels = jnp.arange(16) // 2
     if axis:
         inputs, labels = inputs.reshape(8, 2, 5), labels.reshape(8, 2)
-        take = jax.pmap(one, axis_name=axis, in_axes=(None, 0, 0), out_axes=None)
+        lift = functools.partial(jax.pmap, axis_name=axis, in_axes=(None, 0, 0), out_axes=None)
     else:
-        take = jax.jit(one)
+        lift = jax.jit
+    take = lift(one)
+    of_phases = data_parallel.in_phases(
+        {
+            start: lift(functools.partial(one, recipe=phase))
+            for start, phase in train_step.phases(recipe).items()
+        }
+    )
 
     def part(state):
         return jax.tree.leaves((state.params["backbone"], state.batch_stats))
 
     for step in range(START + 1):
         after = take(state, inputs, labels)
+        for a, b in zip(
+            *map(jax.tree.leaves, (after, of_phases(state, inputs, labels))), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         same = [np.array_equal(a, b) for a, b in zip(part(state), part(after), strict=True)]
         assert all(same) if step < START else not any(same)
         assert not np.array_equal(

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -69,3 +71,18 @@ def test_replicated_arrays_are_on_every_device():
     array = data_parallel.replicate({"a": jnp.arange(3)})["a"]
     assert len(array.sharding.device_set) == jax.local_device_count()
     np.testing.assert_array_equal(array, [0, 1, 2])
+
+
+def test_each_step_is_taken_by_the_function_of_its_phase():
+    def noting(name):
+        return lambda state, add: (types.SimpleNamespace(step=state.step + 1), name + add)
+
+    state = types.SimpleNamespace(step=jnp.int32(3))
+    step = data_parallel.in_phases({0: noting("early"), 5: noting("late"), 7: noting("last")})
+    said = []
+    for _ in range(5):
+        state, name = step(state, "!")
+        said.append(name)
+    assert said == ["early!", "early!", "late!", "late!", "last!"]
+    alone = noting("alone")
+    assert data_parallel.in_phases({0: alone}) is alone
