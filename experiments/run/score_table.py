@@ -8,8 +8,6 @@ import rich.table
 # The rows of the table: where result.json holds each number.
 SHOWN = {
     "MAP@R": ("retrieval", "map_at_r"),
-    "mAP": ("retrieval", "map"),
-    "mINP": ("retrieval", "minp"),
     "R-precision": ("retrieval", "r_precision"),
     "P@1": ("retrieval", "precision_at_1"),
     "Recall@8": ("retrieval", "recall_at_8"),
@@ -22,6 +20,8 @@ SHOWN = {
     "NMI": ("clustering", "nmi"),
     "AMI": ("clustering", "ami"),
 }
+# And of whole rankings, which a protocol with queries and gallery asks for.
+SHOWN_OF_RANKINGS = {"mAP": ("retrieval", "map"), "mINP": ("retrieval", "minp")}
 # The k of each Recall@k in the table of a run on pairs.
 SHOWN_OF_PAIRS = (1, 5, 10)
 
@@ -72,11 +72,12 @@ def _table(result):
     columns = [x for x in ("embedding", "frozen_features", "raw_pixels") if x in result]
     names = [column.replace("_", " ") for column in columns]
     table = rich.table.Table("", *names, title=result["protocol"]["test"])
-    for name, (part, metric) in SHOWN.items():
+    shown = SHOWN
+    if "map" in result["embedding"]["retrieval"]:
+        shown = SHOWN_OF_RANKINGS | SHOWN
+    for name, (part, metric) in shown.items():
         if part in result["embedding"]:
             found = [result[column].get(part, {}) for column in columns]
-            if metric not in found[0] and metric in ("map", "minp"):
-                continue  # of whole rankings, which not every protocol asks for
             if part.startswith("few_shot"):
                 name = f"{found[0]['ways']}-way {name}"
             table.add_row(name, *(_number(of_column, metric) for of_column in found))
