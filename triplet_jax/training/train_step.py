@@ -73,8 +73,8 @@ def phases(recipe: Recipe) -> dict[int, Recipe]:
     """The recipes of a run whose backbone joins later, by the step from which each is followed.
 
     Their steps are those of the recipe itself. As programs of their own they are faster on a CPU:
-    XLA shares the operations of a program among the cores, but not those inside a conditional or a
-    loop. With jaxlib 0.10.2 a step of EfficientNet took 2.3 times as long in a conditional.
+    in one program, by `jax.lax.cond`, a step of EfficientNet kept little more than one core of two
+    busy and took 2.3 times as long (jaxlib 0.10.2).
     """
     if not recipe.backbone_start:
         return {0: recipe}
