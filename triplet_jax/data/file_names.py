@@ -1,6 +1,9 @@
 """File names as text that can be printed and stored, even if they are not UTF-8."""
 
 import re
+from collections.abc import Sequence
+
+_SHOWN = 8
 
 
 def to_text(path: str) -> str:
@@ -26,3 +29,14 @@ def from_text(text: str) -> str:
         lambda found: chr(0xDC00 + int(found[1], 16)) if found[1] else "\\",
         text,
     )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names for a message, and how many more there are.
+
+    >>> some(["a", "b"])
+    "'a', 'b'"
+    """
+    more = len(names) - _SHOWN
+    shown = ", ".join(repr(str(name)) for name in names[:_SHOWN])
+    return shown + (f" and {more} more" if more > 0 else "")

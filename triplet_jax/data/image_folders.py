@@ -8,7 +8,7 @@ import numpy as np
 from triplet_jax import errors
 from triplet_jax.data import folder_layout, folder_listing, splits
 from triplet_jax.data.dataset import Dataset
-from triplet_jax.data.file_names import to_text
+from triplet_jax.data.file_names import some, to_text
 from triplet_jax.data.folder_layout import Layout
 from triplet_jax.data.folder_listing import File
 from triplet_jax.data.images import ImageForm, Images
@@ -108,7 +108,7 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     first = sorted({file.split or file.label.split("/")[0] for file in files})
     if layout.has_splits and split_by != "official":
         raise errors.InputError(
-            f"path={path!r}: split_by={split_by!r} would take the folders {_some(first)} for"
+            f"path={path!r}: split_by={split_by!r} would take the folders {some(first)} for"
             " classes, but they have the names of splits. Set split_by='official' to use them as"
             " splits, or give the folder that holds the class folders. If they are classes, rename"
             " them."
@@ -120,7 +120,7 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
     if unknown or not layout.has_splits:
         raise errors.InputError(
             f"path={path!r}: split_by='official' takes the first folders for splits, which may"
-            f" be called {known}, and there are {_some(first)}. Rename or move the others, or set"
+            f" be called {known}, and there are {some(first)}. Rename or move the others, or set"
             " split_by='image', 'class' or 'group'."
         )
 
@@ -132,7 +132,7 @@ def _official(path: str, files: Sequence[File], labels: Labels, held_out: HeldOu
         if needed not in split:
             raise errors.InputError(
                 f"path={path!r}: no folder holds images of the split {needed!r}, only"
-                f" {_some(sorted({file.split for file in files}))}. Add one, or give the"
+                f" {some(sorted({file.split for file in files}))}. Add one, or give the"
                 " folder of the classes, with split_by='image' or 'class'."
             )
     if "validation" in split:
@@ -159,16 +159,11 @@ def _notes_on_nesting(
         return []
     below = sorted({file.session for file in files})
     note = (
-        f"path={to_text(path)}: the folders {_some(names)} are taken for classes. They hold"
-        f" no images, only the folders {_some(below)}. If these are the classes, set"
+        f"path={to_text(path)}: the folders {some(names)} are taken for classes. They hold"
+        f" no images, only the folders {some(below)}. If these are the classes, set"
         f" class_level={class_level + 1}; if they are sessions, set"
         " split_by='group'."
     )
     if len(names) == 1:
         raise errors.InputError(note)
     return [note]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - 8
-    return ", ".join(repr(str(n)) for n in names[:8]) + (f" and {more} more" if more > 0 else "")

@@ -12,12 +12,12 @@ from jaxtyping import Int, Shaped
 from triplet_jax import errors
 from triplet_jax.data import folder_layout, images, splits
 from triplet_jax.data.dataset import Dataset
+from triplet_jax.data.file_names import some
 from triplet_jax.data.image_folders import SPLIT_BY
 from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut, Labels, Split
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _kept(
     lost = [str(file) for file in files if not file.is_file()]
     if len(lost) == len(files) or (lost and bad_images == "refuse"):
         raise errors.InputError(
-            f"path={path!r}: {len(lost)} of {len(files)} files are not there: {_some(lost)}. Set"
+            f"path={path!r}: {len(lost)} of {len(files)} files are not there: {some(lost)}. Set"
             " root to the folder that the paths are relative to, put the files back, or set"
             " bad_images='skip' to leave them out."
         )
@@ -278,7 +278,7 @@ def _official(
     unknown = sorted({str(cell) for cell in cells if cell.lower() not in known})
     if unknown:
         raise errors.InputError(
-            f"path={path!r}: there are rows of the splits {_some(unknown)}; splits are called"
+            f"path={path!r}: there are rows of the splits {some(unknown)}; splits are called"
             f" {', '.join(known)}."
         )
     split = np.array([known[cell.lower()] for cell in cells], "<U10")
@@ -309,12 +309,6 @@ def _categories(
         its = names[pairs[1][pairs[0] == several[0]]].tolist()
         raise errors.InputError(
             f"path={path!r}: {len(several)} classes have more than one category, such as"
-            f" {str(class_names[several[0]])!r} with {_some(its)}. Give each class one."
+            f" {str(class_names[several[0]])!r} with {some(its)}. Give each class one."
         )
     return pairs[1]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    shown = ", ".join(repr(str(name)) for name in names[:_SHOWN])
-    return shown + (f" and {more} more" if more > 0 else "")
