@@ -9,7 +9,7 @@ import rich.table
 from experiments.config import naming
 from experiments.run import score_table
 from triplet_jax import errors, evaluation
-from triplet_jax.evaluation import comparison, embedding_files
+from triplet_jax.evaluation import comparison, embedding_files, retrieval_metrics
 from triplet_jax.evaluation.embedding_files import Embedded
 from triplet_jax.runs import files
 
@@ -58,7 +58,7 @@ def evaluate_files(paths: list[str], split: str, output: pathlib.Path | None) ->
     labels = read[first].labels[read[first].is_query]
     result = {
         "protocol": protocol(read[first], split),
-        "files": {path: _scores(embedded) for path, embedded in read.items()},
+        "files": {path: _scores(read[path], of_queries[path]) for path in paths},
         "less_the_first": {
             path: {
                 score: comparison.over_classes(
@@ -79,18 +79,27 @@ def _of_queries(embedded):
     return evaluation.retrieval_of_queries(**embedded.search(), whole_ranking=True)
 
 
-def _scores(embedded):
-    retrieval, over_classes = (
-        evaluation.retrieval(**embedded.search(), whole_ranking=True, average=average)
-        for average in ("queries", "classes")
-    )
-    found = {"retrieval": retrieval, "retrieval_over_classes": over_classes}
+def _scores(embedded, of_queries):
+    retrieval = evaluation.retrieval(**embedded.search(), whole_ranking=True)
+    found = {
+        "retrieval": retrieval,
+        "retrieval_over_classes": retrieval | _over_classes(embedded, of_queries),
+    }
     if embedded.has_gallery:
         return found
     return found | {
         "verification": evaluation.verification(embedded.embeddings, embedded.labels),
         "clustering": evaluation.clustering(embedded.embeddings, embedded.labels),
     }
+
+
+def _over_classes(embedded, of_queries):
+    counted = ~np.isnan(of_queries["map"])
+    if not counted.any():
+        return {}
+    scores = {name: score[counted] for name, score in of_queries.items()}
+    labels = embedded.labels[embedded.is_query][counted]
+    return retrieval_metrics.mean_of_queries(scores, labels, "classes")
 
 
 def protocol(embedded: Embedded, split: str) -> dict[str, str]:

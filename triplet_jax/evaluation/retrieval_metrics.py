@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from triplet_jax import arguments, distances, errors
 from triplet_jax.evaluation import neighbours, query_sets, retrieval_scores
@@ -126,12 +126,12 @@ def retrieval(
     }
     if not counted.any():
         return dict.fromkeys(scores, math.nan) | counts
-    weights = _weights(asked.codes[counted], average)
-    means = {
-        name: float(np.average(score[counted].astype(np.float64), weights=weights))
-        for name, score in scores.items()
-    }
-    return means | counts
+    return (
+        mean_of_queries(
+            {name: score[counted] for name, score in scores.items()}, asked.codes[counted], average
+        )
+        | counts
+    )
 
 
 def retrieval_of_queries(
@@ -272,9 +272,23 @@ def _scores(asked, metric, ks, whole_ranking):
     return retrieval_scores.of_queries(asked, wanted)
 
 
-def _weights(codes, average):
-    """How much each query counts in a mean; None where all count alike."""
-    if average == "queries":
-        return None
-    _, of_class, size = np.unique(codes, return_inverse=True, return_counts=True)
-    return 1 / size[of_class]
+def mean_of_queries(
+    scores: dict[str, Float[np.ndarray, "queries"]],
+    labels: Shaped[np.ndarray, "queries"],
+    average: str,
+) -> dict[str, float]:
+    """The means of scores of queries, all of which have one.
+
+    Args:
+      scores: a number for each query, by the name of the score.
+      labels: the classes of the queries.
+      average: as in `retrieval`.
+    """
+    weights = None
+    if average == "classes":
+        _, of_class, size = np.unique(labels, return_inverse=True, return_counts=True)
+        weights = 1 / size[of_class]
+    return {
+        name: float(np.average(score.astype(np.float64), weights=weights))
+        for name, score in scores.items()
+    }

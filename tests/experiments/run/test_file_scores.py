@@ -30,6 +30,14 @@ def test_files_are_scored_beside_the_first(tmp_path, capsys):
             whole_ranking=True,
         )
         assert found["files"][path]["retrieval"] == expected
+        over_classes = evaluation.retrieval(
+            arrays["embeddings"],
+            arrays["labels"],
+            ignore=(arrays["groups"], arrays["groups"]),
+            whole_ranking=True,
+            average="classes",
+        )
+        assert found["files"][path]["retrieval_over_classes"] == pytest.approx(over_classes)
         assert found["files"][path]["clustering"]["nmi"] > 0
     scores = [found["files"][path]["retrieval"]["map"] for path in (poor, good)]
     less = found["less_the_first"][good]["map"]
