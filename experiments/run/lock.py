@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from triplet_jax import errors
 
 LOCK = ".lock"
+# Seconds before a claim is refused: `is_claimed` holds the lock for a moment, and a process writes
+# its name just after it has taken the lock.
+_GRACE = 0.5
 # The errors of file systems that have no locks.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -31,9 +34,9 @@ def claimed(workdir: pathlib.Path, *, patience: float = 0.0) -> Iterator[None]:
       InputError: another process still holds it.
     """
     with (workdir / LOCK).open("a+") as file:
-        end = time.monotonic() + patience
+        end = time.monotonic() + max(patience, _GRACE)
         while not (locked := _lock(file)) and time.monotonic() < end:
-            time.sleep(0.5)
+            time.sleep(0.1)
         if not locked:
             file.seek(0)
             holder = file.read().strip() or "another process"

@@ -1,7 +1,10 @@
 """A folder is one process's at a time."""
 
+import fcntl
 import os
 import signal
+import threading
+import time
 
 import pytest
 
@@ -21,7 +24,8 @@ with lock.claimed(pathlib.Path(sys.argv[1])):
 def holder(tmp_path):
     """Another process that works in the folder."""
     process = programs.start_code(HOLD, tmp_path)
-    programs.wait_until(lambda: lock.is_claimed(tmp_path), process)
+    name = tmp_path / lock.LOCK
+    programs.wait_until(lambda: name.exists() and name.read_text(), process)
     yield process
     process.kill()
     process.communicate()
@@ -41,6 +45,37 @@ def test_a_process_that_is_killed_lets_go(holder, tmp_path):
     with lock.claimed(tmp_path):
         assert lock.is_claimed(tmp_path)
     assert not lock.is_claimed(tmp_path)
+
+
+def test_one_who_only_looks_does_not_keep_a_process_out(tmp_path):
+    with (tmp_path / lock.LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as `is_claimed` does for a moment
+
+        def let_go():
+            time.sleep(0.1)
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        looks = threading.Thread(target=let_go)
+        looks.start()
+        with lock.claimed(tmp_path):
+            looks.join()
+
+
+def test_a_process_that_has_just_taken_the_folder_is_named(tmp_path):
+    path = tmp_path / lock.LOCK
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def write_name():
+            time.sleep(0.1)
+            file.write("process 7 on here")
+            file.flush()
+
+        writes = threading.Thread(target=write_name)
+        writes.start()
+        with pytest.raises(errors.InputError, match="process 7 on here is working in"):
+            lock.claimed(tmp_path).__enter__()
+        writes.join()
 
 
 def test_nobody_holds_a_folder_without_a_lock(tmp_path):
