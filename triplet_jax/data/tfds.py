@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from triplet_jax import errors
-from triplet_jax.data import splits, tfds_features
-from triplet_jax.data.dataset import Dataset
+from triplet_jax.data import omniglot_lists, splits, tfds_features
+from triplet_jax.data.dataset import Dataset, quarter_turns_as_classes
 from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut, Labels, Split
 
@@ -48,7 +48,8 @@ def from_tfds(
         `splits.with_test` holds it out of training, with Omniglot's alphabets as groups.
         "class" trains on the first half of all classes and tests on the second, as is usual in
         metric learning, and "image" holds out images of every class; both join all splits that
-        are named below.
+        are named below. "vinyals" is for Omniglot alone: the three lists of `omniglot_lists`, with
+        every quarter turn of a character as a class of its own, in all splits.
       held_out: the share of validation, and for "image" of the test.
       image_feature: the name of the image in a record; empty to let `tfds_features.choose` find
         it.
@@ -62,7 +63,7 @@ def from_tfds(
       InputError: there is no such data set, feature or split, it was not prepared, or its files
         cannot be read.
     """
-    errors.check_known("split_by", split_by, ("official", "class", "image"))
+    errors.check_known("split_by", split_by, ("official", "class", "image", "vinyals"))
     builder = _builder(name, data_dir)
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
     roles = _roles(name, list(builder.info.splits), wanted, needs_all=split_by == "official")
@@ -72,9 +73,13 @@ def from_tfds(
         sources = [_source(builder, split) for split in roles]
         labels, class_names, groups = _classes(name, sources, features, label)
     official = np.repeat(list(roles.values()), list(map(len, sources)))
+    inputs = Images(_EncodedImages(sources, features, image), form)
+    if split_by == "vinyals":
+        split = omniglot_lists.split(labels, class_names)
+        characters = Dataset(inputs, labels, split, class_names, groups)
+        return quarter_turns_as_classes(characters)
     split = _split(labels, official, groups, split_by, held_out)
-    encoded = _EncodedImages(sources, features, image)
-    return Dataset(Images(encoded, form), labels, split, class_names, groups)
+    return Dataset(inputs, labels, split, class_names, groups)
 
 
 # -- the builder and its splits ----------------------------------------------------------

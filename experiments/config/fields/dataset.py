@@ -130,7 +130,8 @@ SECTION = Section(
         "split_by": Field(
             "image",
             "What training and test do not share: image, class, group (of a folder, a table or of"
-            " arrays), or official, the split of a folder, a table or of tensorflow-datasets.",
+            " arrays), or official, the split of a folder, a table or of tensorflow-datasets, or"
+            " vinyals, the lists by which few-shot papers split omniglot.",
             when=_HAS_SPLITS,
         ),
         "test_fraction": Field(

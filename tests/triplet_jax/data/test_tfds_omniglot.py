@@ -1,6 +1,7 @@
 """Omniglot as tensorflow-datasets prepares it, real and small."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 
@@ -38,6 +39,40 @@ def test_omniglot_by_class_takes_the_second_half_for_the_test(omniglot_dir):
         "omniglot", data_dir=omniglot_dir, form=form, **(OMNIGLOT | {"split_by": "class"})
     )
     assert set(found.only("test").labels) == set(range(811, 1623))
+
+
+# SHA-256 of the sorted lines "ALPHABET/characterNN" of each list, as the package torchmeta 1.8.0
+# ships them for its Omniglot.
+LISTS = {
+    "train": "c350ea5778649d32e0ac6ec889c2307081c3925cf690fc8933ebdf3d800b69b2",
+    "validation": "d3f56052fbd17195c86774f0ac0189eb7e3e9a0656d5ff71b234479d512fecb2",
+    "test": "bbbdc01c73fd2d347b6d10079314fb3df275938be403cbe915c1c09a38b1ba37",
+}
+
+
+def test_omniglot_by_the_lists_of_vinyals(omniglot_dir):
+    form = images.ImageForm(size=28, channels=1)
+    wanted = OMNIGLOT | {"split_by": "vinyals"}
+    found = data.from_tfds("omniglot", data_dir=omniglot_dir, form=form, **wanted)
+    assert len(found) == 4 * 32460
+    for split, digest in LISTS.items():
+        part = found.only(split)
+        names = {found.class_names[label] for label in part.labels}
+        plain = {name.partition(" turned ")[0] for name in names}
+        assert len(names) == 4 * len(plain)
+        assert len(part) == 20 * len(names)
+        pairs = (name.rpartition("_") for name in plain)
+        lines = sorted(f"{alphabet}/character{int(n) + 1:02}" for alphabet, _, n in pairs)
+        assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
+    first, turned = found.inputs[0], found.inputs[32460]
+    np.testing.assert_array_equal(turned, np.rot90(first))
+
+
+def test_a_part_of_omniglot_has_no_lists(tmp_path):
+    prepared.omniglot(tmp_path)
+    with pytest.raises(errors.InputError, match="1,623 characters.*for test. Set name='omniglot'"):
+        wanted = OMNIGLOT | {"split_by": "vinyals"}
+        data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **wanted)
 
 
 def test_data_that_were_not_prepared_come_with_the_command(tmp_path):
