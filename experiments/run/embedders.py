@@ -16,6 +16,9 @@ from triplet_jax.data import folder_layout, folder_listing, images
 from triplet_jax.models import inference
 from triplet_jax.training import data_parallel
 
+# The side of an image that a person is shown, in pixels.
+_SHOWN = 160
+
 
 def find(workdir: pathlib.Path, folder: pathlib.Path) -> folder_listing.Listing:
     """Lists the files of a folder, with classes by the rule of the run in `workdir`."""
@@ -40,6 +43,11 @@ class Embedder:
     def __call__(self, files: Sequence[pathlib.Path]) -> np.ndarray:
         paths = [str(file) for file in files]
         return self.embed(self.variables, images.Images(paths, self.form))
+
+    @property
+    def shown(self) -> images.ImageForm:
+        """The form in which a person is shown what the encoder sees of an image."""
+        return dataclasses.replace(self.form, size=_SHOWN, channels=3, invert=False)
 
     @property
     def mark(self) -> str:

@@ -54,8 +54,7 @@ def as_table(
     ]
     table = pd.concat(parts, ignore_index=True)
     if threshold:
-        is_same = table.distance <= threshold.accepted.threshold
-        table["verdict"] = np.where(is_same, "same", "different")
+        table["verdict"] = threshold.verdicts(table.distance)
     return table
 
 

@@ -26,6 +26,10 @@ class Threshold:
     pairs: str
     caution: str = ""
 
+    def verdicts(self, distances: np.ndarray) -> np.ndarray:
+        """What is said of images at these distances from a query: "same" or "different"."""
+        return np.where(distances <= self.accepted.threshold, "same", "different")
+
     def __str__(self) -> str:
         a = self.accepted
         return (
