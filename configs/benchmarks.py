@@ -8,6 +8,7 @@ published ones (`triplet_jax.data.benchmark_sets`). The weights are those of Res
 which are downloaded once. A tenth of the training classes validates and chooses the checkpoint.
 
     cub200      11,788 birds: 100 classes to train, 100 others to test
+    cars196     16,185 cars: 98 classes to train, 98 others to test
     sop         120,053 photographs of products: 11,318 classes and 11,316 others
     inshop      52,712 photographs of clothes: 3,997 classes, then queries and gallery of 3,985
     market1501  pedestrians before six cameras: 751 people, then queries and gallery of 750 others;
@@ -15,10 +16,10 @@ which are downloaded once. A tenth of the training classes validates and chooses
 
 Only such scores compare with these as have the same split and metric, embeddings of as many values,
 images of as many pixels, the same first weights, and a checkpoint that was not chosen on the test.
-Musgrave et al. 2020 (https://arxiv.org/abs/2003.08505) measure CUB and SOP in this way. On
-Market-1501 Hermans et al. 2017 (https://arxiv.org/abs/1703.07737) report mAP 66.3 and Recall@1 84.1
-with batch-hard triplets, ResNet-50, 128 values and images of 256 x 128 pixels; here they are 224 x
-224. None of these runs has been made by us yet: the data have to be downloaded.
+Musgrave et al. 2020 (https://arxiv.org/abs/2003.08505) measure CUB, Cars196 and SOP so, with
+BN-Inception. On Market-1501 Hermans et al. 2017 (https://arxiv.org/abs/1703.07737) report mAP 66.3
+and Recall@1 84.1 with batch-hard triplets, ResNet-50, 128 values and images of 256 x 128 pixels;
+here they are 224 x 224. None of these runs has been made by us yet: the data have to be downloaded.
 """
 
 from configs import base
@@ -26,6 +27,7 @@ from configs import base
 # Batches of many classes with few images, as these data have; people have more.
 SETS = {
     "cub200": {"batch.classes": 16},
+    "cars196": {"batch.classes": 16},
     "sop": {"batch.classes": 32, "batch.per_class": 2, "batch.small_classes": "redraw"},
     "inshop": {"batch.classes": 32, "batch.per_class": 2, "batch.small_classes": "redraw"},
     "market1501": {

@@ -49,6 +49,9 @@ def benchmark(
     cub200      CUB-200-2011 (Wah et al. 2011, https://authors.library.caltech.edu/27452/): the
                 first 100 classes to train, the other 100 to test, as in Oh Song et al. 2016,
                 https://arxiv.org/abs/1511.06452
+    cars196     Cars196 (Krause et al. 2013, https://doi.org/10.1109/ICCVW.2013.77), from the folder
+                car_ims and cars_annos.mat: the first 98 classes to train, the other 98 to test, as
+                in Oh Song et al. 2016; `test` in the annotations is of another task
     sop         Stanford Online Products, of the same paper: products of eBay, none in both splits
     inshop      In-Shop Clothes Retrieval of DeepFashion (Liu et al. 2016,
                 https://doi.org/10.1109/CVPR.2016.124): queries and gallery
@@ -136,6 +139,35 @@ def _cub200(top):
     return Rows(paths, labels, ["train" if int(number) <= 100 else "test" for number in numbers])
 
 
+def _cars196(top):
+    path = top / "cars_annos.mat"
+    if not path.is_file():
+        raise errors.InputError(f"path={str(top)!r} lacks the file {path.name}.")
+    import scipy.io
+
+    try:
+        content = scipy.io.loadmat(path, squeeze_me=True)
+        cars, names = (content[name].ravel() for name in ("annotations", "class_names"))
+        paths = [str(name) for name in cars["relative_im_path"]]
+        numbers = [int(number) for number in cars["class"]]
+    except Exception as error:  # scipy raises many kinds for a file that is damaged
+        raise errors.InputError(
+            f"path={str(top)!r}: {path.name} cannot be read as the annotations of Cars196:"
+            f" {type(error).__name__}: {error}. Download it anew."
+        ) from error
+    odd = [i for i, number in enumerate(numbers) if not 1 <= number <= len(names)]
+    if odd:
+        raise errors.InputError(
+            f"path={str(top)!r}: {path.name} gives {paths[odd[0]]} the class {numbers[odd[0]]}, and"
+            f" has the names of {len(names)} classes."
+        )
+    return Rows(
+        paths,
+        [str(names[number - 1]) for number in numbers],
+        ["train" if number <= 98 else "test" for number in numbers],
+    )
+
+
 def _sop(top):
     paths, labels, categories, splits = [], [], [], []
     for split in ("train", "test"):
@@ -180,6 +212,7 @@ BENCHMARKS = {
     "cub200": Benchmark(
         _cub200, {"train": Part(5_864, 100), "test": Part(5_924, 100)}, images="images"
     ),
+    "cars196": Benchmark(_cars196, {"train": Part(8_054, 98), "test": Part(8_131, 98)}),
     "sop": Benchmark(_sop, {"train": Part(59_551, 11_318), "test": Part(60_502, 11_316)}),
     "inshop": Benchmark(
         _inshop,

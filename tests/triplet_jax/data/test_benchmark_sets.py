@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.io
 
 from triplet_jax import data, errors
 from triplet_jax.data import images
@@ -22,6 +23,23 @@ def cub200(top):
         image(top / "images" / name)
     text = "\n".join(f"{number} {name}" for number, name in enumerate(names, 1))
     (top / "images.txt").write_text(text + "\n")
+    return {"train": Part(6, 2), "test": Part(6, 2)}
+
+
+def cars196(top, classes=(1, 98, 99, 196), names=196):
+    """`test` is that of the classification task, and the classes are numbered from 1."""
+    fields = ["relative_im_path", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "test"]
+    cars = np.zeros((1, 3 * len(classes)), [(name, object) for name in fields])
+    for i in range(cars.size):
+        path = f"car_ims/{i + 1:06}.jpg"
+        image(top / path)
+        cars[0, i] = (path, 1, 1, 5, 5, classes[i % len(classes)], i % 2)
+    class_names = np.array([[f"Make Model {c} 2012" for c in range(1, names + 1)]], object)
+    scipy.io.savemat(
+        top / "cars_annos.mat",
+        {"annotations": cars, "class_names": class_names},
+        do_compression=True,
+    )
     return {"train": Part(6, 2), "test": Part(6, 2)}
 
 
@@ -63,7 +81,13 @@ def market1501(top):
     return {"train": Part(4, 2), "query": Part(4, 2), "gallery": Part(6, 3)}
 
 
-MADE = {"cub200": cub200, "sop": sop, "inshop": inshop, "market1501": market1501}
+MADE = {
+    "cub200": cub200,
+    "cars196": cars196,
+    "sop": sop,
+    "inshop": inshop,
+    "market1501": market1501,
+}
 LISTS = {
     "cub200": "images.txt",
     "sop": "Ebay_test.txt",
@@ -135,6 +159,29 @@ def test_a_list_that_is_lost_cut_or_longer_is_named(name, tmp_path):
     path.unlink()
     with pytest.raises(errors.InputError, match=f"lacks the file {LISTS[name]}"):
         read(name, tmp_path, parts)
+
+
+def test_annotations_of_cars_that_are_lost_damaged_or_of_other_classes_are_named(tmp_path):
+    parts = cars196(tmp_path)
+    found = read("cars196", tmp_path, parts)
+    assert set(found.only("test").names) == {f"car_ims/{i:06}.jpg" for i in (3, 4, 7, 8, 11, 12)}
+    assert "Make Model 98 2012" in found.class_names
+    cars196(tmp_path, classes=(1, 2, 99, 100, 101))
+    with pytest.raises(errors.InputError, match="test has 9 images of 3 classes instead of 6 of 2"):
+        read("cars196", tmp_path, parts)
+    cars196(tmp_path, classes=(1, 98, 99, 197))
+    with pytest.raises(errors.InputError, match="gives car_ims/000004.jpg the class 197, and has"):
+        read("cars196", tmp_path, parts)
+    annotations = tmp_path / "cars_annos.mat"
+    annotations.write_bytes(annotations.read_bytes()[:300])
+    with pytest.raises(errors.InputError, match="cars_annos.mat cannot be read as the annotations"):
+        read("cars196", tmp_path, parts)
+    scipy.io.savemat(annotations, {"class_names": np.zeros(3)})
+    with pytest.raises(errors.InputError, match="cannot be read as .* KeyError: 'annotations'"):
+        read("cars196", tmp_path, parts)
+    annotations.unlink()
+    with pytest.raises(errors.InputError, match="lacks the file cars_annos.mat"):
+        read("cars196", tmp_path, parts)
 
 
 def test_splits_that_are_exchanged_are_named(tmp_path):
