@@ -1,4 +1,4 @@
-"""How good an embedding is: retrieval, few-shot classification, verification, clustering.
+"""How good an embedding is: retrieval, verification, clustering, few-shot and open-set recognition.
 
 Each function takes embeddings of any number type and computes in float32. It takes labels as a list
 or an array with one for each row, and counts in its result what it used. Ties count against the
@@ -8,9 +8,11 @@ scikit-learn takes longer to import than all the rest, and scipy.spatial a sixth
 needs, so only the functions that need them import them.
 """
 
+from triplet_jax.evaluation.class_distances import NearestClasses, nearest_classes
 from triplet_jax.evaluation.clustering_metrics import agreement, clustering
 from triplet_jax.evaluation.few_shot_metrics import few_shot
 from triplet_jax.evaluation.neighbours import by_tiles, make_ranking, nearest
+from triplet_jax.evaluation.open_set_metrics import Identified, open_set, open_set_threshold
 from triplet_jax.evaluation.retrieval_metrics import (
     retrieval,
     retrieval_of_pairs,
@@ -28,12 +30,17 @@ from triplet_jax.evaluation.verification_metrics import (
 __all__ = [
     "Accepted",
     "Curve",
+    "Identified",
+    "NearestClasses",
     "agreement",
     "by_tiles",
     "clustering",
     "few_shot",
     "make_ranking",
     "nearest",
+    "nearest_classes",
+    "open_set",
+    "open_set_threshold",
     "pair_distances",
     "retrieval",
     "retrieval_of_pairs",

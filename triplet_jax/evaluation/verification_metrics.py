@@ -168,7 +168,7 @@ def _best_threshold(distance, is_same):
 
 def _scores(same, different, false_accept_rates):
     """The scores of the distances of same and of different pairs."""
-    names = ["roc_auc", "eer", *(_tar_name(rate) for rate in false_accept_rates)]
+    names = ["roc_auc", "eer", *(rate_name("tar_at_far", rate) for rate in false_accept_rates)]
     counts = {"same_pairs": len(same), "different_pairs": len(different)}
     if not len(same) or not len(different):
         return dict.fromkeys(names, math.nan) | counts
@@ -176,7 +176,7 @@ def _scores(same, different, false_accept_rates):
     area = np.trapezoid(curve.true_accepts, curve.false_accepts)
     result = {"roc_auc": float(area), "eer": _equal_error(curve)}
     for rate in false_accept_rates:
-        result[_tar_name(rate)] = curve.at(rate).true_accepts
+        result[rate_name("tar_at_far", rate)] = curve.at(rate).true_accepts
     return result | counts
 
 
@@ -291,9 +291,14 @@ def pair_distances(
     return _pair_distances(x, same), _pair_distances(x, different)
 
 
-def _tar_name(rate):
+def rate_name(score: str, rate: float) -> str:
+    """The name of a score at a rate.
+
+    >>> rate_name("tar_at_far", 0.001)
+    'tar_at_far_1e-3'
+    """
     mantissa, exponent = f"{rate:.0e}".split("e")
-    return f"tar_at_far_{mantissa}e{int(exponent)}"
+    return f"{score}_{mantissa}e{int(exponent)}"
 
 
 def _equal_error(curve):
