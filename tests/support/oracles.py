@@ -253,27 +253,37 @@ def retrieval(
     """
     if references is None:
         references, reference_labels, own = embeddings, labels, range(len(labels))
-    rows = []
     with np.errstate(invalid="ignore", over="ignore"):
         d = pairwise(embeddings, references, metric)
-    good = np.isfinite(references).all(axis=1)
+    d[~np.isfinite(embeddings).all(axis=1)] = np.inf
+    d[:, ~np.isfinite(references).all(axis=1)] = np.inf
+    return retrieval_by_distance(d, labels, ks, reference_labels, own, ignore)
+
+
+def retrieval_by_distance(d, labels, ks, reference_labels, own=None, ignore=None):
+    """As `retrieval`, by distances; what is infinitely far is not found."""
+    rows = []
+    good = np.isfinite(d)
     for q in range(len(labels)):
-        others = [c for c in range(len(references)) if own is None or c != own[q]]
+        others = [c for c in range(len(reference_labels)) if own is None or c != own[q]]
         if ignore is not None:
             same = [c for c in others if reference_labels[c] == labels[q]]
             others = [c for c in others if c not in same or ignore[0][q] != ignore[1][c]]
         positives = [c for c in others if reference_labels[c] == labels[q]]
         if not positives:
             continue
-        found = [c for c in positives if good[c]] if np.isfinite(embeddings[q]).all() else []
-        ahead = sorted(
-            sum(d[q, c] <= d[q, p] for c in others if reference_labels[c] != labels[q] and good[c])
-            for p in found
-        )
+        found = [c for c in positives if good[q, c]]
+        negatives = [c for c in others if reference_labels[c] != labels[q]]
+        ahead = sorted(sum(d[q, c] <= d[q, p] for c in negatives if good[q, c]) for p in found)
         rows.append(_scores([i + n for i, n in enumerate(ahead, 1)], len(positives), ks))
     return {name: np.mean([row[name] for row in rows]) for name in rows[0]} if rows else {}, len(
         rows
     )
+
+
+def of_neighbours(scores):
+    """Those that need no whole ranking."""
+    return {name: score for name, score in scores.items() if name.startswith(OF_NEIGHBOURS)}
 
 
 def _scores(ranks, r, ks):

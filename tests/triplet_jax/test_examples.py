@@ -56,6 +56,7 @@ WITHOUT_PAPER = {
     "schedules.between",
     "schedules.constant",
     "schedules.piecewise",
+    "evaluation.Distances",
     "evaluation.by_tiles",
     "evaluation.make_ranking",
     "evaluation.nearest",

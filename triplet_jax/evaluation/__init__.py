@@ -10,9 +10,11 @@ needs, so only the functions that need them import them.
 
 from triplet_jax.evaluation.class_distances import NearestClasses, nearest_classes
 from triplet_jax.evaluation.clustering_metrics import agreement, clustering
+from triplet_jax.evaluation.computed_distances import Distances
 from triplet_jax.evaluation.few_shot_metrics import few_shot
 from triplet_jax.evaluation.neighbours import by_tiles, make_ranking, nearest
 from triplet_jax.evaluation.open_set_metrics import Identified, open_set, open_set_threshold
+from triplet_jax.evaluation.reranking import k_reciprocal
 from triplet_jax.evaluation.retrieval_metrics import (
     retrieval,
     retrieval_of_pairs,
@@ -30,12 +32,14 @@ from triplet_jax.evaluation.verification_metrics import (
 __all__ = [
     "Accepted",
     "Curve",
+    "Distances",
     "Identified",
     "NearestClasses",
     "agreement",
     "by_tiles",
     "clustering",
     "few_shot",
+    "k_reciprocal",
     "make_ranking",
     "nearest",
     "nearest_classes",

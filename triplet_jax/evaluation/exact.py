@@ -1,10 +1,12 @@
-"""Distances in float64, for the few comparisons that float32 cannot decide."""
+"""Distances in float64, for comparisons that float32 cannot decide."""
+
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
 # Two distances that differ by less than this share of themselves are equal.
-_EQUAL = 1e-12
+EQUAL = 1e-12
 _OF_DIFFERENCES = {
     "euclidean": "sqeuclidean",
     "squared_euclidean": "sqeuclidean",
@@ -31,15 +33,91 @@ def ordering(
         import scipy.spatial.distance
 
         found = scipy.spatial.distance.cdist(a, b, _OF_DIFFERENCES[metric])
-        return found, _EQUAL * found
+        return found, EQUAL * found
     if metric == "jaccard":
         found = np.stack([_jaccard(row, b) for row in a])
-        return found, _EQUAL * np.abs(found)
+        return found, EQUAL * np.abs(found)
     lengths = np.linalg.norm(a, axis=1, keepdims=True), np.linalg.norm(b, axis=1)
     if metric == "cosine":
-        a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300) for x in (a, b))
+        a, b = directions(a), directions(b)
         lengths = np.ones_like(lengths[0]), np.ones_like(lengths[1])
-    return 1.0 - a @ b.T, _EQUAL * lengths[0] * lengths[1]
+    return 1.0 - a @ b.T, EQUAL * lengths[0] * lengths[1]
+
+
+def between(
+    first: Float[np.ndarray, "rows dim"], second: Float[np.ndarray, "rows dim"], metric: str
+) -> Float[np.ndarray, "rows"]:
+    """The numbers of `ordering` from row i of one array to row i of the other.
+
+    Args:
+      first: rows `[rows, dim]`.
+      second: rows `[rows, dim]`.
+      metric: as in `ordering`.
+    """
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    if metric in ("euclidean", "squared_euclidean"):
+        return np.einsum("ij,ij->i", a - b, a - b)
+    if metric == "manhattan":
+        return np.abs(a - b).sum(axis=1)
+    if metric == "jaccard":
+        return _jaccard(a, b)
+    if metric == "cosine":
+        a, b = directions(a), directions(b)
+    return 1.0 - np.einsum("ij,ij->i", a, b)
+
+
+def by_product(
+    references: Float[np.ndarray, "references dim"], metric: str
+) -> tuple[Callable, Callable]:
+    """The numbers of `ordering` by one product of matrices in float64, where there is one.
+
+    That is much faster, and moves a Euclidean distance by some 1e-16 of the square of what lies
+    between its two rows and the centre of the references.
+
+    Args:
+      references: finite rows `[references, dim]`.
+      metric: as in `ordering`.
+
+    Returns:
+      Two functions. One takes queries `[queries, dim]` and returns `[queries, references]`. The
+      other takes the queries and a number for each, and returns how far rounding may have moved
+      this number or any below it.
+    """
+    unit_of_error = (references.shape[1] + 4) * np.finfo(np.float64).eps
+    if metric in ("euclidean", "squared_euclidean"):
+        centre = references.mean(axis=0, dtype=np.float64)
+        columns = references - centre
+        squared = np.einsum("ij,ij->i", columns, columns)
+
+        def numbers(queries):
+            q = queries - centre
+            found = q @ columns.T
+            found *= -2
+            found += squared
+            found += np.einsum("ij,ij->i", q, q)[:, None]
+            return np.maximum(found, 0.0, out=found)
+
+        def doubt(queries, most):
+            # Nothing that is as near lies farther from the centre than the query and this number.
+            reach = 2 * np.linalg.norm(queries - centre, axis=1) + np.sqrt(most)
+            return unit_of_error * reach**2
+
+        return numbers, doubt
+    if metric == "cosine":
+        columns = directions(references.astype(np.float64))
+        return (
+            lambda queries: 1.0 - directions(queries.astype(np.float64)) @ columns.T,
+            lambda queries, most: np.full(len(queries), unit_of_error),
+        )
+    return (
+        lambda queries: ordering(queries, references, metric)[0],
+        lambda queries, most: unit_of_error * np.abs(most),
+    )
+
+
+def directions(x: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
+    """Rows divided by their lengths; rows of zeros stay so."""
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
 
 
 def _jaccard(row, others):

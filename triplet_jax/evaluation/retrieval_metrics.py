@@ -10,10 +10,11 @@ from jaxtyping import Float, Shaped
 
 from triplet_jax import arguments, distances, errors
 from triplet_jax.evaluation import neighbours, query_sets, retrieval_scores
+from triplet_jax.evaluation.computed_distances import Distances
 
 
 def retrieval(
-    embeddings: arguments.Embeddings,
+    embeddings: arguments.Embeddings | Distances,
     labels: arguments.Labels,
     *,
     references: arguments.Embeddings | None = None,
@@ -60,7 +61,9 @@ def retrieval(
     each measures a share of the queries.
 
     Args:
-      embeddings: the queries, `[queries, dim]` of any number type, taken as float32.
+      embeddings: the queries, `[queries, dim]` of any number type, taken as float32. Or the
+        `Distances` that `k_reciprocal` and `nearest_of_items` make, which know the references,
+        `own` and the metric.
       labels: their classes, a list or an array of shape `[queries]`, of whole numbers or strings.
       references: rows `[references, dim]` to search; None searches the queries, of which none is
         its own neighbour.
@@ -92,7 +95,7 @@ def retrieval(
 
     Raises:
       InputError: the metric or the average is not known, references come without labels, a k is
-        below 1, or an array has another shape or type.
+        below 1, an array has another shape or type, or `Distances` come with what they know.
 
     Example:
       The outer rows find their own class first; the inner ones, at 1 and 1.5, find each other.
@@ -114,7 +117,7 @@ def retrieval(
     """
     errors.check_known("average", average, ("queries", "classes"))
     asked = _asked(embeddings, labels, references, reference_labels, own, ignore)
-    scores = _scores(asked, metric, ks, whole_ranking)
+    scores = _scores(asked, _ranked_by(embeddings, metric), ks, whole_ranking)
     counted = asked.positives > 0
     counts = {
         "queries": int(counted.sum()),
@@ -122,7 +125,7 @@ def retrieval(
         "queries_not_finite": int((~np.isfinite(asked.queries).all(axis=1)).sum()),
         "references_not_finite": int((~np.isfinite(asked.references).all(axis=1)).sum()),
         "references_ignored": int(asked.ignored.sum()),
-        "queries_among_references": 0 if references is None else asked.found_themselves(),
+        "queries_among_references": 0 if reference_labels is None else asked.found_themselves(),
     }
     if not counted.any():
         return dict.fromkeys(scores, math.nan) | counts
@@ -135,7 +138,7 @@ def retrieval(
 
 
 def retrieval_of_queries(
-    embeddings: arguments.Embeddings,
+    embeddings: arguments.Embeddings | Distances,
     labels: arguments.Labels,
     *,
     references: arguments.Embeddings | None = None,
@@ -162,7 +165,7 @@ def retrieval_of_queries(
       [1. 0. 0. 1.]
     """
     asked = _asked(embeddings, labels, references, reference_labels, own, ignore)
-    scores = _scores(asked, metric, ks, whole_ranking)
+    scores = _scores(asked, _ranked_by(embeddings, metric), ks, whole_ranking)
     return {name: np.where(asked.positives > 0, x, np.nan) for name, x in scores.items()}
 
 
@@ -218,7 +221,21 @@ def retrieval_of_pairs(
     return {"retrieval": jax.tree.map(lambda a, b: (a + b) / 2, *found.values())} | found
 
 
+def _ranked_by(embeddings, metric):
+    """What decides which reference is nearer."""
+    if not isinstance(embeddings, Distances):
+        return metric
+    if metric != "euclidean":
+        raise errors.InputError(
+            f"metric={metric!r} is given with Distances, which have theirs: give it to the function"
+            " that makes them."
+        )
+    return embeddings
+
+
 def _asked(embeddings, labels, references, reference_labels, own, ignore):
+    if isinstance(embeddings, Distances):
+        return _asked_by_distance(embeddings, labels, references, reference_labels, own, ignore)
     if (references is None) != (reference_labels is None):
         raise errors.InputError(
             "references and reference_labels belong together: give both of them or neither."
@@ -242,6 +259,36 @@ def _asked(embeddings, labels, references, reference_labels, own, ignore):
     )
 
 
+def _asked_by_distance(found, labels, references, reference_labels, own, ignore):
+    if references is not None or own is not None:
+        raise errors.InputError(
+            "references or own are given with Distances, which have theirs: give them to the"
+            " function that makes the distances."
+        )
+    labels = np.asarray(arguments.labels(labels, found.queries.shape))
+    if reference_labels is not None:
+        others = np.asarray(
+            arguments.labels(
+                reference_labels, found.references.shape, name="reference_labels", rows="references"
+            )
+        )
+    elif found.references is found.queries:
+        others = labels
+    else:
+        raise errors.InputError(
+            "reference_labels is missing: these distances lead to references, not to the queries."
+        )
+    codes, reference_codes = arguments.common_codes(labels, others)
+    return query_sets.ask(
+        found.queries,
+        codes,
+        found.own,
+        found.references,
+        reference_codes,
+        _groups(ignore, found.queries, found.references),
+    )
+
+
 def _groups(ignore, queries, references):
     """The groups as numbers, or None."""
     if ignore is None:
@@ -261,12 +308,13 @@ def _groups(ignore, queries, references):
     return arguments.common_codes(of_queries, of_references, names)
 
 
-def _scores(asked, metric, ks, whole_ranking):
+def _scores(asked, ranked_by, ks, whole_ranking):
     """The scores of every query; those of one without positives mean nothing."""
-    errors.check_known("metric", metric, distances.METRICS)
+    if not isinstance(ranked_by, Distances):
+        errors.check_known("metric", ranked_by, distances.METRICS)
     if min(ks, default=1) < 1:
         raise errors.InputError(f"ks={tuple(ks)} must be at least 1 each.")
-    wanted = retrieval_scores.Wanted(metric, tuple(ks), whole_ranking)
+    wanted = retrieval_scores.Wanted(ranked_by, tuple(ks), whole_ranking)
     if not (asked.positives > 0).any():
         return dict.fromkeys(wanted.names, np.zeros(len(asked.queries)))
     return retrieval_scores.of_queries(asked, wanted)

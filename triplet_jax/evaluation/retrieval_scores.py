@@ -10,13 +10,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax.devices import processes
 from triplet_jax.evaluation import exact, neighbours
+from triplet_jax.evaluation.computed_distances import Distances
 from triplet_jax.evaluation.query_sets import Asked
 
 
 class Wanted(NamedTuple):
-    """Which scores are computed, and by which metric."""
+    """Which scores are computed, and by which metric or distances."""
 
-    metric: str
+    metric: str | Distances
     ks: tuple[int, ...]
     whole_ranking: bool
 
@@ -43,13 +44,22 @@ def of_queries(asked: Asked, wanted: Wanted) -> dict[str, Float[np.ndarray, "que
     finite = np.isfinite(asked.queries).all(axis=1)
     shares = [processes.own_share(x) for x in asked[:6]]
     here = asked._replace(**dict(zip(Asked._fields, (share for share, _ in shares), strict=False)))
-    if wanted.whole_ranking:
+    by_distance = isinstance(wanted.metric, Distances)
+    if by_distance:
+        scores = {name: np.zeros(len(here.queries)) for name in wanted.names}
+        unsure = np.ones(len(here.queries), bool)
+    elif wanted.whole_ranking:
         scores, unsure = _of_whole_rankings(here, wanted)
     else:
         scores, unsure = _of_neighbours(here, wanted, asked)
     unsure &= np.isfinite(here.queries).all(axis=1) & (here.positives > 0)
+    number, _ = processes.own_share(np.arange(len(asked.queries)))
     for rows in neighbours.in_parts(np.flatnonzero(unsure)):
-        for name, values in _in_float64(here, rows, wanted).items():
+        if by_distance:
+            measured = wanted.metric.of_rows(number[rows])
+        else:
+            measured = exact.ordering(here.queries[rows], here.references, wanted.metric)
+        for name, values in _in_float64(here, rows, wanted, *measured).items():
             scores[name][rows] = values
     scores = processes.all_shares(scores, len(asked.queries))
     return {name: np.where(finite, scores[name], 0.0) for name in wanted.names}
@@ -170,12 +180,11 @@ def _orders(queries, references, metric):
     return -values, ranking.doubt(queries, jnp.min(values, axis=1, where=finite, initial=jnp.inf))
 
 
-# -- in float64, for the few that float32 cannot decide -----------------------------------
+# -- in float64, by distances or for the few that float32 cannot decide --------------------
 
 
-def _in_float64(here, rows, wanted):
-    """The scores of some queries, by distances in float64."""
-    orders, aparts = exact.ordering(here.queries[rows], here.references, wanted.metric)
+def _in_float64(here, rows, wanted, orders, aparts):
+    """The scores of some queries, by distances in float64 and what makes two of them equal."""
     there = np.isfinite(here.references).all(axis=1)
     scores = {name: np.zeros(len(rows)) for name in wanted.names}
     for number, (row, order, apart) in enumerate(zip(rows, orders, aparts, strict=True)):
