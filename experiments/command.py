@@ -310,16 +310,21 @@ def required(flag: flags.FlagHolder, meaning: str) -> str:
     return flag.value
 
 
-def file_to_write(flag: flags.FlagHolder, suffix: str) -> pathlib.Path:
+def file_to_write(flag: flags.FlagHolder, *suffixes: str) -> pathlib.Path:
     """The path in a flag that must be given, before anything is computed for it.
+
+    Args:
+      flag: the flag.
+      *suffixes: the endings that the file may have.
 
     Raises:
       InputError: it was not given, has another suffix, or its folder does not exist.
     """
-    path = pathlib.Path(required(flag, f"the {suffix} file to write"))
-    if path.suffix != suffix or not path.absolute().parent.is_dir():
+    path = pathlib.Path(required(flag, f"the {' or '.join(suffixes)} file to write"))
+    if path.suffix not in suffixes or not path.absolute().parent.is_dir():
         raise errors.InputError(
-            f"--{flag.name}={path} must be a file named *{suffix}, in a folder that exists."
+            f"--{flag.name}={path} must be a file named *{' or *'.join(suffixes)},"
+            " in a folder that exists."
         )
     return path
 

@@ -1,6 +1,8 @@
-"""Finds the images of a folder that are nearest to others.
+r"""Finds the images of a folder that are nearest to others.
 
     python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=IMAGE_OR_FOLDER
+    python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=TABLE.csv \
+        --output=found.parquet
 
 The embeddings of the gallery are kept beside the run: the next search embeds only files that are
 new or have changed, and forgets those that are gone. Starting takes longer than searching, so give
@@ -15,19 +17,18 @@ from absl import flags
 
 from experiments import command
 from experiments.run import (
-    config_json,
     embedders,
     galleries,
     image_flags,
+    queries,
+    result_tables,
     search_answers,
     search_flags,
 )
 from triplet_jax import errors
 from triplet_jax.analysis import plots
 from triplet_jax.evaluation import gallery
-from triplet_jax.runs import files
 
-QUERY = flags.DEFINE_multi_string("query", None, "Image or folder to look for; may be repeated.")
 APPROXIMATE = flags.DEFINE_bool("approximate", False, "Search by an index; says its recall.")
 PARQUET = flags.DEFINE_string("parquet", None, "Also write all embeddings to this .parquet file.")
 SHEET = flags.DEFINE_string("sheet", None, "The picture; default search.png beside the galleries.")
@@ -36,33 +37,28 @@ SHEET = flags.DEFINE_string("sheet", None, "The picture; default search.png besi
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = search_flags.folder()
-    command.required(QUERY, "the image to look for")
+    command.required(queries.QUERY, "the image to look for")
     search_flags.check_numbers()
-    queries = image_flags.find_queries(
-        QUERY.value,
-        image_flags.BAD_IMAGES.value,
-        image_flags.largest(config_json.read(workdir)),
-    )
+    asked = queries.of_flag(workdir)
     listing = image_flags.list_folder(search_flags.GALLERY, workdir)
     calibration = search_flags.list_calibration(workdir)
     galleries.make_place(galleries.place_of(workdir, folder, search_flags.GALLERY_DIR.value))
     sheet, table = files_to_write(workdir)
 
     embedder = embedders.load_embedder(workdir.absolute(), image_flags.MAX_PIXELS.value)
-    embeddings = embedder(queries)
+    embeddings = embedder(asked.paths)
     dim = embeddings.shape[1]
     threshold = search_flags.find_threshold(workdir, calibration, embedder, dim)
     with search_flags.opened(workdir, folder, listing, embedder, dim) as found:
         nearest = search(found, embeddings)
-    answers = search_answers.as_table(queries, nearest, threshold)
+    answers = search_answers.as_table(asked.paths, nearest, threshold)
     shows_all = search_answers.show(answers, folder.absolute())
     if not (shows_all or table):
-        print("All neighbours of each: --output=FILE.csv")
+        print("All neighbours of each: --output=FILE.csv or .parquet")
     if threshold:
         print(threshold)
     if table:
-        with files.whole_file(table) as file:
-            answers.to_csv(file, index=False)
+        result_tables.write(table, answers)
         print(f"all {len(answers):,} neighbours written to {table}")
     search_answers.draw(answers, embedder.shown, sheet)
 
@@ -75,7 +71,7 @@ def files_to_write(workdir: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | 
     """
     place = pathlib.Path(search_flags.GALLERY_DIR.value or workdir)
     sheet = pathlib.Path(SHEET.value or place / "search.png")
-    table = command.file_to_write(command.OUTPUT, ".csv") if command.OUTPUT.value else None
+    table = result_tables.file_to_write()
     for flag, file in ((SHEET, sheet), (PARQUET, pathlib.Path(PARQUET.value or "."))):
         if not file.absolute().parent.is_dir():
             raise errors.InputError(f"--{flag.name}={file} must lie in a folder that exists.")

@@ -162,11 +162,12 @@ def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies,
     odd = queries / os.fsdecode(b"caf\xe9.png")  # no UTF-8
     for i, file in enumerate(sorted(copies.glob("two/*.png"))[:5]):
         shutil.copy(file, queries / f"{i}.png" if i else odd)
-    query = next(copies.glob("one/*"))
+    query = tmp_path / "asked.csv"
+    query.write_text(f"path\n{next(copies.glob('one/*'))}\n")
     programs.refused(search(workdir, copies, query), "cannot be written", "--gallery_dir")
 
     before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
-    flags = [f"--gallery_dir={kept}", f"--output={tmp_path / 'all.csv'}", f"--query={queries}"]
+    flags = [f"--gallery_dir={kept}", f"--output={tmp_path / 'all.parquet'}", f"--query={queries}"]
     flags += [f"--calibration={copies}", "--false_accept_rate=0.05", "--neighbours=2"]
     done = search(workdir, copies, query, *flags)
     assert done.returncode == 0, done.stderr
@@ -176,7 +177,7 @@ def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies,
     assert f"among {count} images of 4 classes in {copies}" in done.stdout
     with PIL.Image.open(kept / "search.png") as sheet:
         assert sheet.size[1] > 6 * 150
-    answers = pd.read_csv(tmp_path / "all.csv")
+    answers = pd.read_parquet(tmp_path / "all.parquet")
     assert list(answers["rank"]) == [1, 2] * 6
     assert answers["query"].nunique() == 6 and (answers.distance[::2] < 1e-3).all()
     found = gallery.Gallery(galleries.place_of(workdir, copies, str(kept)), dim=16).table()

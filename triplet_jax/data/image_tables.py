@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from triplet_jax import errors
-from triplet_jax.data import folder_layout, images, splits
+from triplet_jax.data import decoding, folder_layout, images, splits
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import some
 from triplet_jax.data.image_folders import SPLIT_BY
@@ -18,6 +18,8 @@ from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut, Labels, Split
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*_DELIMITERS, ".parquet")
+"""The endings of files that are read as tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,38 @@ def table(
         held_out=held_out,
         bad_images=bad_images,
     )
+
+
+def list_images(
+    path: str,
+    *,
+    bad_images: str,
+    max_pixels: int = decoding.MAX_PIXELS,
+    root: str = "",
+    columns: Columns | None = None,
+) -> tuple[list[pathlib.Path], list[str]]:
+    """The image files that a table lists, each once, and their classes.
+
+    Args:
+      path: as in `table`.
+      bad_images: as in `table`.
+      max_pixels: an image of more pixels cannot be read.
+      root: as in `table`.
+      columns: the names of the columns, of which only that of the paths is needed.
+
+    Returns:
+      The files, and the class of each; "" for all where the table has no column of classes.
+
+    Raises:
+      InputError: as in `table`.
+    """
+    columns = columns or Columns()
+    cells = _read(path, [columns.path], columns.label)
+    names = cells[columns.path]
+    top = pathlib.Path(root or pathlib.Path(path).parent)
+    kept = _kept(path, top, names, bad_images, max_pixels)
+    labels = cells.get(columns.label, [""] * len(names))
+    return [top / names[row] for row in kept], [labels[row] for row in kept]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +295,8 @@ def _kept(
     lost = [str(file) for file in files if not file.is_file()]
     if len(lost) == len(files) or (lost and bad_images == "refuse"):
         raise errors.InputError(
-            f"path={path!r}: {len(lost)} of {len(files)} files are not there: {some(lost)}. Set"
-            " root to the folder that the paths are relative to, put the files back, or set"
+            f"path={path!r}: {len(lost)} of {len(files)} files are not there: {some(lost)}. Paths"
+            f" are relative to {str(top)!r}: correct them or the root, put the files back, or set"
             " bad_images='skip' to leave them out."
         )
     there = [file for file in files if file.is_file()]
