@@ -60,6 +60,7 @@ WITHOUT_PAPER = {
     "evaluation.by_tiles",
     "evaluation.make_ranking",
     "evaluation.nearest",
+    "evaluation.of_items",
     "evaluation.pair_distances",
 }
 

@@ -12,8 +12,10 @@ from triplet_jax.evaluation.class_distances import NearestClasses, nearest_class
 from triplet_jax.evaluation.clustering_metrics import agreement, clustering
 from triplet_jax.evaluation.computed_distances import Distances
 from triplet_jax.evaluation.few_shot_metrics import few_shot
+from triplet_jax.evaluation.items import mean_of_items, nearest_of_items, of_items
 from triplet_jax.evaluation.neighbours import by_tiles, make_ranking, nearest
 from triplet_jax.evaluation.open_set_metrics import Identified, open_set, open_set_threshold
+from triplet_jax.evaluation.query_expansion import expand_queries
 from triplet_jax.evaluation.reranking import k_reciprocal
 from triplet_jax.evaluation.retrieval_metrics import (
     retrieval,
@@ -38,11 +40,15 @@ __all__ = [
     "agreement",
     "by_tiles",
     "clustering",
+    "expand_queries",
     "few_shot",
     "k_reciprocal",
     "make_ranking",
+    "mean_of_items",
     "nearest",
     "nearest_classes",
+    "nearest_of_items",
+    "of_items",
     "open_set",
     "open_set_threshold",
     "pair_distances",

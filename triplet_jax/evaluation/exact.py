@@ -115,9 +115,9 @@ def by_product(
     )
 
 
-def directions(x: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
+def directions(x: Float[np.ndarray, "... dim"]) -> Float[np.ndarray, "... dim"]:
     """Rows divided by their lengths; rows of zeros stay so."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-300)
 
 
 def _jaccard(row, others):
