@@ -10,7 +10,7 @@ LAYERS = {
     "triplet_jax": [
         ("errors", "xla"),
         ("arguments", "devices", "mining", "schedules"),
-        ("distances",),
+        ("distances", "relations"),
         ("engine",),
         ("penalties", "regularisers"),
         ("losses",),

@@ -6,6 +6,7 @@ The modules that a user imports:
 * `mining`: miners, which choose the triplets of one anchor.
 * `penalties`: what one triplet costs.
 * `contrastive`: losses of all positives and negatives of an anchor.
+* `relations`: positives and negatives where one label for each row can't say them.
 * `distances`: the distances between embeddings.
 * `regularisers`: terms that are added to a loss.
 * `schedules`: numbers that move while training.

@@ -31,6 +31,7 @@ from triplet_jax.devices import collectives
 from triplet_jax.engine import anchor_sums, batches, gradient, rules, terms
 from triplet_jax.engine.terms import Terms as Terms
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
+from triplet_jax.relations import Relation
 
 Number = Float[Array, ""] | float
 
@@ -340,7 +341,7 @@ _SUITED = {
 
 def contrastive_loss(
     embeddings: Shaped[Array | np.ndarray, "batch dim"],
-    labels: arguments.Labels,
+    labels: arguments.Labels | Relation,
     *,
     loss: str | Callable[..., Terms] = "info_nce",
     metric: str | Callable[..., distances.Metric] = "cosine",
@@ -362,7 +363,8 @@ def contrastive_loss(
     Args:
       embeddings: this device's rows. Every row is an anchor. float16 and bfloat16 are widened to
         float32, and their gradient has the type of the embeddings.
-      labels: their classes, a list or an array `[batch]` of integers up to 2^31 - 1.
+      labels: their classes, a list or an array `[batch]` of integers up to 2^31 - 1; or a
+        `relations.Relation`, where rows have several labels or pairs are given.
       loss: a name in `LOSSES`, or a function with the signature of those in it. Floats that
         `functools.partial` sets may be traced, and learned.
       metric: a name in `distances.METRICS`, or a function like those in it. Losses of similarities

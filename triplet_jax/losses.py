@@ -14,6 +14,7 @@ from triplet_jax import arguments, distances, errors, mining, penalties
 from triplet_jax.devices import collectives
 from triplet_jax.engine import anchor_sums, batches, gradient, rules, sums
 from triplet_jax.engine.references import References as References
+from triplet_jax.relations import Relation
 
 PENALTIES = penalties.PENALTIES
 """The penalties that `triplet_loss` takes by name."""
@@ -22,7 +23,7 @@ AVERAGES = ("active", "valid")
 
 def triplet_loss(
     embeddings: Shaped[Array | np.ndarray, "batch dim"],
-    labels: arguments.Labels,
+    labels: arguments.Labels | Relation,
     *,
     miner: str | Callable[..., mining.Triplets] = "semi_hard",
     metric: str | Callable[..., distances.Metric] = "euclidean",
@@ -58,7 +59,7 @@ def triplet_loss(
         Metric Learning does by default. float16 and bfloat16 are widened to float32, and their
         gradient has the type of the embeddings.
       labels: their classes, a list or an array `[batch]`: integers up to 2^31 - 1, in any order and
-        any imbalance.
+        any imbalance; or a `relations.Relation`, where rows have several labels or pairs are given.
       miner: a name in `mining.MINERS`, or a function with a miner's signature.
       metric: a name in `distances.METRICS`, or a function like those in it.
       metric_params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.

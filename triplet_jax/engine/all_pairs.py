@@ -56,7 +56,7 @@ class OfAllPairs:
         """The sums of a tile."""
         measured = self._measure(tile, tile.rows, self._columns)
         distances = near_duplicates.finished(self._rule.metric, measured)
-        view = miner_views.gather(distances, width, tile.runs)
+        view = miner_views.gather(distances, width, tile.masks)
         return self._sums(view, tile, self._columns, self._knobs)
 
     def part_size(self, width: int) -> int:
@@ -71,7 +71,7 @@ class OfAllPairs:
     ) -> Float[Array, "anchors candidates"]:
         """The distances of a tile, whose rows are given apart, before `metric.finish`."""
         return near_duplicates.measured(
-            self._rule.metric, rows, self._candidates.rows, columns, tile.runs.itself
+            self._rule.metric, rows, self._candidates.rows, columns, tile.masks.itself
         )
 
     def _add_part(
@@ -84,7 +84,7 @@ class OfAllPairs:
         """The total with a part of a tile, and the slopes of the part's sum in `measured`."""
         finish = functools.partial(near_duplicates.finished, self._rule.metric)
         distances, pull_measured = jax.vjp(finish, measured)
-        view = miner_views.gather(distances, width, part.runs)
+        view = miner_views.gather(distances, width, part.masks)
 
         def value(to_positives, to_negatives, columns, knobs):
             here = view._replace(to_positives=to_positives, to_negatives=to_negatives)

@@ -81,13 +81,13 @@ def _sweep(
         return _by_tiles(rule, batch, knobs, tile_size)
 
     def by_squares():
-        total = half_matrix.sweep(rule, batch.candidates.rows, knobs, batch.anchors.runs)
+        total = half_matrix.sweep(rule, batch.candidates.rows, knobs, batch.anchors.masks)
         of_anchors = jnp.zeros_like(batch.anchors.rows)
         return total.sums, (of_anchors, total.of_candidates, total.of_knobs)
 
     if tile_size or not (batch.is_symmetric and half_matrix.suits(rule, batch.candidates.rows)):
         return by_tiles()
-    most = vmapped.largest_over_vmap(jnp.max(batch.anchors.runs.positives))
+    most = vmapped.largest_over_vmap(jnp.max(batch.anchors.masks.positives))
     return jax.lax.cond(most <= half_matrix.WIDTH, by_squares, by_tiles)
 
 

@@ -37,4 +37,6 @@ def over_anchors(
         return tiles.scan(step, nothing, anchors, size)[0]
 
     operands = (nothing, anchors, batch.candidates, knobs)
-    return positive_masks.by_width(of_width, anchors.runs, len(batch.candidates.rows), *operands)
+    return positive_masks.by_width(
+        of_width, anchors.masks.positives, len(batch.candidates.rows), *operands
+    )

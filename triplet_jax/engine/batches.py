@@ -2,15 +2,20 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import arguments, distances, errors
 from triplet_jax.devices import collectives
-from triplet_jax.engine import positive_masks
+from triplet_jax.engine import positive_masks, relation_masks
 from triplet_jax.engine import references as engine_references
 from triplet_jax.engine.references import References
+from triplet_jax.relations import Relation
+
+Masks = positive_masks.LabelRuns | relation_masks.RelationMasks
+"""Which candidates are an anchor's positives, and which its negatives."""
 
 
 class Anchors(NamedTuple):
@@ -18,8 +23,8 @@ class Anchors(NamedTuple):
 
     rows: Float[Array, "anchors dim"]
     """Prepared by the metric of the loss."""
-    runs: positive_masks.LabelRuns
-    """Where each anchor's positives stand among the candidates."""
+    masks: Masks
+    """Which candidates are each anchor's positives, and which its negatives."""
     index: Int[Array, "anchors"]
     """Their places in the global batch, on which random draws depend."""
     rows_to_mine: Float[Array, "anchors dim"] | None = None
@@ -32,7 +37,7 @@ class Anchors(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What all anchors are compared with, sorted by label."""
+    """What all anchors are compared with, sorted by label if there are labels."""
 
     rows: Float[Array, "candidates dim"]
     """Prepared by the metric of the loss."""
@@ -56,17 +61,17 @@ class Batch(NamedTuple):
     @property
     def pairs(self) -> dict[str, Float[Array, ""]]:
         """How many pairs of one class and of two classes this device's anchors have."""
-        runs = self.anchors.runs
+        masks = self.anchors.masks
         return {
-            "num_positive_pairs": jnp.sum(1.0 * runs.positives),
-            "num_negative_pairs": jnp.sum(1.0 * runs.negatives(len(self.candidates.rows))),
+            "num_positive_pairs": jnp.sum(1.0 * masks.positives),
+            "num_negative_pairs": jnp.sum(1.0 * masks.negatives(len(self.candidates.rows))),
         }
 
 
 def prepare(
     metric: distances.Metric,
     embeddings: Shaped[Array | np.ndarray, "batch dim"],
-    labels: arguments.Labels,
+    labels: arguments.Labels | Relation,
     *,
     references: Shaped[Array | np.ndarray, "references dim"] | References | None,
     reference_labels: arguments.Labels | None,
@@ -74,51 +79,77 @@ def prepare(
     axis_name: str | None,
     mining_metric: distances.Metric | None = None,
 ) -> Batch:
-    """Checks what a loss is given, gathers the candidates of all devices and sorts them by label.
+    """Checks what a loss is given, gathers the candidates of all devices, and finds the positives.
+
+    Candidates are sorted by label if there are labels.
 
     Arguments are those of `losses.triplet_loss`.
 
     Raises:
       InputError: an array is not as `arguments` wants it or has no rows, or references come without
-        labels.
+        labels, or with labels beside a relation.
     """
-    references = engine_references.of_arguments(references, reference_labels)
+    relation = jax.tree.map(jnp.asarray, labels) if isinstance(labels, Relation) else None
+    references = engine_references.of_arguments(references, reference_labels, relation)
     embeddings = arguments.rows("embeddings", embeddings)
-    labels = arguments.class_numbers("labels", labels, len(embeddings))
+    if relation is None:
+        labels = arguments.class_numbers("labels", labels, len(embeddings))
+    else:
+        labels = None
     mask = arguments.mask("mask", mask, len(embeddings))
     if references is not None:
         references = engine_references.checked(references, embeddings)
     if not len(embeddings):
         raise errors.InputError("embeddings have no rows: pass at least one.")
-    embeddings, labels, mask, references = collectives.whole((embeddings, labels, mask, references))
+    embeddings, labels, mask, references, relation = collectives.whole(
+        (embeddings, labels, mask, references, relation)
+    )
     count = len(embeddings)
     index = collectives.own_rows(count, axis_name)
     # Without references the batches of all devices are the candidates, each anchor among them.
     among = References(embeddings, labels, mask, own=index) if references is None else references
     candidates, candidate_labels, shown = _of_all_devices(among, axis_name)
-    if shown is None and mask is not None:
-        shown = jnp.ones(len(candidates), bool)
-    order, sorted_labels = positive_masks.by_label(candidate_labels, shown)
-    itself = jnp.full(count, -1) if among.own is None else jnp.argsort(order)[among.own]
-    runs = positive_masks.label_runs(labels, sorted_labels, itself)
-    if shown is not None:
-        runs = runs.hiding(jnp.ones(count, bool) if mask is None else mask, jnp.sum(shown))
-    candidates = candidates[order]
+    if relation is None:
+        order, masks = _by_label(labels, mask, among.own, candidate_labels, shown)
+        candidates = candidates[order]
+    else:
+        itself = jnp.full(count, -1) if among.own is None else among.own
+        masks = relation_masks.of_relation(relation, len(candidates), itself, mask, shown)
     rows, columns = distances.prepared(metric, embeddings, candidates)
     to_mine = columns_to_mine = None
     if mining_metric is not None:
         to_mine, columns_to_mine = distances.prepared(mining_metric, embeddings, candidates)
     return Batch(
-        Anchors(rows, runs, index, to_mine),
+        Anchors(rows, masks, index, to_mine),
         Candidates(columns, columns_to_mine),
-        is_symmetric=references is None and collectives.count(axis_name) == 1,
+        is_symmetric=relation is None and references is None and collectives.count(axis_name) == 1,
     )
+
+
+def _by_label(
+    labels: Int[Array, "batch"],
+    mask: Bool[Array, "batch"] | None,
+    own: Int[Array, "batch"] | None,
+    candidate_labels: Int[Array, "candidates"],
+    shown: Bool[Array, "candidates"] | None,
+) -> tuple[Int[Array, "candidates"], positive_masks.LabelRuns]:
+    """The order that sorts the candidates by label, and where each anchor's positives are in it."""
+    if shown is None and mask is not None:
+        shown = jnp.ones(len(candidate_labels), bool)
+    order, sorted_labels = positive_masks.by_label(candidate_labels, shown)
+    itself = jnp.full(len(labels), -1) if own is None else jnp.argsort(order)[own]
+    runs = positive_masks.label_runs(labels, sorted_labels, itself)
+    if shown is not None:
+        runs = runs.hiding(jnp.ones(len(labels), bool) if mask is None else mask, jnp.sum(shown))
+    return order, runs
 
 
 def _of_all_devices(
     among: References, axis_name: str | None
 ) -> tuple[
-    Float[Array, "candidates dim"], Int[Array, "candidates"], Bool[Array, "candidates"] | None
+    Float[Array, "candidates dim"],
+    Int[Array, "candidates"] | None,
+    Bool[Array, "candidates"] | None,
 ]:
     """Rows, labels and mask of the candidates."""
     arrays = (among.embeddings, among.labels, among.mask)

@@ -60,7 +60,7 @@ def sweep(
     """
     order = jnp.argsort(runs.itself)
     runs = jax.tree.map(lambda x: x[order], runs)
-    places, is_positive = positive_masks.positive_places(runs, WIDTH)
+    places, is_positive = runs.places(WIDTH)
 
     def measure_positives(points):
         positives = points.at[places].get(mode="clip")
@@ -119,7 +119,7 @@ def _add_square(
     """Adds the triplets of the square of part `i` with part `j`, from both of its sides."""
     i, j = square
     runs = jax.tree.map(lambda x: x[i], runs).from_place(j * _SIZE)
-    is_negative = positive_masks.negatives(runs, _SIZE)
+    is_negative = runs.is_negative(_SIZE)
 
     def value(rows, columns, of_rows, of_columns, knobs):
         measured = near_duplicates.measured(rule.metric, rows, inputs.rows[j], columns, runs.itself)

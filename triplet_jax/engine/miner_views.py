@@ -8,8 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax import mining
 from triplet_jax.distances import Metric
-from triplet_jax.engine import batches, near_duplicates, positive_masks, rules
-from triplet_jax.engine.positive_masks import LabelRuns
+from triplet_jax.engine import batches, near_duplicates, rules
 from triplet_jax.mining import Triplets
 
 
@@ -24,11 +23,11 @@ class View(NamedTuple):
     """Among the candidates."""
 
 
-def gather(distances: Float[Array, "anchors candidates"], width: int, runs: LabelRuns) -> View:
+def gather(distances: Float[Array, "anchors candidates"], width: int, masks: batches.Masks) -> View:
     """Gathers each anchor's positives into `width` padded slots. Negatives stay a masked row."""
-    places, is_positive = positive_masks.positive_places(runs, width)
+    places, is_positive = masks.places(width)
     to_positives = jnp.take_along_axis(distances, places, axis=1, mode="clip")
-    is_negative = positive_masks.negatives(runs, distances.shape[1])
+    is_negative = masks.is_negative(distances.shape[1])
     return View(to_positives, is_positive, distances, is_negative, places)
 
 
@@ -88,7 +87,7 @@ def mine_at_once(
         anchors.for_the_miner,
         candidates.for_the_miner,
         columns,
-        anchors.runs.itself,
+        anchors.masks.itself,
     )
-    view = gather(near_duplicates.finished(rule.mined_by, measured), width, anchors.runs)
+    view = gather(near_duplicates.finished(rule.mined_by, measured), width, anchors.masks)
     return view, mine(rule, view, columns, anchors.index)

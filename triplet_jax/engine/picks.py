@@ -96,7 +96,7 @@ def _measure(
 ) -> Float[Array, "anchors candidates"]:
     """The distances that the miner sees, before `metric.finish`."""
     rows, among = anchors.for_the_miner, candidates.for_the_miner
-    return near_duplicates.measured(rule.mined_by, rows, among, among.T, anchors.runs.itself)
+    return near_duplicates.measured(rule.mined_by, rows, among, among.T, anchors.masks.itself)
 
 
 def _find(
@@ -109,7 +109,7 @@ def _find(
     """Mines anchors, whose distances may have been measured before."""
     measured = _measure(rule, anchors, candidates) if measured is None else measured
     distances = near_duplicates.finished(rule.mined_by, measured)
-    view = miner_views.gather(distances, width, anchors.runs)
+    view = miner_views.gather(distances, width, anchors.masks)
     mined = miner_views.mine(rule, view, candidates.for_the_miner.T, anchors.index)
     d_ap, d_an, weight = jnp.broadcast_arrays(*mined)
     flat = (len(anchors.index), -1)

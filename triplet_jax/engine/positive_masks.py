@@ -36,6 +36,38 @@ class LabelRuns(NamedTuple):
         """How many negatives each anchor has among so many candidates."""
         return (candidates if self.shown is None else self.shown) - (self.stop - self.start)
 
+    def order(self) -> Int[Array, "anchors"]:
+        """An order in which anchors of one class are neighbours."""
+        return jnp.argsort(self.start)
+
+    def places(
+        self, width: int
+    ) -> tuple[Int[Array, "anchors positives"], Bool[Array, "anchors positives"]]:
+        """Where each anchor's positives stand, in `width` slots, and which slots hold one.
+
+        `width` is static, and at least the number of positives. The slots left over are padding.
+        """
+        places = self.start[:, None] + jnp.arange(width)
+        past_itself = (self.itself >= 0)[:, None] & (places >= self.itself[:, None])
+        places = places + past_itself
+        return places, places < self.stop[:, None]
+
+    def is_negative(self, candidates: int) -> Bool[Array, "anchors candidates"]:
+        """Which candidates have another label than the anchor."""
+        columns = jnp.arange(candidates, dtype=jnp.uint32)
+        # One comparison instead of two: a column left of the run wraps around to a large number.
+        from_start = columns - self.start.astype(jnp.uint32)[:, None]
+        others = from_start >= (self.stop - self.start).astype(jnp.uint32)[:, None]
+        if self.shown is None:
+            return others
+        return others & (columns < self.shown.astype(jnp.uint32)[:, None])
+
+    def hiding_rows_past_the_end(self, candidates: int) -> "LabelRuns":
+        """The runs of which a row of zeros, which fills up a tile, sees no candidate."""
+        if self.shown is not None:
+            return self
+        return self._replace(shown=jnp.full(len(self.start), candidates))
+
     def from_place(self, first: Int[Array, ""]) -> "LabelRuns":
         """The runs among the candidates from a place on."""
         shown = None if self.shown is None else jnp.maximum(self.shown - first, 0)
@@ -78,30 +110,6 @@ def label_runs(
     return LabelRuns(find(side="left"), find(side="right"), itself)
 
 
-def positive_places(
-    runs: LabelRuns, width: int
-) -> tuple[Int[Array, "anchors positives"], Bool[Array, "anchors positives"]]:
-    """Where each anchor's positives stand, in `width` slots, and which slots hold one.
-
-    `width` is static, and at least the number of positives. The slots left over are padding.
-    """
-    places = runs.start[:, None] + jnp.arange(width)
-    past_itself = (runs.itself >= 0)[:, None] & (places >= runs.itself[:, None])
-    places = places + past_itself
-    return places, places < runs.stop[:, None]
-
-
-def negatives(runs: LabelRuns, candidates: int) -> Bool[Array, "anchors candidates"]:
-    """Which candidates have another label than the anchor."""
-    columns = jnp.arange(candidates, dtype=jnp.uint32)
-    # One comparison instead of two: a column left of the run wraps around to a large number.
-    from_start = columns - runs.start.astype(jnp.uint32)[:, None]
-    others = from_start >= (runs.stop - runs.start).astype(jnp.uint32)[:, None]
-    if runs.shown is None:
-        return others
-    return others & (columns < runs.shown.astype(jnp.uint32)[:, None])
-
-
 def widths(candidates: int) -> list[int]:
     """The numbers of slots for positives that a compiled program offers, in rising order.
 
@@ -120,10 +128,15 @@ def widths(candidates: int) -> list[int]:
     return [*offered, candidates]
 
 
-def by_width(function: Callable[..., Any], runs: LabelRuns, candidates: int, *operands: Any) -> Any:
+def by_width(
+    function: Callable[..., Any],
+    positives: Int[Array, "anchors"],
+    candidates: int,
+    *operands: Any,
+) -> Any:
     """`function(width, *operands)` with the least width that holds every anchor's positives."""
     offered = widths(candidates)
-    most = vmapped.largest_over_vmap(jnp.max(runs.positives))
+    most = vmapped.largest_over_vmap(jnp.max(positives))
     branch = jnp.sum(jnp.asarray(offered) < most)
     branches = [functools.partial(function, width) for width in offered]
     return jax.lax.switch(branch, branches, *operands)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import arguments, errors
+from triplet_jax.relations import Relation
 
 
 @jax.tree_util.register_dataclass
@@ -27,8 +28,8 @@ class References:
     """
 
     embeddings: Shaped[Array | np.ndarray, "references dim"]
-    labels: arguments.Labels
-    """Their classes, a list or an array `[references]`."""
+    labels: arguments.Labels = None
+    """Their classes, a list or an array `[references]`; None beside a `relations.Relation`."""
     mask: Bool[Array | np.ndarray, "references"] | None = None
     """Which of them count; None for all."""
     shared: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -43,22 +44,44 @@ class References:
 def of_arguments(
     references: Shaped[Array | np.ndarray, "references dim"] | References | None,
     reference_labels: arguments.Labels | None,
+    relation: Relation | None,
 ) -> References | None:
     """The references of a public loss, which takes an array and its labels, or both in one.
 
     Raises:
-      InputError: an array comes without labels, or labels without an array or beside `References`.
+      InputError: an array comes without labels, or labels without an array, beside `References` or
+        beside a relation.
     """
+    if relation is not None:
+        return _related(references, reference_labels)
     if isinstance(references, References):
         if reference_labels is not None:
             raise errors.InputError(
                 "reference_labels are given beside references=References(...), which holds its own"
                 " labels: leave reference_labels out."
             )
+        if references.labels is None:
+            raise errors.InputError("references=References(...) has no labels: give them.")
         return references
     if (references is None) != (reference_labels is None):
         raise errors.InputError("references and reference_labels are given together or not at all.")
     return None if references is None else References(references, reference_labels)
+
+
+def _related(
+    references: Shaped[Array | np.ndarray, "references dim"] | References | None,
+    reference_labels: arguments.Labels | None,
+) -> References | None:
+    """References whose classes nobody asks for, since a relation says which are positives."""
+    if references is None or isinstance(references, References):
+        found = references
+    else:
+        found = References(references)
+    if reference_labels is not None or (found is not None and found.labels is not None):
+        raise errors.InputError(
+            "labels=Relation(...) says which references are positives: leave their labels out."
+        )
+    return found
 
 
 def checked(references: References, embeddings: Float[Array, "batch dim"]) -> References:
@@ -69,7 +92,9 @@ def checked(references: References, embeddings: Float[Array, "batch dim"]) -> Re
         the embeddings.
     """
     rows = arguments.rows("references", references.embeddings)
-    labels = arguments.class_numbers("reference_labels", references.labels, len(rows))
+    labels = references.labels
+    if labels is not None:
+        labels = arguments.class_numbers("reference_labels", labels, len(rows))
     mask = arguments.mask("references.mask", references.mask, len(rows))
     arguments.check_same_dim(embeddings=embeddings, references=rows)
     if not len(rows):

@@ -78,12 +78,11 @@ def in_label_order(rule: rules.Rule, batch: Batch) -> tuple[Int[Array, "anchors"
 
     The width of a tile is then what its classes need, and not the largest class of the batch.
     """
-    runs = batch.anchors.runs
-    if isinstance(rule, rules.AnchorRule) and runs.shown is None:
-        # Rows that only fill up a tile then see no candidates, since 0 of them are shown.
-        runs = runs._replace(shown=jnp.full(len(runs.start), len(batch.candidates.rows)))
-    order = jnp.argsort(runs.start)
-    return order, jax.tree.map(lambda x: x[order], batch.anchors._replace(runs=runs))
+    masks = batch.anchors.masks
+    if isinstance(rule, rules.AnchorRule):
+        masks = masks.hiding_rows_past_the_end(len(batch.candidates.rows))
+    order = masks.order()
+    return order, jax.tree.map(lambda x: x[order], batch.anchors._replace(masks=masks))
 
 
 def scan(
@@ -119,8 +118,8 @@ def scan(
         return x.reshape(-1, size, *x.shape[1:])
 
     cut_anchors = jax.tree.map(cut, anchors)
-    itself = cut(anchors.runs.itself, -1)
-    cut_anchors = cut_anchors._replace(runs=cut_anchors.runs._replace(itself=itself))
+    itself = cut(anchors.masks.itself, -1)
+    cut_anchors = cut_anchors._replace(masks=cut_anchors.masks._replace(itself=itself))
     carry, rows_of_tiles = jax.lax.scan(
         lambda carry, x: step(carry, *x), carry, (cut_anchors, *map(cut, more))
     )
@@ -152,4 +151,4 @@ def add_in_parts(
 
         return scan(step, total, tile, part_size(width), *more)
 
-    return positive_masks.by_width(of_width, tile.runs, candidates, total, tile, *more)
+    return positive_masks.by_width(of_width, tile.masks.positives, candidates, total, tile, *more)

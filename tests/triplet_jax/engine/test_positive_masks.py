@@ -112,8 +112,8 @@ def test_places_are_the_positives_and_no_others(width):
         jnp.array([5, 6]), jnp.asarray(labels[ordered]), jnp.array([-1, -1])
     )
     for runs, rows in ((own, enumerate(labels)), (others, [(None, 5), (None, 6)])):
-        places, holds = map(np.asarray, positive_masks.positive_places(runs, width))
-        is_negative = np.asarray(positive_masks.negatives(runs, len(labels)))
+        places, holds = map(np.asarray, runs.places(width))
+        is_negative = np.asarray(runs.is_negative(len(labels)))
         for row, (anchor, label) in enumerate(rows):
             expected = [c for c in range(9) if labels[c] == label and c != anchor]
             if len(expected) <= width:

@@ -39,7 +39,7 @@ def test_each_anchor_is_taken_once(size):
 
     def step(carry, tile, doubled):
         seen.append(len(tile.index))
-        counts = tile.runs.positives + tile.runs.negatives(len(X))
+        counts = tile.masks.positives + tile.masks.negatives(len(X))
         return carry + jnp.sum(counts), doubled[:, :1] + tile.index[:, None]
 
     total, rows = jax.jit(lambda: tiles.scan(step, 0, anchors, size, 2.0 * anchors.rows))()
@@ -55,7 +55,7 @@ def test_a_tile_has_as_many_slots_as_its_largest_class_needs(positives):
     offered = positive_masks.widths(candidates)
     start, itself = jnp.array([7, 0]), jnp.array([7, -1])
     runs = positive_masks.LabelRuns(start, jnp.array([8, positives]), itself)
-    width = positive_masks.by_width(lambda width, zero: zero + width, runs, candidates, 0)
+    width = positive_masks.by_width(lambda width, zero: zero + width, runs.positives, candidates, 0)
     assert width == min(width for width in offered if width >= positives)
     assert len(offered) > 4
 
