@@ -16,6 +16,7 @@ from triplet_jax.evaluation.items import mean_of_items, nearest_of_items, of_ite
 from triplet_jax.evaluation.neighbours import by_tiles, make_ranking, nearest
 from triplet_jax.evaluation.open_set_metrics import Identified, open_set, open_set_threshold
 from triplet_jax.evaluation.query_expansion import expand_queries
+from triplet_jax.evaluation.relevance_metrics import retrieval_by_relevance
 from triplet_jax.evaluation.reranking import k_reciprocal
 from triplet_jax.evaluation.retrieval_metrics import (
     retrieval,
@@ -53,6 +54,7 @@ __all__ = [
     "open_set_threshold",
     "pair_distances",
     "retrieval",
+    "retrieval_by_relevance",
     "retrieval_of_pairs",
     "retrieval_of_queries",
     "roc",
