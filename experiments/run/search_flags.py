@@ -12,9 +12,14 @@ from triplet_jax.data import folder_listing
 from triplet_jax.evaluation import gallery
 
 GALLERY = flags.DEFINE_string("gallery", None, "Folder of images, with or without class folders.")
-NEIGHBOURS = flags.DEFINE_integer("neighbours", 5, "How many to show.")
+NEIGHBOURS = flags.DEFINE_integer(
+    "neighbours", 5, "How many to show; to classify, how many of a class count."
+)
 RATE = flags.DEFINE_float(
-    "false_accept_rate", 0.01, "Of two classes, the share of pairs that may pass as the same."
+    "false_accept_rate",
+    0.01,
+    "Of two classes, the share of pairs that may pass as the same; to classify, the share of images"
+    " of other classes that may pass as known.",
 )
 CALIBRATION = flags.DEFINE_string(
     "calibration", None, "Folder of class folders that sets the threshold; default: validation."

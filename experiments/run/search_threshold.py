@@ -70,12 +70,15 @@ def by_validation(workdir: pathlib.Path, false_accept_rate: float) -> Threshold 
     )
 
 
-def check_class_folders(folder: pathlib.Path, listing: folder_listing.Listing) -> None:
-    """Refuses a folder of --calibration in which images have no class.
+def check_class_folders(
+    folder: pathlib.Path, listing: folder_listing.Listing, flag: str = "calibration"
+) -> None:
+    """Refuses a folder in which images have no class.
 
     Args:
       folder: the folder.
       listing: what it holds.
+      flag: the flag that names the folder.
 
     Raises:
       InputError: a file lies in no class folder.
@@ -83,7 +86,7 @@ def check_class_folders(folder: pathlib.Path, listing: folder_listing.Listing) -
     loose = [file for file in listing.files if not file.label]
     if loose:
         raise errors.InputError(
-            f"--calibration={folder} must hold a folder for each class: {len(loose):,} files lie in"
+            f"--{flag}={folder} must hold a folder for each class: {len(loose):,} files lie in"
             f" none, such as {to_text(str(loose[0].path))}."
         )
 

@@ -1,0 +1,112 @@
+"""The threshold of a classification, and the table of its answers."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments.run import class_answers, class_rules
+from experiments.run.class_rules import Embedded, Rule
+from experiments.run.queries import Queries
+from triplet_jax import errors, evaluation
+
+
+def images(seed=0, classes="abcd", each=30, folder="here"):
+    """Classes that overlap on a line."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(list(classes), each)
+    centres = {name: 4.0 * at for at, name in enumerate("abcdefgh")}
+    x = np.array([centres[name] for name in labels]) + random.normal(size=len(labels))
+    return Embedded(
+        [f"{folder}/{i}.png" for i in range(len(labels))], labels, x[:, None].astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("by", ["neighbours", "means"])
+def test_the_threshold_lets_the_stated_share_of_left_out_classes_pass(by):
+    """Every image searches the gallery without its class, and is accepted one time in ten."""
+    gallery, calibration, rule = images(), images(1, folder="there"), Rule(by, 3)
+    found = class_rules.by_folder(pathlib.Path("there"), calibration, gallery, rule, 0.1)
+    nearest = []
+    for x, label in zip(calibration.embeddings, calibration.labels, strict=True):
+        others = [gallery.embeddings[gallery.labels == name] for name in set("abcd") - {label}]
+        if by == "means":
+            nearest.append(min(abs(x - y.mean()) for y in others).item())
+        else:
+            nearest.append(min(np.sort(abs(x - y), axis=None)[:3].mean() for y in others))
+    limit = np.sort(nearest)[12]
+    assert found.accepted.threshold < limit and found.accepted.false_accepts == 12 / 120
+    assert found.accepted.identified > 0.5
+    text = str(found)
+    assert "10.00% of the images whose class is left out" in text
+    assert "120 images of 4 classes in there, which search the gallery" in text
+
+
+def test_images_of_the_gallery_itself_do_not_find_themselves():
+    gallery = images()
+    found = class_rules.by_folder(
+        pathlib.Path("here"), gallery, gallery, Rule("neighbours", 1), 0.1
+    )
+    own = evaluation.nearest_classes(
+        gallery.embeddings, gallery.embeddings, gallery.labels, own=np.arange(120)
+    )
+    right = own.names[own.positions[:, 0]] == gallery.labels
+    assert found.accepted.identified == pytest.approx(
+        np.mean(right & (own.distances[:, 0] <= found.accepted.threshold))
+    )
+
+
+def test_too_few_images_are_refused():
+    few = images(each=4)
+    with pytest.raises(
+        errors.InputError, match=r"here is too small: --false_accept_rate=0.1 .*100"
+    ):
+        class_rules.by_folder(pathlib.Path("here"), few, few, Rule("means", 1), 0.1)
+    # Without its class an image of the only class finds nothing.
+    one = images(classes="a", each=200)
+    with pytest.raises(errors.InputError, match="cannot be measured by 0 images.*two classes"):
+        class_rules.by_folder(pathlib.Path("here"), one, one, Rule("means", 1), 0.1)
+
+
+def answers(known_labels, threshold=0.5):
+    """Three images: at their class, far from all, and at another class."""
+    asked = Queries([pathlib.Path(f"{i}.png") for i in range(3)], known_labels)
+    found = evaluation.nearest_classes([[0.0], [50.0], [4.0]], [[0.0], [4.0]], ["a", "b"])
+    accepted = threshold and class_rules.Threshold(
+        evaluation.Identified(threshold, 0.1, 0.9), "somewhere"
+    )
+    return class_answers.as_table(asked, found, accepted), found.names, accepted
+
+
+def test_the_table_has_class_verdict_and_runner_up():
+    table, _, _ = answers(["", "", ""])
+    assert table.to_dict("list") == {
+        "query": ["0.png", "1.png", "2.png"],
+        "class": ["a", "b", "b"],
+        "distance": [0, 46, 0],
+        "verdict": ["known", "unknown", "known"],
+        "runner_up": ["b", "a", "a"],
+        "runner_up_distance": [4, 50, 4],
+    }
+    assert "verdict" not in answers(["", "", ""], threshold=None)[0]
+
+
+def test_known_classes_score_the_answers(capsys):
+    table, classes, threshold = answers(["a", "elsewhere", "a"])
+    scores = class_answers.score(table, classes, threshold)
+    assert (scores["known"], scores["unknown"]) == (2, 1)
+    assert scores["accuracy"] == scores["identified"] == scores["misnamed"] == 0.5
+    assert scores["roc_auc"] == 1 and scores["false_accepts"] == 0
+    class_answers.show(table, classes, threshold)
+    printed = capsys.readouterr().out
+    assert "3 images: 2 known, 1 unknown" in printed and "2 images are of classes in the" in printed
+    assert "b 4.000" in printed and "DIR at a FAR of 5%" in printed
+
+
+def test_without_labels_nothing_is_scored(capsys):
+    class_answers.show(*answers(["", "", ""]))
+    assert "DIR" not in capsys.readouterr().out
+    # No image is of another class: only the accuracy can be told.
+    class_answers.show(*answers(["a", "", ""]))
+    printed = capsys.readouterr().out
+    assert "accuracy" in printed and "DIR" not in printed
