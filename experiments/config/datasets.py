@@ -156,6 +156,7 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
             columns=data.Columns(
                 **{name: c[f"{name}_column"] for name in ("path", "label", "split", "group")},
                 category=c.category_column,
+                box=tuple(c.box_columns),
             ),
         )
     return data.from_tfds(

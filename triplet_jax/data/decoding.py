@@ -89,6 +89,24 @@ def decode(
     return shown if turn is None else shown.transpose(turn)
 
 
+def upright_size(encoded: bytes | str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The width and the height that `decode` gives at full size, from the head of the file.
+
+    Args:
+      encoded: as in `decode`.
+      max_pixels: as in `decode`.
+
+    Raises:
+      InputError: as in `decode`.
+    """
+    try:
+        with _open(encoded, max_pixels) as image:
+            is_turned = _orientation(image) in (5, 6, 7, 8)
+            return image.size[::-1] if is_turned else image.size
+    except Exception as error:  # damage makes Pillow raise many kinds
+        raise errors.InputError(_why(error, max_pixels)) from error
+
+
 @contextlib.contextmanager
 def _open(encoded: bytes | str, max_pixels: int) -> Iterator[PIL.ImageFile.ImageFile]:
     if PIL.Image.MAX_IMAGE_PIXELS is not None:

@@ -34,6 +34,9 @@ class Columns:
         needed for `split_by="group"`.
       category: of the groups of classes, such as alphabets or kinds of fruit, for batches and
         wrong labels within a group; "" for none.
+      box: four columns, of the left, top, right and bottom edge of the part of the upright picture
+        that is read, in whole pixels from the top left; () for whole pictures. A file may then
+        have several rows.
     """
 
     path: str = "path"
@@ -41,6 +44,7 @@ class Columns:
     split: str = "split"
     group: str = "group"
     category: str = ""
+    box: tuple[str, ...] = ()
 
 
 def table(
@@ -82,7 +86,12 @@ def table(
     """
     errors.check_known("split_by", split_by, SPLIT_BY)
     columns = columns or Columns()
+    if len(columns.box) not in (0, 4):
+        raise errors.InputError(
+            f"box={columns.box!r} must name four columns: of left, top, right and bottom."
+        )
     used = [name for name in (columns.path, columns.label, columns.category) if name]
+    used += columns.box
     used += {"official": [columns.split], "group": [columns.group]}.get(split_by, [])
     cells = _read(path, used, columns.group)
     rows = Rows(
@@ -91,6 +100,7 @@ def table(
         splits=cells[columns.split] if split_by == "official" else None,
         groups=cells.get(columns.group),
         categories=cells.get(columns.category),
+        boxes=_boxes(path, [cells[name] for name in columns.box]),
     )
     return of_rows(
         rows,
@@ -130,6 +140,7 @@ def list_images(
     cells = _read(path, [columns.path], columns.label)
     names = cells[columns.path]
     top = pathlib.Path(root or pathlib.Path(path).parent)
+    _check_twice(path, names)
     kept = _kept(path, top, names, bad_images, max_pixels)
     labels = cells.get(columns.label, [""] * len(names))
     return [top / names[row] for row in kept], [labels[row] for row in kept]
@@ -145,6 +156,7 @@ class Rows:
       splits: the names of their splits, of those in `folder_layout.SPLIT_FOLDERS`.
       groups: their sessions, cameras or drawers.
       categories: the groups of their classes.
+      boxes: the part of each that is read, (left, top, right, bottom) in pixels.
     """
 
     paths: list[str]
@@ -152,10 +164,20 @@ class Rows:
     splits: list[str] | None = None
     groups: list[str] | None = None
     categories: list[str] | None = None
+    boxes: list[tuple[int, ...]] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The files, with their boxes where they have any."""
+        if self.boxes is None:
+            return self.paths
+        pairs = zip(self.paths, self.boxes, strict=True)
+        return [f"{path}#{','.join(map(str, box))}" for path, box in pairs]
 
     def take(self, chosen: Int[np.ndarray, "rows"]) -> dict[str, Shaped[np.ndarray, "rows"]]:
         """Some rows of every list that there is, by the name of the list."""
         there = {name: x for name, x in vars(self).items() if x is not None}
+        there["names"] = self.names
         return {name: np.array(x)[chosen] for name, x in there.items()}
 
 
@@ -183,7 +205,11 @@ def of_rows(
     Raises:
       InputError: as in `table`.
     """
+    _check_twice(source, rows.names)
     known = rows.take(_kept(source, root, rows.paths, bad_images, form.max_pixels))
+    for name, box in zip(known["paths"], known.get("boxes", ()), strict=False):
+        file = str(root / name)
+        images.inside(box, decoding.upright_size(file, max_pixels=form.max_pixels), file)
     class_names, labels = np.unique(known["labels"], return_inverse=True)
     labels = labels.astype(np.int32)
     notes, is_query = [], None
@@ -198,13 +224,13 @@ def of_rows(
     else:
         split = splits.at_random(labels, held_out, by=split_by)
     return Dataset(
-        Images([str(root / name) for name in known["paths"]], form),
+        Images([str(root / name) for name in known["paths"]], form, boxes=known.get("boxes")),
         labels,
         split,
         tuple(map(str, class_names)),
         groups=_categories(source, known.get("categories"), labels, class_names),
         notes=tuple(notes),
-        names=known["paths"],
+        names=known["names"],
         sessions=known.get("groups"),
         is_query=is_query,
     )
@@ -281,16 +307,33 @@ def _read_parquet(file, used):
     }
 
 
-def _kept(
-    path: str, top: pathlib.Path, names: list[str], bad_images: str, max_pixels: int
-) -> Int[np.ndarray, "rows"]:
-    """The rows whose files are images."""
+def _boxes(path: str, columns: list[list[str]]) -> list[tuple[int, ...]] | None:
+    """The boxes, from the cells of their four columns; None without columns."""
+    if not columns:
+        return None
+    boxes = list(zip(*columns, strict=True))
+    for number, cells in enumerate(boxes, 1):
+        if not all(cell.isdecimal() for cell in cells):
+            raise errors.InputError(
+                f"path={path!r}: row {number} has the box {cells}, and a box is of whole numbers of"
+                " pixels."
+            )
+    return [tuple(map(int, cells)) for cells in boxes]
+
+
+def _check_twice(path: str, names: list[str]) -> None:
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
     if twice:
         raise errors.InputError(
             f"path={path!r} lists {len(twice)} files more than once, such as {twice[0]!r}: give"
             " each image one row."
         )
+
+
+def _kept(
+    path: str, top: pathlib.Path, names: list[str], bad_images: str, max_pixels: int
+) -> Int[np.ndarray, "rows"]:
+    """The rows whose files are images."""
     files = [top / name for name in names]
     lost = [str(file) for file in files if not file.is_file()]
     if len(lost) == len(files) or (lost and bad_images == "refuse"):
@@ -299,7 +342,7 @@ def _kept(
             f" are relative to {str(top)!r}: correct them or the root, put the files back, or set"
             " bad_images='skip' to leave them out."
         )
-    there = [file for file in files if file.is_file()]
+    there = [file for file in dict.fromkeys(files) if file.is_file()]
     readable = set(images.keep_images(there, bad_images, max_pixels=max_pixels))
     return np.array([row for row, file in enumerate(files) if file in readable], int)
 

@@ -25,6 +25,8 @@ RESAMPLE = {
 }
 """How images are scaled, by name; all of them smooth what they make smaller."""
 LEAST_RATIO = 0.01
+# A side that no image has, so that a JPEG is decoded at its full size.
+_WHOLE = 2**16
 # Counted up when a file comes to give other pixels than before, so that embeddings of the earlier
 # pixels are known for that.
 _RULES = 2
@@ -68,15 +70,19 @@ class ImageForm:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__name__}({values})"
 
-    def read(self, encoded: bytes | str) -> UInt8[np.ndarray, "height width channels"]:
+    def read(
+        self, encoded: bytes | str, box: Int[np.ndarray, "4"] | None = None
+    ) -> UInt8[np.ndarray, "height width channels"]:
         """Decodes an image and brings it to this form.
 
         Args:
           encoded: the bytes of an image file, or its path.
+          box: the part of the upright image that is read, (left, top, right, bottom) in pixels;
+            None for all of it.
 
         Raises:
-          InputError: the file is no image, or cannot be read; see `decoding.decode`. Or the form
-            makes no sense.
+          InputError: the file is no image, or cannot be read; see `decoding.decode`. Or the box is
+            not within it, or the form makes no sense.
         """
         errors.check_known("resample", self.resample, RESAMPLE)
         if not LEAST_RATIO <= self.crop_ratio <= 1:
@@ -86,13 +92,16 @@ class ImageForm:
         try:
             image = decoding.decode(
                 encoded,
-                least=math.ceil(self.size / self.crop_ratio),
+                # A box counts pixels of the whole image.
+                least=math.ceil(self.size / self.crop_ratio) if box is None else _WHOLE,
                 background=self.background,
                 max_pixels=self.max_pixels,
             )
         except errors.InputError as error:
             name = "an image of the data set" if isinstance(encoded, bytes) else to_text(encoded)
             raise errors.InputError(f"{name} cannot be read as an image: {error}") from error
+        if box is not None:
+            image = image.crop(inside(box, image.size, encoded))
         image = self._square(image.convert("L" if self.channels == 1 else "RGB"))
         pixels = np.asarray(image).reshape(self.size, self.size, self.channels)
         return 255 - pixels if self.invert else pixels
@@ -113,6 +122,30 @@ class ImageForm:
         return image.resize((self.size, self.size), method, box=box)
 
 
+def inside(
+    box: Sequence[int] | Int[np.ndarray, "4"], size: tuple[int, int], encoded: bytes | str
+) -> tuple[int, int, int, int]:
+    """The box as Pillow takes it.
+
+    Args:
+      box: left, top, right and bottom, in pixels.
+      size: width and height of the image.
+      encoded: the image, whose path the message names.
+
+    Raises:
+      InputError: the box is not a part of the image.
+    """
+    left, top, right, bottom = map(int, box)
+    width, height = size
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        name = "an image of the data set" if isinstance(encoded, bytes) else to_text(encoded)
+        raise errors.InputError(
+            f"{name}: the box {(left, top, right, bottom)} must be (left, top, right, bottom)"
+            f" within the image, which is {width} x {height}."
+        )
+    return left, top, right, bottom
+
+
 def _in_the_middle(image, width, height):
     """The rectangle of these sides in the middle of an image, as Pillow takes it."""
     left, top = (image.width - width) / 2, (image.height - height) / 2
@@ -130,6 +163,8 @@ class Images(Sequence):
       form: what every image is brought to.
       positions: which of the encoded images these are; None for all.
       turns: by how many quarter turns each is rotated; None for no rotation.
+      boxes: the part that is read of each of the encoded images, as in `ImageForm.read`; None for
+        the whole of each.
     """
 
     def __init__(
@@ -138,11 +173,13 @@ class Images(Sequence):
         form: ImageForm,
         positions: Int[np.ndarray, "images"] | None = None,
         turns: Int[np.ndarray, "images"] | None = None,
+        boxes: Int[np.ndarray, "encoded 4"] | None = None,
     ):
         self._encoded = encoded
         self._form = form
         self._positions = np.arange(len(encoded)) if positions is None else positions
         self._turns = np.zeros(len(self._positions), np.int8) if turns is None else turns
+        self._boxes = boxes
 
     @property
     def form(self) -> ImageForm:
@@ -161,31 +198,41 @@ class Images(Sequence):
         self, which: int | np.integer | Int[np.ndarray, "chosen"]
     ) -> "np.ndarray | Images":
         if isinstance(which, np.ndarray):
-            return Images(self._encoded, self._form, self._positions[which], self._turns[which])
-        pixels = self._form.read(self._encoded[int(self._positions[which])])
+            return self._like(self._form, self._positions[which], self._turns[which])
+        position = int(self._positions[which])
+        pixels = self._form.read(self._encoded[position], self._box(position))
         return np.rot90(pixels, self._turns[which])
+
+    def _like(self, form, positions, turns):
+        return Images(self._encoded, form, positions, turns, self._boxes)
+
+    def _box(self, position):
+        return None if self._boxes is None else self._boxes[position]
 
     def digest(self, position: int) -> bytes:
         """16 bytes that know an image again: they change with its file, its form, and its turn."""
-        encoded = self._encoded[int(self._positions[position])]
+        place = int(self._positions[position])
+        encoded = self._encoded[place]
         if isinstance(encoded, str):
             encoded = pathlib.Path(encoded).read_bytes()
-        of_reading = f"{self._form} {self._turns[position]}".encode()
+        of_reading = f"{self._form} {self._turns[position]}"
+        if self._boxes is not None:
+            of_reading += f" {self._boxes[place].tolist()}"
         return hashlib.blake2b(
             encoded,
             digest_size=16,
             person=b"image",
-            key=hashlib.blake2b(of_reading, digest_size=32).digest(),
+            key=hashlib.blake2b(of_reading.encode(), digest_size=32).digest(),
         ).digest()
 
     def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
         """The same images, each rotated anticlockwise by this many more quarter turns."""
-        return Images(self._encoded, self._form, self._positions, self._turns + turns)
+        return self._like(self._form, self._positions, self._turns + turns)
 
     def whole(self) -> "Images":
         """The same images, each with its whole square: for training that crops at random."""
         form = dataclasses.replace(self._form, crop_ratio=1.0)
-        return Images(self._encoded, form, self._positions, self._turns)
+        return self._like(form, self._positions, self._turns)
 
 
 def load(inputs: np.ndarray | Images) -> np.ndarray:

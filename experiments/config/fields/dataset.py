@@ -195,6 +195,12 @@ SECTION = Section(
             " for none.",
             when=_HAS_COLUMNS,
         ),
+        "box_columns": Field(
+            (),
+            "The columns of a table that hold the left, top, right and bottom edge of the part of"
+            " each picture that is read, in pixels; empty for whole pictures.",
+            when=_HAS_COLUMNS,
+        ),
         "turns_as_classes": Field(
             False, "Makes each quarter turn of a training class a class of its own."
         ),

@@ -146,6 +146,63 @@ def test_paths_are_relative_to_the_root(listed, tmp_path_factory):
     assert len(read(write(elsewhere, absolute))) == 24
 
 
+EDGES = ("x1", "y1", "x2", "y2")
+
+
+def boxed(folder, *boxes, name="scene.jpg"):
+    """A table of parts of one picture, whose left half is black and whose right half is white."""
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, 48:] = 255
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be shown upright, it is turned to the right
+    picture = PIL.Image.fromarray(np.rot90(pixels))
+    picture.save(folder / name, exif=exif, quality=95)
+    rows = [
+        {"path": name, "label": str(number % 2)} | dict(zip(EDGES, box, strict=True))
+        for number, box in enumerate(boxes)
+    ]
+    return write(folder, rows)
+
+
+def test_a_box_is_the_part_of_the_upright_picture_that_is_read(tmp_path):
+    left, right = (0, 0, 40, 64), (56, 0, 96, 64)
+    path = boxed(tmp_path, left, right, (8, 0, 88, 64))
+    found = read(path, columns=data.Columns(box=EDGES))
+    assert [name.partition("#")[2] for name in found.names] == [
+        "0,0,40,64",
+        "56,0,96,64",
+        "8,0,88,64",
+    ]
+    dark, bright, both = images.load(found.inputs)
+    assert dark.max() < 8
+    assert bright.min() > 247
+    assert both[:, 0].max() < 8
+    assert both[:, -1].min() > 247
+    digests = {found.inputs.digest(position) for position in range(3)}
+    assert len(digests) == 3
+    np.testing.assert_array_equal(found.inputs[np.array([1])][0], bright)
+    np.testing.assert_array_equal(found.inputs.whole()[1], bright)
+    np.testing.assert_array_equal(found.inputs.turned(np.array([1, 1, 1]))[2], np.rot90(both))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "edges", "message"),
+    [
+        ([(0, 0, 97, 64)], EDGES, r"the box \(0, 0, 97, 64\) .* which is 96 x 64"),
+        ([(40, 0, 40, 64)], EDGES, "within the image"),
+        ([("a", 0, 40, 64)], EDGES, "row 1 has the box .* whole numbers"),
+        ([(-1, 0, 40, 64)], EDGES, "whole numbers"),
+        ([(0, 0, 40, 64)], EDGES[:3], "must name four columns"),
+        ([(0, 0, 40, 64)], (*EDGES[:3], "y3"), r"lacks the columns \['y3'\]"),
+        ([(0, 0, 9, 9), (0, 0, 9, 9)], EDGES, "more than once"),
+    ],
+)
+def test_a_box_that_makes_no_sense_is_refused(tmp_path, boxes, edges, message):
+    path = boxed(tmp_path, *boxes)
+    with pytest.raises(errors.InputError, match=message):
+        read(path, columns=data.Columns(box=edges))
+
+
 def test_files_that_are_lost_or_no_images_are_refused_or_left_out(listed):
     folder, rows = listed
     (folder / rows[3]["path"]).unlink()
