@@ -6,8 +6,11 @@
 A run is evaluated by its best checkpoint or, as its config says, its last. Several processes share
 the work where each can read the folder; start them as those of `experiments.train`.
 
-A file of embeddings is an .npz with `embeddings` and `labels`, of any library, and may say which
-rows are queries and which are references: see `triplet_jax.evaluation.embedding_files.read`.
+A file of embeddings is an .npz with `embeddings` and `labels`, or a .parquet file, of any library,
+and may say which rows are queries and which are references: docs/experiments.md has their form. A
+table says it of files that hold embeddings alone:
+
+    python -m experiments.evaluate --embeddings=ours.npz --table=labels.csv --rerank=20,6,0.3
 """
 
 import pathlib
@@ -15,13 +18,30 @@ import pathlib
 from absl import flags
 
 from experiments import command
-from experiments.run import evaluating, file_scores
+from experiments.run import evaluating, file_scores, rankings
 from triplet_jax import errors
 
 EMBEDDINGS = flags.DEFINE_list(
     "embeddings", None, "Files of embeddings to evaluate, each beside the first: A.npz,B.npz."
 )
+TABLE = flags.DEFINE_string(
+    "table", None, "A .csv, .tsv or .parquet file with labels, groups or roles of the rows."
+)
 SPLIT = flags.DEFINE_string("split", "test", "The rows to evaluate, where a file has splits.")
+
+
+ITEMS = flags.DEFINE_enum(
+    "items", None, rankings.ITEMS, "Ranks items of several rows: by their mean or nearest rows."
+)
+EXPAND = flags.DEFINE_list(
+    "expand_queries",
+    None,
+    "Moves queries towards their COUNT nearest references: COUNT, or COUNT,ALPHA to weigh them.",
+)
+RERANK = flags.DEFINE_list(
+    "rerank", None, "Re-ranks by k-reciprocal neighbours: K1,K2,WEIGHT, in the paper 20,6,0.3."
+)
+OF_FILES = (TABLE, ITEMS, EXPAND, RERANK)
 
 
 def main() -> None:
@@ -33,6 +53,11 @@ def main() -> None:
     )
     if command.OUTPUT.value:
         raise errors.InputError("--output goes with --embeddings: a run has its result.json.")
+    for flag in OF_FILES:
+        if flag.value:
+            raise errors.InputError(
+                f"--{flag.name} goes with --embeddings: evaluate the run's embeddings.npz."
+            )
     command.start_processes()
     evaluating.evaluate_folder(pathlib.Path(workdir).absolute(), command.DATA.value)
 
@@ -44,7 +69,10 @@ def _evaluate_files():
             " --coordinator."
         )
     output = command.file_to_write(command.OUTPUT, ".json") if command.OUTPUT.value else None
-    file_scores.evaluate_files(EMBEDDINGS.value, SPLIT.value, output)
+    ranking = rankings.of_flags(ITEMS.value, EXPAND.value, RERANK.value)
+    file_scores.evaluate_files(
+        EMBEDDINGS.value, SPLIT.value, output, table=TABLE.value or "", ranking=ranking
+    )
 
 
 if __name__ == "__main__":

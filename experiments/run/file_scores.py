@@ -8,6 +8,7 @@ import rich.table
 
 from experiments.config import naming
 from experiments.run import score_table
+from experiments.run.rankings import Ranking
 from triplet_jax import errors, evaluation
 from triplet_jax.evaluation import comparison, embedding_files, retrieval_metrics
 from triplet_jax.evaluation.embedding_files import Embedded
@@ -31,34 +32,49 @@ SHOWN = {
 COMPARED = ("MAP@R", "mAP", "P@1")
 
 
-def evaluate_files(paths: list[str], split: str, output: pathlib.Path | None) -> dict:
+def evaluate_files(
+    paths: list[str],
+    split: str,
+    output: pathlib.Path | None,
+    *,
+    table: str = "",
+    ranking: Ranking | None = None,
+) -> dict:
     """Scores the embeddings of each file, and what each has more than the first, query by query.
 
     Prints a table, and writes all numbers into `output`.
 
     Args:
-      paths: of .npz files, which `embedding_files.read` describes.
+      paths: of .npz and .parquet files, which `embedding_files.read` describes.
       split: which rows to score, where a file tells splits apart.
       output: a .json file; None for none.
+      table: a file that says more of the rows of all files; "" for none.
+      ranking: how references are ranked; None by their distances.
 
     Returns:
       What the file holds.
 
     Raises:
-      InputError: a file cannot be read, or the files hold other examples.
+      InputError: a file cannot be read, the files hold other examples, or they do not fit the
+        ranking.
     """
     if len(set(paths)) < len(paths):
         raise errors.InputError(f"--embeddings names a file twice: {', '.join(paths)}.")
-    with naming.rewriting(lambda message: errors.renamed(message, {"path": "--embeddings"})):
-        read = {path: embedding_files.read(path, split=split) for path in paths}
+    flags = {"path": "--embeddings", "table": "--table"}
+    with naming.rewriting(lambda message: errors.renamed(message, flags)):
+        read = {path: embedding_files.read(path, split=split, table=table) for path in paths}
     first = paths[0]
     for path in paths[1:]:
         embedding_files.check_comparable(read[first], read[path], (first, path))
-    of_queries = {path: _of_queries(embedded) for path, embedded in read.items()}
-    labels = read[first].labels[read[first].is_query]
+    ranking = ranking or Ranking()
+    of_queries, scores = {}, {}
+    for path, embedded in read.items():
+        search = ranking.search(embedded, path)
+        of_queries[path], labels = _of_queries(search), search["labels"]
+        scores[path] = _scores(embedded, search, of_queries[path], ranking)
     result = {
-        "protocol": protocol(read[first], split),
-        "files": {path: _scores(read[path], of_queries[path]) for path in paths},
+        "protocol": protocol(read[first], split, ranking),
+        "files": scores,
         "less_the_first": {
             path: {
                 score: comparison.over_classes(
@@ -75,17 +91,18 @@ def evaluate_files(paths: list[str], split: str, output: pathlib.Path | None) ->
     return result
 
 
-def _of_queries(embedded):
-    return evaluation.retrieval_of_queries(**embedded.search(), whole_ranking=True)
+def _of_queries(search):
+    return evaluation.retrieval_of_queries(**search, whole_ranking=True)
 
 
-def _scores(embedded, of_queries):
-    retrieval = evaluation.retrieval(**embedded.search(), whole_ranking=True)
+def _scores(embedded, search, of_queries, ranking):
+    retrieval = evaluation.retrieval(**search, whole_ranking=True)
     found = {
         "retrieval": retrieval,
-        "retrieval_over_classes": retrieval | _over_classes(embedded, of_queries),
+        "retrieval_over_classes": retrieval | _over_classes(search["labels"], of_queries),
     }
-    if embedded.has_gallery:
+    # Pairs and clusters are of rows, as they are.
+    if embedded.has_gallery or ranking != Ranking():
         return found
     return found | {
         "verification": evaluation.verification(embedded.embeddings, embedded.labels),
@@ -93,29 +110,35 @@ def _scores(embedded, of_queries):
     }
 
 
-def _over_classes(embedded, of_queries):
+def _over_classes(labels, of_queries):
     counted = ~np.isnan(of_queries["map"])
     if not counted.any():
         return {}
     scores = {name: score[counted] for name, score in of_queries.items()}
-    labels = embedded.labels[embedded.is_query][counted]
-    return retrieval_metrics.mean_of_queries(scores, labels, "classes")
+    return retrieval_metrics.mean_of_queries(scores, labels[counted], "classes")
 
 
-def protocol(embedded: Embedded, split: str) -> dict[str, str]:
+def protocol(embedded: Embedded, split: str, ranking: Ranking | None = None) -> dict[str, str]:
     """Describes, for a reader of the result, what each number was measured on."""
-    queries, references = int(embedded.is_query.sum()), int(embedded.is_gallery.sum())
+    ranking = ranking or Ranking()
+    what, names = "rows", np.arange(len(embedded.labels))
+    if ranking.items:
+        what, names = "items", embedded.items
+    queries, references = (
+        len(np.unique(names[rows])) for rows in (embedded.is_query, embedded.is_gallery)
+    )
     searched = (
         f"{queries} queries search {references} references"
         if embedded.has_gallery
-        else f"each of {queries} rows searches all others"
+        else f"each of {queries} {what} searches all others"
     )
     classes = len(np.unique(embedded.labels[embedded.is_query]))
     left_out = "the query itself"
     if embedded.groups is not None:
         left_out += ", and references of its own label and group"
+    measured = "; ".join(("Euclidean", *ranking.steps()))
     return {
-        "retrieval": f"{searched}; Euclidean; ties count against the query",
+        "retrieval": f"{searched}; {measured}; ties count against the query",
         "classes": f"{classes} classes of queries",
         "left_out": left_out,
         "split": f"rows of the split {split!r}, where the file tells splits apart",

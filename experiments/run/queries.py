@@ -9,7 +9,7 @@ from absl import flags
 from experiments.config import naming
 from experiments.run import config_json, image_flags
 from triplet_jax import errors
-from triplet_jax.data import folder_layout, folder_listing, image_tables, images
+from triplet_jax.data import folder_layout, folder_listing, image_tables, images, table_files
 
 QUERY = flags.DEFINE_multi_string(
     "query",
@@ -62,7 +62,7 @@ def find(
             some = {file.path: file.label for file in good.files}
         elif not query.is_file():
             raise errors.InputError(f"--query={query} is no file and no folder.")
-        elif query.suffix in image_tables.SUFFIXES:
+        elif query.suffix in table_files.SUFFIXES:
             some = _of_table(query, bad_images, max_pixels)
         else:
             some = dict.fromkeys(images.keep_images([query], "refuse", max_pixels=max_pixels), "")

@@ -1,25 +1,19 @@
 """A data set from a table: a row for every image, with its class and what else is known of it."""
 
 import collections
-import csv
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from triplet_jax import errors
-from triplet_jax.data import decoding, folder_layout, images, splits
+from triplet_jax.data import decoding, folder_layout, images, splits, table_files
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import some
 from triplet_jax.data.image_folders import SPLIT_BY
 from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut, Labels, Split
-
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (*_DELIMITERS, ".parquet")
-"""The endings of files that are read as tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +87,7 @@ def table(
     used = [name for name in (columns.path, columns.label, columns.category) if name]
     used += columns.box
     used += {"official": [columns.split], "group": [columns.group]}.get(split_by, [])
-    cells = _read(path, used, columns.group)
+    cells = table_files.read(path, used, [columns.group])
     rows = Rows(
         cells[columns.path],
         cells[columns.label],
@@ -137,7 +131,7 @@ def list_images(
       InputError: as in `table`.
     """
     columns = columns or Columns()
-    cells = _read(path, [columns.path], columns.label)
+    cells = table_files.read(path, [columns.path], [columns.label])
     names = cells[columns.path]
     top = pathlib.Path(root or pathlib.Path(path).parent)
     _check_twice(path, names)
@@ -234,77 +228,6 @@ def of_rows(
         sessions=known.get("groups"),
         is_query=is_query,
     )
-
-
-def _read(path: str, used: Sequence[str], also: str) -> dict[str, list[str]]:
-    """The cells of the columns that are used, as text, and of another one if the table has it."""
-    file = pathlib.Path(path)
-    if not path or not file.is_file():
-        raise errors.InputError(f"path={path!r} is not a file. Give a .csv, .tsv or .parquet file.")
-    if file.suffix == ".parquet":
-        present, cells = _read_parquet(file, {*used, also})
-    elif file.suffix in _DELIMITERS:
-        present, cells = _read_text(file, {*used, also})
-    else:
-        raise errors.InputError(f"path={path!r} must be a .csv, .tsv or .parquet file.")
-    missing = [name for name in used if name not in present]
-    if missing:
-        raise errors.InputError(
-            f"path={path!r} lacks the columns {missing}; it has {sorted(present)}. Name the columns"
-            " of this table."
-        )
-    for name in cells:
-        empty = [row for row, cell in enumerate(cells[name], 1) if not cell]
-        if empty:
-            raise errors.InputError(
-                f"path={path!r}: {len(empty)} of {len(cells[name])} rows have an empty {name!r},"
-                f" first row {empty[0]}. Fill it, or remove these rows."
-            )
-    if not cells[used[0]]:
-        raise errors.InputError(f"path={path!r} has no rows.")
-    return cells
-
-
-def _read_text(file, used):
-    try:
-        # utf-8-sig leaves out the mark with which spreadsheets begin a file.
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened, delimiter=_DELIMITERS[file.suffix], strict=True)
-            present = reader.fieldnames or []
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise errors.InputError(
-            f"path={str(file)!r} cannot be read as a table in UTF-8: {error}."
-        ) from error
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            raise errors.InputError(
-                f"path={str(file)!r}: row {number} has another number of cells than the"
-                f" {len(present)} columns."
-            )
-    return present, {name: [row[name] for row in rows] for name in used if name in present}
-
-
-def _read_parquet(file, used):
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise errors.InputError(
-            f"path={str(file)!r} needs pyarrow: pip install 'triplet_jax[search]', or write the"
-            " table as .csv."
-        ) from error
-    try:
-        opened = pyarrow.parquet.ParquetFile(file)
-        present = opened.schema_arrow.names
-        columns = opened.read(columns=[name for name in used if name in present])
-    except (pyarrow.ArrowException, OSError) as error:
-        raise errors.InputError(
-            f"path={str(file)!r} cannot be read as a Parquet file: {error}"
-        ) from error
-    return present, {
-        name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
-        for name in columns.column_names
-    }
 
 
 def _boxes(path: str, columns: list[list[str]]) -> list[tuple[int, ...]] | None:

@@ -7,9 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from triplet_jax import arguments, errors
-from triplet_jax.runs import files
-
-_OPTIONAL = ("groups", "is_query", "is_gallery", "split")
+from triplet_jax.evaluation import embedding_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +21,7 @@ class Embedded:
         its label and its group; None leaves out nothing but the query itself.
       is_query: which rows are queries.
       is_gallery: which rows are references.
+      items: what each row shows, where several rows may show one item; None where they do not.
     """
 
     embeddings: Float[np.ndarray, "rows dim"]
@@ -30,6 +29,7 @@ class Embedded:
     groups: Shaped[np.ndarray, "rows"] | None
     is_query: Bool[np.ndarray, "rows"]
     is_gallery: Bool[np.ndarray, "rows"]
+    items: Shaped[np.ndarray, "rows"] | None = None
 
     @property
     def has_gallery(self) -> bool:
@@ -56,36 +56,51 @@ class Embedded:
         }
 
 
-def read(path: str, *, split: str = "test") -> Embedded:
-    """Reads embedded examples from an .npz file.
+def read(path: str, *, split: str = "test", table: str = "") -> Embedded:
+    """Reads embedded examples from an .npz or a .parquet file.
 
-    The file holds `embeddings` `[rows, dim]` and `labels` `[rows]`, of integers or strings, and
-    where they are needed
+    An .npz file holds the arrays on the left, and a .parquet file, for which pyarrow must be
+    installed, the columns on the right. All but the first are optional, and labels may be in the
+    table:
 
-        groups       `[rows]`: a camera, session or shop, as `ignore` of `retrieval` takes it
-        is_query     `[rows]` of booleans: which rows search
-        is_gallery   `[rows]` of booleans: which rows are searched
-        split        `[rows]` of strings: only the rows of one split are read
+        embeddings       embedding     `[rows, dim]`; a list of numbers in each row, of fixed size
+        labels           label         integers or strings
+        groups           group         a camera or a session, as `ignore` of `retrieval` takes it
+        items            item          what a row shows, where several show one item
+        is_query         is_query      booleans: which rows search
+        is_gallery       is_gallery    booleans: which rows are searched
+        split            split         strings: only the rows of one split are read
+        names or paths   name or path  by which rows of the table are found
 
+    A gallery of `evaluation.gallery` writes such a .parquet file, and calls the embedding `vector`.
     Without `is_query` and `is_gallery` every row searches all others. With one of them alone, the
     other rows are of the other kind.
 
     Args:
       path: the file.
       split: which rows to read, where the file has `split`.
+      table: a .csv, .tsv or .parquet file with the columns on the right but the embedding, which
+        count more than what the file says; "" for none. Its rows are found by name where both have
+        names, or else row i of the table is row i of the file.
 
     Raises:
-      InputError: the file, its arrays, their shapes or types are not these, no row is of the split,
-        or there is no query or no reference.
+      InputError: the file or the table, their arrays, shapes or types are not these, no row is of
+        the split, or there is no query or no reference.
     """
-    names = files.names_of_arrays(path)
-    present = [name for name in _OPTIONAL if name in names]
-    embeddings, labels, *more = files.read_arrays(path, ("embeddings", "labels", *present))
-    given = dict(zip(present, more, strict=True))
+    given = embedding_arrays.read(path)
+    embeddings = given["embeddings"]
+    if table:
+        given |= embedding_arrays.of_table(table, given, path)
+    if "labels" not in given:
+        raise errors.InputError(
+            f"path={path!r} lacks ['labels']; it has {sorted(given)}. Add them, or give a table"
+            " with a column 'label'."
+        )
+    given = {name: x for name, x in given.items() if name not in ("embeddings", "names")}
     embeddings = arguments.embeddings(embeddings, name=f"path={path!r}: embeddings")
     of_rows = {
         name: np.asarray(arguments.labels(x, embeddings.shape, name=f"path={path!r}: {name}"))
-        for name, x in ({"labels": labels} | given).items()
+        for name, x in given.items()
     }
     if "split" in of_rows:
         here = of_rows.pop("split") == split
@@ -129,9 +144,9 @@ def check_comparable(first: Embedded, other: Embedded, names: tuple[str, str]) -
       names: what messages call the two.
 
     Raises:
-      InputError: labels, groups, queries or references differ.
+      InputError: labels, groups, items, queries or references differ.
     """
-    for field in ("labels", "groups", "is_query", "is_gallery"):
+    for field in ("labels", "groups", "items", "is_query", "is_gallery"):
         if not np.array_equal(getattr(first, field), getattr(other, field)):
             raise errors.InputError(
                 f"{names[0]} and {names[1]} differ in {field}: to compare them, query by query,"

@@ -46,8 +46,9 @@ def k_reciprocal(
     it ends in a half, and k2 nearest that include i itself.
 
     Labels play no part. So references that `ignore` of `retrieval` leaves out count as neighbours
-    and are left out of the ranking alone, as in that program. A row that is a query and by `own` a
-    reference stands in the set once. Rows that are not finite are nobody's neighbours.
+    and are left out of the ranking alone, as in that program. A query that is by `own` a reference
+    stands in the set once, unless it was changed since and the two rows differ. Rows that are not
+    finite are nobody's neighbours.
 
     Equally near rows come into N(i, k) together; where they would be more than k, none of them
     does. So the distances do not depend on the order of the rows, a constant embedding still scores

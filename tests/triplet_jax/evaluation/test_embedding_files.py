@@ -1,5 +1,7 @@
 """Files of embeddings: which rows search which, and what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,149 @@ def test_files_of_other_examples_are_not_compared(written):
             embedding_files.check_comparable(
                 first, embedding_files.read(written(**other)), ("a", "b")
             )
+
+
+# -- Parquet, and tables of what is known of rows
+
+
+def write_parquet(file, /, **columns):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet.write_table(pyarrow.table(columns), file)
+    return str(file)
+
+
+def lists(x, size=None):
+    pyarrow = pytest.importorskip("pyarrow")
+    kind = pyarrow.list_(pyarrow.float32(), *([] if size is None else [size]))
+    return pyarrow.array(list(x), kind)
+
+
+def equal(first, other):
+    embedding_files.check_comparable(first, other, ("first", "other"))
+    np.testing.assert_array_equal(first.embeddings, other.embeddings)
+
+
+@pytest.mark.parametrize("size", [5, None])
+def test_a_parquet_file_says_what_an_npz_does(tmp_path, written, size):
+    x, labels = clusters(classes=5, per_class=8)
+    asks, groups = np.arange(40) % 4 == 0, np.arange(40) % 3
+    items = np.array([f"item {i}" for i in range(40)])
+    path = write_parquet(
+        tmp_path / "file.parquet",
+        embedding=lists(x, size),
+        label=labels,
+        group=groups,
+        item=items,
+        is_query=asks,
+    )
+    expected = embedding_files.read(
+        written(groups=groups, items=items, is_query=asks, is_gallery=~asks)
+    )
+    equal(embedding_files.read(path), expected)
+    # As `Gallery.write_parquet` calls them.
+    path = write_parquet(
+        tmp_path / "file.parquet",
+        path=items,
+        label=labels.astype(str),
+        mark=items,
+        vector=lists(x, 5),
+    )
+    found = embedding_files.read(path)
+    assert found.groups is None and found.labels.tolist() == labels.astype(str).tolist()
+    np.testing.assert_array_equal(found.embeddings, x)
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"label": [1, 2]}, "lacks the column 'embedding' .* it has .*label"),
+        ({"embedding": [[1.0], [1.0, 2.0]], "label": [1, 2]}, "lists of 1 to 2 numbers"),
+        ({"embedding": [1.0, 2.0], "label": [1, 2]}, "'embedding' is of type double"),
+        ({"embedding": [[1.0], None], "label": [1, 2]}, "1 of 2 rows have no 'embedding'"),
+        ({"embedding": [[1.0], [2.0]], "label": [1, None]}, "1 of 2 rows have no 'label'"),
+        ({"embedding": [[1.0], [2.0]]}, r"lacks \['labels'\]"),
+        ({"embedding": [[1.0], [2.0]], "label": [1, 2], "is_query": [1, 0]}, "must hold booleans"),
+    ],
+)
+def test_other_parquet_files_are_refused(tmp_path, columns, message):
+    path = write_parquet(tmp_path / "file.parquet", **columns)
+    with pytest.raises(errors.InputError, match=message):
+        embedding_files.read(path)
+
+
+def test_a_parquet_file_that_is_none_or_needs_pyarrow_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file.parquet").write_bytes(b"PAR1")
+    with pytest.raises(errors.InputError, match="is not a file"):
+        embedding_files.read(str(tmp_path / "none.parquet"))
+    with pytest.raises(errors.InputError, match="cannot be read as a Parquet file"):
+        embedding_files.read(str(tmp_path / "file.parquet"))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(
+        errors.InputError, match=r"needs pyarrow: pip install 'triplet_jax\[search\]'"
+    ):
+        embedding_files.read(str(tmp_path / "file.parquet"))
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """An .npz of embeddings with names, and a table of them in another order; both as functions."""
+    x, labels = clusters(classes=5, per_class=8)
+    names = np.array([f"{i}.jpg" for i in range(40)])
+
+    def npz(**arrays):
+        np.savez(tmp_path / "bare.npz", embeddings=x, **arrays)
+        return str(tmp_path / "bare.npz")
+
+    def csv(order=range(40), header="name,label,group,is_query", name="{0}.jpg"):
+        rows = [
+            f"{name.format(i)},{labels[i % 40]},{i % 3},{'yes' if i % 4 else 'No'}" for i in order
+        ]
+        (tmp_path / "table.csv").write_text("\n".join([header, *rows]))
+        return str(tmp_path / "table.csv")
+
+    return npz, csv, names
+
+
+def test_a_table_says_what_a_file_does_not(bare, written):
+    npz, csv, names = bare
+    _, labels = clusters(classes=5, per_class=8)
+    expected = embedding_files.read(
+        written(
+            labels=labels.astype(str),
+            groups=(np.arange(40) % 3).astype(str),
+            is_query=np.arange(40) % 4 > 0,
+        )
+    )
+    mixed = np.random.default_rng(0).permutation(40)
+    equal(embedding_files.read(npz(names=names), table=csv(mixed)), expected)
+    equal(
+        embedding_files.read(npz(paths=names), table=csv(mixed, "path,label,group,is_query")),
+        expected,
+    )
+    # Without names in the file, row by row; and what the table says counts more.
+    equal(embedding_files.read(npz(), table=csv()), expected)
+    equal(embedding_files.read(npz(labels=np.zeros(40)), table=csv()), expected)
+    # A table may know more images.
+    equal(embedding_files.read(npz(names=names), table=csv([*mixed, 40])), expected)
+
+
+@pytest.mark.parametrize(
+    "arrays, table, message",
+    [
+        ({}, {"order": range(39)}, "table='.*' has 39 rows, and path='.*' 40: row i of both"),
+        ({"names": "own"}, {"order": range(39)}, "lacks 1 of 40 rows of path='.*'39.jpg"),
+        ({"names": "own"}, {"order": [*range(40), 7]}, "names 1 rows more than once: .*7.jpg"),
+        ({}, {"header": "a,b,c,d"}, "has none of the columns label, group, item"),
+        ({}, {"header": "name,label,is_query,c"}, "'is_query' holds .* write true or false"),
+        ({}, {"header": "name,item,group,is_query"}, r"lacks \['labels'\]"),
+        ({}, {"name": ""}, "have an empty 'name'"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(bare, arrays, table, message):
+    npz, csv, names = bare
+    arrays = dict.fromkeys(arrays, names)
+    with pytest.raises(errors.InputError, match=message):
+        embedding_files.read(npz(**arrays), table=csv(**table))
+    with pytest.raises(errors.InputError, match="^table='none.csv' is not a file"):
+        embedding_files.read(npz(**arrays), table="none.csv")

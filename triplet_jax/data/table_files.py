@@ -1,0 +1,112 @@
+"""The columns of a table in a file."""
+
+import csv
+import pathlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from triplet_jax import errors
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*_DELIMITERS, ".parquet")
+"""The endings of files that are read as tables."""
+
+
+def read(path: str, used: Sequence[str], also: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Reads columns of a table as text.
+
+    Args:
+      path: a .csv or .tsv file in UTF-8 with a row of column names, or a .parquet file, for which
+        pyarrow must be installed.
+      used: the columns that are needed.
+      also: those that are read if the table has them.
+
+    Returns:
+      The cells of each column.
+
+    Raises:
+      InputError: the file cannot be read, lacks a needed column, has no rows, or has an empty cell.
+    """
+    file = pathlib.Path(path)
+    if not path or not file.is_file():
+        raise errors.InputError(f"path={path!r} is not a file. Give a .csv, .tsv or .parquet file.")
+    if file.suffix == ".parquet":
+        present, cells = _read_parquet(file, {*used, *also})
+    elif file.suffix in _DELIMITERS:
+        present, cells = _read_text(file, {*used, *also})
+    else:
+        raise errors.InputError(f"path={path!r} must be a .csv, .tsv or .parquet file.")
+    missing = [name for name in used if name not in present]
+    if missing:
+        raise errors.InputError(
+            f"path={path!r} lacks the columns {missing}; it has {sorted(present)}. Name the columns"
+            " of this table."
+        )
+    for name in cells:
+        empty = [row for row, cell in enumerate(cells[name], 1) if not cell]
+        if empty:
+            raise errors.InputError(
+                f"path={path!r}: {len(empty)} of {len(cells[name])} rows have an empty {name!r},"
+                f" first row {empty[0]}. Fill it, or remove these rows."
+            )
+    if not all(cells.values()):
+        raise errors.InputError(f"path={path!r} has no rows.")
+    return cells
+
+
+def _read_text(file, used):
+    try:
+        # utf-8-sig leaves out the mark with which spreadsheets begin a file.
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, delimiter=_DELIMITERS[file.suffix], strict=True)
+            present = reader.fieldnames or []
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise errors.InputError(
+            f"path={str(file)!r} cannot be read as a table in UTF-8: {error}."
+        ) from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise errors.InputError(
+                f"path={str(file)!r}: row {number} has another number of cells than the"
+                f" {len(present)} columns."
+            )
+    return present, {name: [row[name] for row in rows] for name in used if name in present}
+
+
+def _read_parquet(file, used):
+    present, columns = read_parquet(str(file), used, otherwise="write the table as .csv")
+    return present, {
+        name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
+        for name in columns.column_names
+    }
+
+
+def read_parquet(path: str, used: Collection[str], *, otherwise: str) -> tuple[list[str], Any]:
+    """Reads columns of a Parquet file.
+
+    Args:
+      path: the file.
+      used: the columns, of which those that the file has are read.
+      otherwise: what a message says to do without pyarrow.
+
+    Returns:
+      The names of all columns, and the table of those that are used, which is one of pyarrow.
+
+    Raises:
+      InputError: pyarrow is not installed, or the file cannot be read.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise errors.InputError(
+            f"path={path!r} needs pyarrow: pip install 'triplet_jax[search]', or {otherwise}."
+        ) from error
+    try:
+        opened = pyarrow.parquet.ParquetFile(path)
+        present = opened.schema_arrow.names
+        return present, opened.read(columns=[name for name in used if name in present])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise errors.InputError(
+            f"path={path!r} cannot be read as a Parquet file: {error}"
+        ) from error
