@@ -22,9 +22,10 @@ window.addEventListener("load", () => setTimeout(() => {
 </script></head>"""
 
 
-_ALWAYS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
-_ALWAYS += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
-_ALWAYS += ("--virtual-time-budget=8000",)
+ALWAYS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+ALWAYS += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+# Waits of the page pass at once.
+_QUICKLY = (*ALWAYS, "--virtual-time-budget=8000")
 
 
 def printed(page: str, folder) -> str:
@@ -33,7 +34,7 @@ def printed(page: str, folder) -> str:
     file.write_text(page)
     where = [f"--user-data-dir={folder / 'profile'}", f"--print-to-pdf={pdf}", file.as_uri()]
     quiet = {"capture_output": True, "timeout": 120, "check": True}
-    subprocess.run([CHROMIUM, *_ALWAYS, *where], env=os.environ | {"HOME": str(folder)}, **quiet)
+    subprocess.run([CHROMIUM, *_QUICKLY, *where], env=os.environ | {"HOME": str(folder)}, **quiet)
     done = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], text=True, **quiet)
     return done.stdout
 
@@ -45,7 +46,7 @@ def look(page: str, script: str, folder, *, dark: bool = False):
     flags = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
         [
-            *(CHROMIUM, *_ALWAYS, f"--user-data-dir={folder / 'profile'}"),
+            *(CHROMIUM, *_QUICKLY, f"--user-data-dir={folder / 'profile'}"),
             *("--window-size=1200,800", *flags),
             *("--enable-logging=stderr", "--dump-dom", file.as_uri()),
         ],
