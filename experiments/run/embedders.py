@@ -44,6 +44,20 @@ class Embedder:
         paths = [str(file) for file in files]
         return self.embed(self.variables, images.Images(paths, self.form))
 
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embeds images that are in the form already, `[images, height, width, channels]`."""
+        return self.embed(self.variables, pixels)
+
+    @property
+    def blank(self) -> np.ndarray:
+        """One black image in the form, `[1, height, width, channels]`."""
+        return np.zeros((1, self.form.size, self.form.size, self.form.channels), np.uint8)
+
+    @property
+    def dim(self) -> int:
+        """The values of an embedding, which are counted by embedding a black image."""
+        return self.embed_pixels(self.blank).shape[1]
+
     @property
     def shown(self) -> images.ImageForm:
         """The form in which a person is shown what the encoder sees of an image."""
