@@ -1,12 +1,13 @@
 """Data sets in .npz files of arrays: examples with labels, or examples in pairs."""
 
 import math
+import os
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from triplet_jax import errors
-from triplet_jax.data import splits
+from triplet_jax.data import named_splits, splits
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.splits import HeldOut
 from triplet_jax.runs import files
@@ -22,31 +23,38 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
     Args:
       path: the file. `x` is images `[examples, height, width, channels]` of uint8, with 1 or 3
         channels, or features `[examples, features]` of floats. `y` is `[examples]`, of integers,
-        strings or booleans, which are only compared.
+        strings or booleans, which are only compared. It may have more arrays `[examples]`: `group`,
+        the session or camera of each, `category`, the group of each class, and `split`.
       split_by: what is held out: "image" examples of every class, "class" whole classes, "group"
-        whole groups of examples, which the array `group` `[examples]` of integers or strings
-        tells apart.
-      held_out: how much is held out.
+        whole groups of examples by the array `group`, "official" what the array `split` says by
+        the names in `named_splits.SPLITS`; with "query" and "gallery", the ones search the others.
+      held_out: how much is held out. For "official" only the share of validation counts, and only
+        if no example is for validation.
 
     Raises:
-      InputError: the file, its keys, shapes or types are not these, a value is not finite, or no
-        group can be held out.
+      InputError: the file, its keys, shapes or types are not these, a value is not finite, no group
+        can be held out, or a class has two categories.
     """
-    errors.check_known("split_by", split_by, ("image", "class", "group"))
-    names = ("x", "y", "group") if split_by == "group" else ("x", "y")
-    x, *of_examples = files.read_arrays(path, names)
+    errors.check_known("split_by", split_by, ("image", "class", "group", "official"))
+    needed = ["x", "y", *{"group": ["group"], "official": ["split"]}.get(split_by, [])]
+    present = files.names_of_arrays(path) if os.path.isfile(path) else []
+    also = [name for name in ("group", "category") if name in present and name not in needed]
+    x, *of_examples = files.read_arrays(path, [*needed, *also])
     x = _images_or_features(path, "x", x)
-    y, *group = (
-        _one_for_each(path, name, values, x)
-        for name, values in zip(names[1:], of_examples, strict=True)
-    )
-    class_names, labels = np.unique(y, return_inverse=True)
+    known = {
+        name: _one_for_each(path, name, values, x)
+        for name, values in zip([*needed, *also][1:], of_examples, strict=True)
+    }
+    class_names, labels = np.unique(known["y"], return_inverse=True)
     labels = labels.astype(np.int32)
-    notes = []
-    if group:
-        split = splits.of_groups(labels, group[0], held_out)
-        source = f"path={path!r}"
-        notes = splits.notes_on_groups(split, labels, group[0], held_out, source=source)
+    notes, is_query, source = [], None, f"path={path!r}"
+    if split_by == "official":
+        names = known["split"].astype(str)
+        split = named_splits.official(source, names, labels, held_out)
+        is_query = named_splits.queries_of(names)
+    elif split_by == "group":
+        split = splits.of_groups(labels, known["group"], held_out)
+        notes = splits.notes_on_groups(split, labels, known["group"], held_out, source=source)
     else:
         split = splits.at_random(labels, held_out, by=split_by)
     return Dataset(
@@ -54,8 +62,10 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
         labels,
         split,
         tuple(map(str, class_names)),
+        groups=named_splits.categories(source, known.get("category"), labels, class_names),
         notes=tuple(notes),
-        sessions=group[0] if group else None,
+        sessions=known.get("group"),
+        is_query=is_query,
     )
 
 

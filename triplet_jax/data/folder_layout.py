@@ -7,43 +7,8 @@ import dataclasses
 import os
 import pathlib
 
-import numpy as np
-from jaxtyping import Bool, Shaped
-
-from triplet_jax import errors
 from triplet_jax.data.file_names import to_text
-
-# What the split folders of published data sets are called, in lower case.
-SPLIT_FOLDERS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    # Queries search a gallery: both are for the test.
-    **dict.fromkeys(("test", "testing", "query", "gallery"), "test"),
-}
-
-
-def queries_of(names: Shaped[np.ndarray, "examples"]) -> Bool[np.ndarray, "examples"] | None:
-    """Which examples are queries, by the names of their splits.
-
-    None where there are no queries with a gallery: then all test examples search each other.
-
-    >>> queries_of(np.array(["train", "query", "gallery"])).tolist()
-    [False, True, False]
-
-    Raises:
-      InputError: there are other test examples beside queries and gallery.
-    """
-    names = np.char.lower(names)
-    present = set(names.tolist())
-    if not {"query", "gallery"} <= present:
-        return None
-    others = [n for n in present - {"query", "gallery"} if SPLIT_FOLDERS[n] == "test"]
-    if others:
-        raise errors.InputError(
-            f"there are queries, a gallery and {sorted(others)}: call the images that are searched"
-            " gallery, too, or leave them out."
-        )
-    return names == "query"
+from triplet_jax.data.named_splits import SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +44,12 @@ class Layout:
 def layout_of(root: pathlib.Path, *, class_level: int = 1) -> Layout:
     """The layout of a folder, which has splits where the names of its first folders say so.
 
-    They say so if every one of them is in `SPLIT_FOLDERS`, or if one is for training and one for
-    another split. A lone folder "train" among others is a class.
+    They say so if every one of them is in `named_splits.SPLITS`, or if one is for training and one
+    for another split. A lone folder "train" among others is a class.
     """
     # Not by scandir, whose is_dir raises an error for a link to itself.
     names = [n for n in os.listdir(root) if n[0] != "." and os.path.isdir(os.path.join(root, n))]
-    splits = {SPLIT_FOLDERS.get(name.lower()) for name in names}
+    splits = {SPLITS.get(name.lower()) for name in names}
     known = splits - {None}
     has_splits = bool(known) and (None not in splits or ("train" in known and len(known) > 1))
     return Layout(class_level=class_level, has_splits=has_splits)

@@ -4,15 +4,16 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from triplet_jax import errors
-from triplet_jax.data import folder_layout, folder_listing, splits
+from triplet_jax.data import folder_layout, folder_listing, named_splits, splits
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import some, to_text
 from triplet_jax.data.folder_layout import Layout
 from triplet_jax.data.folder_listing import File
 from triplet_jax.data.images import ImageForm, Images
-from triplet_jax.data.splits import HeldOut, Labels, Split
+from triplet_jax.data.splits import HeldOut
 
 SPLIT_BY = ("image", "class", "group", "official")
 
@@ -43,13 +44,13 @@ def folder(
       split_by: what is held out: "image" images of every class, "class" whole classes, "group"
         whole sessions. A session is a folder below a class, as in `path/cat/monday/1.jpg`;
         folders of one name in several classes are one session. "official" takes the split from
-        the first folder, as in `path/train/cat/1.jpg`; `folder_layout.SPLIT_FOLDERS` has the
+        the first folder, as in `path/train/cat/1.jpg`; `named_splits.SPLITS` has the
         names.
       held_out: how much is held out. For "official" only the share of validation counts, and
         only if no folder is for validation: `splits.with_test` then holds it out of training.
       bad_images: whether to "refuse" or to "skip" files that cannot be read as images.
       class_level: how many folders make the class; with 2, `path/cat/tabby/1.jpg` has the class
-        "cat/tabby".
+        "cat/tabby". The first of several is the category of the class: its `groups`.
 
     Raises:
       InputError: there is no such folder, it holds no class folders with images, a file cannot be
@@ -77,8 +78,9 @@ def folder(
     sessions = np.array([file.session for file in listing.files])
     is_query = None
     if split_by == "official":
-        split = _official(path, listing.files, labels, held_out)
-        is_query = folder_layout.queries_of(np.array([file.split for file in listing.files]))
+        names = np.array([file.split for file in listing.files])
+        split = named_splits.official(f"path={path!r}", names, labels, held_out)
+        is_query = named_splits.queries_of(names)
     elif split_by == "group":
         _check_sessions(path, listing.files)
         split = splits.of_groups(labels, sessions, held_out)
@@ -92,6 +94,7 @@ def folder(
         labels,
         split,
         class_names,
+        groups=_categories(class_names) if class_level > 1 else None,
         notes=tuple(notes),
         names=np.array([to_text(str(file.relative_to(root))) for file in listing.paths]),
         sessions=sessions if sessions.all() else None,
@@ -115,8 +118,8 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
         )
     if split_by != "official":
         return
-    known = ", ".join(folder_layout.SPLIT_FOLDERS)
-    unknown = [name for name in first if name.lower() not in folder_layout.SPLIT_FOLDERS]
+    known = ", ".join(named_splits.SPLITS)
+    unknown = [name for name in first if name.lower() not in named_splits.SPLITS]
     if unknown or not layout.has_splits:
         raise errors.InputError(
             f"path={path!r}: split_by='official' takes the first folders for splits, which may"
@@ -125,19 +128,10 @@ def _check_splits(path: str, files: Sequence[File], layout: Layout, split_by: st
         )
 
 
-def _official(path: str, files: Sequence[File], labels: Labels, held_out: HeldOut) -> Split:
-    """Takes the splits from the folders; holds validation out where no folder is for it."""
-    split = np.array([folder_layout.SPLIT_FOLDERS[file.split.lower()] for file in files])
-    for needed in ("train", "test"):
-        if needed not in split:
-            raise errors.InputError(
-                f"path={path!r}: no folder holds images of the split {needed!r}, only"
-                f" {some(sorted({file.split for file in files}))}. Add one, or give the"
-                " folder of the classes, with split_by='image' or 'class'."
-            )
-    if "validation" in split:
-        return split
-    return splits.with_test(labels, split == "test", held_out)
+def _categories(class_names: Sequence[str]) -> Int[np.ndarray, "classes"]:
+    """The first folder of each class, as a number."""
+    first = [name.split("/")[0] for name in class_names]
+    return np.unique(first, return_inverse=True)[1]
 
 
 def _check_sessions(path: str, files: Sequence[File]) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from triplet_jax import errors
-from triplet_jax.data import decoding, folder_layout, images, splits, table_files
+from triplet_jax.data import decoding, images, named_splits, splits, table_files
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import some
 from triplet_jax.data.image_folders import SPLIT_BY
 from triplet_jax.data.images import ImageForm, Images
-from triplet_jax.data.splits import HeldOut, Labels, Split
+from triplet_jax.data.splits import HeldOut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Columns:
     Args:
       path: of the image files.
       label: of the classes, as text or as numbers.
-      split: of the splits, for `split_by="official"`; `folder_layout.SPLIT_FOLDERS` has the names.
+      split: of the splits, for `split_by="official"`; `named_splits.SPLITS` has the names.
       group: of the sessions, cameras or drawers, which are read where the table has them, and
         needed for `split_by="group"`.
       category: of the groups of classes, such as alphabets or kinds of fruit, for batches and
@@ -147,7 +147,7 @@ class Rows:
     Args:
       paths: the files.
       labels: their classes.
-      splits: the names of their splits, of those in `folder_layout.SPLIT_FOLDERS`.
+      splits: the names of their splits, of those in `named_splits.SPLITS`.
       groups: their sessions, cameras or drawers.
       categories: the groups of their classes.
       boxes: the part of each that is read, (left, top, right, bottom) in pixels.
@@ -208,8 +208,8 @@ def of_rows(
     labels = labels.astype(np.int32)
     notes, is_query = [], None
     if split_by == "official":
-        split = _official(source, known["splits"], labels, held_out)
-        is_query = folder_layout.queries_of(known["splits"])
+        split = named_splits.official(f"path={source!r}", known["splits"], labels, held_out)
+        is_query = named_splits.queries_of(known["splits"])
     elif split_by == "group":
         split = splits.of_groups(labels, known["groups"], held_out)
         notes += splits.notes_on_groups(
@@ -222,7 +222,9 @@ def of_rows(
         labels,
         split,
         tuple(map(str, class_names)),
-        groups=_categories(source, known.get("categories"), labels, class_names),
+        groups=named_splits.categories(
+            f"path={source!r}", known.get("categories"), labels, class_names
+        ),
         notes=tuple(notes),
         names=known["names"],
         sessions=known.get("groups"),
@@ -268,47 +270,3 @@ def _kept(
     there = [file for file in dict.fromkeys(files) if file.is_file()]
     readable = set(images.keep_images(there, bad_images, max_pixels=max_pixels))
     return np.array([row for row, file in enumerate(files) if file in readable], int)
-
-
-def _official(
-    path: str, cells: Shaped[np.ndarray, "rows"], labels: Labels, held_out: HeldOut
-) -> Split:
-    """The splits by their names; validation is held out where no row is for it."""
-    known = folder_layout.SPLIT_FOLDERS
-    unknown = sorted({str(cell) for cell in cells if cell.lower() not in known})
-    if unknown:
-        raise errors.InputError(
-            f"path={path!r}: there are rows of the splits {some(unknown)}; splits are called"
-            f" {', '.join(known)}."
-        )
-    split = np.array([known[cell.lower()] for cell in cells], "<U10")
-    for needed in ("train", "test"):
-        if needed not in split:
-            raise errors.InputError(
-                f"path={path!r}: no row is for the split {needed!r}. Add some, or set"
-                " split_by='image' or 'class'."
-            )
-    if "validation" in split:
-        return split
-    return splits.with_test(labels, split == "test", held_out)
-
-
-def _categories(
-    path: str,
-    cells: Shaped[np.ndarray, "rows"] | None,
-    labels: Labels,
-    class_names: Shaped[np.ndarray, "classes"],
-) -> Int[np.ndarray, "classes"] | None:
-    """The category of every class, as a number."""
-    if cells is None:
-        return None
-    names, of_row = np.unique(cells, return_inverse=True)
-    pairs = np.unique(np.stack([labels, of_row]), axis=1)
-    several = np.flatnonzero(np.bincount(pairs[0]) > 1)
-    if len(several):
-        its = names[pairs[1][pairs[0] == several[0]]].tolist()
-        raise errors.InputError(
-            f"path={path!r}: {len(several)} classes have more than one category, such as"
-            f" {str(class_names[several[0]])!r} with {some(its)}. Give each class one."
-        )
-    return pairs[1]

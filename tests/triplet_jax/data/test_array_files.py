@@ -79,6 +79,26 @@ def test_arrays_are_split_by_their_groups(tmp_path):
         data.arrays(single, **by_group)
 
 
+def test_arrays_may_say_their_splits_queries_and_categories(tmp_path):
+    y, category = np.tile([3, 5, 7, 9], 6), np.tile(["round", "long", "round", "round"], 6)
+    split = np.repeat([b"train", b"Val", b"query", b"gallery"], 6)
+    given = {"x": np.arange(24.0)[:, None], "y": y, "split": split, "category": category}
+    official = SPLIT | {"split_by": "official"}
+    camera = np.arange(24) % 3
+    found = data.arrays(save_arrays(tmp_path, **given, group=camera), **official)
+    assert [(found.split == name).sum() for name in data.SPLITS] == [6, 6, 12]
+    assert found.is_query.tolist() == [False] * 12 + [True] * 6 + [False] * 6
+    assert found.groups.tolist() == [1, 0, 1, 1]
+    np.testing.assert_array_equal(found.sessions, camera)
+    with pytest.raises(errors.InputError, match=r"lacks \['split'\]"):
+        data.arrays(save_arrays(tmp_path, x=given["x"], y=y), **official)
+    with pytest.raises(errors.InputError, match="nothing for the split 'test', only for 'train'"):
+        data.arrays(save_arrays(tmp_path, **given | {"split": ["train"] * 24}), **official)
+    with pytest.raises(errors.InputError, match="classes have more than one category, such as '3'"):
+        mixed = given | {"category": np.arange(24) // 3 % 2}
+        data.arrays(save_arrays(tmp_path, **mixed), **official)
+
+
 class Bomb:
     def __reduce__(self):
         return (pytest.fail, ("a pickle was run",))

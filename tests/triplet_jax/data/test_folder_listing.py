@@ -221,8 +221,8 @@ def test_validation_is_held_out_of_official_training(new, tmp_path):
     [
         (["cat", "dog"], "takes the first folders for splits, which may be called train"),
         (["train/cat", "test/cat", "extra/cat"], "there are 'extra', 'test', 'train'"),
-        (["train/cat"], "no folder holds images of the split 'test', only 'train'"),
-        (["query/cat", "gallery/cat"], "no folder holds images of the split 'train'"),
+        (["train/cat"], "there is nothing for the split 'test', only for 'train'"),
+        (["query/cat", "gallery/cat"], "there is nothing for the split 'train'"),
     ],
 )
 def test_official_splits_that_are_not_there_are_refused(names, message, tmp_path):
@@ -256,7 +256,10 @@ def test_class_folders_that_hold_folders_alone_are_named(tmp_path):
     assert "the folders 'pets', 'wild' are taken for classes" in found.notes[0]
     assert "no images, only the folders 'cat', 'dog', 'emu'" in found.notes[0]
     assert "class_level=2" in found.notes[0]
+    assert found.groups is None
     deeper = fold(tmp_path, class_level=2)
+    of_classes = [name.split("/")[0] for name in deeper.class_names]
+    np.testing.assert_array_equal(np.array(sorted(set(of_classes)))[deeper.groups], of_classes)
     assert deeper.class_names == ("pets/cat", "pets/dog", "wild/emu")
     assert deeper.notes == ()
     with pytest.raises(errors.InputError, match="'pets' are taken for classes.*class_level=2"):

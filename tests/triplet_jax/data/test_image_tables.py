@@ -224,11 +224,11 @@ def test_files_that_are_lost_or_no_images_are_refused_or_left_out(listed):
         (
             {3: {"split": "dev"}},
             "official",
-            "there are rows of the splits 'dev'; splits are called train",
+            "there are examples of the splits 'dev'; splits are called train",
         ),
         ({3: {"kind": "A"}}, "image", "1 classes have more than one category, such as '03'"),
         ({}, "group or so", "split_by='group or so' is not known"),
-        ({i: {"split": "train"} for i in range(24)}, "official", "no row is for the split 'test'"),
+        ({i: {"split": "train"} for i in range(24)}, "official", "nothing for the split 'test'"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(listed, change, split_by, message):
