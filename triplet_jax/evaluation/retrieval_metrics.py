@@ -79,7 +79,7 @@ def retrieval(
       ks: each k of Recall, mAP and nDCG at k; one larger than the number of references counts as
         that number.
       whole_ranking: also computes the scores of the second list. They look at the rank of every
-        positive, so that all references of a query are sorted, which takes some times as long.
+        positive among all references, in float64 on the CPU, which takes some times as long.
       average: "queries" takes the mean over queries; "classes" takes the mean of each class first,
         so that small classes count as much as large ones.
 

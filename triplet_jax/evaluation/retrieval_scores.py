@@ -44,23 +44,13 @@ def of_queries(asked: Asked, wanted: Wanted) -> dict[str, Float[np.ndarray, "que
     finite = np.isfinite(asked.queries).all(axis=1)
     shares = [processes.own_share(x) for x in asked[:6]]
     here = asked._replace(**dict(zip(Asked._fields, (share for share, _ in shares), strict=False)))
-    by_distance = isinstance(wanted.metric, Distances)
-    if by_distance:
+    if wanted.whole_ranking or isinstance(wanted.metric, Distances):
         scores = {name: np.zeros(len(here.queries)) for name in wanted.names}
         unsure = np.ones(len(here.queries), bool)
-    elif wanted.whole_ranking:
-        scores, unsure = _of_whole_rankings(here, wanted)
     else:
         scores, unsure = _of_neighbours(here, wanted, asked)
     unsure &= np.isfinite(here.queries).all(axis=1) & (here.positives > 0)
-    number, _ = processes.own_share(np.arange(len(asked.queries)))
-    for rows in neighbours.in_parts(np.flatnonzero(unsure)):
-        if by_distance:
-            measured = wanted.metric.of_rows(number[rows])
-        else:
-            measured = exact.ordering(here.queries[rows], here.references, wanted.metric)
-        for name, values in _in_float64(here, rows, wanted, *measured).items():
-            scores[name][rows] = values
+    _decide(scores, here, np.flatnonzero(unsure), wanted, len(asked.queries))
     scores = processes.all_shares(scores, len(asked.queries))
     return {name: np.where(finite, scores[name], 0.0) for name in wanted.names}
 
@@ -149,54 +139,58 @@ def _of_relevant(
     }
 
 
-# -- by the rank of every positive --------------------------------------------------------
+# -- by the rank of every positive, in float64 --------------------------------------------
 
 
-def _of_whole_rankings(here, wanted):
-    """As `_of_neighbours`, from sorted rows: numpy sorts them much faster than XLA on a CPU."""
-    references = jnp.asarray(here.references)
+def _decide(scores, here, rows, wanted, queries):
+    """Puts in the scores of some queries, measured in float64.
+
+    Euclidean distances come from one matrix product. What even that cannot order, such as equal
+    rows, is measured as differences.
+    """
+    if not len(rows):
+        return
+    if isinstance(wanted.metric, Distances):
+        number, _ = processes.own_share(np.arange(queries))
+        for some in neighbours.in_parts(rows):
+            _rank(scores, here, some, wanted, *wanted.metric.of_rows(number[some]))
+        return
+    by_product = wanted.metric in ("euclidean", "squared_euclidean")
+    if by_product:
+        there = np.isfinite(here.references).all(axis=1, keepdims=True)
+        measure, doubt = exact.by_product(
+            np.where(there, here.references, np.float32(0)), wanted.metric
+        )
+    for some in neighbours.in_parts(rows):
+        if by_product:
+            order = measure(here.queries[some])
+            some = _rank(scores, here, some, wanted, order, exact.EQUAL * order, doubt)
+        if len(some):
+            measured = exact.ordering(here.queries[some], here.references, wanted.metric)
+            _rank(scores, here, some, wanted, *measured)
+
+
+def _rank(scores, here, rows, wanted, orders, aparts, doubt=None):
+    """Puts in the scores of some queries by distances and by what makes two of them equal.
+
+    Returns:
+      The queries of which rounding may have changed a rank, by the `doubt` of the distances.
+    """
     there = np.isfinite(here.references).all(axis=1)
-    scores = {name: np.zeros(len(here.queries)) for name in wanted.names}
-    unsure = np.zeros(len(here.queries), bool)
-    size = neighbours.tile_size(len(references))
-    for start in range(0, len(here.queries), size):
-        tile = jnp.asarray(here.queries[start : start + size])
-        orders, doubts = map(np.asarray, _orders(tile, references, wanted.metric))
-        for row, order, doubt in zip(range(start, start + size), orders, doubts, strict=False):
-            is_positive, is_negative = _found(here, row, there)
-            positive, negative = np.sort(order[is_positive]), np.sort(order[is_negative])
-            ranks = _ranks(positive + 2 * doubt, negative)
-            unsure[row] = (ranks != _ranks(positive - 2 * doubt, negative)).any()
-            _put(scores, row, _of_ranks(ranks, int(here.positives[row]), wanted))
-    return scores, unsure
-
-
-@functools.partial(jax.jit, static_argnames="metric")
-def _orders(queries, references, metric):
-    """Numbers that rise with the distance, and for each query the most that rounding moves one."""
-    ranking = neighbours.make_ranking(references, metric)
-    values = ranking.values(queries)
-    finite = jnp.all(jnp.isfinite(references), axis=1)
-    return -values, ranking.doubt(queries, jnp.min(values, axis=1, where=finite, initial=jnp.inf))
-
-
-# -- in float64, by distances or for the few that float32 cannot decide --------------------
-
-
-def _in_float64(here, rows, wanted, orders, aparts):
-    """The scores of some queries, by distances in float64 and what makes two of them equal."""
-    there = np.isfinite(here.references).all(axis=1)
-    scores = {name: np.zeros(len(rows)) for name in wanted.names}
-    for number, (row, order, apart) in enumerate(zip(rows, orders, aparts, strict=True)):
-        r = int(here.positives[row])
+    unsure = []
+    for row, order, apart in zip(rows, orders, aparts, strict=True):
         is_positive, is_negative = _found(here, int(row), there)
-        negative, depth = order[is_negative], max(r, wanted.deepest)
-        # What is farther than the deepest rank that counts need not be sorted.
-        if not wanted.whole_ranking and len(negative) > depth:
-            negative = np.partition(negative, depth)[: depth + 1]
-        ranks = _ranks(np.sort((order + apart)[is_positive]), np.sort(negative))
-        _put(scores, number, _of_ranks(ranks, r, wanted))
-    return scores
+        reach, negative = np.sort(order[is_positive] + apart[is_positive]), order[is_negative]
+        error = 0.0
+        if doubt is not None and len(reach):
+            error = 2 * doubt(here.queries[row : row + 1], reach[-1:])
+        ranks = _ranks(reach + error, negative)
+        if doubt is not None and (ranks != _ranks(reach - error, negative)).any():
+            unsure.append(row)
+        of_row = _of_ranks(ranks, int(here.positives[row]), wanted)
+        for name in scores:
+            scores[name][row] = of_row[name]
+    return np.array(unsure, int)
 
 
 def _found(here, row, there):
@@ -207,13 +201,13 @@ def _found(here, row, there):
 
 
 def _ranks(reach, negative):
-    """The ranks of positives, each behind the negatives that are within its reach."""
-    return np.searchsorted(negative, reach, side="right") + np.arange(1, len(reach) + 1)
+    """The ranks of positives, sorted, each behind the negatives that are within its reach.
 
-
-def _put(scores, row, of_row):
-    for name in scores:
-        scores[name][row] = of_row[name]
+    To count the negatives between two positives takes a fraction of the time of sorting them.
+    """
+    first_behind = np.searchsorted(reach, negative)
+    ahead = np.cumsum(np.bincount(first_behind, minlength=len(reach) + 1)[: len(reach)])
+    return ahead + np.arange(1, len(reach) + 1)
 
 
 def _of_ranks(ranks, r, wanted):
