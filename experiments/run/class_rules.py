@@ -84,11 +84,14 @@ class Threshold:
 
     Args:
       accepted: the distance, and what it does.
+      unknown: the images that stand for those of no class, such as "the 300 images of classes that
+        the gallery lacks".
       measured: on what, such as "among 300 images of 20 classes of the validation split".
       caution: what to know before relying on it; empty if nothing.
     """
 
     accepted: evaluation.Identified
+    unknown: str
     measured: str
     caution: str = ""
 
@@ -103,8 +106,7 @@ class Threshold:
             named = f", and {a.identified:.1%} of the images of known classes get their class"
         return (
             f"unknown: beyond a distance of {a.threshold:.3f}. Within it are {a.false_accepts:.2%}"
-            f" of the images whose class is left out of the search{named}, measured"
-            f" {self.measured}. {self.caution}"
+            f" of {self.unknown}{named}, measured {self.measured}. {self.caution}"
         ).strip()
 
 
@@ -123,7 +125,7 @@ def by_validation(workdir: pathlib.Path, rule: Rule, rate: float) -> Threshold |
         embeddings, labels, split = data_json.read_embeddings(workdir)
         here = np.flatnonzero(split == "validation")
         images = Embedded(list(map(str, here)), labels[here].astype(str), embeddings[here])
-        accepted = _measure(images, images, rule, rate)
+        accepted, unknown = _measure(images, images, rule, rate)
     except errors.InputError as error:
         print(
             f"no threshold by the validation split: {error} Or give --calibration=FOLDER, with a"
@@ -132,6 +134,7 @@ def by_validation(workdir: pathlib.Path, rule: Rule, rate: float) -> Threshold |
         return None
     return Threshold(
         accepted,
+        unknown,
         f"{_among(images)} of the validation split",
         "A gallery of more images lets more pass, and so do images taken elsewhere or at another"
         " time: --calibration=FOLDER measures it in this gallery, by class folders of such images.",
@@ -154,10 +157,12 @@ def by_folder(
       InputError: there are too few images to tell.
     """
     try:
-        accepted = _measure(calibration, references, rule, rate)
+        accepted, unknown = _measure(calibration, references, rule, rate)
     except errors.InputError as error:
         raise errors.InputError(f"--calibration={folder} is too small: {error}") from error
-    return Threshold(accepted, f"{_among(calibration)} in {folder}, which search the gallery")
+    return Threshold(
+        accepted, unknown, f"{_among(calibration)} in {folder}, which search the gallery"
+    )
 
 
 def _among(images):
@@ -165,23 +170,32 @@ def _among(images):
 
 
 def _measure(probes, references, rule, rate):
-    """The threshold by probes that search with their class, and again without it."""
+    """The threshold by probes, and what is said of those that are of no class.
+
+    These are the probes of classes that the references lack, or, where there are none, all probes,
+    of which each searches without its class.
+    """
     if not len(references.labels):
         raise errors.InputError("There are no images to search.")
-    left_out = rule.nearest(probes, references, unknown=True).distances[:, 0]
-    unknown = left_out[np.isfinite(left_out)]
+    found = rule.nearest(probes, references)
+    unknown = found.distances[~np.isin(probes.labels, references.labels), 0]
+    said = "images of classes that the gallery lacks"
+    if not len(unknown):
+        unknown = rule.nearest(probes, references, unknown=True).distances[:, 0]
+        unknown = unknown[np.isfinite(unknown)]
+        said = "images whose class is left out of the search"
     if len(unknown) * rate < _LEAST_ACCEPTED:
         raise errors.InputError(
-            f"--false_accept_rate={rate} cannot be measured by {len(unknown):,} images: at least"
-            f" {math.ceil(_LEAST_ACCEPTED / rate):,}, of two classes or more, are needed. Give a"
-            " larger rate, or more images."
+            f"--false_accept_rate={rate} cannot be measured by {len(unknown):,} {said}: at least"
+            f" {math.ceil(_LEAST_ACCEPTED / rate):,} are needed. Give a larger rate, or more"
+            " images."
         )
-    found = rule.nearest(probes, references)
     # A class of which the probe is the only image is not known without it.
     others = dict(zip(*np.unique(references.labels, return_counts=True), strict=True))
     is_itself = probes.places_in(references) >= 0
     known = np.array([others.get(label, 0) for label in probes.labels.tolist()]) > is_itself
     is_right = found.names[found.positions[known, 0]] == probes.labels[known]
-    return evaluation.open_set_threshold(
+    accepted = evaluation.open_set_threshold(
         found.distances[known, 0], is_right, unknown, false_accept_rate=rate
     )
+    return accepted, f"the {len(unknown):,} {said}"

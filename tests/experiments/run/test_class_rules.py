@@ -38,7 +38,7 @@ def test_the_threshold_lets_the_stated_share_of_left_out_classes_pass(by):
     assert found.accepted.threshold < limit and found.accepted.false_accepts == 12 / 120
     assert found.accepted.identified > 0.5
     text = str(found)
-    assert "10.00% of the images whose class is left out" in text
+    assert "10.00% of the 120 images whose class is left out" in text
     assert "120 images of 4 classes in there, which search the gallery" in text
 
 
@@ -56,6 +56,19 @@ def test_images_of_the_gallery_itself_do_not_find_themselves():
     )
 
 
+def test_classes_that_the_gallery_lacks_are_the_unknown_ones():
+    gallery, calibration = images(classes="acd"), images(1, "abcd", folder="there")
+    rule = Rule("neighbours", 1)
+    found = class_rules.by_folder(pathlib.Path("there"), calibration, gallery, rule, 0.4)
+    foreign = calibration.labels == "b"
+    nearest = evaluation.nearest_classes(
+        calibration.embeddings[foreign], gallery.embeddings, gallery.labels
+    )
+    near = nearest.distances[:, 0] <= found.accepted.threshold
+    assert near.mean() == pytest.approx(12 / 30) == found.accepted.false_accepts
+    assert "40.00% of the 30 images of classes that the gallery lacks" in str(found)
+
+
 def test_too_few_images_are_refused():
     few = images(each=4)
     with pytest.raises(
@@ -64,7 +77,7 @@ def test_too_few_images_are_refused():
         class_rules.by_folder(pathlib.Path("here"), few, few, Rule("means", 1), 0.1)
     # Without its class an image of the only class finds nothing.
     one = images(classes="a", each=200)
-    with pytest.raises(errors.InputError, match="cannot be measured by 0 images.*two classes"):
+    with pytest.raises(errors.InputError, match="cannot be measured by 0 images whose class is"):
         class_rules.by_folder(pathlib.Path("here"), one, one, Rule("means", 1), 0.1)
 
 
@@ -73,7 +86,7 @@ def answers(known_labels, threshold=0.5):
     asked = Queries([pathlib.Path(f"{i}.png") for i in range(3)], known_labels)
     found = evaluation.nearest_classes([[0.0], [50.0], [4.0]], [[0.0], [4.0]], ["a", "b"])
     accepted = threshold and class_rules.Threshold(
-        evaluation.Identified(threshold, 0.1, 0.9), "somewhere"
+        evaluation.Identified(threshold, 0.1, 0.9), "the others", "somewhere"
     )
     return class_answers.as_table(asked, found, accepted), found.names, accepted
 
