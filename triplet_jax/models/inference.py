@@ -42,9 +42,15 @@ def make_embed(
         return collectives.gather(embeddings, collectives.DEVICES)
 
     apply = collectives.over_devices(of_device, in_axes=(None, 0))
+    # By inputs of one shape and type: the abstract pass takes longer than to embed a few of them.
+    fits: dict[tuple, int] = {}
 
     def embed(variables: PyTree, inputs: np.ndarray | images.Images) -> Float[np.ndarray, "n dim"]:
-        at_once = batch or fitting(encoder, variables, jax.eval_shape(as_floats, _one(inputs)))
+        one = _one(inputs)
+        kind = one.shape, one.dtype
+        if not batch and kind not in fits:
+            fits[kind] = fitting(encoder, variables, jax.eval_shape(as_floats, one))
+        at_once = batch or fits[kind]
         at_once = min(at_once, most or at_once)
         rows = -(-at_once // jax.device_count())
         # The positions, within a batch, of the inputs that this process embeds.

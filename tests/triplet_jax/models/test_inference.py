@@ -42,6 +42,23 @@ def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_the_layers_are_measured_once_for_each_kind_of_inputs(key, monkeypatch):
+    measured, whole = [], inference.fitting
+
+    def counted(encoder, variables, one):
+        measured.append(one.shape)
+        return whole(encoder, variables, one)
+
+    monkeypatch.setattr(inference, "fitting", counted)
+    encoder = models.encoder("conv4", dim=4, norm="group", width=8)
+    small, large = (np.zeros((3, side, side, 1), np.uint8) for side in (8, 16))
+    variables = encoder.init(key, as_floats(jnp.asarray(small)))
+    embed = inference.make_embed(encoder)
+    for inputs in (small, small[:1], large, small):
+        embed(variables, inputs)
+    assert measured == [(1, 8, 8, 1), (1, 16, 16, 1)]
+
+
 def dataset(inputs):
     n = len(inputs)
     return data.Dataset(inputs, np.zeros(n, np.int32), np.full(n, "test"), ("one",))
