@@ -157,30 +157,33 @@ def _decide(scores, here, rows, wanted, queries):
         return
     by_product = wanted.metric in ("euclidean", "squared_euclidean")
     if by_product:
-        there = np.isfinite(here.references).all(axis=1, keepdims=True)
-        measure, doubt = exact.by_product(
-            np.where(there, here.references, np.float32(0)), wanted.metric
-        )
+        references, there = here.references, np.isfinite(here.references).all(axis=1)
+        if not there.all():
+            references = np.where(there[:, None], references, np.float32(0))
+        measure, doubt = exact.by_product(references, wanted.metric)
     for some in neighbours.in_parts(rows):
         if by_product:
-            order = measure(here.queries[some])
-            some = _rank(scores, here, some, wanted, order, exact.EQUAL * order, doubt)
+            some = _rank(scores, here, some, wanted, measure(here.queries[some]), doubt=doubt)
         if len(some):
             measured = exact.ordering(here.queries[some], here.references, wanted.metric)
             _rank(scores, here, some, wanted, *measured)
 
 
-def _rank(scores, here, rows, wanted, orders, aparts, doubt=None):
+def _rank(scores, here, rows, wanted, orders, aparts=None, doubt=None):
     """Puts in the scores of some queries by distances and by what makes two of them equal.
+
+    That is a share of them where there are no `aparts`.
 
     Returns:
       The queries of which rounding may have changed a rank, by the `doubt` of the distances.
     """
     there = np.isfinite(here.references).all(axis=1)
     unsure = []
-    for row, order, apart in zip(rows, orders, aparts, strict=True):
+    for number, (row, order) in enumerate(zip(rows, orders, strict=True)):
         is_positive, is_negative = _found(here, int(row), there)
-        reach, negative = np.sort(order[is_positive] + apart[is_positive]), order[is_negative]
+        reach, negative = order[is_positive], order[is_negative]
+        apart = exact.EQUAL * reach if aparts is None else aparts[number][is_positive]
+        reach = np.sort(reach + apart)
         error = 0.0
         if doubt is not None and len(reach):
             error = 2 * doubt(here.queries[row : row + 1], reach[-1:])
