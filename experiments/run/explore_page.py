@@ -22,10 +22,10 @@ _LARGEST_THUMBNAIL = 32
 
 
 class View(NamedTuple):
-    """What the page shows of one checkpoint.
+    """What the page shows of one checkpoint, or of one file of embeddings.
 
     Args:
-      step: of the checkpoint.
+      name: of the checkpoint or the file.
       points: the place of each example on the map.
       neighbours: the nearest examples of each, the nearest first.
       distances: of those.
@@ -33,7 +33,7 @@ class View(NamedTuple):
       note: a line with the scores.
     """
 
-    step: int
+    name: str
     points: Float[np.ndarray, "examples 2"]
     neighbours: Int[np.ndarray, "examples neighbours"]
     distances: Float[np.ndarray, "examples neighbours"]
@@ -57,22 +57,22 @@ def embeddings_of_checkpoints(
 
 
 def make_view(
-    step: int,
+    name: str,
     embeddings: Float[np.ndarray, "examples dim"],
     labels: Int[np.ndarray, "examples"],
     *,
     project: str,
     start: Float[np.ndarray, "examples 2"] | None = None,
 ) -> View:
-    """Makes the map of one checkpoint, and finds its neighbours and clusters.
+    """Makes the map of some embeddings, and finds their neighbours and clusters.
 
     Args:
-      step: of the checkpoint.
+      name: of the checkpoint or the file that they come from.
       embeddings: of the examples.
       labels: their classes.
       project: the projection to the map, one of `projection.PROJECTIONS`.
-      start: the points of the checkpoint before, where this t-SNE map begins, so that examples
-        stay about where they are; or None.
+      start: the points of the view before, where this t-SNE map begins, so that examples stay
+        about where they are; or None.
     """
     if project == "tsne":
         points = projection.tsne(embeddings, start=start)
@@ -87,7 +87,7 @@ def make_view(
     if scores["queries"]:
         note = f"P@1 {scores['precision_at_1']:.3f}, MAP@R {scores['map_at_r']:.3f}"
     return View(
-        step=step,
+        name=name,
         points=points,
         neighbours=neighbours,
         distances=distances,
@@ -104,7 +104,7 @@ def render(title: str, shown: data.Dataset, pixels: np.ndarray, views: list[View
       shown: the examples.
       pixels: their images `[examples, height, width, channels]`, or features, which have no
         thumbnails.
-      views: of the checkpoints, in their order.
+      views: of the checkpoints or the files, in their order.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments", "templates"), autoescape=True
@@ -117,7 +117,7 @@ def render(title: str, shown: data.Dataset, pixels: np.ndarray, views: list[View
         "atlas": _atlas(pixels) if pixels.ndim == 4 else None,
         "views": [
             {
-                "step": view.step,
+                "name": view.name,
                 "note": view.note,
                 "points": _packed(_unit_square(view.points), np.float32),
                 "neighbours": _packed(view.neighbours, np.uint32),

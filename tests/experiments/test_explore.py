@@ -47,9 +47,11 @@ def test_the_page_holds_the_embeddings_of_every_checkpoint(trained, page):
     labels = unpacked(content["labels"], "<u4")
     np.testing.assert_array_equal(labels, of_run.labels[test])
     steps = sorted(int(folder.name) for folder in (trained / "checkpoints").iterdir())
-    assert [view["step"] for view in content["views"]] == steps
+    assert [view["name"] for view in content["views"]] == [f"step {step}" for step in steps]
     assert len(steps) > 1
-    judged = next(v for v in content["views"] if v["step"] == of_run.result["checkpoint_step"])
+    judged = next(
+        v for v in content["views"] if v["name"] == f"step {of_run.result['checkpoint_step']}"
+    )
     distance, position = evaluation.nearest(of_run.embeddings[test], None, neighbours=10)
     np.testing.assert_allclose(unpacked(judged["distances"], "<f4"), distance.ravel(), atol=1e-5)
     same = unpacked(judged["neighbours"], "<u4") == position.ravel()
@@ -137,7 +139,7 @@ def test_13180_points_with_thumbnails_open_in_a_browser(tmp_path):
     names = tuple(f"class </script> {c}" for c in range(659))
     shown = data.Dataset(pixels, labels, np.full(n, "test"), names)
     view = explore_page.View(
-        step=1,
+        name="step 1",
         points=random.normal(size=(n, 2)),
         neighbours=np.stack([(np.arange(n) + i) % n for i in range(1, 11)], axis=1),
         distances=np.ones((n, 10)),
@@ -156,7 +158,7 @@ def test_features_have_no_thumbnails():
     x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     shown = data.Dataset(x, np.arange(30) % 3, np.full(30, "test"), ("a", "b", "c"))
     view = explore_page.View(
-        step=1,
+        name="step 1",
         points=x[:, :2],
         neighbours=np.zeros((30, 10), int),
         distances=np.zeros((30, 10)),
@@ -177,6 +179,45 @@ def test_the_projector_of_tensorboard_gets_vectors_names_and_images(trained):
     test = of_run.where("test")
     assert np.loadtxt(vectors).shape == of_run.embeddings[test].shape
     assert names.read_text().split() == [str(c) for c in of_run.labels[test]]
+
+
+def test_embeddings_of_other_libraries_are_explored_side_by_side(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    labels = np.array(["ann", "bob", "cy", "<i>"])[np.arange(40) % 4]
+    split = np.array(["test", "train"])[np.arange(40) // 30]
+    for name, scale in (("ours", 1.0), ("theirs", -2.0)):
+        np.savez(tmp_path / f"{name}.npz", embeddings=scale * x, labels=labels, split=split)
+    files = ",".join(str(tmp_path / f"{name}.npz") for name in ("ours", "theirs"))
+    output = tmp_path / "both.html"
+    flags = (f"--embeddings={files}", f"--output={output}", "--projection=pca", "--most=20")
+    done = programs.run("explore", *flags)
+    assert done.returncode == 0, done.stderr
+    content = content_of(output.read_text())
+    assert [view["name"] for view in content["views"]] == ["ours.npz", "theirs.npz"]
+    assert content["names"] == sorted(set(labels))
+    assert content["atlas"] is None
+    chosen = np.arange(20) * 30 // 20
+    of_labels = np.array(content["names"])[unpacked(content["labels"], "<u4")]
+    np.testing.assert_array_equal(of_labels, labels[chosen])
+    distance, _ = evaluation.nearest(-2.0 * x[chosen], None, neighbours=10)
+    found = unpacked(content["views"][1]["distances"], "<f4")
+    np.testing.assert_allclose(found, distance.ravel(), rtol=1e-5)
+
+
+def test_files_that_cannot_be_explored_are_refused(tmp_path):
+    x, labels = np.ones((30, 2), np.float32), np.arange(30) % 3
+    np.savez(tmp_path / "a.npz", embeddings=x, labels=labels)
+    np.savez(tmp_path / "b.npz", embeddings=x, labels=labels[::-1])
+    output = f"--output={tmp_path / 'page.html'}"
+    one, both = f"--embeddings={tmp_path / 'a.npz'}", f"--embeddings={tmp_path / 'a.npz'},"
+    for flags, words in (
+        ((one,), ["--output"]),
+        ((one, output, "--workdir=x"), ["leave out --workdir"]),
+        ((both + str(tmp_path / "b.npz"), output), ["differ in labels"]),
+        ((one, output, f"--projector={tmp_path}"), ["--projector"]),
+        ((one, output, "--most=10"), ["--most=10 must be above 10"]),
+    ):
+        programs.refused(programs.run("explore", *flags), *words)
 
 
 def test_bad_input_is_refused(trained, tmp_path):
