@@ -3,10 +3,11 @@ r"""Finds the images of a folder that are nearest to others.
     python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=IMAGE_OR_FOLDER
     python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=TABLE.csv \
         --output=found.parquet
+    python -m experiments.search --workdir=runs/mine --gallery=FOLDER --duplicates --within=0.2
 
 The embeddings of the gallery are kept beside the run: the next search embeds only files that are
 new or have changed, and forgets those that are gone. Starting takes longer than searching, so give
-several queries at once.
+several queries at once. The third command finds images of the gallery that are nearly the same.
 """
 
 import pathlib
@@ -17,6 +18,7 @@ from absl import flags
 
 from experiments import command
 from experiments.run import (
+    duplicates,
     embedders,
     galleries,
     image_flags,
@@ -31,19 +33,29 @@ from triplet_jax.evaluation import gallery
 
 APPROXIMATE = flags.DEFINE_bool("approximate", False, "Search by an index; says its recall.")
 PARQUET = flags.DEFINE_string("parquet", None, "Also write all embeddings to this .parquet file.")
-SHEET = flags.DEFINE_string("sheet", None, "The picture; default search.png beside the galleries.")
+SHEET = flags.DEFINE_string(
+    "sheet", None, "The picture; default search.png or duplicates.png beside the galleries."
+)
+
+DUPLICATES = flags.DEFINE_bool("duplicates", False, "Find near duplicates within the gallery.")
+WITHIN = flags.DEFINE_float("within", None, "The distance up to which images are duplicates.")
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = search_flags.folder()
+    if DUPLICATES.value:
+        find_duplicates(workdir, folder)
+        return
+    if WITHIN.value is not None:
+        raise errors.InputError(f"--within={WITHIN.value} needs --duplicates.")
     command.required(queries.QUERY, "the image to look for")
     search_flags.check_numbers()
     asked = queries.of_flag(workdir)
     listing = image_flags.list_folder(search_flags.GALLERY, workdir)
     calibration = search_flags.list_calibration(workdir)
     galleries.make_place(galleries.place_of(workdir, folder, search_flags.GALLERY_DIR.value))
-    sheet, table = files_to_write(workdir)
+    sheet, table = files_to_write(workdir, "search.png")
 
     embedder = embedders.load_embedder(workdir.absolute(), image_flags.MAX_PIXELS.value)
     embeddings = embedder(asked.paths)
@@ -63,14 +75,37 @@ def main() -> None:
     search_answers.draw(answers, embedder.shown, sheet)
 
 
-def files_to_write(workdir: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None]:
+def find_duplicates(workdir: pathlib.Path, folder: pathlib.Path) -> None:
+    """Finds the near duplicates of the gallery."""
+    if queries.QUERY.value:
+        raise errors.InputError("--duplicates compares the images of --gallery: leave out --query.")
+    within = duplicates.check(WITHIN.value)
+    listing = image_flags.list_folder(search_flags.GALLERY, workdir)
+    galleries.make_place(galleries.place_of(workdir, folder, search_flags.GALLERY_DIR.value))
+    sheet, table = files_to_write(workdir, "duplicates.png")
+    embedder = embedders.load_embedder(workdir.absolute(), image_flags.MAX_PIXELS.value)
+    with search_flags.opened(workdir, folder, listing, embedder, embedder.dim) as found:
+        search_flags.check_not_empty(found)
+        pairs = duplicates.find(found, within)
+    duplicates.show(pairs, folder.absolute(), within)
+    if table:
+        result_tables.write(table, pairs)
+        print(f"all {len(pairs):,} pairs written to {table}")
+    duplicates.draw(pairs, embedder.shown, sheet)
+
+
+def files_to_write(workdir: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path | None]:
     """Reads the paths of the picture and of the table; the table's is None without --output.
+
+    Args:
+      workdir: of the run.
+      name: of the picture, where --sheet says nothing.
 
     Raises:
       InputError: a file cannot be written there.
     """
     place = pathlib.Path(search_flags.GALLERY_DIR.value or workdir)
-    sheet = pathlib.Path(SHEET.value or place / "search.png")
+    sheet = pathlib.Path(SHEET.value or place / name)
     table = result_tables.file_to_write()
     for flag, file in ((SHEET, sheet), (PARQUET, pathlib.Path(PARQUET.value or "."))):
         if not file.absolute().parent.is_dir():

@@ -4,17 +4,13 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import rich.console
 import rich.markup
 import rich.table
 
+from experiments.run import sheets
 from experiments.run.search_threshold import Threshold
 from triplet_jax.analysis import plots
 from triplet_jax.data import images
@@ -22,8 +18,6 @@ from triplet_jax.data.file_names import from_text, to_text
 
 # At most so many queries get a table each; more share one.
 _OWN_TABLES = 5
-# Queries on one picture.
-_ROWS_OF_SHEET = 20
 
 
 def as_table(
@@ -114,16 +108,7 @@ def draw(answers: pd.DataFrame, form: images.ImageForm, sheet: pathlib.Path) -> 
       sheet: the first picture; the names of further ones end in a number.
     """
     of_query = list(answers.groupby("query", sort=False))
-    written = []
-    for start in range(0, len(of_query), _ROWS_OF_SHEET):
-        rows = [_row(form, *one) for one in of_query[start : start + _ROWS_OF_SHEET]]
-        number = start // _ROWS_OF_SHEET + 1
-        written.append(sheet.with_stem(f"{sheet.stem}-{number}") if start else sheet)
-        figure = plots.contact_sheet(rows)
-        plots.write(figure, written[-1])
-        plt.close(figure)
-    more = f" to {written[-1]}" if len(written) > 1 else ""
-    print(f"written to {sheet}{more}")
+    sheets.draw(len(of_query), lambda number: _row(form, *of_query[number]), sheet)
 
 
 def _row(form, query, found):

@@ -1,6 +1,7 @@
 """One's own images: trained on, embedded, searched, and exported, as a person does it."""
 
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -184,6 +185,36 @@ def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies,
     codes = np.unique(found.label, return_inverse=True)[1]
     accepted = gallery.threshold(np.stack(found.vector), codes, false_accept_rate=0.05)
     assert f"up to a distance of {accepted.threshold:.3f}" in done.stdout
+
+
+def test_copies_of_photographs_are_found_within_a_gallery(trained, tmp_path):
+    """Encoded anew, and at half the size. This encoder was never shown a flipped image."""
+    top = pathlib.Path(os.environ.get("SHARED_DATA", ""), "grocery", "test")
+    photographs = sorted(top.glob("*/*.jpg"))[:160:8]
+    if not photographs:
+        pytest.skip("set SHARED_DATA to a folder with the grocery photographs to run this test")
+    (folder := tmp_path / "images").mkdir()
+    expected = set()
+    for i, file in enumerate(photographs):
+        shutil.copy(file, folder / f"{i}.jpg")
+        if i % 4:
+            continue
+        with PIL.Image.open(file) as picture:
+            picture.save(folder / f"{i}_again.jpg", quality=60)
+            picture.resize([side // 2 for side in picture.size]).save(folder / f"{i}_small.png")
+        expected |= {(f"{i}.jpg", f"{i}_again.jpg"), (f"{i}.jpg", f"{i}_small.png")}
+    given = [f"--workdir={trained}", f"--gallery={folder}", "--duplicates"]
+    output = tmp_path / "pairs.csv"
+    done = programs.run(
+        "search", *given, "--within=0.1", f"--output={output}", f"--sheet={tmp_path / 'all.png'}"
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = pd.read_csv(output)
+    names = pairs[["path", "other"]].map(lambda path: pathlib.Path(path).name)
+    assert expected <= set(names.itertuples(index=False, name=None))
+    assert (tmp_path / "all.png").exists()
+    query = f"--query={folder / '0.jpg'}"
+    programs.refused(programs.run("search", *given, query, "--within=1"), "leave out --query")
 
 
 # -- the exported encoder ----------------------------------------------------------------

@@ -57,11 +57,13 @@ WITHOUT_PAPER = {
     "schedules.constant",
     "schedules.piecewise",
     "evaluation.Distances",
+    "evaluation.ClosePairs",
     "evaluation.by_tiles",
     "evaluation.make_ranking",
     "evaluation.nearest",
     "evaluation.of_items",
     "evaluation.pair_distances",
+    "evaluation.pairs_within",
 }
 
 

@@ -9,6 +9,7 @@ needs, so only the functions that need them import them.
 """
 
 from triplet_jax.evaluation.class_distances import NearestClasses, nearest_classes
+from triplet_jax.evaluation.close_pairs import ClosePairs, pairs_within
 from triplet_jax.evaluation.clustering_metrics import agreement, clustering
 from triplet_jax.evaluation.computed_distances import Distances
 from triplet_jax.evaluation.few_shot_metrics import few_shot
@@ -34,6 +35,7 @@ from triplet_jax.evaluation.verification_metrics import (
 
 __all__ = [
     "Accepted",
+    "ClosePairs",
     "Curve",
     "Distances",
     "Identified",
@@ -53,6 +55,7 @@ __all__ = [
     "open_set",
     "open_set_threshold",
     "pair_distances",
+    "pairs_within",
     "retrieval",
     "retrieval_by_relevance",
     "retrieval_of_pairs",

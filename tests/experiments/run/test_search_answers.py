@@ -5,7 +5,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from experiments.run import search_answers
+from experiments.run import search_answers, sheets
 from tests.experiments.run.test_galleries import paint
 from triplet_jax.data import images
 
@@ -32,7 +32,7 @@ def answers(files, queries, neighbours=2):
 
 
 def test_a_sheet_shows_all_queries_on_several_pictures(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(search_answers, "_ROWS_OF_SHEET", 3)
+    monkeypatch.setattr(sheets, "_ROWS_OF_SHEET", 3)
     sheet = tmp_path / "sheet.png"
     search_answers.draw(answers(files, files), images.ImageForm(size=8, channels=3), sheet)
     heights = []

@@ -1,0 +1,140 @@
+"""The near duplicates in a gallery: pairs, their groups, and a sheet that shows them."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import rich.console
+import rich.markup
+import rich.table
+
+from experiments.config import naming
+from experiments.run import sheets
+from triplet_jax import errors, evaluation
+from triplet_jax.analysis import plots
+from triplet_jax.data import images
+from triplet_jax.data.file_names import from_text, to_text
+from triplet_jax.evaluation import gallery
+
+# At most so many pairs are printed, so many groups drawn, and so many images of each.
+_PRINTED = 20
+_DRAWN = 100
+_IMAGES_OF_ROW = 8
+
+
+@naming.as_flags("within")
+def find(found: gallery.Gallery, within: float) -> pd.DataFrame:
+    """Finds the pairs of a gallery that are near each other.
+
+    Args:
+      found: the gallery.
+      within: the largest distance of a pair.
+
+    Returns:
+      A row for each pair, by group, the nearest pair and its group first: `group` (from 1), `path`,
+      `class`, `other`, `other_class`, `distance`. Images that are linked by pairs are one group.
+
+    Raises:
+      InputError: `within` is no distance, or a million pairs are nearer.
+    """
+    table = found.table().sort_values("path", ignore_index=True)
+    close = evaluation.pairs_within(np.stack(table.vector), within=within)
+    first, second = close.pairs.T
+    pairs = pd.DataFrame(
+        {
+            "group": close.groups(len(table))[first] + 1,
+            "path": table.path.to_numpy()[first],
+            "class": table.label.to_numpy()[first],
+            "other": table.path.to_numpy()[second],
+            "other_class": table.label.to_numpy()[second],
+            "distance": close.distances,
+        }
+    )
+    return pairs.sort_values("group", kind="stable", ignore_index=True)
+
+
+def show(pairs: pd.DataFrame, folder: pathlib.Path, within: float) -> None:
+    """Prints how many duplicates there are, and the nearest pairs.
+
+    Args:
+      pairs: from `find`.
+      folder: of the gallery.
+      within: the largest distance of a pair.
+    """
+    groups = [_members(of_group) for _, of_group in pairs.groupby("group")]
+    number = sum(map(len, groups))
+    print(
+        f"{len(groups):,} groups of near duplicates, of {number:,} images: {len(pairs):,} pairs"
+        f" within a distance of {within:g}. Without copies there would be"
+        f" {number - len(groups):,} images fewer.",
+        flush=True,
+    )
+    mixed = sum(members["class"].nunique() > 1 for members in groups)
+    if mixed:
+        print(f"{mixed:,} groups have images of several classes, which cannot all be right.")
+    printed = rich.table.Table("group", "distance", "image", "other")
+    for pair in pairs.head(_PRINTED).itertuples():
+        names = [_below(folder, path) for path in (pair.path, pair.other)]
+        printed.add_row(
+            str(pair.group), f"{pair.distance:.3f}", *(rich.markup.escape(name) for name in names)
+        )
+    if len(pairs):
+        rich.console.Console().print(printed)
+
+
+def _below(folder, path):
+    return to_text(str(pathlib.Path(from_text(path)).relative_to(folder)))
+
+
+def _members(of_group):
+    """The images of a group, each once, with the distance to the nearest of the others."""
+    both = pd.concat(
+        [
+            of_group[["path", "class", "distance"]],
+            of_group[["other", "other_class", "distance"]].set_axis(
+                ["path", "class", "distance"], axis=1
+            ),
+        ]
+    )
+    return both.sort_values("distance", kind="stable").drop_duplicates("path")
+
+
+def draw(pairs: pd.DataFrame, form: images.ImageForm, sheet: pathlib.Path) -> None:
+    """Draws a row for each group, with the distance of each image to the nearest of the others.
+
+    Args:
+      pairs: from `find`.
+      form: how images are shown.
+      sheet: the first picture; the names of further ones end in a number.
+    """
+    groups = list(pairs.groupby("group"))[:_DRAWN]
+
+    def row(number):
+        name, of_group = groups[number]
+        members = _members(of_group)
+        more = len(members) - _IMAGES_OF_ROW
+        tiles = []
+        for member in members.head(_IMAGES_OF_ROW).to_dict("records"):
+            title = f"{member['class']}\n{member['distance']:.3f}".strip()
+            tiles.append([form.read(from_text(member["path"])), title, plots.GREY])
+        tiles[0][1:] = f"{name}: {tiles[0][1]}", "black"
+        if more > 0:
+            tiles[-1][1] += f", {more} more"
+        return [tuple(tile) for tile in tiles]
+
+    if groups:
+        sheets.draw(len(groups), row, sheet)
+
+
+def check(within: float | None) -> float:
+    """The distance of --within, which must be given.
+
+    Raises:
+      InputError: it was not.
+    """
+    if within is None:
+        raise errors.InputError(
+            "--within is missing: the distance up to which two images are duplicates. Distances"
+            " depend on the encoder: a search shows those of the nearest images."
+        )
+    return within
