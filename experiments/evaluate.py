@@ -11,6 +11,10 @@ and may say which rows are queries and which are references: docs/experiments.md
 table says it of files that hold embeddings alone:
 
     python -m experiments.evaluate --embeddings=ours.npz --table=labels.csv --rerank=20,6,0.3
+
+The pairs of Labeled Faces in the Wild judge a run on its images, or files whose rows have names:
+
+    python -m experiments.evaluate --workdir=runs/faces --pairs=pairs.txt --pairs_root=lfw
 """
 
 import pathlib
@@ -18,7 +22,7 @@ import pathlib
 from absl import flags
 
 from experiments import command
-from experiments.run import evaluating, file_scores, rankings
+from experiments.run import evaluating, file_scores, pair_scores, rankings
 from triplet_jax import errors
 
 EMBEDDINGS = flags.DEFINE_list(
@@ -41,10 +45,19 @@ EXPAND = flags.DEFINE_list(
 RERANK = flags.DEFINE_list(
     "rerank", None, "Re-ranks by k-reciprocal neighbours: K1,K2,WEIGHT, in the paper 20,6,0.3."
 )
+PAIRS = flags.DEFINE_string(
+    "pairs", None, "The file pairs.txt of Labeled Faces in the Wild, by which pairs are judged."
+)
+PAIRS_ROOT = flags.DEFINE_string("pairs_root", None, "The folder of the images of --pairs.")
 OF_FILES = (TABLE, ITEMS, EXPAND, RERANK)
 
 
 def main() -> None:
+    if PAIRS.value:
+        _evaluate_pairs()
+        return
+    if PAIRS_ROOT.value:
+        raise errors.InputError("--pairs_root goes with --pairs.")
     if EMBEDDINGS.value:
         _evaluate_files()
         return
@@ -60,6 +73,23 @@ def main() -> None:
             )
     command.start_processes()
     evaluating.evaluate_folder(pathlib.Path(workdir).absolute(), command.DATA.value)
+
+
+def _evaluate_pairs():
+    for flag in (*OF_FILES, command.DATA, command.COORDINATOR):
+        if flag.value:
+            raise errors.InputError(f"--{flag.name} does not go with --pairs: leave it out.")
+    output = command.file_to_write(command.OUTPUT, ".json") if command.OUTPUT.value else None
+    if EMBEDDINGS.value and not (command.WORKDIR.value or PAIRS_ROOT.value):
+        pair_scores.evaluate_files(EMBEDDINGS.value, PAIRS.value, output)
+        return
+    if EMBEDDINGS.value:
+        raise errors.InputError("--embeddings with --pairs: leave out --workdir and --pairs_root.")
+    workdir = command.required(
+        command.WORKDIR, "the folder of a trained run, or give --embeddings=FILE.npz"
+    )
+    root = command.required(PAIRS_ROOT, "the folder of the images of --pairs")
+    pair_scores.evaluate_run(pathlib.Path(workdir).absolute(), PAIRS.value, root, output)
 
 
 def _evaluate_files():

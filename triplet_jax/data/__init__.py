@@ -10,6 +10,9 @@ from triplet_jax.data.dataset import fingerprint as fingerprint
 from triplet_jax.data.dataset import fingerprints as fingerprints
 from triplet_jax.data.dataset import images_as_classes as images_as_classes
 from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
+from triplet_jax.data.face_pairs import FacePairs as FacePairs
+from triplet_jax.data.face_pairs import PairCounts as PairCounts
+from triplet_jax.data.face_pairs import lfw_pairs as lfw_pairs
 from triplet_jax.data.image_folders import folder as folder
 from triplet_jax.data.image_tables import Columns as Columns
 from triplet_jax.data.image_tables import table as table
