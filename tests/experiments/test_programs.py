@@ -351,6 +351,7 @@ def test_omniglot_trains_streamed_and_resident(omniglot_dir, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_finished_run_scores_the_examples_of_another(trained, tmp_path):
     scores = tmp_path / "scores.npz"
     done = programs.run("score", f"--runs={trained[0]},{trained[0]}", f"--output={scores}")

@@ -164,6 +164,7 @@ def test_references_are_shared_by_devices(name, seed, y, ref_labels):
     check(name, spread(seed, 16), y, refs, ref_labels, devices=4, tile_size=3)
 
 
+@pytest.mark.slow
 def test_memory_grows_as_a_tile_of_anchors_does():
     def scratch(n):
         y = np.arange(n) // 4

@@ -35,8 +35,10 @@ class ConvNeXt(nn.Module):
 
     >>> import jax
     >>> tiny = ConvNeXt(depths=(1, 1), widths=(8, 16))
-    >>> variables = tiny.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), False)
-    >>> tiny.apply(variables, jnp.zeros((5, 32, 32, 3)), False).shape
+    >>> def embed(x):
+    ...     return tiny.init_with_output(jax.random.key(0), x, False)
+    >>> features, variables = jax.eval_shape(embed, jnp.zeros((5, 32, 32, 3)))
+    >>> features.shape
     (5, 16)
 
     Args:

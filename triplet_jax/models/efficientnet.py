@@ -59,8 +59,10 @@ class EfficientNet(nn.Module):
     >>> import jax
     >>> stages = Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 4)
     >>> tiny = EfficientNet(stages, stem_width=8, features=32)
-    >>> variables = tiny.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), False)
-    >>> tiny.apply(variables, jnp.zeros((5, 32, 32, 3)), False).shape
+    >>> def embed(x):
+    ...     return tiny.init_with_output(jax.random.key(0), x, False)
+    >>> features, variables = jax.eval_shape(embed, jnp.zeros((5, 32, 32, 3)))
+    >>> features.shape
     (5, 32)
 
     Args:

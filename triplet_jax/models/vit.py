@@ -46,8 +46,10 @@ class ViT(nn.Module):
       >>> import jax, jax.numpy as jnp
       >>> from triplet_jax.models import vit
       >>> model = vit.ViT(hidden=16, blocks=2, heads=2, mlp=32, patch=4, grid=2)
-      >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), False)
-      >>> model.apply(variables, jnp.zeros((5, 12, 8, 3)), False).shape
+      >>> def embed(x):
+      ...     return model.init_with_output(jax.random.key(0), x, False)
+      >>> features, variables = jax.eval_shape(embed, jnp.zeros((5, 12, 8, 3)))
+      >>> features.shape
       (5, 16)
 
     Args:

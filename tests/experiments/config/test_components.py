@@ -184,6 +184,7 @@ def test_a_process_of_a_sweep_knows_ones_own_miner_outside_of_the_repository(pla
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_engines_agree_on_a_miner_of_ones_own(a_sweep):
     for a, b in zip(a_sweep("processes"), a_sweep("vectorised"), strict=True):
         assert set(a) == set(b)

@@ -79,6 +79,7 @@ def test_one_device_takes_the_steps_of_eight(folder):
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_and_after_the_backbone_joins_ends_with_the_same_bits(
     folder, monkeypatch, capsys
 ):

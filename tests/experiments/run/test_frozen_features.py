@@ -181,6 +181,7 @@ def test_features_are_not_kept_where_an_image_has_more_than_one(fields, config):
     assert not encoders.keeps_features(config)
 
 
+@pytest.mark.slow
 def test_a_table_of_near_examples_is_of_the_images_that_the_features_stand_for(config, tmp_path):
     config.update_from_flattened_dict({"offline.every": 3, "offline.neighbours": 4})
     _train(config, tmp_path / "mined")

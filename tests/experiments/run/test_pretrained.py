@@ -345,6 +345,7 @@ def test_several_processes_start_from_the_weights(tmp_path):
     assert_has_the_weights(state_of(tmp_path / "two", model__init_from=str(tmp_path / "one")))
 
 
+@pytest.mark.slow
 def test_runs_that_are_trained_together_start_from_the_weights(tmp_path):
     weights = tiny_backbone.write(tmp_path / "tiny.safetensors")
     run = ml_collections.ConfigDict(config(model__weights=str(weights)).to_dict())

@@ -165,6 +165,7 @@ def killed_loader(workdir, fields):
     assert "continuing after step" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_whose_loader_is_killed_says_so_and_goes_on(tmp_path):
     fields = {"dataset__placement": "stream", "dataset__workers": 1, "model__name": "mlp"}
     killed_loader(tmp_path, fields)

@@ -159,6 +159,7 @@ def test_a_sweep_that_is_asked_to_stop_saves_between_evaluations(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_breaks_is_kept_and_stops_no_other(tmp_path):
     arms = """
     sweep.arms = (

@@ -122,6 +122,7 @@ def test_pairs_standardise_each_array_that_has_features(tmp_path):
     np.testing.assert_array_equal(found, measured["first"][standardise.LAYER]["deviation"])
 
 
+@pytest.mark.slow
 def test_a_run_learns_at_a_large_offset_and_its_export_embeds_alike(tmp_path):
     x, y = blobs(1e4)
     config = config_of(written(tmp_path, x, y))
