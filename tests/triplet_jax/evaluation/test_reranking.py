@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from tests.support import oracles
 from tests.support.clusters import clusters
 from triplet_jax import errors, evaluation
+from triplet_jax.devices import processes
 from triplet_jax.evaluation import near_sets, reranking
 
 KS = (1, 2, 5)
@@ -198,3 +199,26 @@ def test_what_distances_know_is_refused(given, message):
     found = evaluation.k_reciprocal(x, x + 1)
     with pytest.raises(errors.InputError, match=message):
         evaluation.retrieval(found, np.arange(5), **{"reference_labels": np.arange(5)} | given)
+
+
+def test_each_process_ranks_its_share(monkeypatch):
+    x, labels = clusters(classes=5, per_class=7)
+    near = evaluation.k_reciprocal(x, k1=5)
+    whole = evaluation.retrieval_of_queries(near, labels)["map_at_r"]
+    found = []
+    for process in range(2):  # of 18 rows each, of which the last is filled with zeros
+
+        def own_share(rows, first=18 * process):
+            part = rows[first : first + 18]
+            return np.concatenate(
+                [part, np.zeros((18 - len(part), *rows.shape[1:]), rows.dtype)]
+            ), 0
+
+        def keep(scores, rows):
+            found.append(scores["map_at_r"])
+            return {name: np.zeros(rows) for name in scores}
+
+        monkeypatch.setattr(processes, "own_share", own_share)
+        monkeypatch.setattr(processes, "all_shares", keep)
+        evaluation.retrieval_of_queries(near, labels)
+    np.testing.assert_array_equal(np.concatenate(found)[:35], whole)
