@@ -3,7 +3,7 @@ r"""Finds the images of a folder that are nearest to others.
     python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=IMAGE_OR_FOLDER
     python -m experiments.search --workdir=runs/mine --gallery=FOLDER --query=TABLE.csv \
         --output=found.parquet
-    python -m experiments.search --workdir=runs/mine --gallery=FOLDER --duplicates --within=0.2
+    python -m experiments.search --workdir=runs/mine --gallery=FOLDER --duplicates
 
 The embeddings of the gallery are kept beside the run: the next search embeds only files that are
 new or have changed, and forgets those that are gone. Starting takes longer than searching, so give
@@ -38,7 +38,9 @@ SHEET = flags.DEFINE_string(
 )
 
 DUPLICATES = flags.DEFINE_bool("duplicates", False, "Find near duplicates within the gallery.")
-WITHIN = flags.DEFINE_float("within", None, "The distance up to which images are duplicates.")
+WITHIN = flags.DEFINE_float(
+    "within", None, "The distance up to which images are duplicates; default: that of JPEG copies."
+)
 
 
 def main() -> None:
@@ -79,13 +81,15 @@ def find_duplicates(workdir: pathlib.Path, folder: pathlib.Path) -> None:
     """Finds the near duplicates of the gallery."""
     if queries.QUERY.value:
         raise errors.InputError("--duplicates compares the images of --gallery: leave out --query.")
-    within = duplicates.check(WITHIN.value)
     listing = image_flags.list_folder(search_flags.GALLERY, workdir)
     galleries.make_place(galleries.place_of(workdir, folder, search_flags.GALLERY_DIR.value))
     sheet, table = files_to_write(workdir, "duplicates.png")
     embedder = embedders.load_embedder(workdir.absolute(), image_flags.MAX_PIXELS.value)
     with search_flags.opened(workdir, folder, listing, embedder, embedder.dim) as found:
         search_flags.check_not_empty(found)
+        within = WITHIN.value
+        if within is None:
+            within = duplicates.within_copies(found, embedder)
         pairs = duplicates.find(found, within)
     duplicates.show(pairs, folder.absolute(), within)
     if table:

@@ -1,6 +1,7 @@
 """The near duplicates in a gallery: pairs, their groups, and a sheet that shows them."""
 
 import pathlib
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,10 @@ import rich.markup
 import rich.table
 
 from experiments.config import naming
-from experiments.run import sheets
-from triplet_jax import errors, evaluation
+from experiments.run import embedders, sheets
+from triplet_jax import evaluation
 from triplet_jax.analysis import plots
-from triplet_jax.data import images
+from triplet_jax.data import decoding, images
 from triplet_jax.data.file_names import from_text, to_text
 from triplet_jax.evaluation import gallery
 
@@ -20,6 +21,8 @@ from triplet_jax.evaluation import gallery
 _PRINTED = 20
 _DRAWN = 100
 _IMAGES_OF_ROW = 8
+# Copies by which a distance is set, their quality, and the share that is to be found.
+_COPIES, _QUALITY, _SHARE = 64, 75, 0.95
 
 
 @naming.as_flags("within")
@@ -126,15 +129,33 @@ def draw(pairs: pd.DataFrame, form: images.ImageForm, sheet: pathlib.Path) -> No
         sheets.draw(len(groups), row, sheet)
 
 
-def check(within: float | None) -> float:
-    """The distance of --within, which must be given.
+def within_copies(found: gallery.Gallery, embedder: embedders.Embedder) -> float:
+    """A distance for `find` by the encoder: up to it lie most copies of images of the gallery.
 
-    Raises:
-      InputError: it was not.
+    Copies are JPEG files of quality 75, of a few images that are drawn with a fixed seed.
+
+    Args:
+      found: the gallery.
+      embedder: from `embedders.load_embedder`.
     """
-    if within is None:
-        raise errors.InputError(
-            "--within is missing: the distance up to which two images are duplicates. Distances"
-            " depend on the encoder: a search shows those of the nearest images."
-        )
+    table = found.table().sort_values("path", ignore_index=True)
+    chosen = table.sample(min(_COPIES, len(table)), random_state=0)
+    form = embedder.form
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [pathlib.Path(folder, f"{number}.jpg") for number in range(len(chosen))]
+        for path, copy in zip(chosen.path, copies, strict=True):
+            picture = decoding.decode(
+                str(from_text(path)),
+                least=decoding.MAX_PIXELS,
+                background=form.background,
+                max_pixels=form.max_pixels,
+            )
+            picture.save(copy, quality=_QUALITY)
+        apart = np.linalg.norm(embedder(copies) - np.stack(chosen.vector), axis=1)
+    within = float(np.quantile(apart, _SHARE))
+    print(
+        f"within {within:.3f}, up to which lie {_SHARE:.0%} of {len(chosen)} images and their"
+        f" copies as JPEG of quality {_QUALITY}; --within sets another distance.",
+        flush=True,
+    )
     return within

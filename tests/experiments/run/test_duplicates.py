@@ -65,7 +65,10 @@ def test_a_gallery_without_duplicates_says_so_and_draws_nothing(found, folder, t
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_the_distance_must_be_given():
-    assert duplicates.check(0.5) == 0.5
-    with pytest.raises(errors.InputError, match="--within is missing: the distance up to which"):
-        duplicates.check(None)
+def test_a_distance_is_that_of_copies(found, monkeypatch, capsys):
+    """The encoder sees greys, which JPEG of this quality keeps, or nearly."""
+    assert duplicates.within_copies(found, Encoder()) <= 4.0
+    assert "of 6 images and their copies as JPEG" in capsys.readouterr().out
+    shifted = lambda files: Encoder()(files) + 3.0  # noqa: E731
+    shifted.form = Encoder.form
+    assert duplicates.within_copies(found, shifted) == pytest.approx(6.0, abs=4.0)
