@@ -175,8 +175,8 @@ def _measure(probes, references, rule, rate):
     These are the probes of classes that the references lack, or, where there are none, all probes,
     of which each searches without its class.
     """
-    if not len(references.labels):
-        raise errors.InputError("There are no images to search.")
+    if not (len(probes.labels) and len(references.labels)):
+        raise errors.InputError("there are no images.")
     found = rule.nearest(probes, references)
     unknown = found.distances[~np.isin(probes.labels, references.labels), 0]
     said = "images of classes that the gallery lacks"

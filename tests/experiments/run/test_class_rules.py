@@ -75,6 +75,8 @@ def test_too_few_images_are_refused():
         errors.InputError, match=r"here is too small: --false_accept_rate=0.1 .*100"
     ):
         class_rules.by_folder(pathlib.Path("here"), few, few, Rule("means", 1), 0.1)
+    with pytest.raises(errors.InputError, match="here is too small: there are no images"):
+        class_rules.by_folder(pathlib.Path("here"), images(each=0), few, Rule("neighbours", 1), 0.1)
     # Without its class an image of the only class finds nothing.
     one = images(classes="a", each=200)
     with pytest.raises(errors.InputError, match="cannot be measured by 0 images whose class is"):

@@ -35,5 +35,8 @@ def test_a_calibration_folder_that_cannot_tell_is_refused(tmp_path):
     with pytest.raises(errors.InputError, match="too small: --false_accept_rate=0.01 .*1,000"):
         by_folder(folder, tmp_path / "place", 0.01)
     paint(folder / "loose.png", 0)
-    with pytest.raises(errors.InputError, match="a folder for each class.*loose.png"):
-        search_threshold.check_class_folders(folder, listed(folder))
+    for flag in ("calibration", "gallery"):
+        with pytest.raises(
+            errors.InputError, match=f"--{flag}=.*a folder for each class.*loose.png"
+        ):
+            search_threshold.check_class_folders(folder, listed(folder), flag)
