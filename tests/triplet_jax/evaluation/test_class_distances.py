@@ -76,11 +76,15 @@ def test_one_neighbour_agrees_with_the_search_in_tiles(monkeypatch):
     assert (found.names[found.positions] == labels[position]).all()
 
 
-def test_a_copy_in_another_class_is_no_distance_away():
-    """Lengths of 1e4 leave a matrix product no digits for it."""
-    x = np.random.default_rng(0).normal(1e4, 1.0, (6, 8)).astype(np.float32)
-    found = evaluation.nearest_classes(x[:1], np.append(x, x[:1], axis=0), [3, 1, 1, 1, 1, 1, 2])
-    assert found.distances.tolist() == [[0, 0]] and found.positions.tolist() == [[1, 2]]
+def test_near_copies_are_as_far_as_they_are():
+    """Lengths of 1e5 leave a matrix product no digits for the last bit of one value."""
+    x = np.random.default_rng(0).normal(0, 3e4, (7, 8)).astype(np.float32)
+    x[5], x[6] = x[0], x[0]
+    x[6, 3] = np.nextafter(x[6, 3], np.float32(np.inf))
+    found = evaluation.nearest_classes(x[:1], x[1:], [1, 1, 1, 1, 2, 3])
+    step = x[6, 3] - x[0, 3]
+    assert 0 < step < 0.01
+    assert found.distances.tolist() == [[0, step]] and found.positions.tolist() == [[1, 2]]
 
 
 def test_a_class_of_one_is_nothing_without_it():
