@@ -1,6 +1,7 @@
 """From the fields of a config to the data set of a run and its splits."""
 
 import dataclasses
+import math
 
 import ml_collections
 import numpy as np
@@ -10,15 +11,19 @@ from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 from triplet_jax.data import images, label_noise, sampling
 
+# Bytes of the pixels up to which all images are decoded once, and not by every use.
+DECODED_AT_ONCE = 2**27
 # Data sets that `dataset.split_by` splits in several ways.
 _SPLIT_AT_RANDOM = ("folder", "arrays", "table")
 
 
 def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.Dataset:
-    """All examples, each with its split; images are decoded if the device holds the data.
+    """All examples, each with its split; images are decoded if they are few and the device holds
+    the data.
 
-    Where evaluation reads a part of each picture, training may read the whole: then images are
-    decoded where they are used.
+    Many images are decoded where they are used, so that what is on the device is not in memory a
+    second time. So they are where evaluation reads a part of each picture, since training may read
+    the whole.
 
     Args:
       config: of the run.
@@ -27,7 +32,8 @@ def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.
     everything = open_dataset(config.dataset)
     inputs = everything.inputs
     in_parts = isinstance(inputs, images.Images) and inputs.form.crop_ratio < 1
-    if decoded and config.dataset.placement == "device" and not in_parts:
+    few = math.prod(inputs.shape) <= DECODED_AT_ONCE
+    if decoded and few and config.dataset.placement == "device" and not in_parts:
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything
 

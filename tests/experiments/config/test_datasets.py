@@ -42,6 +42,28 @@ def test_a_pool_that_is_too_small_is_refused():
         datasets.training_split(made, datasets.dataset(made))
 
 
+def test_many_images_are_decoded_where_they_are_used(tmp_path, monkeypatch):
+    for number in range(24):
+        folder = tmp_path / f"class {number % 4}"
+        folder.mkdir(exist_ok=True)
+        PIL.Image.new("L", (8, 8), 10 * number).save(folder / f"{number}.png")
+    fields = {"dataset__name": "folder", "dataset__path": str(tmp_path), "batch__per_class": 2}
+    made = config(**fields, dataset__image_size=8, dataset__channels=1, batch__classes=2)
+    few = datasets.dataset(made)
+    monkeypatch.setattr(datasets, "DECODED_AT_ONCE", few.inputs.size - 1)
+    many = datasets.dataset(made)
+    assert isinstance(few.inputs, np.ndarray)
+    assert isinstance(many.inputs, images.Images)
+    splits = [
+        (datasets.training_split(made, x)[0], datasets.validation_split(made, x))
+        for x in (few, many)
+    ]
+    for a, b in zip(*splits, strict=True):
+        np.testing.assert_array_equal(images.load(a.inputs), images.load(b.inputs))
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert data.fingerprint(few) == data.fingerprint(many)
+
+
 def test_noise_is_planted_in_training_alone_and_can_be_dropped():
     clean = datasets.dataset(config())
     made = config(dataset__label_noise=0.4)
