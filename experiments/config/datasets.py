@@ -32,10 +32,13 @@ def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.
     everything = open_dataset(config.dataset)
     inputs = everything.inputs
     in_parts = isinstance(inputs, images.Images) and inputs.form.crop_ratio < 1
-    few = math.prod(inputs.shape) <= DECODED_AT_ONCE
-    if decoded and few and config.dataset.placement == "device" and not in_parts:
+    if decoded and _are_few(inputs) and config.dataset.placement == "device" and not in_parts:
         return dataclasses.replace(everything, inputs=images.load(everything.inputs))
     return everything
+
+
+def _are_few(inputs):
+    return math.prod(inputs.shape) <= DECODED_AT_ONCE
 
 
 def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> None:
@@ -195,9 +198,9 @@ def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:
 
 
 def validation_split(config: ml_collections.ConfigDict, everything: data.Dataset) -> data.Dataset:
-    """The validation split, decoded if the device holds the data, since it is read often."""
+    """The validation split, decoded if images are few and the device holds the data."""
     split = everything.only("validation")
-    if config.dataset.placement == "device":
+    if config.dataset.placement == "device" and _are_few(everything.inputs):
         return dataclasses.replace(split, inputs=images.load(split.inputs))
     return split
 

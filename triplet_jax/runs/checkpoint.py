@@ -20,6 +20,10 @@ from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
 from triplet_jax import errors
+from triplet_jax.devices import allocator
+
+# Bytes of a state above which a copy of it counts beside a step.
+_LARGE = 2**27
 
 
 class DamagedError(errors.InputError):
@@ -106,6 +110,9 @@ class Checkpoints:
     def save(self, step: int, state: PyTree, score: float | None = None) -> None:
         """Starts to save a state, and returns once it is copied from the device.
 
+        On a CPU a large state is written before it returns, since a copy of it beside the next step
+        would raise the most memory that the run needs.
+
         Args:
           step: the step of the state.
           state: the state.
@@ -131,6 +138,9 @@ class Checkpoints:
             if self._config is not None:
                 items["config"] = ocp.args.JsonSave(self._config)
             self._manager.save(step, args=ocp.args.Composite(**items), metrics={"score": score})
+            if needed > _LARGE and jax.default_backend() == "cpu":
+                self._manager.wait_until_finished()
+                allocator.trim()
 
     def wait(self) -> None:
         """Waits until everything is written.
