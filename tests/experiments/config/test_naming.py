@@ -98,7 +98,7 @@ def opened(made):
     ("differences", "messages"),
     [
         ({"dataset__path": "nowhere"}, ["dataset.path='nowhere' is not a file"]),
-        ({"dataset__split_by": "official"}, ["dataset.split_by='official'", "Allowed: class"]),
+        ({"dataset__split_by": "month"}, ["dataset.split_by='month'", "Allowed: class"]),
         ({"batch__classes": 5}, ["batch.classes=5 is more than the 4 training classes"]),
         (
             {"batch__classes": 2, "batch__per_class": 6},

@@ -13,7 +13,7 @@ import pytest
 
 from configs import base
 from experiments.config import check, datasets
-from experiments.run import data_json, embedders, search_answers
+from experiments.run import data_json, embedders, search_answers, sheets
 from tests.support import picture_files
 from tests.support.picture_files import STORED, padded, png, shown, tiff
 from triplet_jax import data, errors
@@ -349,9 +349,9 @@ def test_the_sheet_shows_what_the_encoder_sees(tmp_path, monkeypatch):
     pixels[:, :10, 3] = 255
     PIL.Image.fromarray(pixels).save(tmp_path / "x.png")
     drawn = []
-    monkeypatch.setattr(search_answers.plots, "contact_sheet", drawn.extend)
-    monkeypatch.setattr(search_answers.plots, "write", lambda figure, sheet: None)
-    monkeypatch.setattr(search_answers.plt, "close", lambda figure: None)
+    monkeypatch.setattr(sheets.plots, "contact_sheet", drawn.extend)
+    monkeypatch.setattr(sheets.plots, "write", lambda figure, sheet: None)
+    monkeypatch.setattr(sheets.plt, "close", lambda figure: None)
     form = images.ImageForm(size=160, channels=3, fit="pad", background=200)
     nearest = pandas.DataFrame({"path": [str(tmp_path / "x.png")], "label": "a", "distance": 0.5})
     answers = search_answers.as_table([tmp_path / "x.png"], [nearest], None)
