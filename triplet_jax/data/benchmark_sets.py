@@ -46,18 +46,18 @@ def benchmark(
 ) -> Dataset:
     """A benchmark by the split that papers use.
 
-    cub200      CUB-200-2011 (Wah et al. 2011, https://authors.library.caltech.edu/27452/): the
-                first 100 classes to train, the other 100 to test, as in Oh Song et al. 2016,
-                https://arxiv.org/abs/1511.06452
-    cars196     Cars196 (Krause et al. 2013, https://doi.org/10.1109/ICCVW.2013.77), from the folder
-                car_ims and cars_annos.mat: the first 98 classes to train, the other 98 to test, as
-                in Oh Song et al. 2016; `test` in the annotations is of another task
-    sop         Stanford Online Products, of the same paper: products of eBay, none in both splits
-    inshop      In-Shop Clothes Retrieval of DeepFashion (Liu et al. 2016,
-                https://doi.org/10.1109/CVPR.2016.124): queries and gallery
-    market1501  Market-1501 (Zheng et al. 2015, https://doi.org/10.1109/ICCV.2015.133): queries and
-                gallery, with the camera as group; junk images, whose name begins with -1, are left
-                out, and the distractors 0000 are a class of the gallery
+    * cub200: CUB-200-2011 (Wah et al. 2011, https://authors.library.caltech.edu/27452/), the first
+      100 classes to train and the other 100 to test, as in Oh Song et al. 2016,
+      https://arxiv.org/abs/1511.06452
+    * cars196: Cars196 (Krause et al. 2013, https://doi.org/10.1109/ICCVW.2013.77), from the folder
+      car_ims and cars_annos.mat, the first 98 classes to train and the other 98 to test, as in Oh
+      Song et al. 2016; `test` in the annotations is of another task
+    * sop: Stanford Online Products, of the same paper: products of eBay, none in both splits
+    * inshop: In-Shop Clothes Retrieval of DeepFashion (Liu et al. 2016,
+      https://doi.org/10.1109/CVPR.2016.124), queries and gallery
+    * market1501: Market-1501 (Zheng et al. 2015, https://doi.org/10.1109/ICCV.2015.133), queries
+      and gallery, with the camera as group; junk images, whose name begins with -1, are left out,
+      and the distractors 0000 are a class of the gallery
 
     No benchmark has a validation split. A share of the training classes is held out for it, where
     `held_out.validation` is above 0.
