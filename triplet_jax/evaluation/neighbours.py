@@ -91,6 +91,31 @@ def nearest(
     return distance, position
 
 
+def searched(
+    embeddings: arguments.Embeddings, references: arguments.Embeddings | None, own: Any
+) -> tuple[
+    Float[np.ndarray, "queries dim"],
+    Float[np.ndarray, "references dim"],
+    Int[np.ndarray, "queries"],
+]:
+    """The queries, the rows that they search, and the position of each query among these.
+
+    Args:
+      embeddings: the queries, `[queries, dim]` of any number type, taken as float32.
+      references: the rows to search; None for the queries themselves.
+      own: as in `nearest`.
+
+    Raises:
+      InputError: an array has another shape or type, or `own` is not one position for each query.
+    """
+    queries = arguments.embeddings(embeddings)
+    among = queries
+    if references is not None:
+        among = arguments.embeddings(references, name="references")
+        check_width(queries, among)
+    return queries, among, own_positions(own, queries, references)
+
+
 def own_positions(
     own: Any, queries: Float[np.ndarray, "queries dim"], references: Any
 ) -> Int[np.ndarray, "queries"]:

@@ -70,12 +70,7 @@ def expand_queries(
     if not 0 <= alpha < np.inf:
         raise errors.InputError(f"alpha={alpha!r} must be a finite number of at least 0.")
     errors.check_known("metric", metric, METRICS)
-    queries = arguments.embeddings(embeddings)
-    own = neighbours.own_positions(own, queries, references)
-    among = queries
-    if references is not None:
-        among = arguments.embeddings(references, name="references")
-        neighbours.check_width(queries, among)
+    queries, among, own = neighbours.searched(embeddings, references, own)
     there, finite = (np.isfinite(x).all(axis=1) for x in (among, queries))
     expanded = queries.astype(np.float64)
     if there.any():

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from triplet_jax import arguments, distances, errors
-from triplet_jax.evaluation import exact, neighbours
+from triplet_jax.evaluation import exact, neighbours, retrieval_scores
 
 
 def retrieval_by_relevance(
@@ -71,26 +71,21 @@ def retrieval_by_relevance(
     errors.check_known("metric", metric, distances.METRICS)
     if min(ks, default=1) < 1:
         raise errors.InputError(f"ks={tuple(ks)} must be at least 1 each.")
-    queries = arguments.embeddings(embeddings)
-    among = queries
-    if references is not None:
-        among = arguments.embeddings(references, name="references")
-        neighbours.check_width(queries, among)
-    own = neighbours.own_positions(own, queries, references)
+    queries, among, own = neighbours.searched(embeddings, references, own)
     gains = _gains(relevance, (len(queries), len(among)), own)
     finite, there = (np.isfinite(x).all(axis=1) for x in (queries, among))
     counted = (gains > 0).any(axis=1)
-    parts = [
-        _of_ranked(_ranked(queries[rows], among, gains[rows], own[rows], there, metric), ks)
+    scores = [
+        _of_query(ranked, gains[row], ks)
         for rows in neighbours.in_parts(np.flatnonzero(counted & finite))
+        for row, ranked in zip(
+            rows, _ranked(queries[rows], among, gains[rows], own[rows], there, metric), strict=True
+        )
     ]
-    names = _of_ranked((np.ones((1, 1)), np.ones((1, 1))), ks)
     # A query that is not finite scores 0, but counts.
-    means = {
-        name: sum(part[name].sum() for part in parts) / counted.sum() if counted.any() else math.nan
-        for name in names
-    }
-    return {name: float(mean) for name, mean in means.items()} | {
+    count = counted.sum() or math.nan
+    names = retrieval_scores.Wanted(metric, tuple(ks), whole_ranking=True).names
+    return {name: float(sum(each[name] for each in scores) / count) for name in names} | {
         "queries": int(counted.sum()),
         "queries_without_positives": int((~counted).sum()),
         "queries_not_finite": int((~finite).sum()),
@@ -123,8 +118,8 @@ def _ranked(
     own: Int[np.ndarray, "queries"],
     there: np.ndarray,
     metric: str,
-) -> tuple[Float[np.ndarray, "queries places"], Float[np.ndarray, "queries places"]]:
-    """The relevance of the first, second, ... nearest reference, and of the best possible order."""
+) -> Float[np.ndarray, "queries places"]:
+    """The relevance of the first, second, ... nearest reference of each query."""
     order, apart = exact.ordering(queries, references, metric)
     apart = np.broadcast_to(apart, order.shape)
     hidden = np.broadcast_to(~there, order.shape).copy()
@@ -138,31 +133,18 @@ def _ranked(
     tie = np.cumsum(np.pad(is_farther, [(0, 0), (1, 0)]), axis=1)
     tie[~np.isfinite(order)] = order.shape[1]
     found = np.take_along_axis(np.where(hidden, 0.0, gains), nearest, axis=1)
-    found = np.take_along_axis(found, np.lexsort((found, tie)), axis=1)
-    return found, -np.sort(-gains, axis=1)
+    return np.take_along_axis(found, np.lexsort((found, tie)), axis=1)
 
 
-def _of_ranked(ranked, ks):
-    """The scores of each query."""
-    gains, ideal = ranked
-    relevant, r = gains > 0, (ideal > 0).sum(axis=1)
-    rank = np.arange(1, gains.shape[1] + 1)
-    precision = np.where(relevant, np.cumsum(relevant, axis=1) / rank, 0.0)
-    within = rank <= r[:, None]
-    first = np.where(relevant.any(axis=1), relevant.argmax(axis=1) + 1, np.inf)
-    last = gains.shape[1] - relevant[:, ::-1].argmax(axis=1)
-    scores = {
-        "precision_at_1": 1.0 * relevant[:, 0],
-        "r_precision": (relevant & within).sum(axis=1) / r,
-        "map_at_r": (precision * within).sum(axis=1) / r,
-        "map": precision.sum(axis=1) / r,
-        "mrr": 1 / first,
-        "minp": np.where(relevant.sum(axis=1) == r, r / last, 0.0),
-    }
-    discount = np.log2(rank + 1)
+def _of_query(
+    ranked: Float[np.ndarray, " places"], gains: Float[np.ndarray, "references"], ks: Sequence[int]
+) -> dict[str, float]:
+    """The scores of a query, from the relevance by rank and of all references."""
+    ranks, positives = np.flatnonzero(ranked > 0) + 1, int((gains > 0).sum())
+    scores = retrieval_scores.of_ranks(ranks, positives, ks)
+    discount = np.log2(np.arange(2, len(ranked) + 2))
+    best = -np.sort(-gains)
     for k in ks:
-        scores[f"recall_at_{k}"] = 1.0 * (first <= k)
-        scores[f"map_at_{k}"] = precision[:, :k].sum(axis=1) / np.minimum(r, k)
-        of_ideal = (ideal / discount)[:, :k].sum(axis=1)
-        scores[f"ndcg_at_{k}"] = (gains / discount)[:, :k].sum(axis=1) / of_ideal
+        found, ideal = (np.sum((x / discount)[:k]) for x in (ranked, best))
+        scores[f"ndcg_at_{k}"] = found / ideal
     return scores

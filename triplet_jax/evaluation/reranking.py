@@ -87,12 +87,7 @@ def k_reciprocal(
       0.0 1.0
     """
     _check(k1, k2, weight, metric)
-    queries = arguments.embeddings(embeddings)
-    own = neighbours.own_positions(own, queries, references)
-    among = queries
-    if references is not None:
-        among = arguments.embeddings(references, name="references")
-        neighbours.check_width(queries, among)
+    queries, among, own = neighbours.searched(embeddings, references, own)
     items, of_queries, there = _items(queries, among, own)
     if not len(items):
         return Distances(queries, among, own, lambda rows: _nowhere(len(rows), len(among)))

@@ -240,19 +240,14 @@ def _asked(embeddings, labels, references, reference_labels, own, ignore):
         raise errors.InputError(
             "references and reference_labels belong together: give both of them or neither."
         )
-    queries = arguments.embeddings(embeddings)
-    labels = np.asarray(arguments.labels(labels, queries.shape))
-    if references is None:
-        among, among_labels = queries, labels
-    else:
-        among = arguments.embeddings(references, name="references")
-        neighbours.check_width(queries, among)
+    queries, among, own = neighbours.searched(embeddings, references, own)
+    labels = among_labels = np.asarray(arguments.labels(labels, queries.shape))
+    if references is not None:
         among_labels = np.asarray(
             arguments.labels(
                 reference_labels, among.shape, name="reference_labels", rows="references"
             )
         )
-    own = neighbours.own_positions(own, queries, references)
     codes, reference_codes = arguments.common_codes(labels, among_labels)
     return query_sets.ask(
         queries, codes, own, among, reference_codes, _groups(ignore, queries, among)

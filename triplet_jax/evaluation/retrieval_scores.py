@@ -1,6 +1,7 @@
 """The scores of each query, from which of its nearest references are positives."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -190,7 +191,7 @@ def _rank(scores, here, rows, wanted, orders, aparts=None, doubt=None):
         ranks = _ranks(reach + error, negative)
         if doubt is not None and (ranks != _ranks(reach - error, negative)).any():
             unsure.append(row)
-        of_row = _of_ranks(ranks, int(here.positives[row]), wanted)
+        of_row = of_ranks(ranks, int(here.positives[row]), wanted.ks)
         for name in scores:
             scores[name][row] = of_row[name]
     return np.array(unsure, int)
@@ -213,8 +214,14 @@ def _ranks(reach, negative):
     return ahead + np.arange(1, len(reach) + 1)
 
 
-def _of_ranks(ranks, r, wanted):
-    """The scores of a query from the ranks of those of its `r` positives that are found."""
+def of_ranks(ranks: Int[np.ndarray, " found"], r: int, ks: Sequence[int]) -> dict[str, float]:
+    """The scores of a query from the ranks of those of its `r` positives that are found.
+
+    Args:
+      ranks: in rising order, from 1.
+      r: how many positives there are.
+      ks: each k of Recall, mAP and nDCG at k.
+    """
     r, first = max(r, 1), ranks[0] if len(ranks) else np.inf
     precision, gain = np.arange(1, len(ranks) + 1) / ranks, 1 / np.log2(ranks + 1)
     scores = {
@@ -225,7 +232,7 @@ def _of_ranks(ranks, r, wanted):
         "mrr": 1 / first,
         "minp": r / ranks[-1] if len(ranks) == r else 0.0,
     }
-    for k in wanted.ks:
+    for k in ks:
         most = min(r, k)
         scores[f"recall_at_{k}"] = float(first <= k)
         scores[f"map_at_{k}"] = np.sum(precision[ranks <= k]) / most
