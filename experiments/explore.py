@@ -55,7 +55,7 @@ def _explore_run():
         output = command.file_to_write(command.OUTPUT, ".html")
     config = config_json.read(workdir)
     everything = data_json.open_data(workdir, config, command.DATA.value)
-    shown = choose(everything)
+    shown = everything.take(choose(everything.split))
     pixels = images.load(shown.inputs)
     run = restoring.load(workdir.absolute(), config, everything.input_shape, everything.pair_shapes)
     of_views = {
@@ -83,18 +83,14 @@ def _explore_files():
     for path, other in zip(paths[1:], read[1:], strict=True):
         embedding_files.check_comparable(read[0], other, (paths[0], path))
     class_names, labels = np.unique(read[0].labels, return_inverse=True)
-    shown = choose(
-        data.Dataset(
-            read[0].embeddings,
-            labels.astype(np.int32),
-            np.full(len(labels), SPLIT.value),
-            tuple(map(str, class_names)),
-            names=np.arange(len(labels)),
-        )
-    )
+    split = np.full(len(labels), SPLIT.value)
+    class_names = tuple(map(str, class_names))
+    chosen = choose(split)
+    shown = data.Dataset(read[0].embeddings, labels.astype(np.int32), split, class_names)
+    shown = shown.take(chosen)
     short = [pathlib.Path(path).name for path in paths]
     names = short if len(set(short)) == len(short) else paths
-    of_views = {name: file.embeddings[shown.names] for name, file in zip(names, read, strict=True)}
+    of_views = {name: file.embeddings[chosen] for name, file in zip(names, read, strict=True)}
     _write(output, ", ".join(of_views), shown, shown.inputs, of_views)
 
 
@@ -112,20 +108,23 @@ def _write(output, title, shown, pixels, of_views):
     print(f"written to {output}: {output.stat().st_size / 2**20:.1f} MiB")
 
 
-def choose(everything: data.Dataset) -> data.Dataset:
-    """The examples of --split; --most of them, at even spaces, where there are more.
+def choose(split: np.ndarray) -> np.ndarray:
+    """The places of examples of --split; of --most of them, at even spaces, where there are more.
+
+    Args:
+      split: of every example.
 
     Raises:
       InputError: they are too few to have neighbours.
     """
-    places = np.flatnonzero(everything.split == SPLIT.value)
+    places = np.flatnonzero(split == SPLIT.value)
     if len(places) <= explore_page.NEIGHBOURS:
         raise errors.InputError(
             f"--split={SPLIT.value} has {len(places)} examples; more than"
             f" {explore_page.NEIGHBOURS} are needed."
         )
     count = min(MOST.value, len(places))
-    return everything.take(places[np.arange(count) * len(places) // count])
+    return places[np.arange(count) * len(places) // count]
 
 
 if __name__ == "__main__":
