@@ -72,6 +72,20 @@ def peak_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def measured_once(call: Callable[[], Any]) -> dict[str, Any]:
+    """What a call of minutes returns, and what it takes: seconds, and the most memory in GiB."""
+    forget_peak_memory()
+    start, busy = time.perf_counter(), time.process_time()
+    values = call()
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - busy,
+        "peak": peak_memory() / 2**30,
+        "load": os.getloadavg()[0],
+        "values": values,
+    }
+
+
 def machine(*packages: str) -> str:
     """The processor, how busy it is, and the versions of the packages that are installed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -7,7 +7,6 @@ process of its own. Re-ranking searches all 30,000 rows for the neighbours of ea
 """
 
 import json
-import os
 import time
 
 from benchmarks import common, retrieval_large
@@ -23,28 +22,24 @@ def measure(case: str) -> dict:
 
     given = retrieval_large.embeddings(QUERIES, REFERENCES, noise=NOISE)
     x, labels, groups, references, reference_labels, reference_groups = given
-    common.forget_peak_memory()
-    start, busy = time.perf_counter(), time.process_time()
-    if "expanded" in case:
-        x = evaluation.expand_queries(x, references, count=5, alpha=3.0)
-    if "re-ranked" in case:
-        search = {"embeddings": evaluation.k_reciprocal(x, references)}
-    else:
-        search = {"embeddings": x, "references": references}
-    values = evaluation.retrieval(
-        **search,
-        labels=labels,
-        reference_labels=reference_labels,
-        ignore=(groups, reference_groups),
-        whole_ranking=True,
-    )
-    return {
-        "seconds": time.perf_counter() - start,
-        "cpu_seconds": time.process_time() - busy,
-        "peak": common.peak_memory() / 2**30,
-        "load": os.getloadavg()[0],
-        "values": values,
-    }
+
+    def score():
+        queries = x
+        if "expanded" in case:
+            queries = evaluation.expand_queries(x, references, count=5, alpha=3.0)
+        if "re-ranked" in case:
+            search = {"embeddings": evaluation.k_reciprocal(queries, references)}
+        else:
+            search = {"embeddings": queries, "references": references}
+        return evaluation.retrieval(
+            **search,
+            labels=labels,
+            reference_labels=reference_labels,
+            ignore=(groups, reference_groups),
+            whole_ranking=True,
+        )
+
+    return common.measured_once(score)
 
 
 def measure_all(options) -> dict:

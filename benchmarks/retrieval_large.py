@@ -10,7 +10,6 @@ case runs once, in a process of its own: a warm-up would take as long as the mea
 """
 
 import json
-import os
 import time
 
 import numpy as np
@@ -97,17 +96,8 @@ def faiss(x, labels, groups, references, reference_labels, reference_groups) -> 
 def measure(library: str, queries: int, references: int) -> dict:
     """Measures one case in this process."""
     given = embeddings(queries, references)
-    common.forget_peak_memory()
-    start, busy = time.perf_counter(), time.process_time()
-    values = {"ours": ours, "faiss": faiss}[library](*given)
-    return {
-        "seconds": time.perf_counter() - start,
-        "cpu_seconds": time.process_time() - busy,
-        "peak": common.peak_memory() / 2**30,
-        "arrays": sum(x.nbytes for x in given) / 2**30,
-        "load": os.getloadavg()[0],
-        "values": values,
-    }
+    found = common.measured_once(lambda: {"ours": ours, "faiss": faiss}[library](*given))
+    return found | {"arrays": sum(x.nbytes for x in given) / 2**30}
 
 
 def measure_all(options) -> dict:
