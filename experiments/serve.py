@@ -41,7 +41,7 @@ _PATIENCE = 5
 def main() -> None:
     uvicorn, search_page = web()
     check_flags()
-    # First of all, so that a port that is taken is said before anything is embedded.
+    # First of all, so that a port that is taken is reported before anything is embedded.
     with bound(HOST.value, PORT.value) as listener:
         served = open_gallery()
         with ThreadPoolExecutor(max_workers=1) as worker:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.run import data_json, queries
+from experiments.run import data_json, queries, search_threshold
 from triplet_jax import errors, evaluation
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
@@ -96,7 +96,7 @@ class Threshold:
     caution: str = ""
 
     def verdicts(self, distances: np.ndarray) -> np.ndarray:
-        """What is said of images at these distances from their nearest class."""
+        """Calls images at these distances from their nearest class "known" or "unknown"."""
         return np.where(distances <= self.accepted.threshold, "known", "unknown")
 
     def __str__(self) -> str:
@@ -127,10 +127,7 @@ def by_validation(workdir: pathlib.Path, rule: Rule, rate: float) -> Threshold |
         images = Embedded(list(map(str, here)), labels[here].astype(str), embeddings[here])
         accepted, unknown = _measure(images, images, rule, rate)
     except errors.InputError as error:
-        print(
-            f"no threshold by the validation split: {error} Or give --calibration=FOLDER, with a"
-            " folder of images for each class."
-        )
+        search_threshold.print_why_none(error)
         return None
     return Threshold(
         accepted,
@@ -170,7 +167,7 @@ def _among(images):
 
 
 def _measure(probes, references, rule, rate):
-    """The threshold by probes, and what is said of those that are of no class.
+    """The threshold by probes, and a description of those that are of no class.
 
     These are the probes of classes that the references lack, or, where there are none, all probes,
     of which each searches without its class.

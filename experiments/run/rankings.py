@@ -33,7 +33,7 @@ class Ranking:
     rerank: tuple[int, int, float] | None = None
 
     def steps(self) -> tuple[str, ...]:
-        """Each step in words."""
+        """A description of each step."""
         found = []
         if self.items:
             found.append(f"items by their {self.items}" + " rows" * (self.items == "nearest"))

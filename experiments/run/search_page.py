@@ -129,7 +129,7 @@ class SearchPage:
         return Response(picture, media_type="image/jpeg")
 
     async def refuse(self, request: Request, error: Exception) -> Response:
-        """What is said of a request that is refused: on the page, elsewhere as JSON."""
+        """Answers a request that is refused with the reason: on the page, elsewhere as JSON."""
         assert isinstance(error, HTTPException)
         if request.url.path == "/":
             return self._render(request, status=error.status_code, error=error.detail)

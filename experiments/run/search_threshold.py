@@ -27,7 +27,7 @@ class Threshold:
     caution: str = ""
 
     def verdicts(self, distances: np.ndarray) -> np.ndarray:
-        """What is said of images at these distances from a query: "same" or "different"."""
+        """Calls images at these distances from a query "same" or "different"."""
         return np.where(distances <= self.accepted.threshold, "same", "different")
 
     def __str__(self) -> str:
@@ -56,10 +56,7 @@ def by_validation(workdir: pathlib.Path, false_accept_rate: float) -> Threshold 
             embeddings[held_out], labels[held_out], false_accept_rate=false_accept_rate
         )
     except errors.InputError as error:
-        print(
-            f"no threshold by the validation split: {error} Or give --calibration=FOLDER, with a"
-            " folder of images for each class."
-        )
+        print_why_none(error)
         return None
     return Threshold(
         accepted,
@@ -67,6 +64,14 @@ def by_validation(workdir: pathlib.Path, false_accept_rate: float) -> Threshold 
         "That split is a part of the data that the run was trained on. In images taken elsewhere or"
         " at another time, more pairs of two classes can be as near: --calibration=FOLDER sets the"
         " threshold by class folders of such images.",
+    )
+
+
+def print_why_none(error: errors.InputError) -> None:
+    """Prints why the validation split sets no threshold, and what does."""
+    print(
+        f"no threshold by the validation split: {error} Or give --calibration=FOLDER, with a"
+        " folder of images for each class."
     )
 
 

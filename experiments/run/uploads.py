@@ -16,7 +16,7 @@ _PATIENCE = 30
 
 
 def too_large(limit: int) -> str:
-    """What is said of a picture above the limit, which is in MiB."""
+    """The message about a picture above the limit, which is in MiB."""
     return (
         f"The picture is larger than {limit} MiB. Make it smaller, or start the program with more"
         f" than --upload_limit={limit}."
