@@ -9,6 +9,9 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from triplet_jax.mining import IsNegative, IsPositive
 
+Number = Float[Array, ""] | float
+"""A knob: it may be traced."""
+
 _HUGE = 1e30
 
 
