@@ -34,6 +34,12 @@ TABLE = flags.DEFINE_string(
 SPLIT = flags.DEFINE_string("split", "test", "The rows to evaluate, where a file has splits.")
 
 
+IGNORE = flags.DEFINE_list(
+    "ignore",
+    None,
+    "Columns of --table: a query leaves out the references of its label that agree with it in each;"
+    " A=B compares column A of the query with column B of the reference.",
+)
 ITEMS = flags.DEFINE_enum(
     "items", None, rankings.ITEMS, "Ranks items of several rows: by their mean or nearest rows."
 )
@@ -49,7 +55,7 @@ PAIRS = flags.DEFINE_string(
     "pairs", None, "The file pairs.txt of Labeled Faces in the Wild, by which pairs are judged."
 )
 PAIRS_ROOT = flags.DEFINE_string("pairs_root", None, "The folder of the images of --pairs.")
-OF_FILES = (TABLE, ITEMS, EXPAND, RERANK)
+OF_FILES = (TABLE, IGNORE, ITEMS, EXPAND, RERANK)
 
 
 def main() -> None:
@@ -101,7 +107,12 @@ def _evaluate_files():
     output = command.file_to_write(command.OUTPUT, ".json") if command.OUTPUT.value else None
     ranking = rankings.of_flags(ITEMS.value, EXPAND.value, RERANK.value)
     file_scores.evaluate_files(
-        EMBEDDINGS.value, SPLIT.value, output, table=TABLE.value or "", ranking=ranking
+        EMBEDDINGS.value,
+        SPLIT.value,
+        output,
+        table=TABLE.value or "",
+        ignore=IGNORE.value or (),
+        ranking=ranking,
     )
 
 

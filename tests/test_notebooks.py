@@ -13,6 +13,7 @@ import pytest
 import sklearn.datasets
 
 from tests.support import programs
+from tests.support.clusters import clusters
 
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 
@@ -107,6 +108,20 @@ def test_what_a_notebook_imports_is_there(path):
 
 def test_embedding_clusters(noisy):
     assert "539 test examples of 10 classes" in execute("embedding_clusters", WORKDIR=noisy)
+
+
+@pytest.mark.slow
+def test_embedding_clusters_opens_a_file_of_any_library(tmp_path):
+    x, labels = clusters(classes=5, per_class=8)
+    np.savez(tmp_path / "theirs.npz", embeddings=x)
+    rows = [f"person {label}" for label in labels]
+    (tmp_path / "labels.csv").write_text("\n".join(["label", *rows]))
+    said = execute(
+        "embedding_clusters",
+        EMBEDDINGS=tmp_path / "theirs.npz",
+        TABLE=tmp_path / "labels.csv",
+    )
+    assert "40 test examples of 5 classes" in said
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from experiments.config import (
     check_batches,
     check_losses,
     check_schedules,
+    column_pairs,
     components,
     defaults,
     fields,
@@ -135,6 +136,12 @@ def _check_data(config):
         raise errors.InputError(
             f"dataset.test_fraction={c.test_fraction} and dataset.validation_fraction="
             f"{c.validation_fraction} leave nothing to train on; together they must be below 1."
+        )
+    column_pairs.parse("dataset.ignore_columns", c.ignore_columns)
+    if c.ignore_columns and config.evaluate.ignore_group:
+        raise errors.InputError(
+            f"dataset.ignore_columns={c.ignore_columns} says which references a query leaves out:"
+            f" add {c.group_column!r} to it, and set evaluate.ignore_group=False."
         )
 
 

@@ -6,7 +6,14 @@ import math
 import ml_collections
 import numpy as np
 
-from experiments.config import augmentations, components, import_paths, naming, settings
+from experiments.config import (
+    augmentations,
+    column_pairs,
+    components,
+    import_paths,
+    naming,
+    settings,
+)
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
 from triplet_jax.data import images, label_noise, sampling
@@ -166,6 +173,7 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
                 **{name: c[f"{name}_column"] for name in ("path", "label", "split", "group")},
                 category=c.category_column,
                 box=tuple(c.box_columns),
+                ignore=column_pairs.parse("dataset.ignore_columns", c.ignore_columns),
             ),
         )
     return data.from_tfds(

@@ -5,7 +5,7 @@ import hashlib
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from experiments.run import raw_inputs
 from experiments.run.score_table import SHOWN_OF_PAIRS
@@ -41,10 +41,19 @@ def embedded(
     return embedding_files.Embedded(
         embeddings,
         examples.labels,
-        examples.sessions if config.evaluate.ignore_group else None,
+        **groups_to_ignore(config, examples),
         is_query=everything if asks is None else asks,
         is_gallery=everything if asks is None else ~asks,
     )
+
+
+def groups_to_ignore(
+    config: Config, examples: data.Dataset
+) -> dict[str, Shaped[np.ndarray, "examples"] | None]:
+    """The arrays by which a query leaves out references, by their names in files of embeddings."""
+    if config.evaluate.ignore_group:
+        return {"groups": examples.sessions, "reference_groups": None}
+    return {"groups": examples.query_groups, "reference_groups": examples.reference_groups}
 
 
 def judge(config: Config, test: data.Dataset, embeddings: Embeddings) -> dict[str, dict]:
@@ -124,9 +133,10 @@ _of_last_raw_inputs: dict[bytes, dict] = {}
 def _scores_of_raw_inputs(config, test):
     """Scores the inputs themselves; once for all runs of a sweep, which share them."""
     c = config.evaluate
-    key = hashlib.sha256(f"{c.ways} {c.episodes} {c.ignore_group}".encode())
+    key = hashlib.sha256(f"{c.ways} {c.episodes}".encode())
     raw = raw_inputs.raw_inputs(test)
-    for array in (raw, test.labels, test.sessions, test.is_query):
+    ignored = groups_to_ignore(config, test).values()
+    for array in (raw, test.labels, test.is_query, *ignored):
         if array is not None:
             key.update(np.ascontiguousarray(array).tobytes())
     if key.digest() not in _of_last_raw_inputs:

@@ -98,8 +98,8 @@ def evaluate(
 def _write(run, everything, embeddings, result):
     workdir = run.workdir
     # The result comes last, since it says that the run is done.
-    groups = everything.sessions if run.config.evaluate.ignore_group else None
-    known = {"groups": groups, "is_query": everything.is_query}
+    known = embedding_metrics.groups_to_ignore(run.config, everything)
+    known["is_query"] = everything.is_query
     files.write_arrays(
         workdir / "embeddings.npz",
         embeddings=embeddings,
@@ -171,6 +171,9 @@ def _who_searches(config, test):
         found = f"{queries} test queries search {len(test) - queries} references"
     if config.evaluate.ignore_group:
         found += ", without those of the query's own class and group"
+    if config.dataset.ignore_columns:
+        columns = ", ".join(config.dataset.ignore_columns)
+        found += f", without those of the query's own class that agree with it in {columns}"
     return f"{found}; Euclidean"
 
 

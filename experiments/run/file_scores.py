@@ -1,12 +1,13 @@
 """Scores embeddings that are in files, anybody's, each beside those of the first file."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import rich.console
 import rich.table
 
-from experiments.config import naming
+from experiments.config import column_pairs, naming
 from experiments.run import score_table
 from experiments.run.rankings import Ranking
 from triplet_jax import errors, evaluation
@@ -38,6 +39,7 @@ def evaluate_files(
     output: pathlib.Path | None,
     *,
     table: str = "",
+    ignore: Sequence[str] = (),
     ranking: Ranking | None = None,
 ) -> dict:
     """Scores the embeddings of each file, and what each has more than the first, query by query.
@@ -49,6 +51,8 @@ def evaluate_files(
       split: which rows to score, where a file tells splits apart.
       output: a .json file; None for none.
       table: a file that says more of the rows of all files; "" for none.
+      ignore: the columns of the table, as `column_pairs.parse` reads them, by which a query leaves
+        out references of its label.
       ranking: how references are ranked; None by their distances.
 
     Returns:
@@ -60,9 +64,13 @@ def evaluate_files(
     """
     if len(set(paths)) < len(paths):
         raise errors.InputError(f"--embeddings names a file twice: {', '.join(paths)}.")
-    flags = {"path": "--embeddings", "table": "--table"}
+    flags = {"path": "--embeddings", "table": "--table", "ignore": "--ignore"}
+    columns = column_pairs.parse("--ignore", ignore)
     with naming.rewriting(lambda message: errors.renamed(message, flags)):
-        read = {path: embedding_files.read(path, split=split, table=table) for path in paths}
+        read = {
+            path: embedding_files.read(path, split=split, table=table, ignore=columns)
+            for path in paths
+        }
     first = paths[0]
     for path in paths[1:]:
         embedding_files.check_comparable(read[first], read[path], (first, path))
@@ -73,7 +81,7 @@ def evaluate_files(
         of_queries[path], labels = _of_queries(search), search["labels"]
         scores[path] = _scores(embedded, search, of_queries[path], ranking)
     result = {
-        "protocol": protocol(read[first], split, ranking),
+        "protocol": protocol(read[first], split, ranking, ignore),
         "files": scores,
         "less_the_first": {
             path: {
@@ -118,7 +126,9 @@ def _over_classes(labels, of_queries):
     return retrieval_metrics.mean_of_queries(scores, labels[counted], "classes")
 
 
-def protocol(embedded: Embedded, split: str, ranking: Ranking | None = None) -> dict[str, str]:
+def protocol(
+    embedded: Embedded, split: str, ranking: Ranking | None = None, ignore: Sequence[str] = ()
+) -> dict[str, str]:
     """Describes, for a reader of the result, what each number was measured on."""
     ranking = ranking or Ranking()
     what, names = "rows", np.arange(len(embedded.labels))
@@ -135,7 +145,8 @@ def protocol(embedded: Embedded, split: str, ranking: Ranking | None = None) -> 
     classes = len(np.unique(embedded.labels[embedded.is_query]))
     left_out = "the query itself"
     if embedded.groups is not None:
-        left_out += ", and references of its own label and group"
+        agree = f" that agree with it in {', '.join(ignore)}" if ignore else " and group"
+        left_out += f", and references of its own label{agree}"
     measured = "; ".join(("Euclidean", *ranking.steps()))
     return {
         "retrieval": f"{searched}; {measured}; ties count against the query",

@@ -150,10 +150,10 @@ def _of_items(embedded, how):
         queries = codes[asks]
         references = np.where(both, codes, codes + codes.max() + 1)[there]
     given = {"labels": evaluation.of_items(embedded.labels[asks], queries), "ignore": None}
-    if embedded.groups is not None:
+    if embedded.ignore is not None:
         given["ignore"] = tuple(
-            evaluation.of_items(embedded.groups[rows], items, name="groups")
-            for rows, items in ((asks, queries), (there, references))
+            evaluation.of_items(groups, items, name="groups")
+            for groups, items in zip(embedded.ignore, (queries, references), strict=True)
         )
     if embedded.has_gallery:
         given["reference_labels"] = evaluation.of_items(embedded.labels[there], references)

@@ -33,6 +33,9 @@ class Dataset:
         known.
       is_query: which test examples search the others, their gallery; None where each searches all
         others.
+      query_groups: a number for every example, by which it leaves out, as a query, the references
+        of its class with this number in `reference_groups`; None where it leaves out none.
+      reference_groups: the numbers of the examples as references.
     """
 
     inputs: np.ndarray | Images
@@ -46,6 +49,8 @@ class Dataset:
     names: np.ndarray | None = None
     sessions: Shaped[np.ndarray, "examples"] | None = None
     is_query: Bool[np.ndarray, "examples"] | None = None
+    query_groups: Int[np.ndarray, "examples"] | None = None
+    reference_groups: Int[np.ndarray, "examples"] | None = None
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -53,8 +58,9 @@ class Dataset:
 
     def take(self, positions: Int[np.ndarray, "chosen"]) -> "Dataset":
         """Selects the examples at these positions; classes keep their numbers."""
-        of_examples = ("inputs", "labels", "split", "difficulty", "names", "sessions", "is_query")
-        given = {name: getattr(self, name) for name in of_examples}
+        of_classes = ("class_names", "groups", "pair_shapes", "notes")
+        fields = [field.name for field in dataclasses.fields(self)]
+        given = {name: getattr(self, name) for name in fields if name not in of_classes}
         taken = {name: None if x is None else x[positions] for name, x in given.items()}
         return dataclasses.replace(self, **taken)
 

@@ -31,6 +31,8 @@ class Columns:
       box: four columns, of the left, top, right and bottom edge of the part of the upright picture
         that is read, in whole pixels from the top left; () for whole pictures. A file may then
         have several rows.
+      ignore: pairs of columns, of a query and of a reference: in retrieval, a query leaves out the
+        references of its class that agree with it in every pair; () for none.
     """
 
     path: str = "path"
@@ -39,6 +41,7 @@ class Columns:
     group: str = "group"
     category: str = ""
     box: tuple[str, ...] = ()
+    ignore: tuple[tuple[str, str], ...] = ()
 
 
 def table(
@@ -86,6 +89,7 @@ def table(
         )
     used = [name for name in (columns.path, columns.label, columns.category) if name]
     used += columns.box
+    used += [name for pair in columns.ignore for name in pair]
     used += {"official": [columns.split], "group": [columns.group]}.get(split_by, [])
     cells = table_files.read(path, used, [columns.group])
     rows = Rows(
@@ -96,6 +100,9 @@ def table(
         categories=cells.get(columns.category),
         boxes=_boxes(path, [cells[name] for name in columns.box]),
     )
+    if columns.ignore:
+        asking, asked = table_files.numbered(cells, columns.ignore)
+        rows = dataclasses.replace(rows, query_groups=asking, reference_groups=asked)
     return of_rows(
         rows,
         source=path,
@@ -142,7 +149,7 @@ def list_images(
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """What is known of the images of a data set, each a list with one text for every image.
+    """What is known of the images of a data set, each a list with one value for every image.
 
     Args:
       paths: the files.
@@ -151,6 +158,8 @@ class Rows:
       groups: their sessions, cameras or drawers.
       categories: the groups of their classes.
       boxes: the part of each that is read, (left, top, right, bottom) in pixels.
+      query_groups: what a query compares with `reference_groups`, as in `Dataset`.
+      reference_groups: what is known of it as a reference.
     """
 
     paths: list[str]
@@ -159,6 +168,8 @@ class Rows:
     groups: list[str] | None = None
     categories: list[str] | None = None
     boxes: list[tuple[int, ...]] | None = None
+    query_groups: Int[np.ndarray, "rows"] | None = None
+    reference_groups: Int[np.ndarray, "rows"] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -229,6 +240,8 @@ def of_rows(
         names=known["names"],
         sessions=known.get("groups"),
         is_query=is_query,
+        query_groups=known.get("query_groups"),
+        reference_groups=known.get("reference_groups"),
     )
 
 

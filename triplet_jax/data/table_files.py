@@ -5,6 +5,9 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from triplet_jax import errors
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -52,6 +55,27 @@ def read(path: str, used: Sequence[str], also: Sequence[str] = ()) -> dict[str, 
     if not all(cells.values()):
         raise errors.InputError(f"path={path!r} has no rows.")
     return cells
+
+
+def numbered(
+    cells: dict[str, list[str]], pairs: Sequence[tuple[str, str]]
+) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "rows"]]:
+    """Numbers the rows of a table as queries and as references, so that a query and a reference
+    have equal numbers where they agree in every pair of columns.
+
+        >>> cells = {"camera": ["a", "b"], "other": ["b", "c"]}
+        >>> queries, references = numbered(cells, [("camera", "other")])
+        >>> print(queries[1] == references[0], queries[0] == references[1])
+        True False
+
+    Args:
+      cells: the columns.
+      pairs: a column of the query and a column of the reference, which may be the same.
+    """
+    sides = [list(zip(*(cells[pair[side]] for pair in pairs), strict=True)) for side in (0, 1)]
+    numbers = {values: number for number, values in enumerate(dict.fromkeys(sides[0] + sides[1]))}
+    queries, references = (np.array([numbers[values] for values in side], int) for side in sides)
+    return queries, references
 
 
 def _read_text(file, used):

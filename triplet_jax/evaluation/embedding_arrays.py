@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from triplet_jax.data import table_files
 from triplet_jax.data.file_names import some
 from triplet_jax.runs import files
 
-KNOWN = ("labels", "groups", "items", "names", "is_query", "is_gallery", "split")
+KNOWN = (
+    "labels",
+    "groups",
+    "reference_groups",
+    "items",
+    "names",
+    "is_query",
+    "is_gallery",
+    "split",
+)
 """The arrays that a file may have beside `embeddings`."""
 # The columns that hold them, with those that `Gallery.write_parquet` calls otherwise.
 _COLUMNS = {
@@ -20,6 +30,7 @@ _COLUMNS = {
     "vector": "embeddings",
     "label": "labels",
     "group": "groups",
+    "reference_group": "reference_groups",
     "item": "items",
     "name": "names",
     "path": "names",
@@ -94,7 +105,10 @@ def _matrix(path: str, column: str, lists: Any) -> Float[np.ndarray, "rows dim"]
 
 
 def of_table(
-    table: str, given: dict[str, Shaped[np.ndarray, "..."]], path: str
+    table: str,
+    given: dict[str, Shaped[np.ndarray, "..."]],
+    path: str,
+    ignore: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Shaped[np.ndarray, "rows"]]:
     """What a table says of the rows of a file, in their order.
 
@@ -105,20 +119,25 @@ def of_table(
       table: a .csv, .tsv or .parquet file.
       given: the arrays of the file.
       path: the file.
+      ignore: pairs of its columns from which `groups` and `reference_groups` are made, as
+        `table_files.numbered` does it.
 
     Raises:
-      InputError: the table cannot be read, has no column that is known, lacks a row, or has another
-        number of rows.
+      InputError: the table cannot be read, has no column that is known, lacks a row or a column of
+        `ignore`, or has another number of rows.
     """
     columns = {column: name for column, name in _COLUMNS.items() if name != "embeddings"}
     try:
-        cells = table_files.read(table, [], list(columns))
+        needed = [name for pair in ignore for name in pair]
+        cells = table_files.read(table, needed, list(columns))
     except errors.InputError as error:
         raise errors.InputError(errors.renamed(str(error), {"path": "table"})) from error
     found = {}
     for column, name in columns.items():
         if column in cells:
             found.setdefault(name, np.array(cells[column]))
+    if ignore:
+        found["groups"], found["reference_groups"] = table_files.numbered(cells, ignore)
     names = found.pop("names", None)
     if not found:
         wanted = [column for column, name in columns.items() if name != "names"]

@@ -1,6 +1,7 @@
 """Embeddings in files, of any library, with what a protocol needs to know of each row."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ class Embedded:
       labels: their classes.
       groups: the group of each, such as its camera: a query leaves out the references that share
         its label and its group; None leaves out nothing but the query itself.
+      reference_groups: the group of each as a reference, where that is another one than as a query.
       is_query: which rows are queries.
       is_gallery: which rows are references.
       items: what each row shows, where several rows may show one item; None where they do not.
@@ -30,21 +32,30 @@ class Embedded:
     is_query: Bool[np.ndarray, "rows"]
     is_gallery: Bool[np.ndarray, "rows"]
     items: Shaped[np.ndarray, "rows"] | None = None
+    reference_groups: Shaped[np.ndarray, "rows"] | None = None
 
     @property
     def has_gallery(self) -> bool:
         """Whether queries and references are told apart."""
         return not (self.is_query.all() and self.is_gallery.all())
 
+    @property
+    def ignore(
+        self,
+    ) -> tuple[Shaped[np.ndarray, "queries"], Shaped[np.ndarray, "references"]] | None:
+        """The groups of the queries and of the references, as `evaluation.retrieval` takes them."""
+        if self.groups is None:
+            return None
+        references = self.groups if self.reference_groups is None else self.reference_groups
+        return self.groups[self.is_query], references[self.is_gallery]
+
     def search(self) -> dict[str, Any]:
         """The arguments of `evaluation.retrieval` by which the queries search the gallery.
 
         A row that is both is left out of its own neighbours.
         """
-        groups = self.groups
         if not self.has_gallery:
-            ignore = None if groups is None else (groups, groups)
-            return {"embeddings": self.embeddings, "labels": self.labels, "ignore": ignore}
+            return {"embeddings": self.embeddings, "labels": self.labels, "ignore": self.ignore}
         asks, there = self.is_query, self.is_gallery
         return {
             "embeddings": self.embeddings[asks],
@@ -52,25 +63,32 @@ class Embedded:
             "references": self.embeddings[there],
             "reference_labels": self.labels[there],
             "own": np.where(there, np.cumsum(there) - 1, -1)[asks],
-            "ignore": None if groups is None else (groups[asks], groups[there]),
+            "ignore": self.ignore,
         }
 
 
-def read(path: str, *, split: str = "test", table: str = "") -> Embedded:
+def read(
+    path: str,
+    *,
+    split: str = "test",
+    table: str = "",
+    ignore: Sequence[tuple[str, str]] = (),
+) -> Embedded:
     """Reads embedded examples from an .npz or a .parquet file.
 
     An .npz file holds the arrays on the left, and a .parquet file, for which pyarrow must be
     installed, the columns on the right. All but the first are optional, and labels may be in the
     table:
 
-        embeddings       embedding     `[rows, dim]`; a list of numbers in each row, of fixed size
-        labels           label         integers or strings
-        groups           group         a camera or a session, as `ignore` of `retrieval` takes it
-        items            item          what a row shows, where several show one item
-        is_query         is_query      booleans: which rows search
-        is_gallery       is_gallery    booleans: which rows are searched
-        split            split         strings: only the rows of one split are read
-        names or paths   name or path  by which rows of the table are found
+        embeddings        embedding        `[rows, dim]`; a list of numbers in each row
+        labels            label            integers or strings
+        groups            group            a camera or a session: `ignore` of `retrieval`
+        reference_groups  reference_group  that of a row as a reference, if it is another one
+        items             item             what a row shows, where several show one item
+        is_query          is_query         booleans: which rows search
+        is_gallery        is_gallery       booleans: which rows are searched
+        split             split            strings: only the rows of one split are read
+        names or paths    name or path     by which rows of the table are found
 
     A gallery of `evaluation.gallery` writes such a .parquet file, and calls the embedding `vector`.
     Without `is_query` and `is_gallery` every row searches all others. With one of them alone, the
@@ -82,6 +100,8 @@ def read(path: str, *, split: str = "test", table: str = "") -> Embedded:
       table: a .csv, .tsv or .parquet file with the columns on the right but the embedding, which
         count more than what the file says; "" for none. Its rows are found by name where both have
         names, or else row i of the table is row i of the file.
+      ignore: pairs of columns of the table, of a query and of a reference, in place of groups: a
+        query leaves out the references that share its label and agree with it in every pair.
 
     Raises:
       InputError: the file or the table, their arrays, shapes or types are not these, no row is of
@@ -90,7 +110,11 @@ def read(path: str, *, split: str = "test", table: str = "") -> Embedded:
     given = embedding_arrays.read(path)
     embeddings = given["embeddings"]
     if table:
-        given |= embedding_arrays.of_table(table, given, path)
+        given |= embedding_arrays.of_table(table, given, path, ignore)
+    elif ignore:
+        raise errors.InputError(
+            f"ignore={','.join(map('='.join, ignore))} names columns of a table: give table=FILE."
+        )
     if "labels" not in given:
         raise errors.InputError(
             f"path={path!r} lacks ['labels']; it has {sorted(given)}. Add them, or give a table"
@@ -111,6 +135,10 @@ def read(path: str, *, split: str = "test", table: str = "") -> Embedded:
             )
         embeddings = embeddings[here]
         of_rows = {name: x[here] for name, x in of_rows.items()}
+    if "reference_groups" in of_rows and "groups" not in of_rows:
+        raise errors.InputError(
+            f"path={path!r} has reference_groups without groups, those of the queries: add them."
+        )
     roles = {name: of_rows.pop(name) for name in ("is_query", "is_gallery") if name in of_rows}
     return Embedded(embeddings, **{"groups": None} | of_rows, **_roles(path, roles, embeddings))
 
@@ -146,7 +174,14 @@ def check_comparable(first: Embedded, other: Embedded, names: tuple[str, str]) -
     Raises:
       InputError: labels, groups, items, queries or references differ.
     """
-    for field in ("labels", "groups", "items", "is_query", "is_gallery"):
+    for field in (
+        "labels",
+        "groups",
+        "reference_groups",
+        "items",
+        "is_query",
+        "is_gallery",
+    ):
         if not np.array_equal(getattr(first, field), getattr(other, field)):
             raise errors.InputError(
                 f"{names[0]} and {names[1]} differ in {field}: to compare them, query by query,"

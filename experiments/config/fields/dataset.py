@@ -2,6 +2,7 @@
 
 from experiments.config import import_paths
 from experiments.config.fields.declaration import (
+    JUDGING,
     MACHINE,
     Field,
     OneOf,
@@ -200,6 +201,14 @@ SECTION = Section(
             "The columns of a table that hold the left, top, right and bottom edge of the part of"
             " each picture that is read, in pixels; empty for whole pictures.",
             when=_HAS_COLUMNS,
+        ),
+        "ignore_columns": Field(
+            (),
+            "The columns of a table in which a query agrees with the references of its class that"
+            " it leaves out, such as ('camera', 'day'); 'a=b' compares column a of the query with"
+            " column b of the reference.",
+            when=_HAS_COLUMNS,
+            concerns=JUDGING,
         ),
         "turns_as_classes": Field(
             False, "Makes each quarter turn of a training class a class of its own."

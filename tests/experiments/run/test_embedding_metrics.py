@@ -42,6 +42,26 @@ def test_queries_search_the_gallery_without_their_own_camera(walkers):
     assert fair["map"] < found["map"] and fair["references_ignored"] > 0
 
 
+def test_queries_leave_out_what_two_columns_of_a_table_say(walkers):
+    examples, x = walkers
+    of_queries, of_references = np.arange(60) % 4, np.arange(60) % 5
+    told = dataclasses.replace(examples, query_groups=of_queries, reference_groups=of_references)
+    found = embedding_metrics.retrieval(config(), told, x)
+    assert found == evaluation.retrieval(
+        x[ASKS],
+        examples.labels[ASKS],
+        references=x[~ASKS],
+        reference_labels=examples.labels[~ASKS],
+        ignore=(of_queries[ASKS], of_references[~ASKS]),
+        whole_ranking=True,
+    )
+    assert found["references_ignored"] > 0
+    part = np.arange(0, 60, 2)
+    assert embedding_metrics.groups_to_ignore(config(), told.take(part))["groups"].tolist() == (
+        of_queries[part].tolist()
+    )
+
+
 def test_a_run_without_a_gallery_scores_as_before(walkers):
     examples, x = walkers
     plain = dataclasses.replace(examples, is_query=None)

@@ -64,6 +64,27 @@ def test_queries_that_find_themselves_are_reported(tmp_path, capsys):
     assert "40 of 40 queries found themselves" in capsys.readouterr().out
 
 
+def test_columns_of_a_table_say_what_queries_leave_out(tmp_path, capsys):
+    path, arrays = written(tmp_path, "plain", 2.0)
+    other = np.arange(180) % 2
+    rows = [f"{c},{o}" for c, o in zip(arrays["groups"], other, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["camera,other", *rows]))
+    found = file_scores.evaluate_files(
+        [path], "test", None, table=str(tmp_path / "rows.csv"), ignore=["camera=other", "other"]
+    )
+    queries = 2 * arrays["groups"] + other
+    expected = evaluation.retrieval(
+        arrays["embeddings"],
+        arrays["labels"],
+        ignore=(queries, 3 * other),
+        whole_ranking=True,
+    )
+    assert found["files"][path]["retrieval"] == expected and expected["references_ignored"] > 0
+    assert found["protocol"]["left_out"].endswith("agree with it in camera=other, other")
+    with pytest.raises(errors.InputError, match="names columns of a table: give --table"):
+        file_scores.evaluate_files([path], "test", None, ignore=["camera"])
+
+
 def test_a_file_that_is_named_twice_or_is_not_there_is_refused(tmp_path):
     path, _ = written(tmp_path, "plain", 1.0)
     with pytest.raises(errors.InputError, match="names a file twice"):

@@ -127,6 +127,23 @@ def test_queries_search_a_gallery_where_the_splits_say_so(listed):
         read(write(folder, alone), split_by="official")
 
 
+def test_pairs_of_columns_say_what_a_query_leaves_out(listed):
+    folder, rows = listed
+    rows = [row | {"filmed": f"drawer {i % 5}"} for i, row in enumerate(rows)]
+    pairs = (("group", "filmed"), ("kind", "kind"))
+    found = read(write(folder, rows), columns=data.Columns(ignore=pairs))
+    agree = [
+        [asks["group"] == other["filmed"] and asks["kind"] == other["kind"] for other in rows]
+        for asks in rows
+    ]
+    np.testing.assert_array_equal(
+        found.query_groups[:, None] == found.reference_groups[None], np.array(agree)
+    )
+    assert np.any(agree) and not np.all(agree)
+    with pytest.raises(errors.InputError, match=r"lacks the columns \['shop'\]"):
+        read(write(folder, rows), columns=data.Columns(ignore=(("shop", "filmed"),)))
+
+
 def test_validation_is_held_out_where_no_row_is_for_it(listed):
     folder, rows = listed
     rows = [row | {"split": "test" if row["split"] == "gallery" else "train"} for row in rows]

@@ -53,6 +53,24 @@ def test_queries_search_the_gallery_without_themselves(written):
         assert (read.is_query != read.is_gallery).all() and (getattr(read, role) == asks).all()
 
 
+def test_a_row_has_another_group_as_a_reference(written):
+    x, labels = clusters(classes=5, per_class=8)
+    asks, cameras, others = np.arange(40) % 4 == 0, np.arange(40) % 3, np.arange(40) % 2
+    read = embedding_files.read(
+        written(is_query=asks, groups=cameras, reference_groups=others),
+    )
+    expected = evaluation.retrieval(
+        x[asks],
+        labels[asks],
+        references=x[~asks],
+        reference_labels=labels[~asks],
+        ignore=(cameras[asks], others[~asks]),
+    )
+    assert evaluation.retrieval(**read.search()) == expected
+    with pytest.raises(errors.InputError, match="has reference_groups without groups"):
+        embedding_files.read(written(reference_groups=others))
+
+
 def test_only_the_rows_of_one_split_are_read(written):
     x, labels = clusters(classes=5, per_class=8)
     split = np.where(np.arange(40) < 30, "test", "train")
@@ -232,7 +250,7 @@ def test_a_table_says_what_a_file_does_not(bare, written):
         ({}, {"order": range(39)}, "table='.*' has 39 rows, and path='.*' 40: row i of both"),
         ({"names": "own"}, {"order": range(39)}, "lacks 1 of 40 rows of path='.*'39.jpg"),
         ({"names": "own"}, {"order": [*range(40), 7]}, "names 1 rows more than once: .*7.jpg"),
-        ({}, {"header": "a,b,c,d"}, "has none of the columns label, group, item"),
+        ({}, {"header": "a,b,c,d"}, "has none of the columns label, group, "),
         ({}, {"header": "name,label,is_query,c"}, "'is_query' holds .* write true or false"),
         ({}, {"header": "name,item,group,is_query"}, r"lacks \['labels'\]"),
         ({}, {"name": ""}, "have an empty 'name'"),
