@@ -41,6 +41,19 @@ CONTRASTIVE = {
     "arcface": _COSINE | _PROXIES | {"loss.name": "arcface"},
 }
 
+# Losses that weigh negatives by hardness, or mistrust those near the positive; SigLIP's loss.
+HARDNESS = {
+    "hardness_weighted": _COSINE | {"loss.name": "info_nce", "loss.knobs.hardness_strength": 5.0},
+    "hardness_rising": _COSINE
+    | {
+        "loss.name": "info_nce",
+        "schedules.strength": {"field": "loss.knobs.hardness_strength", "start": 0.0, "end": 9.0},
+    },
+    "positive_aware": _COSINE | {"loss.name": "positive_aware"},
+    "debiased": _COSINE | {"loss.name": "debiased"},
+    "siglip": _COSINE | {"loss.name": "sigmoid", "loss.learned": ("scale", "bias")},
+}
+
 # A miner with the hinge, or a penalty with its paper's miner.
 TRIPLET = {miner: {"mining.miner": miner} for miner in mining.MINERS} | {
     # The hinge of an easy triplet is zero, so its mean over them would teach nothing.
@@ -113,6 +126,7 @@ VARIANTS = {
     "xbm": {"memory.size": 1024, "memory.start": 100},
     **ADDITIONS,
     **CONTRASTIVE,
+    **HARDNESS,
     **UNLABELLED,
 }
 

@@ -309,12 +309,20 @@ def _scores(ranks, r, ks):
 CONTRASTIVE = {
     "arcface": {"margin": 0.5, "scale": 64.0},
     "circle": {"margin": 0.25, "scale": 256.0},
-    "info_nce": {"temperature": 0.1},
+    "debiased": {"temperature": 0.5, "prior": 0.1, "concentration": 0.0},
+    "info_nce": {"temperature": 0.1, "hardness_strength": 0.0},
     "lifted": {"margin": 1.0},
     "multi_similarity": {"alpha": 2.0, "beta": 50.0, "base": 0.5},
     "n_pairs": {},
     "pairs": {"margin": 1.0, "positive_margin": 0.0, "power": 2.0},
+    "positive_aware": {
+        "temperature": 0.1,
+        "absolute_margin": 0.0,
+        "relative_margin": 0.05,
+        "hardness_strength": 0.0,
+    },
     "proxy_anchor": {"margin": 0.1, "scale": 32.0},
+    "sigmoid": {"scale": 10.0, "bias": -10.0},
     "supervised_contrastive": {"temperature": 0.1},
 }
 
@@ -335,10 +343,31 @@ def anchor_terms(name, near, far, frozen, **knobs):
         ap = [max(0.0, d - k["positive_margin"]) ** k["power"] for d in near]
         an = [max(0.0, k["margin"] - d) ** k["power"] for d in far]
         return [(sum(ap), sum(v > 0 for v in ap)), (sum(an), sum(v > 0 for v in an))]
-    if name in ("info_nce", "n_pairs"):
-        t = k.get("temperature", 1.0)
-        value = sum(-s / t + _log(sum(math.exp(u / t) for u in [s, *s_an])) for s in s_ap)
+    if name in ("info_nce", "n_pairs", "positive_aware"):
+        t, strength = k.get("temperature", 1.0), k.get("hardness_strength", 0.0)
+        f_ap, f_an = ([1 - d for d in frozen_of] for frozen_of in frozen)
+        value = 0.0
+        for s, f_p in zip(s_ap, f_ap, strict=True):
+            least = math.inf
+            if name == "positive_aware":
+                least = f_p - k["absolute_margin"] - k["relative_margin"] * abs(f_p)
+            kept = [(u, f) for u, f in zip(s_an, f_an, strict=True) if f <= least]
+            logits = [s / t, *(u / t + strength * f for u, f in kept)]
+            value += float(np.logaddexp.reduce(logits)) - s / t
         return [(value, len(near))]
+    if name == "debiased":
+        if not both:
+            return [(0.0, len(near))]
+        t, beta = k["temperature"], k["concentration"]
+        e_n = sum(math.exp((1 + beta) * s / t) for s in s_an)
+        e_n /= sum(math.exp(beta * s / t) for s in s_an)
+        e_p = sum(math.exp(s / t) for s in s_ap) / len(s_ap)
+        g = max((e_n - k["prior"] * e_p) / (1 - k["prior"]), math.exp(-1 / t))
+        return [(sum(math.log(1 + len(far) * g * math.exp(-s / t)) for s in s_ap), len(near))]
+    if name == "sigmoid":
+        signed = [-(k["scale"] * s + k["bias"]) for s in s_ap]
+        signed += [k["scale"] * s + k["bias"] for s in s_an]
+        return [(sum(float(np.logaddexp(0.0, z)) for z in signed), bool(near or far))]
     if name == "supervised_contrastive":
         t = k["temperature"]
         everything = _log(sum(math.exp(u / t) for u in s_ap + s_an))

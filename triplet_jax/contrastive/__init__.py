@@ -19,7 +19,8 @@ Losses that the literature writes in similarities take `s = 1 - d`: the cosine w
 """
 
 from triplet_jax.contrastive.batch_loss import contrastive_loss
-from triplet_jax.contrastive.pair_losses import circle, lifted, multi_similarity, pairs
+from triplet_jax.contrastive.false_negatives import debiased, positive_aware
+from triplet_jax.contrastive.pair_losses import circle, lifted, multi_similarity, pairs, sigmoid
 from triplet_jax.contrastive.proxy_losses import arcface, proxy_anchor
 from triplet_jax.contrastive.registry import LOSSES
 from triplet_jax.contrastive.softmax_losses import info_nce, n_pairs, supervised_contrastive
@@ -31,11 +32,14 @@ __all__ = [
     "arcface",
     "circle",
     "contrastive_loss",
+    "debiased",
     "info_nce",
     "lifted",
     "multi_similarity",
     "n_pairs",
     "pairs",
+    "positive_aware",
     "proxy_anchor",
+    "sigmoid",
     "supervised_contrastive",
 ]

@@ -132,3 +132,34 @@ def circle(
     far = terms.log_sum_exp(-scale * a_p * (s_ap - 1.0 + margin), is_positive)
     near = terms.log_sum_exp(scale * a_n * (s_an - margin), is_negative)
     return terms.of_both(far + near, is_positive, is_negative, jax.nn.softplus)
+
+
+def sigmoid(
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
+    *,
+    scale: Number = 10.0,
+    bias: Number = -10.0,
+) -> Terms:
+    """Tells by each pair alone whether it is positive, as a logistic regression does.
+
+        sum_p log(1 + exp(-(scale s_ap + bias))) + sum_n log(1 + exp(scale s_an + bias)),
+        mean over anchors, also those without positives
+
+    SigLIP's loss (Zhai, Mustafa, Kolesnikov and Beyer 2023, https://arxiv.org/abs/2303.15343),
+    which learns both numbers from these values on. The bias makes up for positives being few: at
+    first each negative costs little.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), jnp.array([0.0]), jnp.array([0.5])
+      >>> print(f"{contrastive.sigmoid(d_ap, one, d_an, one, bias=-5.0).value[0]:.3f}")
+      0.700
+    """
+    near = jax.nn.softplus(-(scale * (1.0 - to_positives) + bias))
+    far = jax.nn.softplus(scale * (1.0 - to_negatives) + bias)
+    near, far = jnp.where(is_positive, near, 0.0), jnp.where(is_negative, far, 0.0)
+    return terms.one(jnp.sum(near) + jnp.sum(far), jnp.float32(1))

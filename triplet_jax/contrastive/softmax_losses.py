@@ -1,6 +1,8 @@
 """Losses in which a positive has to win a softmax over an anchor's candidates."""
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from triplet_jax.engine import terms
 from triplet_jax.engine.terms import Number, Terms
@@ -14,19 +16,26 @@ def info_nce(
     is_negative: IsNegative,
     *,
     temperature: Number = 0.1,
+    hardness_strength: Number = 0.0,
 ) -> Terms:
     """Compares each positive with all negatives: a softmax in which the positive has to win.
 
-        -log(exp(s_ap / t) / (exp(s_ap / t) + sum_n exp(s_an / t))),  mean over pairs (a, p)
+        -log(exp(s_ap / t) / (exp(s_ap / t) + sum_n exp(s_an / t + hardness_strength sg(s_an))))
 
-    A positive without negatives costs 0. InfoNCE of van den Oord, Li and Vinyals 2018,
-    https://arxiv.org/abs/1807.03748. With two views of each image and no labels it is NT-Xent of
-    SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709). With a proxy for each class as
-    references it is ProxyNCA++ (Teh, DeVries and Taylor 2020, https://arxiv.org/abs/2004.01113),
-    that is Proxy-NCA (Movshovitz-Attias et al. 2017, https://arxiv.org/abs/1703.07464) with the
-    positive in the denominator; for unit vectors its squared distances are cosines with half the
-    temperature. With class weights as references and inner products it is the softmax of a
-    classifier.
+    It is the mean over pairs (a, p). A positive without negatives costs 0. InfoNCE of van den Oord,
+    Li and Vinyals 2018, https://arxiv.org/abs/1807.03748. With two views of each image and no
+    labels it is NT-Xent of SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709). With a
+    proxy for each class as references it is ProxyNCA++ (Teh, DeVries and Taylor 2020,
+    https://arxiv.org/abs/2004.01113), that is Proxy-NCA (Movshovitz-Attias et al. 2017,
+    https://arxiv.org/abs/1703.07464) with the positive in the denominator; for unit vectors its
+    squared distances are cosines with half the temperature. With class weights as references and
+    inner products it is the softmax of a classifier.
+
+    A hardness strength above 0 gives harder negatives a larger weight, exp(hardness_strength s_an),
+    which the gradient takes as a constant (sg). It is 9 in Lan et al. 2025,
+    https://arxiv.org/abs/2503.04812, and 5 in EmbeddingGemma (Schechter Vera et al. 2025,
+    https://arxiv.org/abs/2509.20354), which weighs only the negatives mined for the anchor. This is
+    `hardness_mode="all_negatives"` of sentence-transformers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -35,8 +44,16 @@ def info_nce(
       >>> print(f"{contrastive.info_nce(d, one, d, one).value[0]:.3f}")  # log 2
       0.693
     """
-    s_ap, s_an = (1.0 - to_positives) / temperature, (1.0 - to_negatives) / temperature
+    s_ap = (1.0 - to_positives) / temperature
+    s_an = weighted_by_hardness(1.0 - to_negatives, temperature, hardness_strength)
     return terms.each_against_all(s_ap, is_positive, s_an, is_negative)
+
+
+def weighted_by_hardness(
+    s_an: Float[Array, "negatives"], temperature: Number, hardness_strength: Number
+) -> Float[Array, "negatives"]:
+    """The logits of negatives, each with the logarithm of its weight, which is a constant."""
+    return s_an / temperature + hardness_strength * jax.lax.stop_gradient(s_an)
 
 
 def n_pairs(

@@ -6,6 +6,7 @@ from experiments.config.fields.declaration import (
     Knobs,
     OneOf,
     Part,
+    Range,
     Section,
     When,
     at_least,
@@ -89,6 +90,9 @@ SECTION = Section(
     Knobs(
         (losses.PENALTIES, contrastive.LOSSES),
         {
+            "absolute_margin": Knob(
+                "How much less similar than the positive a negative has to be, or it is left out."
+            ),
             "alpha": Knob("The sharpness over positive pairs.", more_than(0)),
             "base": Knob("The similarity that separates positive from negative pairs."),
             "beta": Knob(
@@ -96,13 +100,26 @@ SECTION = Section(
                 " sharpness over negative pairs of multi_similarity.",
                 more_than(0),
             ),
+            "bias": Knob("What is added to the scaled similarity of sigmoid."),
             "ceiling": Knob("The similarity above which a negative is only pushed away."),
+            "concentration": Knob("How much more harder negatives weigh in debiased.", at_least(0)),
+            "hardness_strength": Knob(
+                "How much more harder negatives weigh: by the exponential of so many times their"
+                " similarity. Below 0 they weigh less."
+            ),
             "margin": Knob("The margin of a loss other than triplet.", at_least(0)),
             "positive_margin": Knob(
                 "The distance up to which positive pairs cost nothing.", at_least(0)
             ),
             # At the margin, the slope of a lower power is infinite.
             "power": Knob("The power of a distance beyond its margin.", at_least(1)),
+            "prior": Knob(
+                "The share of negatives that are positives in truth.",
+                Range(0, 1, without_highest=True),
+            ),
+            "relative_margin": Knob(
+                "absolute_margin as a share of the positive's similarity, to which it is added."
+            ),
             "scale": Knob("The factor of the similarities.", more_than(0)),
             "temperature": Knob("The divisor of the similarities.", more_than(0)),
             "weight": Knob(

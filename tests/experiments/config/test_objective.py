@@ -119,6 +119,42 @@ def test_a_temperature_may_move():
         check.check(made)
 
 
+@pytest.mark.parametrize(
+    ("name", "knob", "start", "end"),
+    [
+        ("info_nce", "hardness_strength", 0.0, 9.0),
+        ("positive_aware", "absolute_margin", -1.0, 0.2),
+        ("positive_aware", "relative_margin", -1.0, 0.05),
+        ("debiased", "prior", 0.0, 0.1),
+        ("debiased", "concentration", 1.0, 0.0),
+        ("sigmoid", "bias", -10.0, -5.0),
+    ],
+)
+def test_a_knob_of_a_loss_moves_without_compiling_again(name, knob, start, end):
+    made = config(loss__name=name, loss__metric="cosine")
+    made.schedules.one = base.schedule(f"loss.knobs.{knob}", start=start, end=end, a=1.0)
+    check.check(made)
+    x = jax.random.normal(jax.random.key(0), (24, 8))
+    labels, loss, moved = jnp.arange(24) // 4, objective.loss(made), settings.numbers(made)
+    traces = []
+
+    @jax.jit
+    def at(step):
+        traces.append(step)
+        return loss(x, labels, key=None, axis_name=None, numbers=moved(step, {}))[0]
+
+    @jax.jit
+    def by_hand(value):
+        given = functools.partial(contrastive.LOSSES[name], **{knob: value})
+        return contrastive.contrastive_loss(x, labels, loss=given)[0]
+
+    found = [float(at(jnp.int32(step))) for step in (0, 500, 1000)]
+    expected = [float(by_hand(value)) for value in (start, (start + end) / 2, end)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert len(set(found)) == 3
+    assert len(traces) == 1
+
+
 KINDS = [*schedules.PACINGS, "constant", "cosine", "self_paced"]
 
 
