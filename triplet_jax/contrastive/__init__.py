@@ -22,6 +22,13 @@ from triplet_jax.contrastive.batch_loss import contrastive_loss
 from triplet_jax.contrastive.false_negatives import debiased, positive_aware
 from triplet_jax.contrastive.pair_losses import circle, lifted, multi_similarity, pairs, sigmoid
 from triplet_jax.contrastive.proxy_losses import arcface, proxy_anchor
+from triplet_jax.contrastive.rank_losses import (
+    fast_ap,
+    pnp,
+    ranked_list,
+    recall_at_k,
+    smooth_ap,
+)
 from triplet_jax.contrastive.registry import LOSSES
 from triplet_jax.contrastive.softmax_losses import info_nce, n_pairs, supervised_contrastive
 from triplet_jax.engine.terms import Terms
@@ -33,13 +40,18 @@ __all__ = [
     "circle",
     "contrastive_loss",
     "debiased",
+    "fast_ap",
     "info_nce",
     "lifted",
     "multi_similarity",
     "n_pairs",
     "pairs",
+    "pnp",
     "positive_aware",
     "proxy_anchor",
+    "ranked_list",
+    "recall_at_k",
     "sigmoid",
+    "smooth_ap",
     "supervised_contrastive",
 ]

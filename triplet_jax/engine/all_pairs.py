@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triplet_jax import errors
-from triplet_jax.engine import miner_views, near_duplicates, rules, sums, tiles
+from triplet_jax.engine import miner_views, near_duplicates, rules, sums, terms, tiles
 from triplet_jax.engine.batches import Anchors, Candidates
 from triplet_jax.mining import Triplets
 
@@ -61,7 +61,9 @@ class OfAllPairs:
 
     def part_size(self, width: int) -> int:
         """Anchors that are mined at a time, with so many slots for positives."""
-        return self.sizes.part(width if isinstance(self._rule, rules.TripletRule) else 1)
+        rule = self._rule
+        few = isinstance(rule, rules.AnchorRule) and not terms.is_of_all_pairs(rule.measure)
+        return self.sizes.part(1 if few else width)
 
     def _measure(
         self,

@@ -23,6 +23,20 @@ class Terms(NamedTuple):
     """Its share of the denominator, which has no gradient."""
 
 
+def of_all_pairs(loss: Callable[..., Terms]) -> Callable[..., Terms]:
+    """Marks a loss that works out numbers `[positives, candidates]`, and not a few for each.
+
+    Fewer anchors are then taken at a time, so that memory is that of a miner of all pairs.
+    """
+    loss.is_of_all_pairs = True
+    return loss
+
+
+def is_of_all_pairs(loss: Callable[..., Terms]) -> bool:
+    """Whether a loss, or the function of which it is a partial, is marked as `of_all_pairs`."""
+    return getattr(getattr(loss, "func", loss), "is_of_all_pairs", False)
+
+
 def one(value: Float[Array, ""], weight: Shaped[Array, ""]) -> Terms:
     """A loss of one term."""
     return Terms(value[None], jnp.float32(weight)[None])

@@ -101,6 +101,8 @@ SECTION = Section(
                 more_than(0),
             ),
             "bias": Knob("What is added to the scaled similarity of sigmoid."),
+            "bins": Knob("The parts into which fast_ap divides the distances.", at_least(1)),
+            "boundary": Knob("The distance that separates negatives from positives.", more_than(0)),
             "ceiling": Knob("The similarity above which a negative is only pushed away."),
             "concentration": Knob("How much more harder negatives weigh in debiased.", at_least(0)),
             "hardness_strength": Knob(
@@ -108,20 +110,33 @@ SECTION = Section(
                 " similarity. Below 0 they weigh less."
             ),
             "margin": Knob("The margin of a loss other than triplet.", at_least(0)),
+            "most": Knob(
+                "The longest list of nearest candidates that recall_at_k looks at.",
+                at_least(1, at_most=1024),
+            ),
+            "negative_share": Knob(
+                "The share of the negatives in the loss.", at_least(0, at_most=1)
+            ),
             "positive_margin": Knob(
                 "The distance up to which positive pairs cost nothing.", at_least(0)
             ),
             # At the margin, the slope of a lower power is infinite.
-            "power": Knob("The power of a distance beyond its margin.", at_least(1)),
+            "power": Knob(
+                "The power of a distance beyond its margin, or of a positive's rank in pnp.",
+                at_least(1),
+            ),
             "prior": Knob(
                 "The share of negatives that are positives in truth.",
                 Range(0, 1, without_highest=True),
+            ),
+            "rank_temperature": Knob(
+                "The divisor of ranks that are compared with a length.", more_than(0)
             ),
             "relative_margin": Knob(
                 "absolute_margin as a share of the positive's similarity, to which it is added."
             ),
             "scale": Knob("The factor of the similarities.", more_than(0)),
-            "temperature": Knob("The divisor of the similarities.", more_than(0)),
+            "temperature": Knob("The divisor of the similarities, or of distances.", more_than(0)),
             "weight": Knob(
                 "The weight of a triplet that is ranked wrongly, whose negative is pushed away."
             ),
