@@ -46,8 +46,9 @@ def positive_aware(
     Example:
       >>> import jax.numpy as jnp
       >>> from triplet_jax import contrastive
-      >>> one, d_ap, d_an = jnp.array([True]), jnp.array([0.5]), jnp.array([0.51, 0.5])
-      >>> found = contrastive.positive_aware(d_ap, one, d_an, one, relative_margin=0.01)
+      >>> one, two = jnp.array([True]), jnp.array([True, True])
+      >>> d_ap, d_an = jnp.array([0.5]), jnp.array([0.51, 0.5])
+      >>> found = contrastive.positive_aware(d_ap, one, d_an, two, relative_margin=0.01)
       >>> print(f"{found.value[0]:.2f}")  # log(1 + exp((0.49 - 0.5) / 0.1)), of the first alone
       0.64
     """
