@@ -129,6 +129,7 @@ VARIANTS = {
     "grad_cache": {"batch.per_class": 16, "train.micro_batches": 4},
     "offline": {"offline.every": 200},
     "xbm": {"memory.size": 1024, "memory.start": 100},
+    "prism": {"memory.size": 1024, "memory.start": 100, "memory.noise_rate": 0.4},
     **ADDITIONS,
     **CONTRASTIVE,
     **HARDNESS,

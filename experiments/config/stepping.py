@@ -10,7 +10,7 @@ import ml_collections
 from experiments.config import objective, optimizers, pk_batches, settings
 from triplet_jax.devices import collectives
 from triplet_jax.models import encoder_parts
-from triplet_jax.training import cross_batch_memory, loop, train_state, train_step
+from triplet_jax.training import cross_batch_memory, label_filter, loop, train_state, train_step
 
 
 def initial_state(
@@ -36,6 +36,9 @@ def initial_state(
         pace=settings.first_pace(config),
         memory=cross_batch_memory.empty(config.memory.size, objective.dim(config))
         if config.memory.size
+        else None,
+        thresholds=label_filter.first_thresholds(config.memory.noise_window)
+        if _filters_labels(config)
         else None,
         given=given,
     )
@@ -75,10 +78,18 @@ def _recipe(config, encoder, augment):
         numbers=settings.numbers(config),
         next_pace=settings.next_pace(config),
         mask=pk_batches.rows_that_count,
+        noise_rate=(lambda numbers: numbers["memory.noise_rate"])
+        if _filters_labels(config)
+        else None,
         memory_start=config.memory.start,
         memory_of_average=config.memory.of_average,
         telemetry=objective.telemetry(config),
     )
+
+
+def _filters_labels(config):
+    """Whether labels that look wrong are left out."""
+    return config.memory.noise_rate != 0 or "memory.noise_rate" in settings.scheduled(config)
 
 
 def schedule(config: ml_collections.ConfigDict) -> loop.Schedule:

@@ -12,7 +12,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from triplet_jax import schedules
 from triplet_jax.models import standardise
-from triplet_jax.training import cross_batch_memory
+from triplet_jax.training import cross_batch_memory, label_filter
+
+# Fields of which a checkpoint has no entry where they are None.
+_OPTIONAL = ("memory", "thresholds")
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -35,6 +38,8 @@ class TrainState:
     """A moving average of the parameters for evaluation, or None."""
     memory: Any = None
     """A `cross_batch_memory.Memory`, or None."""
+    thresholds: Any = None
+    """The `label_filter.Thresholds`, or None."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -49,8 +54,7 @@ class TrainState:
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
         """The fields by name. A checkpoint of a run without memory has no entry for one."""
         names = [field.name for field in dataclasses.fields(self)]
-        if self.memory is None:
-            names.remove("memory")
+        names = [n for n in names if n not in _OPTIONAL or getattr(self, n) is not None]
         return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names], (*names,)
 
     @classmethod
@@ -69,6 +73,7 @@ def init_state(
     learned: dict[str, Any] | None = None,
     pace: dict[str, schedules.Pace] | None = None,
     memory: cross_batch_memory.Memory | None = None,
+    thresholds: label_filter.Thresholds | None = None,
     given: dict[str, Any] | None = None,
 ) -> TrainState:
     """The state before the first step.
@@ -82,6 +87,7 @@ def init_state(
       learned: the first values of the learned numbers and tables of the loss, by name.
       pace: the first values of the self-paced numbers, by field.
       memory: the memory across batches, or None.
+      thresholds: the first ones of `label_filter`, or None.
       given: arrays that take the place of the encoder's random ones, nested as its variables.
     """
     variables = standardise.put(jax.jit(encoder.init)(key, example), given or {})
@@ -96,4 +102,5 @@ def init_state(
         opt_state=optimizer.init((params, learned)),
         average=params if averaged else None,
         memory=memory,
+        thresholds=thresholds,
     )

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 from triplet_jax import schedules
 from triplet_jax.devices import collectives
 from triplet_jax.models import encoder_parts, pixels, stages
-from triplet_jax.training import cross_batch_memory, gradient_cache
+from triplet_jax.training import cross_batch_memory, gradient_cache, label_filter
 from triplet_jax.training.numbers import Numbers
 from triplet_jax.training.train_state import TrainState
 
@@ -59,6 +59,10 @@ class Recipe:
     mask: Callable[[Numbers, Int[Array, "batch"]], Bool[Array, "batch"] | None] | None = None
     """`(numbers, rows) -> mask`: which rows of the batch count, by their positions in the global
     batch, or None for all. The memory leaves the others out. Needs `numbers`."""
+    noise_rate: Callable[[Numbers], Float[Array, ""]] | None = None
+    """`numbers -> share`: the share of labels that are taken to be wrong. Rows that `label_filter`
+    finds count for nothing, and the memory leaves them out. Needs `numbers`, and a state with a
+    memory and thresholds."""
     memory_start: int = 0
     """The first step that compares with the memory, which is filled from the first step on."""
     memory_of_average: bool = False
@@ -140,18 +144,28 @@ def train_step(
     if recipe.memory_of_average:
         beside["by_average"] = _embed_by_average(recipe, state, parts, keys)
 
+    def trusting(embeddings):
+        if recipe.noise_rate is None:
+            return context, state.thresholds, {}
+        return _without_wrong_labels(recipe, state, embeddings, labels, context, beside)
+
     def loss(embeddings, learned):
-        value, stats = recipe.loss(embeddings, labels, **context, **beside, **learned)
-        return value, stats | _spread(jax.lax.stop_gradient(embeddings), recipe.axis_name)
+        constant = jax.lax.stop_gradient(embeddings)
+        given, _, of_filter = trusting(constant)
+        value, stats = recipe.loss(embeddings, labels, **given, **beside, **learned)
+        return value, stats | _spread(constant, recipe.axis_name) | of_filter
 
     (value, stats, embeddings, batch_stats), grads = _value_and_grad(
         recipe, state, parts, keys, loss
     )
     metrics = _metrics(recipe, state, value, grads, context.get("numbers"))
+    context, thresholds, _ = trusting(embeddings)
     if recipe.telemetry is not None:
         metrics["telemetry"] = recipe.telemetry(state.step + 1, embeddings, labels, **context)
     memory = state.memory
     if memory is not None:
+        if recipe.noise_rate is not None:
+            places = jnp.where(context["mask"], places, -1)
         batch = (beside.get("by_average", embeddings), labels, places)
         batch = collectives.gather(batch, recipe.axis_name)
         memory = cross_batch_memory.remember(memory, *batch)
@@ -159,7 +173,11 @@ def train_step(
     if recipe.next_pace is not None:
         pace = recipe.next_pace(pace, stats.get("active_fraction"))
     after = _updated(recipe, state, grads).replace(
-        step=state.step + 1, batch_stats=batch_stats, pace=pace, memory=memory
+        step=state.step + 1,
+        batch_stats=batch_stats,
+        pace=pace,
+        memory=memory,
+        thresholds=thresholds,
     )
     return after, metrics | stats
 
@@ -200,6 +218,29 @@ def _useful_memory(
     everywhere = collectives.gather(places, recipe.axis_name)
     useful = cross_batch_memory.useful(state.memory, everywhere)
     return useful & (state.step >= recipe.memory_start)
+
+
+def _without_wrong_labels(
+    recipe: Recipe,
+    state: TrainState,
+    embeddings: Float[Array, "batch dim"],
+    labels: Int[Array, "batch"],
+    context: dict[str, Any],
+    beside: dict[str, Any],
+) -> tuple[dict[str, Any], label_filter.Thresholds, dict[str, Float[Array, ""]]]:
+    """The context that hides rows whose labels look wrong, the next thresholds, and a stat."""
+    chances = label_filter.chances(embeddings, labels, *beside["remembered"])
+    mask = context.get("mask")
+    mask = jnp.ones(len(labels), bool) if mask is None else mask
+    # What does not count anyway has no part in the threshold.
+    chances, counts = collectives.gather(
+        (jnp.where(mask, chances, jnp.inf), mask), recipe.axis_name
+    )
+    rate = recipe.noise_rate(context["numbers"])
+    kept, thresholds = label_filter.kept(chances, rate, state.thresholds)
+    share = jnp.sum(kept & counts) / jnp.maximum(jnp.sum(counts), 1)
+    own = collectives.own_rows(len(labels), recipe.axis_name)
+    return context | {"mask": mask & kept[own]}, thresholds, {"kept_fraction": share}
 
 
 def _augmented(recipe: Recipe, part: _Part, keys: _Keys) -> Float[Array, "rows ..."]:

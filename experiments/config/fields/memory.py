@@ -1,7 +1,7 @@
 """The section `memory`: past embeddings that a batch is also compared with."""
 
 from experiments.config.fields import loss
-from experiments.config.fields.declaration import Field, Part, Section, When, at_least
+from experiments.config.fields.declaration import Field, Part, Range, Section, When, at_least
 from triplet_jax import mining
 
 MINER = Part(
@@ -36,6 +36,20 @@ SECTION = Section(
             at_least(0),
             when=(_HAS_MEMORY, WITHOUT_AVERAGE),
             moves=True,
+        ),
+        "noise_rate": Field(
+            0.0,
+            "The share of labels that are taken to be wrong: so many rows of a batch that fit the"
+            " past embeddings of their class the least are left out (PRISM).",
+            Range(0, 1, without_highest=True),
+            when=(_HAS_MEMORY, WITHOUT_AVERAGE),
+            moves=True,
+        ),
+        "noise_window": Field(
+            5,
+            "The batches over which the threshold that leaves them out is averaged.",
+            at_least(1, at_most=1000),
+            when=(_HAS_MEMORY, WITHOUT_AVERAGE),
         ),
         "of_average": Field(
             False,

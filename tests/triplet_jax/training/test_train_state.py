@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 
-from triplet_jax.training import cross_batch_memory
+from triplet_jax.training import cross_batch_memory, label_filter
 from triplet_jax.training.train_state import TrainState
 
 FIELDS = {"step", "params", "batch_stats", "learned", "pace", "opt_state", "average"}
@@ -20,7 +20,10 @@ def names(state):
 
 def test_a_state_without_memory_has_the_fields_of_checkpoints_that_know_of_none():
     assert names(make()) == FIELDS
-    assert names(make(memory=cross_batch_memory.empty(4, 2))) == FIELDS | {"memory"}
+    memory = cross_batch_memory.empty(4, 2)
+    assert names(make(memory=memory)) == FIELDS | {"memory"}
+    thresholds = label_filter.first_thresholds(5)
+    assert names(make(memory=memory, thresholds=thresholds)) == FIELDS | {"memory", "thresholds"}
 
 
 def test_a_state_keeps_its_fields_through_a_tree():
