@@ -19,7 +19,7 @@ def comparison(config: ml_collections.ConfigDict) -> Comparison:
     """The loss of a batch against what the config compares it with."""
     of_batch = row_losses.of_batch(config)
     if config.model.towers == 2:
-        return _between_towers(of_batch)
+        return _within_batch(of_batch) if config.loss.same_tower else _between_towers(of_batch)
     if config.loss.proxies == "anchors":
         return _with_proxies_as_anchors(of_batch, config.loss.num_classes)
     if config.loss.proxies:
@@ -32,7 +32,10 @@ def comparison(config: ml_collections.ConfigDict) -> Comparison:
 
 
 def _within_batch(of_rows: RowLoss) -> Comparison:
-    """Every row against the other rows of the batch."""
+    """Every row against the other rows of the batch.
+
+    Of two encoders' rows, the positive is then the other encoder's, and all else is negative.
+    """
     return lambda rows, given: of_rows(rows, None, given)
 
 

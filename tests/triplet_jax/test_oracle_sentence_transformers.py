@@ -69,6 +69,20 @@ def test_hardness_is_theirs(torch, their_losses, mode, strength):
     )
 
 
+# Within the rows of an encoder too: our loss is the mean of theirs for queries and for documents.
+def test_rows_of_the_same_encoder_are_negatives_as_theirs_are(torch, their_losses):
+    theirs = their_losses.MultipleNegativesRankingLoss(
+        torch.nn.Identity(), scale=10.0, directions=("query_to_doc", "query_to_query")
+    )
+    for seed in range(3):
+        queries, documents = pairs(seed)
+        both = [torch.tensor(queries), torch.tensor(documents)]
+        expected = [theirs.compute_loss_from_embeddings(two, None) for two in (both, both[::-1])]
+        rows, own = np.stack([queries, documents], axis=1).reshape(-1, DIM), np.arange(QUERIES)
+        found, _ = contrastive.contrastive_loss(jnp.asarray(rows, jnp.float32), own.repeat(2))
+        assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def given_embeddings(torch):
     """What they take for a model, whose embeddings are what it is given."""

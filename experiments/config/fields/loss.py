@@ -41,6 +41,11 @@ SECTION = Section(
             " are compared with the batch; empty for none.",
             OneOf(("", "references", "anchors")),
         ),
+        "same_tower": Field(
+            False,
+            "Compares the rows of an encoder with each other too, as negatives.",
+            when=(When("model.towers=2", ("model.towers",), lambda towers: towers == 2),),
+        ),
         "num_classes": Field(
             0, "The number of proxies: as many as training has classes.", at_least(0, at_most=2**24)
         ),

@@ -39,29 +39,39 @@ def shuffled_pairs(rows):
 # -- the loss
 
 
-def clip(x, temperature):
-    """Radford et al. 2021: two cross entropies of cosines, by rows and by columns."""
+def clip(x, temperature, same_tower=False):
+    """Radford et al. 2021: two cross entropies of cosines, by rows and by columns.
+
+    With `same_tower` each sum is also over the other rows of the row's own encoder.
+    """
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    logits = unit[0::2] @ unit[1::2].T / temperature
-    by_row = np.log(np.exp(logits).sum(axis=1)) - np.diag(logits)
-    by_column = np.log(np.exp(logits).sum(axis=0)) - np.diag(logits)
-    return {"loss": (by_row.mean() + by_column.mean()) / 2}
+    first, second = unit[0::2], unit[1::2]
+
+    def entropy(mine, others):
+        between, within = (np.exp(mine @ to.T / temperature) for to in (others, mine))
+        others_of_mine = within.sum(axis=1) - np.diag(within)
+        return -np.log(np.diag(between) / (between.sum(axis=1) + same_tower * others_of_mine))
+
+    return {"loss": (entropy(first, second).mean() + entropy(second, first).mean()) / 2}
 
 
 def between(made, x, labels, axis_name=None):
     return objective.loss(made)(x, labels, key=jax.random.key(0), axis_name=axis_name)
 
 
-@pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_the_loss_is_that_of_clip(temperature):
-    made, x = config(loss__knobs__temperature=temperature), spread(0, 12)
+@pytest.mark.parametrize(("temperature", "same_tower"), [(0.07, False), (1.0, False), (0.5, True)])
+def test_the_loss_is_that_of_clip(temperature, same_tower):
+    made = config(loss__knobs__temperature=temperature, loss__same_tower=same_tower)
+    check.check(made)
+    x = spread(0, 12)
     run = jax.jit(jax.value_and_grad(functools.partial(between, made), has_aux=True))
     (loss, stats), gradient = run(x, shuffled_pairs(12))
-    of_clip = functools.partial(clip, temperature=temperature)
+    of_clip = functools.partial(clip, temperature=temperature, same_tower=same_tower)
     np.testing.assert_allclose(loss, of_clip(x.astype(np.float64))["loss"], rtol=1e-5)
     expected = oracles.slope(of_clip, x)["loss"]
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
-    assert (stats["num_positive_pairs"], stats["num_negative_pairs"]) == (6, 30)
+    counts = (12, 120) if same_tower else (6, 30)
+    assert (stats["num_positive_pairs"], stats["num_negative_pairs"]) == counts
 
 
 @pytest.mark.oracle
@@ -107,9 +117,12 @@ def test_a_second_miner_has_its_share():
     assert both == pytest.approx(0.75 * one + 0.25 * two, rel=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["clip", "batch_all"])
-def test_eight_devices_have_the_loss_of_one(variant):
-    made, x, labels = config(variant), spread(3, 32), shuffled_pairs(32)
+@pytest.mark.parametrize(
+    ("variant", "same_tower"), [("clip", False), ("clip", True), ("batch_all", False)]
+)
+def test_eight_devices_have_the_loss_of_one(variant, same_tower):
+    made = config(variant, loss__same_tower=same_tower)
+    x, labels = spread(3, 32), shuffled_pairs(32)
     both = functools.partial(jax.value_and_grad, has_aux=True)
     (whole, stats), gradient = jax.jit(both(functools.partial(between, made)))(x, labels)
     of_device = both(functools.partial(between, made, axis_name="devices"))
