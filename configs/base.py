@@ -40,10 +40,25 @@ CONTRASTIVE = {
     "recall_at_k": _COSINE | {"loss.name": "recall_at_k"},
     "pnp": _COSINE | {"loss.name": "pnp"},
     "ranked_list": {"loss.name": "ranked_list"},
+    "nca": {"loss.name": "nca", "loss.metric": "squared_euclidean"},
+    "tuplet_margin": _COSINE | {"loss.name": "tuplet_margin"},
     "proxy_nca": _COSINE | _PROXIES | {"loss.name": "info_nce", "loss.knobs.temperature": 1 / 18},
     "proxy_anchor": _COSINE | {"loss.name": "proxy_anchor", "loss.proxies": "anchors"},
     "softmax": _FREE_LENGTH | _PROXIES | {"loss.name": "info_nce", "loss.knobs.temperature": 1.0},
     "arcface": _COSINE | _PROXIES | {"loss.name": "arcface"},
+    "cosface": _COSINE | _PROXIES | {"loss.name": "cosface"},
+    "sphereface": _COSINE | _PROXIES | {"loss.name": "sphereface"},
+    "subcentre_arcface": _COSINE | _PROXIES | {"loss.name": "arcface", "loss.centres": 3},
+    "soft_triple": _COSINE
+    | _PROXIES
+    | {
+        "loss.name": "cosface",
+        "loss.knobs.margin": 0.01,
+        "loss.knobs.scale": 20.0,
+        "loss.centres": 10,
+        "loss.centres_temperature": 0.1,
+    },
+    "p2s_grad": _COSINE | _PROXIES | {"loss.name": "p2s_grad"},
 }
 
 # Losses that weigh negatives by hardness, or mistrust those near the positive; SigLIP's loss.

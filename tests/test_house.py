@@ -12,7 +12,7 @@ LAYERS = {
         ("arguments", "devices", "mining", "schedules"),
         ("distances", "relations"),
         ("engine",),
-        ("penalties", "regularisers"),
+        ("class_centres", "penalties", "regularisers"),
         ("losses",),
         ("contrastive", "telemetry"),
         ("runs",),

@@ -8,6 +8,7 @@ The modules that a user imports:
 * `contrastive`: losses of all positives and negatives of an anchor.
 * `relations`: positives and negatives where one label for each row can't say them.
 * `distances`: the distances between embeddings.
+* `class_centres`: distances to classes that have several centres.
 * `regularisers`: terms that are added to a loss.
 * `schedules`: numbers that move while training.
 * `telemetry`: what mining does in a batch, as arrays.

@@ -304,7 +304,7 @@ _SUITED = {
 def check_metric_suits(
     function: Callable,
     metric: str | Callable[..., distances.Metric],
-    suited: Mapping[Callable, tuple[str, ...]],
+    suited: Mapping[Callable, tuple[str | Callable, ...]],
     field: str = "metric",
 ) -> None:
     """Refuses a metric for which a miner, a penalty or a loss is not defined.
@@ -312,7 +312,7 @@ def check_metric_suits(
     Args:
       function: the miner, the penalty or the loss, or a `functools.partial` of it.
       metric: the name of the metric, or the function that makes it.
-      suited: the names of the metrics that suit, for functions that do not suit all metrics.
+      suited: the metrics that suit, for functions that do not suit all metrics.
       field: what the message calls the metric.
 
     Raises:
@@ -321,9 +321,10 @@ def check_metric_suits(
     function = function.func if isinstance(function, functools.partial) else function
     allowed = suited.get(function, (metric,))
     if metric not in allowed:
+        names = " or ".join(repr(name) for name in allowed if isinstance(name, str))
         raise errors.InputError(
             f"{field}={distances.name_of(metric)!r} does not suit {function.__name__}, which is"
-            f" defined for {field}={' or '.join(map(repr, allowed))}."
+            f" defined for {field}={names}."
         )
 
 

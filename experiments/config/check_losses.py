@@ -81,6 +81,11 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
             f"loss.num_classes={c.num_classes}, but loss.proxies={c.proxies!r} needs a proxy for"
             " each training class: set it to their number."
         )
+    if c.centres > 1 and c.metric != "cosine":
+        raise errors.InputError(
+            f"loss.metric={c.metric!r} with loss.centres={c.centres}: several centres of a class"
+            " are compared by their cosines, so set loss.metric='cosine', or loss.centres=1."
+        )
     if c.name == "triplet":
         return
     for schedule in config.schedules.values():

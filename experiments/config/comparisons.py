@@ -8,6 +8,7 @@ import ml_collections
 
 from experiments.config import row_losses
 from experiments.config.row_losses import Given, Outcome, RowLoss, Rows
+from triplet_jax import class_centres
 from triplet_jax.devices import collectives
 from triplet_jax.losses import References
 
@@ -23,7 +24,7 @@ def comparison(config: ml_collections.ConfigDict) -> Comparison:
     if config.loss.proxies == "anchors":
         return _with_proxies_as_anchors(of_batch, config.loss.num_classes)
     if config.loss.proxies:
-        return _with_proxies(of_batch)
+        return _with_proxies(of_batch, config.loss.centres)
     if config.memory.of_average:
         return _with_average_and_memory(of_batch)
     if config.memory.size:
@@ -56,12 +57,14 @@ def _between_towers(of_rows: RowLoss) -> Comparison:
     return between
 
 
-def _with_proxies(of_rows: RowLoss) -> Comparison:
-    """Every row against the proxies of all classes."""
+def _with_proxies(of_rows: RowLoss, centres: int) -> Comparison:
+    """Every row against the proxies of all classes, of which each may have several."""
 
     def with_proxies(rows, given):
         classes = jnp.arange(len(given.proxies))
-        return of_rows(rows, References(given.proxies, classes, shared=True), given)
+        proxies = given.proxies.reshape(len(classes), -1)
+        rows = rows._replace(embeddings=class_centres.repeated(rows.embeddings, centres))
+        return of_rows(rows, References(proxies, classes, shared=True), given)
 
     return with_proxies
 

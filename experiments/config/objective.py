@@ -88,7 +88,7 @@ def _nested(
         if given.by_average is not None:
             given = given._replace(by_average=short(given.by_average))
         if given.proxies is not None:
-            given = given._replace(proxies=given.proxies[:, :size])
+            given = given._replace(proxies=given.proxies[..., :size])
         return rows._replace(embeddings=short(rows.embeddings)), given
 
     def nested(rows, given):
@@ -122,10 +122,11 @@ def learned(config: ml_collections.ConfigDict) -> dict:
     start = defaults | settings.knobs(config.loss.knobs)
     found = {name: start[name] for name in config.loss.learned}
     if config.loss.proxies:
-        shape = (config.loss.num_classes, dim(config))
+        c, values = config.loss, dim(config)
+        shape = (c.num_classes, values) if c.centres == 1 else (c.num_classes, c.centres, values)
         init_key, _ = settings.keys(config)
         drawn = jax.random.normal(jax.random.fold_in(init_key, 1), shape)
-        found["proxies"] = drawn / jnp.sqrt(dim(config))
+        found["proxies"] = drawn / jnp.sqrt(values)
     return found
 
 

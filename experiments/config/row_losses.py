@@ -10,7 +10,7 @@ import ml_collections
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from experiments.config import components, import_paths
-from triplet_jax import contrastive, losses
+from triplet_jax import class_centres, contrastive, losses
 from triplet_jax.training.cross_batch_memory import Memory
 from triplet_jax.training.numbers import Numbers
 
@@ -37,7 +37,7 @@ class Given(NamedTuple):
     """The memory, and which of its entries count."""
     by_average: Float[Array, "batch dim"] | None = None
     """The batch as the moving average of the weights embeds it."""
-    proxies: Float[Array, "classes dim"] | None = None
+    proxies: Float[Array, "classes *centres dim"] | None = None
 
 
 Outcome = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
@@ -149,7 +149,7 @@ def _contrastive(config) -> ContrastiveLoss:
     c = config.loss
     return ContrastiveLoss(
         loss=components.find("loss.name", c.name),
-        metric=metric(config),
+        metric=_to_centres(c) if c.centres > 1 else metric(config),
         tile_size=config.mining.tile_size or None,
     )
 
@@ -173,6 +173,12 @@ def metric(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "metric": _metric("loss.metric", c.metric),
         "metric_params": {} if c.p is None else {"p": c.p},
     }
+
+
+def _to_centres(c: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The cosine to classes that have several proxies."""
+    params = {"centres": c.centres, "temperature": c.centres_temperature}
+    return {"metric": class_centres.to_centres, "metric_params": params}
 
 
 def mining_metric(config: ml_collections.ConfigDict) -> str | Callable | None:

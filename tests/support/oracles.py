@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.support import rank_oracles
+from tests.support import angle_oracles, rank_oracles
 
 # Knobs of miners and penalties, where they have any, as their docstrings give them.
 DEFAULTS = {
@@ -326,6 +326,7 @@ CONTRASTIVE = {
     "proxy_anchor": {"margin": 0.1, "scale": 32.0},
     "sigmoid": {"scale": 10.0, "bias": -10.0},
     "supervised_contrastive": {"temperature": 0.1},
+    **angle_oracles.KNOBS,
     **rank_oracles.KNOBS,
 }
 
@@ -340,8 +341,9 @@ def anchor_terms(name, near, far, frozen, **knobs):
     `frozen` are the same distances where they are constants to the gradient.
     """
     k = CONTRASTIVE[name] | knobs
-    if name in rank_oracles.KNOBS:
-        return rank_oracles.terms(name, near, far, frozen, **k)
+    for module in (angle_oracles, rank_oracles):
+        if name in module.KNOBS:
+            return module.terms(name, near, far, frozen, **k)
     s_ap, s_an = [1 - d for d in near], [1 - d for d in far]
     has, both = bool(near), bool(near) and bool(far)
     if name == "pairs":

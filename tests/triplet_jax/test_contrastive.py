@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.support import cases, oracles, rank_oracles
+from tests.support import angle_oracles, cases, oracles, rank_oracles
 from triplet_jax import contrastive, errors
 
 NAMES = sorted(contrastive.LOSSES)
 METRICS = dict.fromkeys(NAMES, "cosine") | {
     "lifted": "euclidean",
     "n_pairs": "dot",
+    "nca": "squared_euclidean",
     "pairs": "euclidean",
     "ranked_list": "euclidean",
 }
 N, DIM = 10, 3
 # The others are longer paths to what these show of the engine, once their definition is tested.
-QUICK = [name for name in NAMES if name not in rank_oracles.KNOBS or name == "smooth_ap"]
+SLOW = {*angle_oracles.KNOBS, *rank_oracles.KNOBS} - {"sphereface", "smooth_ap"}
+QUICK = [name for name in NAMES if name not in SLOW]
 KNOBS = [(name, knob) for name in NAMES for knob in oracles.CONTRASTIVE[name]]
 # Knobs of the weights of pairs, which are constants to the gradient.
 WEIGHTS = {("circle", "margin"), ("ranked_list", "temperature")}

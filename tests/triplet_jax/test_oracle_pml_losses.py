@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import contrastive
+from triplet_jax import class_centres, contrastive, losses
 
 pytestmark = [
     pytest.mark.oracle,
@@ -105,3 +105,102 @@ def test_ranked_list_is_theirs_but_for_the_slope_of_its_weights(torch, pml, seed
     if not tn:
         assert_agree((float(found), of_x), (value, slope), within=2e-4)
     assert float(found) == pytest.approx(value, rel=2e-4)
+
+
+# -- losses of softmaxes and class weights -----------------------------------------------
+
+
+def test_nca_is_theirs(torch, pml):
+    x, labels = batch(0, (2, 3, 5, 6))
+    expected = theirs(torch, pml.NCALoss(softmax_scale=4), x, labels)
+    loss = functools.partial(contrastive.nca, temperature=1 / 8)
+    # For unit vectors 4 d^2 = 8 - 8 cos.
+    assert_agree(ours(x, labels, loss), expected)
+
+
+def test_tuplet_margin_is_theirs(torch, pml):
+    x, labels = batch(0, (2, 3, 5, 6))
+    expected = theirs(torch, pml.TupletMarginLoss(margin=np.degrees(0.1), scale=64), x, labels)
+    loss = functools.partial(contrastive.tuplet_margin, slack=0.1)
+    assert_agree(ours(x, labels, loss), expected, within=5e-4)
+
+
+def weights_of(loss, classes, dim):
+    """Where a loss of theirs keeps its weights."""
+    name = next(name for name in ("W", "fc", "weight") if hasattr(loss, name))
+    return getattr(loss, name)
+
+
+def against_weights(torch, theirs_loss, name, knobs, centres=1, temperature=0.0):
+    x, labels = batch(1, (3, 4, 5, 4))
+    classes, dim = labels.max() + 1, x.shape[1]
+    drawn = np.random.default_rng(2).normal(size=(classes, centres, dim))
+    drawn /= np.linalg.norm(drawn, axis=2, keepdims=True)
+    weights = weights_of(theirs_loss.double(), classes, dim)
+    weights.data = torch.tensor(drawn.reshape(-1, dim).T)
+    value, slope = theirs(torch, theirs_loss, x, labels)
+
+    def ours_loss(x, centre):
+        return contrastive.contrastive_loss(
+            class_centres.repeated(x, centres),
+            labels,
+            loss=functools.partial(contrastive.LOSSES[name], **knobs),
+            references=losses.References(
+                centre.reshape(classes, -1), np.arange(classes), shared=True
+            ),
+            metric=class_centres.to_centres,
+            metric_params={"centres": centres, "temperature": temperature},
+        )[0]
+
+    arrays = jnp.asarray(x, jnp.float32), jnp.asarray(drawn, jnp.float32)
+    found, (of_x, of_weights) = jax.jit(jax.value_and_grad(ours_loss, (0, 1)))(*arrays)
+    their_weights = weights.grad.numpy().T.reshape(drawn.shape)
+    return (float(found), of_x, of_weights), (value, slope, their_weights), (x, drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "theirs_of", "centres", "temperature"),
+    [
+        ("cosface", {}, ("CosFaceLoss", {}), 1, 0.0),
+        (
+            "cosface",
+            {"margin": 0.1, "scale": 10.0},
+            ("CosFaceLoss", {"margin": 0.1, "scale": 10}),
+            1,
+            0.0,
+        ),
+        ("sphereface", {}, ("SphereFaceLoss", {"scale": 30}), 1, 0.0),
+        ("sphereface", {"multiplier": 3.0}, ("SphereFaceLoss", {"margin": 3, "scale": 30}), 1, 0.0),
+        ("sphereface", {}, ("LargeMarginSoftmaxLoss", {"scale": 30}), 1, 0.0),
+        (
+            "arcface",
+            {},
+            ("SubCenterArcFaceLoss", {"margin": np.degrees(0.5), "sub_centers": 3}),
+            3,
+            0.0,
+        ),
+        (
+            "cosface",
+            {"margin": 0.01, "scale": 20.0},
+            ("SoftTripleLoss", {"centers_per_class": 4}),
+            4,
+            0.1,
+        ),
+    ],
+)
+def test_losses_against_class_weights_are_theirs(
+    torch, pml, name, knobs, theirs_of, centres, temperature
+):
+    kind, settings = theirs_of
+    made = getattr(pml, kind)(num_classes=4, embedding_size=5, **settings)
+    found, expected, points = against_weights(torch, made, name, knobs, centres, temperature)
+    for slope, theirs_slope, at in zip(found[1:], expected[1:], points, strict=True):
+        # Some of theirs have a slope along the lengths too, which are 1 here.
+        across = theirs_slope - at * (theirs_slope * at).sum(axis=-1, keepdims=True)
+        assert_agree((found[0], slope), (expected[0], across), within=5e-4)
+
+
+def test_p2s_grad_is_theirs_times_the_number_of_classes(torch, pml):
+    made = pml.P2SGradLoss(descriptors_dim=5, num_classes=4)
+    found, (value, slope, _), _ = against_weights(torch, made, "p2s_grad", {})
+    assert_agree(found[:2], (4 * value, 4 * slope))

@@ -21,7 +21,13 @@ Losses that the literature writes in similarities take `s = 1 - d`: the cosine w
 from triplet_jax.contrastive.batch_loss import contrastive_loss
 from triplet_jax.contrastive.false_negatives import debiased, positive_aware
 from triplet_jax.contrastive.pair_losses import circle, lifted, multi_similarity, pairs, sigmoid
-from triplet_jax.contrastive.proxy_losses import arcface, proxy_anchor
+from triplet_jax.contrastive.proxy_losses import (
+    arcface,
+    cosface,
+    p2s_grad,
+    proxy_anchor,
+    sphereface,
+)
 from triplet_jax.contrastive.rank_losses import (
     fast_ap,
     pnp,
@@ -30,7 +36,13 @@ from triplet_jax.contrastive.rank_losses import (
     smooth_ap,
 )
 from triplet_jax.contrastive.registry import LOSSES
-from triplet_jax.contrastive.softmax_losses import info_nce, n_pairs, supervised_contrastive
+from triplet_jax.contrastive.softmax_losses import (
+    info_nce,
+    n_pairs,
+    nca,
+    supervised_contrastive,
+    tuplet_margin,
+)
 from triplet_jax.engine.terms import Terms
 
 __all__ = [
@@ -39,12 +51,15 @@ __all__ = [
     "arcface",
     "circle",
     "contrastive_loss",
+    "cosface",
     "debiased",
     "fast_ap",
     "info_nce",
     "lifted",
     "multi_similarity",
     "n_pairs",
+    "nca",
+    "p2s_grad",
     "pairs",
     "pnp",
     "positive_aware",
@@ -53,5 +68,7 @@ __all__ = [
     "recall_at_k",
     "sigmoid",
     "smooth_ap",
+    "sphereface",
     "supervised_contrastive",
+    "tuplet_margin",
 ]

@@ -111,3 +111,64 @@ def supervised_contrastive(
     count = jnp.sum(is_positive)
     mean = jnp.sum(jnp.where(is_positive, s_ap, 0.0)) / jnp.maximum(count, 1)
     return terms.one(jnp.where(count > 0, everything - mean, 0.0), count > 0)
+
+
+def nca(
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
+    *,
+    temperature: Number = 1.0,
+) -> Terms:
+    """The chance that a neighbour, drawn by a softmax of distances, is of another class.
+
+        -log(sum_p exp(-d_ap / t) / sum_c exp(-d_ac / t)),  mean over anchors with positives
+
+    c runs over positives and negatives. One near positive suffices, so that a class may have
+    several clusters. Distances are squared Euclidean ones. Neighbourhood components analysis of
+    Goldberger, Roweis, Hinton and Salakhutdinov 2004,
+    https://papers.nips.cc/paper/2004/hash/42fe880812925e520249e808937738d2-Abstract.html, here with
+    the logarithm.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d = jnp.array([True]), jnp.array([0.5])
+      >>> print(f"{contrastive.nca(d, one, d, one).value[0]:.3f}")  # log 2
+      0.693
+    """
+    near = terms.log_sum_exp(-to_positives / temperature, is_positive)
+    far = terms.log_sum_exp(-to_negatives / temperature, is_negative)
+    has = jnp.any(is_positive)
+    return terms.one(jnp.where(has, jax.nn.softplus(jnp.where(has, far - near, 0.0)), 0.0), has)
+
+
+def tuplet_margin(
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
+    *,
+    slack: Number = 0.1,
+    scale: Number = 64.0,
+) -> Terms:
+    """Compares each positive with all negatives, and forgives it an angle.
+
+        log(1 + sum_n exp(scale (s_an - cos(theta_ap - slack)))),  mean over pairs (a, p)
+
+    The slack is in radians; it spares positives that cannot come nearer. It needs
+    `metric="cosine"`. Yu and Tao 2019, "Deep Metric Learning with Tuplet Margin Loss",
+    https://doi.org/10.1109/ICCV.2019.00659. There a tuplet has one negative of each other class;
+    here all negatives count.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import contrastive
+      >>> one, d_ap, d_an = jnp.array([True]), 1 - jnp.cos(jnp.array([1.0])), jnp.array([0.5])
+      >>> found = contrastive.tuplet_margin(d_ap, one, d_an, one, slack=1.0 - jnp.pi / 3)
+      >>> print(f"{found.value[0]:.3f}")  # log 2: cos(pi / 3) is 0.5, as s_an is
+      0.693
+    """
+    s_ap = scale * terms.turned(1.0 - to_positives, -slack)
+    return terms.each_against_all(s_ap, is_positive, scale * (1.0 - to_negatives), is_negative)

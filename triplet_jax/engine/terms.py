@@ -80,3 +80,9 @@ def log_one_more(
 ) -> Float[Array, ""]:
     """`log(1 + sum(exp(x)))` of what `where` shows; of nothing 0."""
     return jax.nn.softplus(log_sum_exp(x, where))
+
+
+def turned(cosine: Float[Array, "..."], angle: Number) -> Float[Array, "..."]:
+    """`cos(theta + angle)` of angles whose cosines are given; flat where the sine is almost 0."""
+    inside = jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)  # where the slope of the sine is finite
+    return inside * jnp.cos(angle) - jnp.sqrt(1.0 - inside * inside) * jnp.sin(angle)

@@ -20,6 +20,10 @@ HAS_TRIPLETS = When(
     "triplets, of loss.name='triplet'", ("loss.name",), lambda name: name == "triplet"
 )
 HAS_PROXIES = When("loss.proxies='references' or 'anchors'", ("loss.proxies",), bool)
+HAS_REFERENCES = When(
+    "loss.proxies='references'", ("loss.proxies",), lambda proxies: proxies == "references"
+)
+HAS_CENTRES = When("loss.centres above 1", ("loss.centres",), lambda centres: centres > 1)
 
 SECTION = Section(
     "loss",
@@ -48,6 +52,19 @@ SECTION = Section(
         ),
         "num_classes": Field(
             0, "The number of proxies: as many as training has classes.", at_least(0, at_most=2**24)
+        ),
+        "centres": Field(
+            1,
+            "The proxies of each class, of which the nearest to an embedding counts.",
+            at_least(1, at_most=1024),
+            when=(HAS_REFERENCES,),
+        ),
+        "centres_temperature": Field(
+            0.0,
+            "The divisor of the cosines to the proxies of a class in a softmax, whose mean counts"
+            " in place of the nearest; 0 for the nearest.",
+            at_least(0),
+            when=(HAS_CENTRES,),
         ),
         "metric": Field("euclidean", "The distance between embeddings.", METRIC),
         "p": Field(None, "The power of the metric minkowski.", at_least(1), number=float),
@@ -119,6 +136,7 @@ SECTION = Section(
                 "The longest list of nearest candidates that recall_at_k looks at.",
                 at_least(1, at_most=1024),
             ),
+            "multiplier": Knob("The factor of the angle to the own class.", at_least(1)),
             "negative_share": Knob(
                 "The share of the negatives in the loss.", at_least(0, at_most=1)
             ),
@@ -141,6 +159,7 @@ SECTION = Section(
                 "absolute_margin as a share of the positive's similarity, to which it is added."
             ),
             "scale": Knob("The factor of the similarities.", more_than(0)),
+            "slack": Knob("The angle that a positive is forgiven, in radians.", at_least(0)),
             "temperature": Knob("The divisor of the similarities, or of distances.", more_than(0)),
             "weight": Knob(
                 "The weight of a triplet that is ranked wrongly, whose negative is pushed away."

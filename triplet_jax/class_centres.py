@@ -1,0 +1,91 @@
+"""Several centres for each class, where losses against proxies or class weights have one.
+
+The photographs of a class may form several groups, and some may be wrong. With a few centres, a
+photograph has to be near one of them alone. That changes how far it is from a class, and no loss:
+`to_centres` is a metric, for every loss of similarities. It compares rows that hold one vector for
+each centre.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from triplet_jax import distances, errors
+
+
+def to_centres(*, centres: int, temperature: float) -> distances.Metric:
+    """`1 - s`, with the cosine s to the nearest of a class's centres, or a mean in which it leads.
+
+        s = max over k of cos(a_k, b_k)                                where temperature = 0
+        s = sum_k w_k cos(a_k, b_k),  w = softmax of cos / temperature      elsewhere
+
+    A row holds `centres` vectors of one length, one after the other. References hold the centres of
+    a class; `repeated` makes such rows of embeddings. The nearest centre is that of sub-centre
+    ArcFace, Deng, Guo, Liu, Gong and Zafeiriou 2020, https://doi.org/10.1007/978-3-030-58621-8_43;
+    the mean is that of SoftTriple, Qian et al. 2019, https://arxiv.org/abs/1909.05235.
+
+    Args:
+      centres: of a class.
+      temperature: of the softmax; 0 for the nearest alone.
+
+    Raises:
+      InputError: there are no centres, the temperature is below 0, or a row cannot be divided.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import class_centres, contrastive, losses
+      >>> x, labels = jnp.array([[1.0, 0.0], [0.0, 1.0]]), [0, 1]
+      >>> first, second = [1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]  # two centres each
+      >>> classes = losses.References(jnp.array([first, second]), [0, 1], shared=True)
+      >>> loss, _ = contrastive.contrastive_loss(
+      ...     class_centres.repeated(x, 2), labels, loss="p2s_grad", references=classes,
+      ...     metric=class_centres.to_centres, metric_params={"centres": 2, "temperature": 0.0},
+      ... )
+      >>> print(loss)  # a cosine of 1 to the own class, and of 0 to the other
+      0.0
+    """
+    if centres < 1:
+        raise errors.InputError(f"centres={centres} must be at least 1.")
+    if temperature < 0:
+        raise errors.InputError(f"temperature={temperature} must be at least 0.")
+
+    def parts(x):
+        if x.shape[-1] % centres:
+            raise errors.InputError(
+                f"rows of {x.shape[-1]} values can't hold centres={centres} vectors of one length:"
+                " pass embeddings through class_centres.repeated, and the centres of a class in one"
+                " row."
+            )
+        return x.reshape(*x.shape[:-1], centres, -1)
+
+    def prepare(x):
+        split = parts(x)
+        return distances.unit(split.reshape(-1, split.shape[-1])).reshape(x.shape)
+
+    def pooled(cosines):
+        """Of the last axis."""
+        if temperature == 0:
+            return 1.0 - jnp.max(cosines, axis=-1)
+        return 1.0 - jnp.sum(jax.nn.softmax(cosines / temperature, axis=-1) * cosines, axis=-1)
+
+    def pairwise(a, columns):
+        products = jax.vmap(distances.product, in_axes=(1, 1), out_axes=2)
+        return pooled(products(parts(a), parts(columns.T).transpose(2, 1, 0)))
+
+    def between(a, b):
+        return pooled(jnp.sum(parts(a) * parts(b), axis=-1))
+
+    # As many numbers for each pair as there are centres, so that tiles have fewer anchors.
+    return distances.Metric(prepare, pairwise, between, by_product=centres == 1)
+
+
+def repeated(x: Float[Array, "batch dim"], centres: int) -> Float[Array, "batch _"]:
+    """Rows that hold an embedding once for each centre that it is compared with.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import class_centres
+      >>> print(class_centres.repeated(jnp.array([[1.0, 2.0]]), 2))
+      [[1. 2. 1. 2.]]
+    """
+    return jnp.tile(x, (1, centres))
