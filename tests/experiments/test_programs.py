@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
 
     def train(folder):
         folder.mkdir()
-        done = programs.run_alone(
+        done = programs.run(
             "train",
             f"--workdir={folder / 'run'}",
             devices=8,

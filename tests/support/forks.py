@@ -21,6 +21,11 @@ SHARED = (
     "experiments.run.training",
     "experiments.sweeps.vectorised",
     "experiments.sweeps.report_page",
+    # What these take a second and more to import. Not LanceDB, which starts a thread.
+    "lance_namespace_urllib3_client",
+    "matplotlib.pyplot",
+    "sklearn.cluster",
+    "sklearn.manifold",
 )
 
 
