@@ -125,6 +125,17 @@ UNLABELLED = {
         "memory.size": 1024,
         "memory.of_average": True,
     },
+    # Its three terms, divided by 25 and times the values of an embedding, of which pairs has sums.
+    "vicreg": _TWO_VIEWS
+    | {
+        "loss.name": "pairs",
+        "loss.metric": "euclidean",
+        "loss.knobs.temperature": None,
+        "loss.knobs.margin": 0.0,
+        "loss.variance_weight": 64.0,
+        "loss.covariance_weight": 5.12,
+        "model.normalize": False,
+    },
     # Each view of an image has its own encoder.
     "clip": _TWO_VIEWS | {"loss.knobs.temperature": 0.1, "model.towers": 2},
 }
@@ -136,6 +147,8 @@ ADDITIONS = {
     "matryoshka": {"loss.nested_dims": (4, 8, 16, 32, 64)},
     "norm": CONTRASTIVE["n_pairs"] | {"loss.norm_weight": 0.01},
     "spread": {"loss.spread_weight": 1.0},
+    "pair_variance": CONTRASTIVE["tuplet_margin"] | {"loss.pair_variance_weight": 0.5},
+    "threshold_consistency": {"loss.threshold_consistency_weight": 1.0},
 }
 
 # What may follow the colon in --config=configs/digits.py:semi_hard.

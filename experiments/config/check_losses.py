@@ -97,12 +97,19 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_regularisers(config: ml_collections.ConfigDict) -> None:
-    """Refuses the squared length as a regulariser where every length is 1."""
-    if "norm" in objective.regularised_by(config) and config.model.normalize:
+    """Refuses regularisers that need embeddings of a free length where every length is 1."""
+    used = objective.regularised_by(config)
+    if "norm" in used and config.model.normalize:
         raise errors.InputError(
             f"loss.norm_weight={config.loss.norm_weight} would add a constant, since with"
             " model.normalize=True every embedding has length 1: set model.normalize=False, or"
             " loss.norm_weight=0."
+        )
+    if "variance" in used and config.model.normalize:
+        raise errors.InputError(
+            f"loss.variance_weight={config.loss.variance_weight} asks for deviations of 1, which"
+            " embeddings of length 1 can't have: set model.normalize=False, or"
+            " loss.variance_weight=0."
         )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import class_centres, contrastive, losses
+from triplet_jax import class_centres, contrastive, losses, regularisers
 
 pytestmark = [
     pytest.mark.oracle,
@@ -204,3 +204,36 @@ def test_p2s_grad_is_theirs_times_the_number_of_classes(torch, pml):
     made = pml.P2SGradLoss(descriptors_dim=5, num_classes=4)
     found, (value, slope, _), _ = against_weights(torch, made, "p2s_grad", {})
     assert_agree(found[:2], (4 * value, 4 * slope))
+
+
+# -- regularisers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("pair_variance", "IntraPairVarianceLoss", {}),
+        ("threshold_consistency", "ThresholdConsistentMarginLoss", {}),
+    ],
+)
+def test_regularisers_of_pairs_are_theirs(torch, pml, name, kind, settings):
+    x, labels = batch(3, (2, 3, 5, 6))
+    expected = theirs(torch, getattr(pml, kind)(**settings), x, labels)
+    run = jax.jit(jax.value_and_grad(regularisers.REGULARISERS[name]))
+    value, slope = run(jnp.asarray(x, jnp.float32), labels)
+    assert_agree((float(value), slope), expected)
+
+
+def test_variance_and_covariance_are_those_of_vicreg(torch, pml):
+    x = np.random.default_rng(4).normal(size=(12, 5)) * np.linspace(0.3, 2, 5)
+    parts = {"invariance_lambda": 0, "variance_mu": 0, "covariance_v": 0}
+    for name, part, views in (("variance", "variance_mu", 1), ("covariance", "covariance_v", 2)):
+        loss = pml.VICRegLoss(**(parts | {part: 1}))
+        leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+        value = loss(leaf, ref_emb=leaf)
+        value.backward()
+        run = jax.jit(jax.value_and_grad(regularisers.REGULARISERS[name]))
+        found, slope = run(jnp.asarray(x, jnp.float32), np.zeros(12, int))
+        # The covariances of two views are added, and their variances averaged.
+        expected = value.item() / views, leaf.grad.numpy() / views
+        assert_agree((float(found), slope), expected)

@@ -34,11 +34,34 @@ def by_definition(name, x, y):
     x = np.asarray(x, np.float64)
     if name == "norm":
         return np.mean([row @ row for row in x])
+    if name in ("variance", "covariance"):
+        products = np.cov(x, rowvar=False)
+        if name == "variance":
+            return np.mean(np.maximum(0, 1 - np.sqrt(np.diag(products) + 1e-4)))
+        return sum(products[i, j] ** 2 for i in range(DIM) for j in range(DIM) if i != j) / DIM
     unit = [row / np.linalg.norm(row) for row in x]
+    if name != "spread":
+        return of_pairs(name, unit, y)
     cosines = [unit[i] @ unit[j] for i in range(len(x)) for j in range(len(x)) if y[i] != y[j]] or [
         0.0
     ]
     return np.mean(cosines) ** 2 + max(0.0, np.mean(np.square(cosines)) - 1 / DIM)
+
+
+def of_pairs(name, unit, y):
+    places = [(i, j) for i in range(len(y)) for j in range(len(y)) if i != j]
+    near, far = (
+        np.array([unit[i] @ unit[j] for i, j in places if (y[i] == y[j]) == of_one])
+        for of_one in (True, False)
+    )
+    if name == "threshold_consistency":
+        costs = [0.9 - s for s in near if s <= 0.9], [s - 0.5 for s in far if s >= 0.5]
+    else:
+        costs = (
+            [max(0, 0.99 * near.mean() - s) ** 2 for s in near],
+            [max(0, s - 1.01 * far.mean()) ** 2 for s in far],
+        )
+    return sum(np.mean(cost) for cost in costs if cost)
 
 
 @functools.cache
@@ -84,11 +107,23 @@ def test_eight_devices_have_the_value_and_the_gradient_of_one(name):
     np.testing.assert_allclose(np.reshape(gradients, (N, DIM)) / 8, gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["covariance", "norm", "pair_variance", "spread"])
 def test_a_zero_embedding_gives_a_finite_gradient(name):
     value, gradient = program(name)(jnp.zeros((N, DIM)), LABELLINGS["pairs"])
     assert value == 0
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_few_rows_have_a_finite_value_and_gradient(name, rows):
+    mask = np.arange(N) < rows
+    term = functools.partial(regularisers.REGULARISERS[name], mask=mask)
+    for x in (np.ones((N, DIM), np.float32), np.zeros((N, DIM), np.float32)):
+        value, gradient = jax.jit(jax.value_and_grad(term))(x, LABELLINGS["pairs"])
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+        if rows < 2 and name != "norm":
+            assert value == 0
 
 
 def test_orthogonal_classes_are_spread_out():
@@ -208,6 +243,7 @@ def test_a_weight_may_move():
             {"loss__nested_dims": (8, 64), "model__projection": 32},
             "evaluation leaves out: set model.projection=32 to 0, or",
         ),
+        ({"loss__variance_weight": 0.1}, "length 1 can't have: set model.normalize=False, or"),
         ({"loss__norm_weight": 0.1}, "loss.norm_weight=0.1 would .* set model.normalize=False, or"),
     ],
 )

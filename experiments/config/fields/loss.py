@@ -108,6 +108,32 @@ SECTION = Section(
             at_least(0),
             moves=True,
         ),
+        "pair_variance_weight": Field(
+            0.0,
+            "The weight of how far the cosines within classes are below their mean, and those"
+            " between classes above it.",
+            at_least(0),
+            moves=True,
+        ),
+        "threshold_consistency_weight": Field(
+            0.0,
+            "The weight of how far the cosines within classes are below 0.9, and those between"
+            " classes above 0.5 (threshold-consistent margin).",
+            at_least(0),
+            moves=True,
+        ),
+        "variance_weight": Field(
+            0.0,
+            "The weight of how far the deviations of an embedding's values are below 1 (VICReg).",
+            at_least(0),
+            moves=True,
+        ),
+        "covariance_weight": Field(
+            0.0,
+            "The weight of the covariances of an embedding's values (VICReg).",
+            at_least(0),
+            moves=True,
+        ),
     },
     Knobs(
         (losses.PENALTIES, contrastive.LOSSES),
