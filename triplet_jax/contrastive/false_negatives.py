@@ -15,6 +15,7 @@ from triplet_jax.engine.terms import Number, Terms
 from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
 
 
+@terms.of_all_pairs
 def positive_aware(
     to_positives: ToPositives,
     is_positive: IsPositive,
@@ -41,7 +42,6 @@ def positive_aware(
     Each is that of `mine_hard_negatives` and `GISTEmbedLoss` in sentence-transformers while the
     other is 0. With both, `mine_hard_negatives` takes the larger margin, and not their sum. Of
     several positives it takes the least similar for all, where each here has its own negatives.
-    This needs memory for each positive and negative of an anchor.
 
     Example:
       >>> import jax.numpy as jnp
@@ -54,9 +54,12 @@ def positive_aware(
     """
     s_ap, s_an = 1.0 - to_positives, 1.0 - to_negatives
     most = jax.lax.stop_gradient(s_ap - absolute_margin - relative_margin * jnp.abs(s_ap))
-    is_kept = is_negative & (jax.lax.stop_gradient(s_an) <= most[:, None])
     logits = softmax_losses.weighted_by_hardness(s_an, temperature, hardness_strength)
-    negatives = jax.vmap(terms.log_sum_exp, (None, 0))(logits, is_kept)
+
+    def of_one(most):
+        return terms.log_sum_exp(logits, is_negative & (jax.lax.stop_gradient(s_an) <= most))
+
+    negatives = terms.of_each_positive(of_one, most, len(s_an))
     value = jnp.where(is_positive, jax.nn.softplus(negatives - s_ap / temperature), 0.0)
     return terms.one(jnp.sum(value), jnp.sum(is_positive))
 

@@ -16,8 +16,6 @@ from triplet_jax.engine import terms
 from triplet_jax.engine.terms import Terms
 from triplet_jax.mining import IsNegative, IsPositive, Number, ToNegatives, ToPositives
 
-PAIRS = 2**20
-"""The most pairs of a positive and a candidate that are compared at a time, of one anchor."""
 MOST_BINS = 64
 """The most bins of `fast_ap` where their number is traced."""
 SHORT_LISTS = tuple(2**i for i in range(11))
@@ -238,11 +236,7 @@ def _before(
         return jnp.sum(jnp.where(counted, jax.nn.sigmoid(gap), 0.0))
 
     positives = to_positives, jnp.arange(len(to_positives))
-    at_a_time = max(1, PAIRS // len(to_others))
-    if len(to_positives) <= at_a_time:
-        return jax.vmap(of_one)(positives)
-    # The gradient counts again, so that not all pairs are kept in memory.
-    return jax.lax.map(jax.checkpoint(of_one), positives, batch_size=at_a_time)
+    return terms.of_each_positive(of_one, positives, len(to_others))
 
 
 def _mean_of_positives(value: Float[Array, "positives"], is_positive: IsPositive) -> Terms:

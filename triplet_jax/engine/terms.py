@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from triplet_jax.mining import IsNegative, IsPositive
 
 Number = Float[Array, ""] | float
 """A knob: it may be traced."""
+
+PAIRS = 2**20
+"""The most pairs of a positive and a candidate that are worked on at a time, of one anchor."""
 
 _HUGE = 1e30
 
@@ -35,6 +38,24 @@ def of_all_pairs(loss: Callable[..., Terms]) -> Callable[..., Terms]:
 def is_of_all_pairs(loss: Callable[..., Terms]) -> bool:
     """Whether a loss, or the function of which it is a partial, is marked as `of_all_pairs`."""
     return getattr(getattr(loss, "func", loss), "is_of_all_pairs", False)
+
+
+def of_each_positive(
+    function: Callable, positives: PyTree, candidates: int
+) -> Float[Array, "positives"]:
+    """A function of each positive and all candidates, with some of the pairs at a time.
+
+    Args:
+      function: of what one positive has in `positives`, to a number.
+      positives: arrays `[positives]`.
+      candidates: how many there are.
+    """
+    count = len(jax.tree.leaves(positives)[0])
+    at_a_time = max(1, PAIRS // candidates)
+    if count <= at_a_time:
+        return jax.vmap(function)(positives)
+    # The gradient works them out again, so that not all pairs are kept in memory.
+    return jax.lax.map(jax.checkpoint(function), positives, batch_size=at_a_time)
 
 
 def one(value: Float[Array, ""], weight: Shaped[Array, ""]) -> Terms:

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import calls, cases, oracles
+from tests.support import calls, oracles
 from triplet_jax import contrastive
-from triplet_jax.contrastive import rank_losses
 
 Y = np.repeat([0, 1, 2], [3, 4, 5])
 
@@ -50,31 +49,6 @@ def test_recall_at_k_of_low_temperatures_is_the_share_that_is_found():
 def test_a_perfect_ranking_costs_nothing(name):
     x = np.eye(3, dtype=np.float32)[Y]
     assert float(value(x, loss=name)) == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize("name", cases.mostly_slow(["pnp", "recall_at_k", "smooth_ap"], ["pnp"]))
-def test_positives_at_a_time_change_nothing(monkeypatch, name):
-    def found():
-        run = functools.partial(contrastive.contrastive_loss, labels=Y, loss=name)
-        return jax.jit(jax.value_and_grad(run, has_aux=True))(rows())
-
-    whole = found()
-    monkeypatch.setattr(rank_losses, "PAIRS", 2 * len(Y))
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, found(), whole)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["pnp", "recall_at_k", "smooth_ap"])
-def test_memory_does_not_grow_with_the_square_of_the_batch(name):
-    def scratch(n):
-        run = functools.partial(contrastive.contrastive_loss, labels=np.arange(n) // 4, loss=name)
-        step = jax.jit(jax.value_and_grad(run, has_aux=True))
-        program = step.lower(jax.ShapeDtypeStruct((n, 4), jnp.float32)).compile()
-        return program.memory_analysis().temp_size_in_bytes
-
-    # An anchor with every candidate as its positive would need 4 n^2 bytes for each array of pairs.
-    assert scratch(8192) < 4 * 8192**2
 
 
 @pytest.mark.parametrize(
