@@ -564,6 +564,42 @@ def quantile(
     return Triplets(to_positives, jnp.broadcast_to(d_an, to_positives.shape), is_positive & found)
 
 
+def hardest_share(
+    to_positives: ToPositives,
+    is_positive: IsPositive,
+    to_negatives: ToNegatives,
+    is_negative: IsNegative,
+    *,
+    share: Number = 0.1,
+) -> Triplets:
+    """Picks for every positive the negative at which the hardest share of the negatives ends.
+
+    Of m negatives in order of distance it is the one with the rank
+
+        round(share m), at least 1 and at most m
+
+    This is `quantile` counted from its hard end, where a factor of the share means as much as a
+    step of the quantile: a curriculum over the hardest 50%, 10%, 2%, 0.5% moves evenly on the scale
+    of `schedules.geometric`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import mining
+      >>> positives, negatives = jnp.array([1.0]), jnp.array([1.5, 3.0, 2.0, 4.0])
+      >>> some, all_count = jnp.array([True]), jnp.array([True, True, True, True])
+      >>> for share in (0.01, 0.5, 1.0):
+      ...     picked = mining.hardest_share(positives, some, negatives, all_count, share=share)
+      ...     print(picked.d_an[0])
+      1.5
+      2.0
+      4.0
+    """
+    count = jnp.sum(is_negative)
+    n = jnp.round(jnp.asarray(share, jnp.float32) * count).astype(jnp.int32)
+    d_an, found = at_rank(to_negatives, is_negative, jnp.clip(n, 1, count))
+    return Triplets(to_positives, jnp.broadcast_to(d_an, to_positives.shape), is_positive & found)
+
+
 def batch_hard_skip(
     to_positives: ToPositives,
     is_positive: IsPositive,
@@ -859,6 +895,7 @@ MINERS: dict[str, Callable[..., Triplets]] = {
     "easy_positive_hard": easy_positive_hard,
     "easy_positive_semi_hard": easy_positive_semi_hard,
     "hard": hard,
+    "hardest_share": hardest_share,
     "multi_similarity": multi_similarity,
     "quantile": quantile,
     "random": random,

@@ -203,6 +203,41 @@ def between(
     return schedule
 
 
+def geometric(
+    fraction: Schedule, *, start: Float[Array, ""] | float, end: Float[Array, ""] | float
+) -> Schedule:
+    """`start` where the fraction is 0, `end` where it is 1, and by equal factors between.
+
+        start^(1 - fraction) end^fraction
+
+    This is the scale of temperatures, of learning rates, and of shares of the hardest negatives,
+    such as 50%, 10%, 2%: half of the way from 0.5 to 0.005 is 0.05.
+
+    Args:
+      fraction: the pacing.
+      start: above 0.
+      end: above 0.
+
+    Raises:
+      InputError: an end that is not traced is not above 0.
+
+    Example:
+      >>> from triplet_jax import schedules
+      >>> fraction = schedules.pacing("linear", total_steps=100, a=1.0, b=0.0)
+      >>> share = schedules.geometric(fraction, start=0.5, end=0.005)
+      >>> print(f"{share(0):.3f} {share(50):.3f} {share(100):.3f}")
+      0.500 0.050 0.005
+    """
+    for name, value in (("start", start), ("end", end)):
+        _check(name, value, lambda value: 0 < value < float("inf"), "above 0 and finite")
+    logarithm = between(fraction, start=jnp.log(start), end=jnp.log(end))
+    return lambda step: jnp.exp(logarithm(step))
+
+
+SCALES = {"linear": between, "log": geometric}
+"""How a number moves between its two ends."""
+
+
 def ordered(
     fraction: Schedule, order: str, *, total_steps: int, key: PRNGKeyArray | None = None
 ) -> Schedule:

@@ -38,8 +38,17 @@ def check(config: ml_collections.ConfigDict) -> None:
             allowed = fields.allowed(c.field)
             if allowed:
                 allowed.check(f"{own}.{end}", c[end])
+        _check_scale(own, c)
         _check_batch_shape(config, own, c)
         _check_pace(config, own, c)
+
+
+def _check_scale(own, c):
+    if c.scale == "log" and min(c.start, c.end) <= 0:
+        raise errors.InputError(
+            f"{own}.scale='log' needs ends above 0, not start={c.start} and end={c.end}: no factor"
+            " leads to or from 0. Choose a small number, or scale='linear'."
+        )
 
 
 def _check_batch_shape(config, own, c):

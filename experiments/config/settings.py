@@ -78,7 +78,7 @@ def moving(config: ml_collections.ConfigDict) -> Callable[..., dict[str, jax.Arr
             if path is None:
                 own = schedules.constant(pace[field].fraction)
                 path = schedules.ordered(own, c.order, total_steps=config.train.steps)
-            value = schedules.between(path, start=c.start, end=c.end)(step)
+            value = schedules.SCALES[c.scale](path, start=c.start, end=c.end)(step)
             owner, _, name = field.rpartition(".")
             whole = usual[owner].get_type(name) is int
             moved[field] = jnp.round(value).astype(jnp.int32) if whole else value

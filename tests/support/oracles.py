@@ -16,6 +16,7 @@ DEFAULTS = {
     "easy": {"margin": 0.2},
     "multi_similarity": {"epsilon": 0.1},
     "quantile": {"hardness": 1.0},
+    "hardest_share": {"share": 0.1},
     "rank": {"n": 1},
     "rank_range": {"first": 1, "last": 5},
     "semi_hard_band": {"width": 0.2},
@@ -125,6 +126,9 @@ def triplets(anchor, among, d, positives, negatives, miner, **knobs):
         "easy_positive_semi_hard": lambda: with_beyond(nearest(positives)),
         "hard": lambda: [(p, n) for p, n in pairs if d[n] <= d[p]],
         "multi_similarity": multi_similarity,
+        "hardest_share": lambda: at(
+            min(max(round(knobs["share"] * len(negatives)), 1), len(negatives))
+        ),
         "quantile": lambda: at(1 + round((1 - knobs["hardness"]) * (len(negatives) - 1))),
         "rank": lambda: at(knobs["n"]) if 1 <= knobs["n"] <= len(negatives) else [],
         "rank_range": rank_range,

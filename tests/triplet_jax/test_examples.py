@@ -43,6 +43,7 @@ PUBLIC = {f"{module}.{name}": x for module, table in TABLES.items() for name, x 
 # What no paper introduced: sums, products and conventions that are older than the field.
 WITHOUT_PAPER = {
     "mining.band",
+    "mining.hardest_share",
     "mining.quantile",
     "mining.rank_range",
     "penalties.squared_hinge",
@@ -55,6 +56,7 @@ WITHOUT_PAPER = {
     "distances.squared_euclidean",
     "schedules.between",
     "schedules.constant",
+    "schedules.geometric",
     "schedules.piecewise",
     "evaluation.Distances",
     "evaluation.ClosePairs",

@@ -113,6 +113,8 @@ def test_without_positives_or_negatives_there_is_no_triplet(name, missing, key):
         (functools.partial(mining.rank_range, first=1, last=0), []),
         (functools.partial(mining.quantile, hardness=0.0), [(1.0, 4.0), (3.0, 4.0)]),
         (functools.partial(mining.quantile, hardness=0.7), [(1.0, 2.0), (3.0, 2.0)]),
+        (functools.partial(mining.hardest_share, share=0.5), [(1.0, 2.0), (3.0, 2.0)]),
+        (functools.partial(mining.hardest_share, share=0.01), [(1.0, 0.5), (3.0, 0.5)]),
         (functools.partial(mining.batch_hard_skip, fraction=0.5), [(1.0, 3.5)]),
         (functools.partial(mining.batch_hard_skip, fraction=1.0), []),
         (

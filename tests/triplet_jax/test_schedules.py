@@ -110,6 +110,17 @@ def test_orders():
         values("backwards")
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.005), (1e-3, 10.0), (2.0, 2.0)])
+def test_equal_shares_of_the_way_are_equal_factors(start, end):
+    fraction = schedules.pacing("linear", total_steps=8, a=1.0, b=0.0)
+    values = [float(schedules.geometric(fraction, start=start, end=end)(t)) for t in range(9)]
+    np.testing.assert_allclose(values, np.geomspace(start, end, 9), rtol=1e-5)
+    moved = jax.jit(lambda end: schedules.geometric(fraction, start=start, end=end)(4))(end)
+    assert float(moved) == pytest.approx((start * end) ** 0.5, rel=1e-5)
+    with pytest.raises(errors.InputError, match="end=0.0 must be above 0"):
+        schedules.geometric(fraction, start=start, end=0.0)
+
+
 def test_other_schedules():
     rise = schedules.warmup(steps=4)
     assert [float(rise(t)) for t in (0, 1, 4, 9)] == [0, 0.25, 1, 1]

@@ -73,6 +73,10 @@ SECTION = Section(
             "low": Knob("The smallest d(a, n) - d(a, p) that counts."),
             "margin": Knob("The d(a, n) - d(a, p) above which a triplet counts as easy."),
             "n": Knob("The rank of the negative; 1 is the nearest.", at_least(1)),
+            "share": Knob(
+                "The share of the negatives, from the hardest, whose last one is picked.",
+                more_than(0, at_most=1),
+            ),
             "width": Knob("The largest d(a, n) - d(a, p) that is semi-hard.", more_than(0)),
         },
     ),

@@ -28,6 +28,11 @@ SECTION = Section(
         ),
         "start": Field(0.0, "The field's value where a curriculum begins.", FINITE),
         "end": Field(1.0, "The field's value where it leads.", FINITE),
+        "scale": Field(
+            "linear",
+            "linear moves by equal steps between start and end, log by equal factors.",
+            OneOf(tuple(schedules.SCALES)),
+        ),
         "a": Field(0.8, "The share of training that it takes.", more_than(0)),
         "b": Field(0.0, "The share of the way that it starts at.", at_least(0, at_most=1)),
         "boundaries": Field(

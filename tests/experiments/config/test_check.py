@@ -164,6 +164,7 @@ def test_a_field_that_nothing_reads_is_refused(fields, message):
             r"^schedules.one.levels=.*one more than schedules.one.boundaries=",
         ),
         ("mining.knobs.hardness", {"kind": "self_paced", "order": "random"}, "cannot shuffle"),
+        ("loss.margin", {"start": 0.0, "scale": "log"}, "needs ends above 0, not start=0.0 and"),
         ("mining.mix", {}, "A schedule of mining.mix has no effect with mining.second=''"),
         ("batch.pool", {"start": 0.5}, "batch.scores is empty"),
     ],

@@ -22,6 +22,13 @@ def test_a_schedule_moves_from_its_start_to_its_end():
     np.testing.assert_allclose(values_of(back, (0, 250, 999)), [0.9, 0.55, 0.2], atol=1e-6)
 
 
+def test_a_share_of_the_hardest_moves_by_equal_factors():
+    ends = {"start": 0.5, "end": 0.005}
+    made = scheduled("mining.knobs.share", miner="hardest_share", a=0.5, scale="log", **ends)
+    check.check(made)
+    np.testing.assert_allclose(values_of(made, (0, 250, 999)), [0.5, 0.05, 0.005], rtol=1e-5)
+
+
 def test_a_whole_number_stays_one():
     made = scheduled("mining.knobs.n", miner="rank", start=10, end=1)
     found = values_of(made, (0, 400, 999))
