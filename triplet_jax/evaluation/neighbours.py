@@ -259,11 +259,8 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
         return jnp.where(finite, values, -jnp.inf)
 
     if metric in ("euclidean", "squared_euclidean"):
-        centre = _centre(references)
-        references = references - centre
-        bias = -0.5 * jnp.sum(references**2, axis=1, keepdims=True)
-        # Far behind all others, but finite: a product that is split into parts makes infinity NaN.
-        columns = jnp.concatenate([references, jnp.where(finite[:, None], bias, -1e37)], axis=1)
+        centre, columns, bias = _about_centre(references, finite)
+        columns = jnp.concatenate([columns, bias[:, None]], axis=1)
         overflows = ~jnp.all(jnp.isfinite(bias))
 
         def values(q):
@@ -296,6 +293,27 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
         lambda q: hide(-distances.pairwise(q, references, metric)),
         lambda q, least: unit_of_error * jnp.abs(least),
     )
+
+
+@jax.jit
+def euclidean_form(
+    references: Float[Array, "references dim"],
+) -> tuple[Float[Array, "references dim"], Float[Array, "references"]]:
+    """Columns r and biases b, so that `q.r + b` are the values of `make_ranking`.
+
+    Here q is the column of a query. A reference that is not finite has the bias -1e37.
+    """
+    finite = jnp.all(jnp.isfinite(references), axis=1)
+    return _about_centre(jnp.where(finite[:, None], references, 0.0), finite)[1:]
+
+
+def _about_centre(references, finite):
+    """The centre of references, the references from there, and minus half their squared lengths."""
+    centre = _centre(references)
+    references = references - centre
+    bias = -0.5 * jnp.sum(references**2, axis=1)
+    # Far behind all others, but finite: a product that is split into parts makes infinity NaN.
+    return centre, references, jnp.where(finite, bias, -1e37)
 
 
 def tile_size(references: int) -> int:

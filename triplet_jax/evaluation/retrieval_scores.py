@@ -10,9 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax.devices import processes
-from triplet_jax.evaluation import exact, neighbours
+from triplet_jax.evaluation import among_themselves, exact, neighbours
 from triplet_jax.evaluation.computed_distances import Distances
 from triplet_jax.evaluation.query_sets import Asked
+
+# Where a larger share of the queries finds no threshold, as among ties, a top-k takes less time.
+_FEW = 1 / 64
 
 
 class Wanted(NamedTuple):
@@ -50,7 +53,7 @@ def of_queries(asked: Asked, wanted: Wanted) -> dict[str, Float[np.ndarray, "que
         unsure = np.ones(len(here.queries), bool)
     else:
         scores, unsure = _of_neighbours(here, wanted, asked)
-    unsure &= np.isfinite(here.queries).all(axis=1) & (here.positives > 0)
+    unsure &= _matter(here)
     _decide(scores, here, np.flatnonzero(unsure), wanted, len(asked.queries))
     scores = processes.all_shares(scores, len(asked.queries))
     return {name: np.where(finite, scores[name], 0.0) for name in wanted.names}
@@ -59,59 +62,125 @@ def of_queries(asked: Asked, wanted: Wanted) -> dict[str, Float[np.ndarray, "que
 # -- by the nearest neighbours ------------------------------------------------------------
 
 
+def _matter(here):
+    """Which queries have a score that the search decides."""
+    return np.isfinite(here.queries).all(axis=1) & (here.positives > 0)
+
+
 def _of_neighbours(here, wanted, everything):
     """The scores of this share of the queries, and of which of them float32 is unsure."""
     available = len(here.references) - int((everything.own >= 0).any())
+    deepest = int(min(max(everything.positives.max(), wanted.deepest), available))
+    # One more than counts, to see whether it is as near as the last.
+    shown = min(deepest + 1, available)
+    if _among_themselves(here, everything, wanted, shown):
+        found = among_themselves.nearest_rows(
+            *map(np.asarray, neighbours.euclidean_form(here.references)), shown
+        )
+        if (_matter(here) & ~found.found).mean() < _FEW:
+            return _of_nearest(here, wanted, found, deepest)
     found = _in_float32(
         jax.tree.map(jnp.asarray, here),
-        deepest=int(min(max(everything.positives.max(), wanted.deepest), available)),
-        available=available,
+        deepest=deepest,
+        shown=shown,
         ignores=bool(everything.ignored.any()),
         wanted=wanted,
     )
     scores = jax.tree.map(np.array, found)
+    scores.pop("open")
     return scores, scores.pop("unsure")
 
 
-@functools.partial(jax.jit, static_argnames=("deepest", "available", "ignores", "wanted"))
-def _in_float32(asked, *, deepest, available, ignores, wanted):
-    """The scores of every query.
+def _among_themselves(here, everything, wanted, shown):
+    """Whether all queries of a large search look for each other, and nothing else decides."""
+    return (
+        everything.queries is everything.references
+        and len(here.queries) == len(everything.queries)
+        and wanted.metric in ("euclidean", "squared_euclidean")
+        and not everything.ignored.any()
+        and bool((everything.own == np.arange(len(everything.own))).all())
+        and among_themselves.pays(len(here.queries), shown)
+    )
 
-    `unsure` says of which queries the float32 product cannot tell the order.
+
+def _of_nearest(here, wanted, found, deepest):
+    """The scores of queries whose nearest references are found.
+
+    Those that float32 cannot order are ordered in float64. That leaves a query unsure only where
+    its nearest are not found, or where others may be as near as the last of them.
     """
-    ranking = neighbours.make_ranking(asked.references, wanted.metric)
-    finite = jnp.all(jnp.isfinite(asked.references), axis=1)
-    # One more than counts, to see whether it is as near as the last.
-    shown = min(deepest + 1, available)
+    judged = _of_first(jax.tree.map(jnp.asarray, here), found[:2], deepest=deepest, wanted=wanted)
+    scores = jax.tree.map(np.array, judged)
+    is_open = scores.pop("open") | ~found.found
+    unsure = scores.pop("unsure") & _matter(here)
+    # Among those found there is no query itself.
+    apart = here._replace(own=np.full_like(here.own, -1))
+    for row in np.flatnonzero(unsure & ~is_open):
+        near = found.positions[row]
+        some = apart._replace(**{name: getattr(here, name)[near] for name in Asked._fields[6:]})
+        measured = exact.ordering(here.queries[row : row + 1], some.references, wanted.metric)
+        _rank(scores, some, [row], wanted, *measured)
+    return scores, is_open
 
-    def same(of_references, of_queries):
-        return of_references == of_queries[:, None]
+
+@functools.partial(jax.jit, static_argnames=("deepest", "wanted"))
+def _of_first(asked, first, *, deepest, wanted):
+    """What `_judge` says of every query, whose first places are known."""
+    ranking = neighbours.make_ranking(asked.references, wanted.metric)
+    rows = jnp.arange(len(asked.queries))
+    return _judge(asked, ranking, rows, asked.queries, first, deepest, wanted)
+
+
+@functools.partial(jax.jit, static_argnames=("deepest", "shown", "ignores", "wanted"))
+def _in_float32(asked, *, deepest, shown, ignores, wanted):
+    """What `_judge` says of every query, whose first places a top-k finds."""
+    ranking = neighbours.make_ranking(asked.references, wanted.metric)
 
     def of_tile(rows, some):
-        mine, code, group, r = (
-            x.at[rows].get(mode="clip")
-            for x in (asked.own, asked.codes, asked.groups, asked.positives)
+        mine, code, group = (
+            x.at[rows].get(mode="clip") for x in (asked.own, asked.codes, asked.groups)
         )
         hidden = None
         if ignores:
-            hidden = same(asked.reference_codes, code) & same(asked.reference_groups, group)
-        value, position = ranking.first(some, mine, shown, hidden)
-        seen = finite[position]
-        if ignores:
-            seen &= ~jnp.take_along_axis(hidden, position, axis=1)
-        relevant = same(asked.reference_codes[position], code) & seen
-        depth = jnp.minimum(jnp.maximum(r, wanted.deepest), deepest)
-        least = jnp.min(value, axis=1, where=seen, initial=jnp.inf)
-        unsure = _unsure(value, relevant, depth, 2 * ranking.doubt(some, least))
-        hides = (shown == depth) & (len(asked.references) - (mine >= 0) > shown)
-        unsure |= hides & relevant[:, -1]
-        return _of_relevant(relevant[:, :deepest], jnp.maximum(r, 1), wanted.ks) | {
-            "unsure": unsure
-        }
+            hidden = asked.reference_codes == code[:, None]
+            hidden &= asked.reference_groups == group[:, None]
+        first = ranking.first(some, mine, shown, hidden)
+        return _judge(asked, ranking, rows, some, first, deepest, wanted)
 
     return neighbours.by_tiles(
         of_tile, asked.queries, tile=neighbours.tile_size(len(asked.references))
     )
+
+
+def _judge(asked, ranking, rows, some, first, deepest, wanted):
+    """The scores of some queries by the values and positions of their first references.
+
+    `unsure` says of which queries the float32 product cannot tell the order, and `open` of which
+    a reference that is not among the first may be as near as the last that counts.
+    """
+    value, position = first
+    mine, code, group, r = (
+        x.at[rows].get(mode="clip") for x in (asked.own, asked.codes, asked.groups, asked.positives)
+    )
+    of_class = asked.reference_codes[position] == code[:, None]
+    # Where nothing is ignored, all groups are -1.
+    ignored = of_class & (group >= 0)[:, None]
+    ignored &= asked.reference_groups[position] == group[:, None]
+    seen = jnp.all(jnp.isfinite(asked.references), axis=1)[position] & ~ignored
+    relevant = of_class & seen
+    depth = jnp.minimum(jnp.maximum(r, wanted.deepest), deepest)
+    doubt = ranking.doubt(some, jnp.min(value, axis=1, where=seen, initial=jnp.inf))
+    unsure = _unsure(value, relevant, depth, 2 * doubt)
+    shown = value.shape[1]
+    hides = len(asked.references) - (mine >= 0) > shown
+    unsure |= hides & (shown == depth) & relevant[:, -1]
+    last = jnp.take_along_axis(value, depth[:, None] - 1, axis=1)[:, 0]
+    # Rounding may have moved the last that counts, and one that is not shown, towards each other.
+    is_open = hides & ~(last - value[:, -1] > 2 * doubt)
+    return _of_relevant(relevant[:, :deepest], jnp.maximum(r, 1), wanted.ks) | {
+        "unsure": unsure,
+        "open": unsure & is_open,
+    }
 
 
 def _unsure(value, relevant, depth, doubt):
