@@ -29,6 +29,11 @@ _PROXIES = {"loss.proxies": "references"}
 # Losses other than triplet losses, some of them with proxies or class weights.
 CONTRASTIVE = {
     "contrastive": {"loss.name": "pairs"},
+    "signal_to_noise": {
+        "loss.name": "pairs",
+        "loss.metric": "signal_to_noise",
+        "loss.knobs.power": 1.0,
+    },
     "lifted": {"loss.name": "lifted"},
     "n_pairs": _FREE_LENGTH | {"loss.name": "n_pairs"},
     "nt_xent": _COSINE | {"loss.name": "info_nce"},

@@ -2,8 +2,8 @@
 
 A distance is a `Metric`, made from its parameters by a function in `METRICS`. Embeddings are used
 as they are: only `cosine` looks at directions alone. `euclidean` and the distances of coordinates
-are in the units of the embeddings, `squared_euclidean` in their square, `cosine` and `jaccard` have
-none. Gradients are finite everywhere, and 0 between equal rows.
+are in the units of the embeddings, `squared_euclidean` in their square, and the others have none.
+Gradients are finite everywhere, and 0 between equal rows.
 """
 
 import inspect
@@ -42,6 +42,8 @@ class Metric(NamedTuple):
     """Whether a common shift of all rows leaves the distances as they are."""
     by_product: bool = True
     """Whether `pairwise` is a matrix product; else it compares each coordinate of each pair."""
+    both_ways: bool = True
+    """Whether the distance from a to b is that from b to a."""
 
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -241,6 +243,42 @@ def jaccard() -> Metric:
     return of_differences(between)
 
 
+def signal_to_noise() -> Metric:
+    """`var(a - b) / var(a)`, from the anchor a: how much noise turns it into b.
+
+    The variances are over the values of a row, so that adding a number to all of them changes
+    nothing. The distance from a to b is not that from b to a. An anchor of equal values has no
+    variance, and is given the variance 1. Yuan, Deng, Tang, Tang and Chen 2019, "Signal-to-Noise
+    Ratio: A Robust Distance Metric for Deep Metric Learning", https://arxiv.org/abs/1904.02616.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import distances
+      >>> a, b = jnp.array([[0.0, 2.0]]), jnp.array([[0.0, 6.0]])
+      >>> print(distances.pairwise(a, b, "signal_to_noise"))  # of (0, 4) and of (0, 2)
+      [[4.]]
+    """
+
+    def prepare(x):
+        centred = x - jnp.mean(x, axis=1, keepdims=True)
+        squares, noise = jnp.sum(centred**2, axis=1), 1e-12 * jnp.sum(x**2, axis=1)
+        is_rounding = squares <= noise  # which NaN is not
+        return jnp.where(is_rounding[:, None], 0.0, centred)
+
+    def of_anchor(a):
+        squares = jnp.sum(a * a, axis=-1)
+        return jnp.where(squares == 0, a.shape[-1], squares)
+
+    return Metric(
+        prepare,
+        lambda a, b: _product_form(a, b) / of_anchor(a)[:, None],
+        lambda a, b: _difference_form(a, b) / of_anchor(a),
+        jax.nn.relu,
+        lambda a, b: _blur(a, b) / of_anchor(a),
+        both_ways=False,
+    )
+
+
 METRICS: dict[str, Callable[..., Metric]] = {
     "cosine": cosine,
     "dot": dot,
@@ -249,6 +287,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "mahalanobis": mahalanobis,
     "manhattan": manhattan,
     "minkowski": minkowski,
+    "signal_to_noise": signal_to_noise,
     "squared_euclidean": squared_euclidean,
 }
 """The metrics that losses and `pairwise` take by name."""

@@ -41,6 +41,9 @@ def pairwise(a, b, metric, p=None, precision=None):
         return np.sqrt(np.einsum("abi,ij,abj->ab", gap, np.asarray(precision, np.float64), gap))
     if metric == "minkowski":
         return (np.abs(gap) ** p).sum(2) ** (1 / p)
+    if metric == "signal_to_noise":
+        variance = a.var(axis=1)[:, None]
+        return gap.var(axis=2) / np.where(variance > 0, variance, 1.0)
     return {
         "dot": lambda: 1 - a @ b.T,
         "euclidean": lambda: np.sqrt((gap**2).sum(2)),

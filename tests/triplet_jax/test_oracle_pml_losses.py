@@ -206,6 +206,23 @@ def test_p2s_grad_is_theirs_times_the_number_of_classes(torch, pml):
     assert_agree(found[:2], (4 * value, 4 * slope))
 
 
+def test_pairs_by_signal_to_noise_are_theirs(torch, pml):
+    x, labels = batch(5, (2, 3, 5, 6))
+    expected = theirs(torch, pml.SignalToNoiseRatioContrastiveLoss(), x, labels)
+
+    # Theirs takes lengths away.
+    def of_directions(x):
+        return contrastive.contrastive_loss(
+            x / jnp.linalg.norm(x, axis=1, keepdims=True),
+            labels,
+            loss=functools.partial(contrastive.pairs, power=1.0),
+            metric="signal_to_noise",
+        )[0]
+
+    found, slope = jax.jit(jax.value_and_grad(of_directions))(jnp.asarray(x, jnp.float32))
+    assert_agree((float(found), slope), expected)
+
+
 # -- regularisers ------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ def suits(rule: rules.Rule, points: Float[Array, "candidates dim"]) -> bool:
         and jax.default_backend() == "cpu"
         and len(points) >= _LEAST
         and rule.metric.by_product
+        and rule.metric.both_ways
         and rule.mining_metric is None
         and mining.is_separable(rule.mine)
         and not rules.asked(rule.penalize, dict.fromkeys(rules.GIVEN_TO_PENALTIES))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.support import cases, oracles
-from triplet_jax import losses, mining
+from triplet_jax import distances, losses, mining
 from triplet_jax.devices import collectives
-from triplet_jax.engine import half_matrix
+from triplet_jax.engine import half_matrix, rules
+from triplet_jax.penalties import hinge
 
 SEPARABLE = [name for name, mine in sorted(mining.MINERS.items()) if mining.is_separable(mine)]
 MARGIN = 0.3
@@ -185,3 +186,11 @@ def test_a_separable_miner_needs_but_two_distances(miner):
 def test_a_partial_of_a_separable_miner_is_separable():
     assert mining.is_separable(functools.partial(mining.easy, margin=0.3))
     assert not mining.is_separable(functools.partial(mining.band, low=0.3))
+
+
+def test_squares_need_a_distance_that_is_the_same_both_ways():
+    def suits(metric):
+        rule = rules.TripletRule(distances.make(metric), mining.MINERS["batch_all"], hinge, None)
+        return half_matrix.suits(rule, jnp.zeros((2**15, 3)))
+
+    assert suits("euclidean") and not suits("signal_to_noise")
