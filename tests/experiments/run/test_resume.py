@@ -20,6 +20,7 @@ PATHS = {
         "dataset__workers": 1,
         "memory__size": 200,
         "memory__start": 50,
+        "memory__noise_rate": 0.2,
         "offline__every": 120,
     },
 }
