@@ -1,4 +1,4 @@
-"""What ranks have beside the definitions in tests/triplet_jax/test_contrastive.py."""
+"""What ranks have beside the definitions in test_batch_loss.py."""
 
 import functools
 
