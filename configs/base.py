@@ -153,6 +153,13 @@ ADDITIONS = {
     "norm": CONTRASTIVE["n_pairs"] | {"loss.norm_weight": 0.01},
     "spread": {"loss.spread_weight": 1.0},
     "pair_variance": CONTRASTIVE["tuplet_margin"] | {"loss.pair_variance_weight": 0.5},
+    # The pairs alone cost nothing: no distance between embeddings of length 1 is above 2.
+    "histogram": {
+        "loss.name": "pairs",
+        "loss.knobs.margin": 0.0,
+        "loss.knobs.positive_margin": 2.0,
+        "loss.histogram_weight": 1.0,
+    },
     "threshold_consistency": {"loss.threshold_consistency_weight": 1.0},
 }
 

@@ -19,6 +19,8 @@ ANCHORS = 1024
 """The most rows of a device that are compared with all others at a time."""
 SLACK = 0.01
 """The share of the mean cosine by which `pair_variance` lets the others differ from it."""
+BINS = 100
+"""The parts into which `histogram` divides the cosines."""
 NEAR, FAR = 0.9, 0.5
 """The cosines of `threshold_consistency`: what pairs of a class shall exceed, and others not."""
 
@@ -216,6 +218,60 @@ def threshold_consistency(
     return jnp.sum(cost / jnp.maximum(number, 1))
 
 
+def histogram(
+    embeddings: Shaped[Array | np.ndarray, "batch dim"],
+    labels: arguments.Labels,
+    *,
+    mask: Bool[Array | np.ndarray, "batch"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """The chance that a pair of two classes is more alike than a pair of one class.
+
+        sum_j h_j- (h_0+ + ... + h_j+)
+
+    h_j+ is the share of the cosines at edge j of `BINS` equal parts of [-1, 1], over all pairs of
+    one class of the global batch, and h_j- that over the pairs of two; each cosine is shared by the
+    two edges around it. Histogram loss of Ustinova and Lempitsky 2016,
+    https://arxiv.org/abs/1611.00822. Memory is that of `spread`.
+
+    Args:
+      embeddings: this device's rows, `[batch, dim]`, of any length.
+      labels: their classes.
+      mask: which rows count; None for all.
+      axis_name: the name of the device axis inside `pmap` or `shard_map`.
+
+    Returns:
+      The value, from 0 to 1; 0 where no two rows are of one class, or of two.
+
+    Raises:
+      InputError: an array has another shape or type than it should.
+
+    Example:
+      The cosine within the class is 0. One of the cosines to the other class is 0, and one is -1.
+
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import regularisers
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+      >>> print(regularisers.histogram(x, [0, 0, 1]))
+      0.5
+    """
+
+    def counts(cosine, where):
+        at = (jnp.clip(cosine, -1.0, 1.0) + 1.0) * (BINS / 2)
+        edge = jnp.minimum(jax.lax.stop_gradient(at).astype(jnp.int32), BINS - 1)
+        beyond = jnp.where(where, at - edge, 0.0)
+        below = jnp.where(where, 1.0, 0.0) - beyond
+        return jnp.zeros(BINS + 1).at[edge].add(below).at[edge + 1].add(beyond)
+
+    def of_anchor(cosine, same, differ):
+        found = jnp.stack([counts(cosine, same), counts(cosine, differ)])
+        return found, jnp.stack([jnp.sum(1.0 * same), jnp.sum(1.0 * differ)])
+
+    found, number = _Pairs.of(embeddings, labels, mask, axis_name).sums(of_anchor)
+    near, far = found / jnp.maximum(number, 1)[:, None]
+    return jnp.sum(far * jnp.cumsum(near))
+
+
 def variance(
     embeddings: Shaped[Array | np.ndarray, "batch dim"],
     labels: arguments.Labels,
@@ -359,6 +415,7 @@ def _counts(rows, mask):
 
 REGULARISERS: dict[str, Callable[..., Float[Array, ""]]] = {
     "covariance": covariance,
+    "histogram": histogram,
     "norm": norm,
     "pair_variance": pair_variance,
     "spread": spread,

@@ -231,6 +231,7 @@ def test_pairs_by_signal_to_noise_are_theirs(torch, pml):
     [
         ("pair_variance", "IntraPairVarianceLoss", {}),
         ("threshold_consistency", "ThresholdConsistentMarginLoss", {}),
+        ("histogram", "HistogramLoss", {}),
     ],
 )
 def test_regularisers_of_pairs_are_theirs(torch, pml, name, kind, settings):

@@ -48,6 +48,15 @@ def by_definition(name, x, y):
     return np.mean(cosines) ** 2 + max(0.0, np.mean(np.square(cosines)) - 1 / DIM)
 
 
+def of_histograms(near, far):
+    edges = np.linspace(-1, 1, 101)
+    of_near, of_far = (
+        np.maximum(0, 1 - abs(edges - s[:, None]) / 0.02).sum(axis=0) / max(len(s), 1)
+        for s in (near, far)
+    )
+    return sum(of_far[j] * of_near[: j + 1].sum() for j in range(101))
+
+
 def of_pairs(name, unit, y):
     places = [(i, j) for i in range(len(y)) for j in range(len(y)) if i != j]
     near, far = (
@@ -56,6 +65,8 @@ def of_pairs(name, unit, y):
     )
     if name == "threshold_consistency":
         costs = [0.9 - s for s in near if s <= 0.9], [s - 0.5 for s in far if s >= 0.5]
+    elif name == "histogram":
+        return of_histograms(near, far)
     else:
         costs = (
             [max(0, 0.99 * near.mean() - s) ** 2 for s in near],

@@ -122,6 +122,13 @@ SECTION = Section(
             at_least(0),
             moves=True,
         ),
+        "histogram_weight": Field(
+            0.0,
+            "The weight of the chance that a pair of two classes is more alike than one of one"
+            " class (histogram loss).",
+            at_least(0),
+            moves=True,
+        ),
         "variance_weight": Field(
             0.0,
             "The weight of how far the deviations of an embedding's values are below 1 (VICReg).",
