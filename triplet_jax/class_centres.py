@@ -32,17 +32,16 @@ def to_centres(*, centres: int, temperature: float) -> distances.Metric:
       InputError: there are no centres, the temperature is below 0, or a row cannot be divided.
 
     Example:
+      The anchor is compared with two classes of two centres. A loss takes the metric as
+      `metric=class_centres.to_centres, metric_params={"centres": 2, "temperature": 0.0}`.
+
       >>> import jax.numpy as jnp
-      >>> from triplet_jax import class_centres, contrastive, losses
-      >>> x, labels = jnp.array([[1.0, 0.0], [0.0, 1.0]]), [0, 1]
-      >>> first, second = [1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]  # two centres each
-      >>> classes = losses.References(jnp.array([first, second]), [0, 1], shared=True)
-      >>> loss, _ = contrastive.contrastive_loss(
-      ...     class_centres.repeated(x, 2), labels, loss="p2s_grad", references=classes,
-      ...     metric=class_centres.to_centres, metric_params={"centres": 2, "temperature": 0.0},
-      ... )
-      >>> print(loss)  # a cosine of 1 to the own class, and of 0 to the other
-      0.0
+      >>> from triplet_jax import class_centres, distances
+      >>> anchor = class_centres.repeated(jnp.array([[1.0, 0.0]]), 2)
+      >>> classes = jnp.array([[0.0, 1.0, 2.0, 0.0], [0.0, 1.0, -1.0, 0.0]])
+      >>> to_centres = class_centres.to_centres
+      >>> print(distances.pairwise(anchor, classes, to_centres, centres=2, temperature=0.0))
+      [[0. 1.]]
     """
     if centres < 1:
         raise errors.InputError(f"centres={centres} must be at least 1.")
