@@ -78,10 +78,10 @@ def nearest_rows(
     ]
     start = 0
     while start < count:
-        # What is found by now is a larger sample.
+        # What is found by now is a larger sample than the first.
         for some in blocks[start:] if start else ():
             some.keep(_depth(number, start * block / rows))
-        end = min(max(2 * start, 1), count)
+        end = min(max(2 * start, 2), count)
         pairs = ((i, j) for j in range(start, end) for i in range(j, count))
         limits = jnp.array([some.limit for some in blocks])
         for (i, j), found in _ahead(((i, j), _tile(*tiles, limits, i, j)) for i, j in pairs):
