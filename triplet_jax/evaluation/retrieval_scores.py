@@ -173,7 +173,7 @@ def _judge(asked, ranking, rows, some, first, deepest, wanted):
     unsure = _unsure(value, relevant, depth, 2 * doubt)
     shown = value.shape[1]
     hides = len(asked.references) - (mine >= 0) > shown
-    unsure |= hides & (shown == depth) & relevant[:, -1]
+    unsure |= hides & (shown == depth)
     last = jnp.take_along_axis(value, depth[:, None] - 1, axis=1)[:, 0]
     # Rounding may have moved the last that counts, and one that is not shown, towards each other.
     is_open = hides & ~(last - value[:, -1] > 2 * doubt)
@@ -188,8 +188,8 @@ def _unsure(value, relevant, depth, doubt):
     last = jnp.arange(1, value.shape[1]) <= depth[:, None]
     near = ~(value[:, :-1] - value[:, 1:] > doubt[:, None])
     differ = relevant[:, :-1] != relevant[:, 1:]
-    # Beyond the last that counts there may be a negative as near, which was not looked at.
-    ends = (jnp.arange(1, value.shape[1]) == depth[:, None]) & relevant[:, :-1]
+    # Beyond the last that counts there may be others as near, which were not looked at.
+    ends = jnp.arange(1, value.shape[1]) == depth[:, None]
     return jnp.any(last & near & (differ | ends), axis=1)
 
 

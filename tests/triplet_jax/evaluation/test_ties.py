@@ -46,6 +46,17 @@ def test_ties_count_against_the_query_in_every_order(metric, x, labels, seed):
     )
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_are_almost_equal_count_in_their_order(seed):
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(120, 3))
+    # More of them than places count, so that the order of float32 may hide a positive.
+    x[random.integers(0, 120, 40)] = x[0] + 1e-7 * random.normal(size=(40, 3))
+    x, labels = x.astype(np.float32), random.integers(0, 60, 120)
+    expected, _ = oracles.retrieval(x, labels, (1, 2))
+    near(evaluation.retrieval(x, labels, ks=(1, 2)), expected)
+
+
 @hypothesis.given(
     hnp.arrays(np.float32, (14, 3), elements=st.floats(-4, 4, width=16)), LABELS, st.integers(0, 99)
 )
