@@ -26,7 +26,7 @@ BLOCK = 1024
 _GROUP = 8
 # Tiles that XLA works on, while numpy looks through the one before them.
 _AHEAD = 3
-# The most values of the result, which with all that passes take some 40 bytes each.
+# The most values of the result, which with all that passes take some 50 bytes each.
 _MOST_VALUES = 2**25
 
 
@@ -182,9 +182,9 @@ class _Block:
         packed.sort(axis=1)
         values, others = _unpack(packed[:, -number:])
         self.limit = np.maximum(self.limit, values[:, 0])
-        rows, place = np.nonzero(values > -np.inf)
-        self._rows, self._others = [rows.astype(np.uint16)], [others[rows, place]]
-        self._values = [values[rows, place]]
+        held = np.flatnonzero(values > -np.inf)
+        self._rows = [(held // number).astype(np.uint16)]
+        self._others, self._values = [others.ravel()[held]], [values.ravel()[held]]
         return values, others
 
 
