@@ -1,16 +1,19 @@
 """Times exact retrieval metrics, beside PyTorch Metric Learning with faiss.
 
     make oracle                      # installs the peers
-    .venv/bin/python -m benchmarks.evaluation
+    .venv/bin/python -m benchmarks.evaluation --write
 
-Both compute P@1, R-precision and MAP@R of the same embeddings of clustered classes, one after the
-other, each in its own process. The table gives medians after one warm-up, which compiles.
+Both compute P@1, R-precision and MAP@R of the same embeddings of clustered classes. In each round
+every case runs in a process of its own, once to warm up, which compiles, and once on the clock. The
+cases take turns, so that what else the machine does burdens all of them.
+
+On several cores faiss and torch wait for each other by spinning, so that beside other work their
+time says little. On one core they do not, and CPU seconds compare the work.
 """
 
 import json
+import os
 import statistics
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,7 +21,7 @@ import numpy as np
 from benchmarks import common
 
 SIZES = ((13_180, 64, 20), (60_000, 64, 20))  # examples, dim, examples a class
-REPEATS = 5
+LIBRARIES = {"ours": "ours", "pml": "PML with faiss"}
 
 
 def embeddings(examples: int, dim: int, per_class: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,40 +56,76 @@ def pml(x: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return found
 
 
-def measure(library: str, *size: int) -> None:
-    """Measures one library in this process: prints seconds of each repeat, peak memory, values."""
+def measure(library: str, cores: int, *size: int) -> dict:
+    """Measures one library in this process, on the last `cores` that it may use."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+    os.environ["OMP_NUM_THREADS"] = str(cores)
     x, labels = embeddings(*size)
     run = {"ours": ours, "pml": pml}[library]
+    run(x, labels)
+    start, busy = time.perf_counter(), time.process_time()
     values = run(x, labels)
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        run(x, labels)
-        seconds.append(time.perf_counter() - start)
-    peak = common.peak_memory() / 2**30
-    print(json.dumps({"seconds": seconds, "peak_gib": peak, "values": values}))
+    return {
+        "seconds": [time.perf_counter() - start],
+        "cpu_seconds": time.process_time() - busy,
+        "peak": common.peak_memory() / 2**30,
+        "values": values,
+    }
+
+
+def measure_all(options) -> dict:
+    packages = ("jax", "torch", "pytorch-metric-learning", "faiss-cpu")
+    found = {"machine": common.machine(*packages), "date": time.strftime("%Y-%m-%d"), "cases": []}
+    every = len(os.sched_getaffinity(0))
+    for size, cores in [(size, cores) for size in SIZES for cores in sorted({1, every})]:
+        rounds = {library: [] for library in LIBRARIES}
+        for _ in range(options.rounds):
+            for library, of_library in rounds.items():
+                case = ",".join(map(str, (library, cores, *size)))
+                arguments = ("benchmarks.evaluation", "--measure", case)
+                of_library.append(common.in_own_process(*arguments, timeout=options.timeout))
+                print(case, of_library[-1], flush=True)
+        of_size = {library: common.pooled(of_library) for library, of_library in rounds.items()}
+        for library, of_library in rounds.items():
+            busy = [one.get("cpu_seconds", np.nan) for one in of_library]
+            of_size[library]["cpu_seconds"] = statistics.median(busy)
+        found["cases"].append({"examples": size[0], "cores": cores, **of_size})
+    options.output.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def tables(found: dict) -> str:
+    header = ["examples", "cores", "library", "seconds (least to most)", "ours / PML"]
+    header += ["CPU seconds", "ours / PML", "peak GiB", "P@1", "MAP@R"]
+    rows = []
+    for case in found["cases"]:
+        for library, name in LIBRARIES.items():
+            one, other = case[library], case["pml"]
+            row = [f"{case['examples']:,}", str(case["cores"]), name]
+            if "note" in one:
+                rows.append([*row, one["note"], *[""] * 6])
+                continue
+            ratios = ["", ""]
+            if library == "ours" and "note" not in other:
+                ratios = [common.ratio(one[x] / other[x]) for x in ("median", "cpu_seconds")]
+            spread = f"{min(one['seconds']):.2f} to {max(one['seconds']):.2f}"
+            row += [f"{one['median']:.2f} ({spread})", ratios[0]]
+            row += [f"{one['cpu_seconds']:.2f}", ratios[1], f"{one['peak']:.2f}"]
+            row += [f"{one['values'][score]:.4f}" for score in ("precision_at_1", "map_at_r")]
+            rows.append(row)
+    return f"{found['machine']}; {found['date']}.\n\n{common.table(header, rows)}"
 
 
 def main() -> None:
-    print(f"{common.machine('jax', 'torch', 'pytorch-metric-learning', 'faiss-cpu')}\n")
-    print("| examples | library | seconds (median of 5) | peak GiB | P@1 | MAP@R |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for size in SIZES:
-        for library in ("ours", "pml"):
-            line = [sys.executable, "-m", "benchmarks.evaluation", library, *map(str, size)]
-            done = subprocess.run(line, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            seconds = statistics.median(found["seconds"])
-            values = found["values"]
-            print(
-                f"| {size[0]:,} | {library} | {seconds:.2f} | {found['peak_gib']:.2f} |"
-                f" {values['precision_at_1']:.4f} | {values['map_at_r']:.4f} |",
-                flush=True,
-            )
+    options = common.parser(__doc__, "evaluation", rounds=5)
+    options.set_defaults(timeout=1200)
+    options = options.parse_args()
+    if options.measure:
+        library, *size = options.measure.split(",")
+        print(json.dumps(measure(library, *map(int, size))))
+        return
+    common.report(options, measure_all, tables)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(sys.argv[1], *map(int, sys.argv[2:]))
-    else:
-        main()
+    main()
