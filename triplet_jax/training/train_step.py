@@ -314,6 +314,9 @@ def _updated(recipe: Recipe, state: TrainState, grads: PyTree) -> TrainState:
     before = _parameters(recipe, state)
     updates, opt_state = recipe.optimizer.update(grads, state.opt_state, before)
     params, learned = optax.apply_updates(before, updates)
+    # Adding an update of 0 would read and write all of a frozen backbone.
+    frozen = stages.map_places(lambda place: place.frozen, recipe.encoder, params)
+    params = jax.tree.map(lambda x, old, stop: old if stop else x, params, state.params, frozen)
     learned = _with(lambda x: jnp.clip(jnp.exp(x), *_POSITIVE), learned, recipe.positive)
     average = state.average
     if average is not None:
