@@ -16,6 +16,10 @@ Path = tuple[str, ...]
 """Where an array is among a backbone's variables, such as ("params", "conv1", "kernel")."""
 
 
+OWN = "triplet_jax."
+"""What the names start with that we give to what surrounds a backbone, such as its head."""
+
+
 class Form(NamedTuple):
     """How an array is published, and how we hold it."""
 
@@ -139,8 +143,8 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
     def leaves_out(self, name: str) -> bool:
-        """Whether an array of this published name is left out on purpose."""
-        return any(re.fullmatch(pattern, name) for pattern in self.left_out)
+        """Whether an array of this name is left out on purpose: also what is not the backbone's."""
+        return name.startswith(OWN) or any(re.fullmatch(pattern, name) for pattern in self.left_out)
 
 
 class Preprocessing(NamedTuple):

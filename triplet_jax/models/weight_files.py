@@ -61,7 +61,7 @@ def read(weights: str) -> Weights:
 
 def find(weights: str) -> hub.Fetched:
     """The files that `read` reads, downloaded if need be; it raises the errors of `read`."""
-    _check_package("safetensors", "weights", weights)
+    check_package("safetensors", "weights", weights)
     return hub.fetch(weights) if hub.is_address(weights) else hub.Fetched((_on_disk(weights),))
 
 
@@ -71,7 +71,32 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_package(package: str, name: str, value: str) -> None:
+def metadata(weights: str) -> dict[str, str]:
+    """What a file on a disk says beside its arrays.
+
+    Args:
+      weights: the path of a .safetensors file.
+
+    Raises:
+      InputError: there is no such file, or it is damaged or no .safetensors.
+    """
+    check_package("safetensors", "weights", weights)
+    path = _on_disk(weights)
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise _damaged(weights, path, error) from error
+
+
+def check_package(package: str, name: str, value: str) -> None:
+    """Refuses an argument that needs a package which is not installed.
+
+    Raises:
+      InputError: it is not installed.
+    """
     if importlib.util.find_spec(package) is None:
         raise errors.InputError(
             f"{name}={value!r} needs the package {package}: pip install {package}"
@@ -116,11 +141,15 @@ def _arrays(path: pathlib.Path, weights: str) -> tuple[dict[str, np.ndarray], Ma
                 array = file.get_tensor(name)
                 arrays[name] = array.astype(np.float32) if kinds[name] in _FLOATS else array
     except safetensors.SafetensorError as error:
-        raise errors.InputError(
-            f"weights={weights!r} cannot be read as {SUFFIX} ({error}): {path} is damaged, cut off"
-            " or of another kind. Fetch it again."
-        ) from error
+        raise _damaged(weights, path, error) from error
     return arrays, metadata
+
+
+def _damaged(weights: str, path: pathlib.Path, error: Exception) -> errors.InputError:
+    return errors.InputError(
+        f"weights={weights!r} cannot be read as {SUFFIX} ({error}): {path} is damaged, cut off"
+        " or of another kind. Fetch it again."
+    )
 
 
 _FLOATS = {"F16", "BF16", "F32"}
