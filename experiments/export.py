@@ -1,25 +1,64 @@
-"""Writes the encoder of a run as one file that runs with jax alone.
+"""Writes the encoder of a run as one file.
 
-python -m experiments.export --workdir=runs/digits --output=encoder.jaxexport
+    python -m experiments.export --workdir=runs/digits --output=encoder.jaxexport
+    python -m experiments.export --workdir=runs/mine --format=safetensors --output=mine.safetensors
+
+By default the file is a program that runs with jax alone. `--format=safetensors` writes the
+weights, with the backbone under the names by which its family is published, so that timm,
+torchvision or transformers open it, and `--names=timm` chooses among them.
 """
 
 import pathlib
 
 import numpy as np
+from absl import flags
 
 from experiments import command
 from experiments.run import exporting
+from triplet_jax import errors
+
+FORMAT = flags.DEFINE_enum("format", "jax", [*exporting.SUFFIXES], "What the file is.")
+NAMES = flags.DEFINE_string(
+    "names", "", "The library whose names the weights of the backbone get, such as timm."
+)
 
 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
-    output = command.file_to_write(command.OUTPUT, ".jaxexport")
-    step, shape, dtype = exporting.export_encoder(workdir.absolute(), output, command.DATA.value)
-    size = output.stat().st_size / 2**20
-    print(
-        f"the encoder of step {step} written to {output}: {size:.1f} MiB, for batches of"
-        f" {np.dtype(dtype).name} inputs of {'x'.join(map(str, shape))}"
+    output = _output()
+    if NAMES.value and FORMAT.value != "safetensors":
+        raise errors.InputError(
+            f"--names={NAMES.value} has no effect with --format={FORMAT.value}, which names no"
+            " weights. Leave it out, or give --format=safetensors."
+        )
+    done = exporting.export_encoder(
+        workdir.absolute(), output, command.DATA.value, kind=FORMAT.value, names=NAMES.value
     )
+    size = f"{output.stat().st_size / 2**20:.1f} MiB"
+    print(f"the encoder of step {done.step} written to {output}: {size}, {_described(done)}")
+
+
+def _output() -> pathlib.Path:
+    """The file of --output, whose ending fits --format."""
+    suffix = exporting.SUFFIXES[FORMAT.value]
+    given = pathlib.Path(command.OUTPUT.value or "").suffix
+    for kind, other in exporting.SUFFIXES.items():
+        if given == other != suffix:
+            raise errors.InputError(
+                f"--output={command.OUTPUT.value} is of --format={kind}, not of"
+                f" --format={FORMAT.value}. Give --format={kind}, or a file named *{suffix}."
+            )
+    return command.file_to_write(command.OUTPUT, suffix)
+
+
+def _described(done: exporting.Exported) -> str:
+    if FORMAT.value == "jax":
+        return (
+            f"for batches of {np.dtype(done.dtype).name} inputs of {'x'.join(map(str, done.shape))}"
+        )
+    if done.names:
+        return f"the backbone by the names of {done.names}, the head under triplet_jax.head"
+    return "by names of ours, since nobody publishes this backbone"
 
 
 if __name__ == "__main__":

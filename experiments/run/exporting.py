@@ -1,17 +1,41 @@
 """Exports the encoder of a run as one file."""
 
 import pathlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from experiments.run import config_json, data_json, restoring
-from triplet_jax.models import export
+from experiments.config import naming
+from experiments.run import config_json, data_json, encoder_notes, restoring
+from triplet_jax import errors
+from triplet_jax.models import encoder_files, export
+
+SUFFIXES = {"jax": ".jaxexport", "safetensors": ".safetensors"}
+"""The formats, and how a file of each ends."""
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    step: int
+    """Of the checkpoint."""
+    shape: tuple[int, ...]
+    """Of one input."""
+    dtype: type[np.generic]
+    """Of the inputs."""
+    names: str = ""
+    """The library whose names the backbone has in a file of weights; "" where they are ours."""
 
 
 def export_encoder(
-    workdir: pathlib.Path, output: pathlib.Path, moved_to: str | None = None
-) -> tuple[int, tuple[int, ...], type[np.generic]]:
+    workdir: pathlib.Path,
+    output: pathlib.Path,
+    moved_to: str | None = None,
+    *,
+    kind: str = "jax",
+    names: str = "",
+) -> Exported:
     """Writes the encoder of the checkpoint that a run is judged by.
 
     Only a run of an old version, which did not keep the shape of its inputs, needs its data.
@@ -20,17 +44,29 @@ def export_encoder(
       workdir: of the run.
       output: the file to write.
       moved_to: where the data are now, if they were moved.
-
-    Returns:
-      The step of the encoder, and the shape and the type of its inputs.
+      kind: of the file, in `SUFFIXES`: "jax" for a program with its weights, "safetensors" for the
+        weights alone, with notes on what they expect.
+      names: the library whose names the weights of the backbone get; of "safetensors".
 
     Raises:
-      InputError: there is no run, or it or its checkpoints cannot be read.
+      InputError: there is no run, it or its checkpoints cannot be read, or the backbone is not
+        published by these names.
     """
+    errors.check_known("kind", kind, SUFFIXES)
     config = config_json.read(workdir)
     shape, pair_shapes = data_json.input_shapes(workdir, config, moved_to)
     run = restoring.load(workdir, config, shape, pair_shapes)
     step, judged = run.judged()
     dtype = np.uint8 if len(shape) == 3 else np.float32
-    export.write(output, run.encoder, jax.device_get(judged.variables), shape, dtype)
-    return step, shape, dtype
+    variables = jax.device_get(judged.variables)
+    notes = encoder_notes.notes(workdir, config, run.encoder, step, pair_shapes or (shape,))
+    found = ""
+    if kind == "jax":
+        export.write(output, run.encoder, variables, shape, dtype)
+    else:
+        # Under this name other programs look for the licence of weights.
+        licence = (notes["weights"] or {}).get("licence")
+        said = notes | ({"license": str(licence)} if licence else {})
+        with naming.as_flags("names"):
+            found = encoder_files.write(output, run.encoder, variables, names=names, metadata=said)
+    return Exported(step, shape, dtype, found)

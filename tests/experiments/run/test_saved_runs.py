@@ -238,8 +238,8 @@ def test_digits_have_no_other_place(tmp_path):
 
 def test_export_needs_no_data(copied, tmp_path):
     edit(copied, "dataset.path", "gone.npz")
-    step, shape, dtype = exporting.export_encoder(copied, tmp_path / "one.jaxexport")
-    assert (step, shape, dtype) == (step, (5,), np.float32)
+    done = exporting.export_encoder(copied, tmp_path / "one.jaxexport")
+    assert (done.shape, done.dtype) == ((5,), np.float32)
     call = export.load(tmp_path / "one.jaxexport").call
     assert call(np.ones((3, 5), np.float32)).shape == (3, 4)
 
@@ -344,8 +344,8 @@ def test_a_run_of_the_code_before_is_evaluated_and_exported(old, tmp_path):
     found = evaluating.evaluate_folder(old)
     for metric, value in before["embedding"]["retrieval"].items():
         assert found["embedding"]["retrieval"][metric] == pytest.approx(value, abs=0.01), metric
-    step, shape, _ = exporting.export_encoder(old, tmp_path / "one.jaxexport")
-    assert (step, shape) == (found["checkpoint_step"], (8, 8, 1))
+    done = exporting.export_encoder(old, tmp_path / "one.jaxexport")
+    assert (done.step, done.shape) == (found["checkpoint_step"], (8, 8, 1))
 
 
 def test_a_run_of_the_code_before_goes_on(old):
