@@ -3,19 +3,25 @@
     python -m experiments.export --workdir=runs/digits --output=encoder.jaxexport
     python -m experiments.export --workdir=runs/mine --format=safetensors --output=mine.safetensors
 
-By default the file is a program that runs with jax alone. `--format=safetensors` writes the
-weights, with the backbone under the names by which its family is published, so that timm,
-torchvision or transformers open it, and `--names=timm` chooses among them.
+By default the file is a program that runs with jax alone. jax may refuse it once it is older than
+six months: keep the run's folder, which does not age.
+
+`--format=safetensors` writes the weights, with the backbone under the names by which its family is
+published, so that timm, torchvision or transformers open it, and `--names=timm` chooses among them.
+
+A card in Markdown beside the file says what it is.
 """
 
 import pathlib
 
+import jax
 import numpy as np
 from absl import flags
 
 from experiments import command
 from experiments.run import exporting
 from triplet_jax import errors
+from triplet_jax.models import export
 
 FORMAT = flags.DEFINE_enum("format", "jax", [*exporting.SUFFIXES], "What the file is.")
 NAMES = flags.DEFINE_string(
@@ -36,6 +42,12 @@ def main() -> None:
     )
     size = f"{output.stat().st_size / 2**20:.1f} MiB"
     print(f"the encoder of step {done.step} written to {output}: {size}, {_described(done)}")
+    print(f"what it is, and how it is used: {done.card}")
+    if FORMAT.value == "jax":
+        print(
+            f"It was written by jax {jax.__version__}, and {export.PROMISE}. Keep the run's folder,"
+            " to export it again with a newer jax."
+        )
 
 
 def _output() -> pathlib.Path:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.config import naming
-from experiments.run import config_json, data_json, encoder_notes, restoring
+from experiments.run import cards, config_json, data_json, encoder_notes, restoring
 from triplet_jax import errors
 from triplet_jax.models import encoder_files, export
 
@@ -24,6 +24,8 @@ class Exported(NamedTuple):
     """Of one input."""
     dtype: type[np.generic]
     """Of the inputs."""
+    card: pathlib.Path
+    """What is known of it, in Markdown: see `cards`."""
     names: str = ""
     """The library whose names the backbone has in a file of weights; "" where they are ours."""
 
@@ -36,7 +38,7 @@ def export_encoder(
     kind: str = "jax",
     names: str = "",
 ) -> Exported:
-    """Writes the encoder of the checkpoint that a run is judged by.
+    """Writes the encoder of the checkpoint that a run is judged by, and a card beside it.
 
     Only a run of an old version, which did not keep the shape of its inputs, needs its data.
 
@@ -63,10 +65,13 @@ def export_encoder(
     found = ""
     if kind == "jax":
         export.write(output, run.encoder, variables, shape, dtype)
+        use = cards.use_of_program(output, jax.__version__)
     else:
         # Under this name other programs look for the licence of weights.
         licence = (notes["weights"] or {}).get("licence")
         said = notes | ({"license": str(licence)} if licence else {})
         with naming.as_flags("names"):
             found = encoder_files.write(output, run.encoder, variables, names=names, metadata=said)
-    return Exported(step, shape, dtype, found)
+        use = cards.use_of_weights(found)
+    card = cards.write(workdir, output, notes | {"use": use})
+    return Exported(step, shape, dtype, card, found)

@@ -33,11 +33,25 @@ def show(result: dict, workdir: pathlib.Path) -> None:
       result: what `result.json` holds.
       workdir: of the run.
     """
-    table = _table_of_pairs(result) if "chance" in result else _table(result)
-    for dim, short in result.get("nested", {}).items():
-        table.add_row(f"MAP@R, {dim} values", _number(short, "map_at_r"))
+    names, scores = rows(result)
+    table = rich.table.Table("", *names, title=result["protocol"]["test"])
+    for row in scores:
+        table.add_row(*row)
     rich.console.Console().print(table)
     print(f"{result['protocol']['checkpoint']}; written to {workdir / 'result.json'}")
+
+
+def rows(result: dict) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The names of the columns, and rows of a score's name and its values in them.
+
+    Args:
+      result: what `result.json` holds.
+    """
+    names, found = _of_pairs(result) if "chance" in result else _of_examples(result)
+    for dim, short in result.get("nested", {}).items():
+        # Of the embedding, which stands first.
+        found.append((f"MAP@R, {dim} values", _number(short, "map_at_r")))
+    return names, found
 
 
 def report_queries(counts: dict[str, int | float]) -> None:
@@ -58,20 +72,20 @@ def report_queries(counts: dict[str, int | float]) -> None:
         )
 
 
-def _table_of_pairs(result):
+def _of_pairs(result):
     ways = {way.replace("_", " "): result["embedding"][way] for way in result["embedding"]}
     del ways["retrieval"]
-    table = rich.table.Table("", *ways, "chance", title=result["protocol"]["test"])
-    for k in SHOWN_OF_PAIRS:
-        parts = (*ways.values(), result["chance"])
-        table.add_row(f"Recall@{k}", *(_number(part, f"recall_at_{k}") for part in parts))
-    return table
+    parts = (*ways.values(), result["chance"])
+    scores = [
+        (f"Recall@{k}", *(_number(part, f"recall_at_{k}") for part in parts))
+        for k in SHOWN_OF_PAIRS
+    ]
+    return [*ways, "chance"], scores
 
 
-def _table(result):
+def _of_examples(result):
     columns = [x for x in ("embedding", "frozen_features", "raw_pixels") if x in result]
-    names = [column.replace("_", " ") for column in columns]
-    table = rich.table.Table("", *names, title=result["protocol"]["test"])
+    scores = []
     shown = SHOWN
     if "map" in result["embedding"]["retrieval"]:
         shown = SHOWN_OF_RANKINGS | SHOWN
@@ -80,8 +94,8 @@ def _table(result):
             found = [result[column].get(part, {}) for column in columns]
             if part.startswith("few_shot"):
                 name = f"{found[0]['ways']}-way {name}"
-            table.add_row(name, *(_number(of_column, metric) for of_column in found))
-    return table
+            scores.append((name, *(_number(of_column, metric) for of_column in found)))
+    return [column.replace("_", " ") for column in columns], scores
 
 
 def _number(part, metric):

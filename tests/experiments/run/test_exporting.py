@@ -7,11 +7,12 @@ import pytest
 
 from configs import base, digits
 from experiments.config import completion, datasets
-from experiments.run import config_json, exporting, pretrained, restoring, training
+from experiments.run import cards, config_json, exporting, pretrained, restoring, training
 from experiments.run.setup import Setup
 from tests.support import programs, tiny_backbone
 from triplet_jax import errors
-from triplet_jax.models import encoder_files
+from triplet_jax.models import encoder_files, export
+from triplet_jax.runs import files
 
 STEPS = 2
 SMALL = {
@@ -102,3 +103,88 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path):
     programs.refused(done, "Give --format=safetensors, or a file named *.jaxexport")
     done = programs.run("export", given, f"--output={tmp_path}/a.jaxexport", "--names=timm")
     programs.refused(done, "--names=timm has no effect with --format=jax")
+
+
+# -- the card ----------------------------------------------------------------------------
+
+
+def test_a_card_says_what_the_file_is_and_what_is_known_of_it(folder, exported):
+    card = exported.with_name("card.md").read_text()
+    assert card.startswith("# mine.safetensors\n")
+    for words in (
+        "The encoder of the run `digits` at step 2.",
+        "The backbone has the names of tiny",
+        "images of 8 x 8 pixels, grey, with values from 0 to 1",
+        "the mean 0.5, 0.5, 0.5 and the deviation 0.5, 0.5, 0.5; a grey image becomes 3 equal",
+        "embeddings of 4 values, of length 1",
+        "test: 539 examples of 10 classes",
+        "| `dataset.name` | `digits` |",
+        "| `train.steps` | `2` |",
+        "test: 539 examples of 10 classes, the classes of training",
+        "few shot: nearest prototype",
+        "licence: mit",
+        f"jax {jax.__version__}",
+    ):
+        assert words in card, words
+    result = files.read_json(folder / "digits" / "result.json")
+    score = result["embedding"]["few_shot_1"]
+    assert f"| 5-way 1-shot | {score['accuracy']:.3f} ± {score['ci95']:.3f} |" in card
+
+
+def test_the_card_of_a_program_says_how_long_jax_reads_it(folder, exported, tmp_path):
+    before = exported.with_name("card.md").read_text()
+    done = exporting.export_encoder(folder / "digits", folder / "mine.jaxexport")
+    # That of the other file in this folder stays.
+    assert done.card == folder / "mine.jaxexport.card.md"
+    assert exported.with_name("card.md").read_text() == before
+    card = done.card.read_text()
+    assert f"written by jax {jax.__version__}: {export.PROMISE}" in card
+    assert "six months" in card and "Keep the folder of the run" in card
+
+
+def test_a_card_says_what_the_folder_of_the_run_does_not_tell(folder, exported, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    notes = encoder_files.metadata(exported) | {"step": 4, "use": "", "weights": None}
+    card = cards.page(workdir, exported, notes)
+    assert "the run was not evaluated. `python -m experiments.evaluate --workdir=run`" in card
+    assert "trained from random weights" in card
+    result = files.read_json(folder / "digits" / "result.json")
+    files.write_json(workdir / "result.json", result)
+    assert "These are of step 2, not of this encoder." in cards.page(workdir, exported, notes)
+    files.write_json(workdir / "result.json", result | {"embedding": 3})
+    assert "was not evaluated" in cards.page(workdir, exported, notes)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            {"shape": [5], "standardised": True},
+            "features of shape 5; the encoder standardises them by statistics of its own",
+        ),
+        (
+            {
+                "size": [64, 64],
+                "channels": 3,
+                "mean": [0.0] * 3,
+                "std": [1.0] * 3,
+                "resample": "bicubic",
+                "crop_ratio": 0.875,
+                "fit": "crop",
+                "background": 255,
+                "invert": False,
+            },
+            "made square by `crop` and scaled by `bicubic`, and the middle 0.875 of a side",
+        ),
+    ],
+)
+def test_the_card_says_what_is_done_to_inputs(inputs, words, exported, tmp_path):
+    embedding = {"dim": 4, "unit_length": False}
+    notes = encoder_files.metadata(exported) | {"use": "", "weights": None}
+    one = cards.page(tmp_path, exported, notes | {"inputs": inputs, "embedding": embedding})
+    assert f"- {words}" in one or words in one
+    assert "embeddings of 4 values, of any length" in one
+    two = {"inputs": {"first": inputs, "second": inputs}}
+    two |= {"embedding": {"first": embedding, "second": embedding}}
+    assert "second encoder: embeddings of 4 values" in cards.page(tmp_path, exported, notes | two)
