@@ -13,7 +13,7 @@ from absl import flags
 
 from experiments import command
 from experiments.config import components
-from experiments.run import lock
+from experiments.run import lock, tracking
 from experiments.sweeps import executors, plan, report, runs, slurm
 from experiments.sweeps.board import Board
 
@@ -64,7 +64,8 @@ def carry_out(
     if unfinished:
         print(f"stopped with {len(unfinished)} runs to do. Run the same command again to go on.")
         return
-    report.write(workdir)
+    written = report.write(workdir)
+    tracking.show_report(sweep.run.log.trackers, workdir, written)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The config of a run that was written to a file.
 
 A run may be older than a field. Such a field gets what the code did before it existed: its
-default of today, or what `BEFORE` says where that differs.
+default of today, or what `BEFORE` says where that differs. A field that was replaced since becomes
+what has replaced it: `log.tensorboard` is an entry of `log.trackers`.
 """
 
 import json
@@ -41,7 +42,7 @@ def from_content(content: dict[str, Any]) -> ml_collections.ConfigDict:
     """
     config = defaults.get_config()
     _check_sections(content, config)
-    content = _with_tuples(content)
+    content = _with_fields_of_today(_with_tuples(content))
     content.pop("components", None)  # the hashes of the files of the user's own parts
     defaults.add_own_knobs(config, content)
     for field, value in BEFORE.items():
@@ -50,6 +51,17 @@ def from_content(content: dict[str, Any]) -> ml_collections.ConfigDict:
             config.update_from_flattened_dict({field: value})
     config.update(content)
     return completion.completed(config)
+
+
+def _with_fields_of_today(content):
+    """The content with the fields that have replaced others since."""
+    log = dict(content.get("log", {}))
+    if "tensorboard" not in log:
+        return content
+    if not isinstance(log["tensorboard"], bool):
+        raise TypeError(f"log.tensorboard={log['tensorboard']!r} must be true or false.")
+    before = ("tensorboard",) * log.pop("tensorboard")
+    return content | {"log": {"trackers": before} | log}
 
 
 def _check_sections(content, usual, owner=""):

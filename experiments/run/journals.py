@@ -5,13 +5,14 @@ import pathlib
 
 import ml_collections
 
-from experiments.config import datasets, naming, objective
+from experiments.config import datasets, objective
 from experiments.run import changes, collapse
 from experiments.run.setup import Setup
-from triplet_jax.runs import row_files, trackers
+from triplet_jax.runs import row_files
 from triplet_jax.runs.journal import Journal
 from triplet_jax.runs.progress import Progress
 from triplet_jax.runs.stopwatch import Stopwatch
+from triplet_jax.runs.trackers.background import Trackers
 
 
 def open_rows(
@@ -46,7 +47,11 @@ def open_rows(
 
 
 def open_journal(
-    run: Setup, first_step: int, watch: Stopwatch, resources: contextlib.ExitStack
+    run: Setup,
+    first_step: int,
+    watch: Stopwatch,
+    trackers: Trackers,
+    resources: contextlib.ExitStack,
 ) -> Journal:
     """Opens the journal of a run that goes on from `first_step`; `resources` closes it."""
     config, validates = run.config, datasets.can_score(run.validation.labels)
@@ -54,15 +59,11 @@ def open_journal(
     def rows(name):
         return open_rows(config, run.workdir, name, first_step=first_step, validates=validates)
 
-    tensorboard = None
-    if config.log.tensorboard:
-        with naming.with_advice("Or set log.tensorboard=False."):
-            tensorboard = trackers.TensorBoard(run.workdir / "tensorboard", last_step=first_step)
     journal = Journal(
         rows=rows("metrics"),
         timing=rows("timing"),
         telemetry=rows("telemetry") if config.log.telemetry_every else None,
-        tensorboard=tensorboard,
+        trackers=trackers,
         progress=Progress(
             steps=config.train.steps,
             first_step=first_step,

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from experiments.config import augmentations, datasets, encoders, stepping
-from experiments.run import config_json, data_json, embedding_metrics, pretrained
+from experiments.run import config_json, data_json, embedding_metrics, pretrained, tracking
 from experiments.run.backbone_features import BackboneFeatures
 from triplet_jax import data, models
 from triplet_jax.models import encoder_parts, inference, principal, standardise
@@ -40,8 +40,10 @@ class Setup:
         """Builds what may be refused, before anything is written.
 
         Raises:
-          InputError: the data, the model or the augmentations do not go together.
+          InputError: the data, the model or the augmentations do not go together, or the package of
+            a tracker is not installed.
         """
+        tracking.check(self.config)
         datasets.check_test(self.config, self.everything)
         datasets.check_patience(self.config, self.everything)
         for name in ("examples", "encoder", "augment"):

@@ -30,6 +30,7 @@ from experiments.run import (
     journals,
     pretrained,
     restoring,
+    tracking,
 )
 from experiments.run.offline_mining import OfflineMining
 from experiments.run.setup import Setup
@@ -38,6 +39,7 @@ from triplet_jax.devices import processes, signals
 from triplet_jax.runs import health
 from triplet_jax.runs.checkpoint import Checkpoints, whole_steps
 from triplet_jax.runs.stopwatch import Stopwatch
+from triplet_jax.runs.trackers.background import Trackers
 from triplet_jax.training import data_parallel, loop, train_state
 from triplet_jax.training.patience import Patience
 
@@ -72,13 +74,31 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     run = frozen_features.on_features(run, state.variables)
     _announce(run, state)
     watch = processes.first_does(lambda: Stopwatch(workdir / "seconds.json", started=started))
+    with contextlib.ExitStack() as resources:
+        tracked = tracking.tracked(config, workdir, int(state.step))
+        trackers = processes.first_does(lambda: resources.enter_context(tracked)) or Trackers()
+        _train_and_evaluate(run, state, checkpoints, mining, watch, trackers, started)
+
+
+def _train_and_evaluate(
+    run: Setup,
+    state: train_state.TrainState,
+    checkpoints: Checkpoints | None,
+    mining: OfflineMining | None,
+    watch: Stopwatch | None,
+    trackers: Trackers,
+    started: float,
+) -> None:
+    """Trains to the end and evaluates, unless somebody asks to stop."""
+    config, workdir = run.config, run.workdir
     patience = early_stopping.at(workdir, config, int(state.step))
-    state, stopped_by = _train(run, state, checkpoints, mining, watch, patience)
+    state, stopped_by = _train(run, state, checkpoints, mining, watch, patience, trackers)
     if stopped_by:
         print(
             f"stopped by {stopped_by} and saved at step {int(state.step)} of"
             f" {config.train.steps}. Run the same command again to go on."
         )
+        trackers.end("stopped")
         return
     if patience.is_over:
         print(
@@ -88,7 +108,8 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
     like = run.state_shapes()
     trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, like, checkpoints)
-    evaluating.evaluate(trained, run.everything, extra=wall, inputs=run.seen.inputs)
+    result = evaluating.evaluate(trained, run.everything, extra=wall, inputs=run.seen.inputs)
+    processes.first_does(lambda: tracking.finish(trackers, workdir, result))
     processes.first_does(lambda: watch.note(now=True))
 
 
@@ -164,6 +185,7 @@ def _train(
     mining: OfflineMining | None,
     watch: Stopwatch | None,
     patience: Patience,
+    trackers: Trackers,
 ) -> tuple[train_state.TrainState, str | None]:
     """Trains to the last step, or until somebody asks to stop.
 
@@ -181,7 +203,7 @@ def _train(
                 score_name="map_at_r",
                 save=lambda *saved: processes.first_does(lambda: checkpoints.save(*saved)),
                 journal=processes.first_does(
-                    lambda: journals.open_journal(run, first_step, watch, resources)
+                    lambda: journals.open_journal(run, first_step, watch, trackers, resources)
                 ),
                 stop=stop,
                 patience=patience,

@@ -91,7 +91,6 @@ def _config(run, differences, owner):
 def _check_engine(sweep, config):
     ignored = {
         "dataset.placement": config.dataset.placement == "stream",
-        "log.tensorboard": config.log.tensorboard,
         "offline.every": config.offline.every > 0,
         "offline.table": bool(config.offline.table),
         "train.patience": config.train.patience > 0,

@@ -6,11 +6,14 @@ from experiments.sweeps import outcome, report_page, summary
 from triplet_jax.runs import files
 
 
-def write(workdir: pathlib.Path) -> None:
+def write(workdir: pathlib.Path) -> tuple[str, ...]:
     """Writes summary.csv, summary.md and report.html, and prints the table.
 
     Args:
       workdir: of the sweep.
+
+    Returns:
+      The names of the files.
 
     Raises:
       InputError: there is no sweep in this folder, or no run of it is finished.
@@ -26,3 +29,4 @@ def write(workdir: pathlib.Path) -> None:
     summary.show(found)
     for name in written:
         print(f"written to {workdir / name}")
+    return tuple(written)

@@ -20,7 +20,15 @@ import ml_collections
 import numpy as np
 
 from experiments.config import datasets, encoders, pk_batches, settings, stepping
-from experiments.run import data_json, evaluating, frozen_features, lock, pretrained, restoring
+from experiments.run import (
+    data_json,
+    evaluating,
+    frozen_features,
+    lock,
+    pretrained,
+    restoring,
+    tracking,
+)
 from experiments.run.setup import Setup
 from experiments.sweeps import runs
 from experiments.sweeps.vectorised_files import Kept, Logger
@@ -31,6 +39,7 @@ from triplet_jax.devices import signals
 from triplet_jax.runs import files, stopwatch
 from triplet_jax.runs.checkpoint import Checkpoints
 from triplet_jax.runs.stopwatch import Stopwatch
+from triplet_jax.runs.trackers.background import Trackers
 from triplet_jax.training import data_parallel
 
 # The fields that are traced. Runs that are trained together may differ in them.
@@ -122,21 +131,36 @@ class _Group:
                 frozen_features.remember(member.folder, alone)
         watch = Stopwatch(self._folder / "seconds.json", started=started)
         with contextlib.ExitStack() as resources:
-            validates = datasets.can_score(first.validation.labels)
-            loggers = [Logger(run, kept.step, validates, resources) for run in self._members]
+            trackers = self._tracked(kept.step, resources)
             together = self._together(first, of_state, resident, kept.state)
-            self._loop(first, kept, together, saved, loggers, watch, stop)
-        saved.wait()
-        watch.note(now=True)
-        if kept.step < first.config.train.steps:
-            return
-        seconds = time.perf_counter() - started
-        of_group = sum(stopwatch.read(self._folder / "seconds.json"))
-        for i, run in enumerate(self._members):
-            if not run.has_ended:
-                self._finish(i, kept, first, seconds)
-                stopwatch.write(run.folder / "seconds.json", [of_group / len(self._members)])
-                show()
+            with contextlib.ExitStack() as rows:
+                validates = datasets.can_score(first.validation.labels)
+                loggers = [
+                    Logger(run, kept.step, validates, own, rows)
+                    for run, own in zip(self._members, trackers, strict=True)
+                ]
+                self._loop(first, kept, together, saved, loggers, watch, stop)
+            saved.wait()
+            watch.note(now=True)
+            if kept.step < first.config.train.steps:
+                for own in trackers:
+                    own.end("stopped")
+                return
+            seconds = time.perf_counter() - started
+            of_group = sum(stopwatch.read(self._folder / "seconds.json"))
+            for i, run in enumerate(self._members):
+                if not run.has_ended:
+                    result = self._finish(i, kept, first, seconds)
+                    tracking.finish(trackers[i], run.folder, result)
+                    stopwatch.write(run.folder / "seconds.json", [of_group / len(self._members)])
+                    show()
+
+    def _tracked(self, first_step, resources):
+        """The trackers of each run, none for one that has ended."""
+        going_on = [run for run in self._members if not run.has_ended]
+        opening = tracking.all_tracked([(run.config, run.folder) for run in going_on], first_step)
+        opened = dict(zip(map(_name, going_on), resources.enter_context(opening), strict=True))
+        return [opened.get(_name(run), Trackers()) for run in self._members]
 
     def _retries(self, state, stop, show):
         """Trains each run that failed before in a group of its own.
@@ -252,7 +276,7 @@ class _Group:
             saved.save(step, kept.tree | {"state": jax.device_get(together.state)})
 
     def _finish(self, i, kept, first, seconds):
-        """Writes the checkpoints of a run and evaluates it, as a run alone does."""
+        """Writes the checkpoints of a run and evaluates it, as a run alone does; its result."""
         run, states = self._members[i], kept.of_run(i)
         config = json.loads(run.config.to_json())
         checkpoints = Checkpoints(run.folder / "checkpoints", config=config)
@@ -267,7 +291,8 @@ class _Group:
         together = len(self._members)
         extra = {"wall_seconds_of_this_process": seconds, "runs_trained_together": together}
         with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
-            evaluating.evaluate(trained, first.everything, extra=extra, inputs=first.seen.inputs)
+            inputs = first.seen.inputs
+            return evaluating.evaluate(trained, first.everything, extra=extra, inputs=inputs)
 
 
 def _started(members, pending):

@@ -10,6 +10,7 @@ from experiments.run import journals
 from experiments.sweeps import runs
 from experiments.sweeps.vectorised_step import state_of
 from triplet_jax.runs import health, row_files
+from triplet_jax.runs.trackers.background import Trackers
 
 
 class Kept:
@@ -63,9 +64,14 @@ class Logger:
     """Writes the files of one run, until it fails; writes nothing of a run that has ended."""
 
     def __init__(
-        self, run: runs.Run, first_step: int, validates: bool, resources: contextlib.ExitStack
+        self,
+        run: runs.Run,
+        first_step: int,
+        validates: bool,
+        trackers: Trackers,
+        resources: contextlib.ExitStack,
     ):
-        self._run, self._files = run, {}
+        self._run, self._files, self._trackers = run, {}, trackers
         self._over = run.has_ended
         opened = {"first_step": first_step, "validates": validates}
         for name in () if self._over else ("metrics", "telemetry"):
@@ -87,6 +93,7 @@ class Logger:
             except health.NotFiniteError as error:
                 if not self._over:
                     self._run.fail(str(error))
+                    self._trackers.end("failed")
                 self._over = True
         if write:
             self._write("metrics", row)
@@ -101,3 +108,5 @@ class Logger:
     def _write(self, name, row):
         if not self._over:
             self._files[name].write(row)
+            if name == "metrics":
+                self._trackers.write(row)

@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
             optimizer__average_decay=0.9,
             optimizer__clip_norm=1.0,
             optimizer__warmup_steps=20,
-            log__tensorboard=True,
+            log__trackers="('tensorboard',)",
         )
         assert done.returncode == 0, done.stderr
         (folder / "printed.txt").write_text(done.stdout)

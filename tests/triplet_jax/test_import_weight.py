@@ -8,7 +8,8 @@ import pytest
 # Each costs seconds to import, or is an extra that is not always installed.
 HEAVY = {
     *("flax", "grain", "jax", "lancedb", "matplotlib", "optax", "orbax", "pandas", "plotly"),
-    *("scipy.spatial", "sklearn", "tensorboardX", "tensorflow_datasets"),
+    *("mlflow", "scipy.spatial", "sklearn", "tensorboardX", "tensorflow_datasets", "trackio"),
+    "wandb",
 }
 PRINT_LOADED = "import sys, {module}; print(*sys.modules)"
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from triplet_jax.runs import health, row_files, trackers
+from triplet_jax.runs import health, row_files
 from triplet_jax.runs.progress import Progress
 from triplet_jax.runs.stopwatch import Stopwatch
+from triplet_jax.runs.trackers.background import Trackers
 
 
 class Journal:
@@ -15,7 +16,7 @@ class Journal:
       rows: the file of metrics.
       timing: the file of speeds, which depend on the machine and are no metrics.
       telemetry: the file of arrays about mining, or None.
-      tensorboard: gets the metrics and speeds too, or None.
+      trackers: get the metrics and speeds too; whoever opened them ends them.
       progress: the screen.
       collapsed_loss: the loss of an embedding that maps all inputs to one point.
       advice: gives the advice for a run whose embedding has collapsed.
@@ -28,14 +29,14 @@ class Journal:
         rows: row_files.RowFile,
         timing: row_files.RowFile,
         telemetry: row_files.RowFile | None,
-        tensorboard: trackers.TensorBoard | None,
+        trackers: Trackers,
         progress: Progress,
         collapsed_loss: float,
         advice: Callable[[], str],
         stopwatch: Stopwatch | None = None,
     ):
         self._rows, self._timing, self._telemetry = rows, timing, telemetry
-        self._tensorboard, self._progress = tensorboard, progress
+        self._trackers, self._progress = trackers, progress
         self._collapsed_loss, self._advice = collapsed_loss, advice
         self._stopwatch = stopwatch
         self._warned = False
@@ -57,8 +58,7 @@ class Journal:
         timing = self._progress.update(row)
         if timing:
             self._timing.write({"step": row["step"]} | timing)
-        if self._tensorboard:
-            self._tensorboard.write(row | timing)
+        self._trackers.write(row | timing)
         recent = [logged for logged in self._rows.rows[-2 * health.ROWS :] if "loss" in logged]
         seen = health.collapse(recent, level=self._collapsed_loss)
         if seen and not self._warned:
@@ -72,12 +72,11 @@ class Journal:
         """Writes the scores of a validation, and shows the one named `shown`."""
         row = row_files.validation_row(step, scores)
         self._rows.write(row)
-        if self._tensorboard:
-            self._tensorboard.write(row)
+        self._trackers.write(row)
         self._progress.say(f"step {step}: validation {shown} {scores[shown]:.4f}")
 
     def close(self) -> None:
         """Closes the files and the progress bar."""
-        writers = (self._rows, self._timing, self._telemetry, self._tensorboard, self._progress)
+        writers = (self._rows, self._timing, self._telemetry, self._progress)
         for writer in filter(None, writers):
             writer.close()

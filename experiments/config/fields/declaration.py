@@ -93,6 +93,27 @@ class Each:
 
 
 @dataclasses.dataclass(frozen=True)
+class Among:
+    """A list of texts, all different, from a few."""
+
+    values: tuple[str, ...]
+
+    def check(self, name: str, values: tuple) -> None:
+        """Refuses a list with another entry, or with one that is there twice.
+
+        Raises:
+          InputError: naming the field, its value, and the values that are allowed.
+        """
+        for value in values:
+            errors.check_known(name, value, self.values)
+        if len(set(values)) < len(values):
+            raise errors.InputError(f"{name}={values} must not name anything twice.")
+
+    def __str__(self):
+        return f"of {', '.join(f'`{value!r}`' for value in self.values)}"
+
+
+@dataclasses.dataclass(frozen=True)
 class OneOf:
     """A few values, which are all texts or all numbers.
 
@@ -185,7 +206,7 @@ class Field:
 
     default: Any
     meaning: str
-    allowed: Range | Each | OneOf | Part | None = None
+    allowed: Range | Each | Among | OneOf | Part | None = None
     when: tuple[When, ...] = ()
     concerns: str = TRAINING
     moves: bool = False

@@ -1,6 +1,7 @@
 """The section `log`: what is written down while training."""
 
-from experiments.config.fields.declaration import MACHINE, Field, Section, at_least
+from experiments.config.fields.declaration import MACHINE, Among, Field, Section, at_least
+from triplet_jax.runs.trackers.opening import TRACKERS
 
 SECTION = Section(
     "log",
@@ -9,7 +10,13 @@ SECTION = Section(
         "every": Field(
             10, "The steps from one line of metrics to the next.", at_least(1), concerns=MACHINE
         ),
-        "tensorboard": Field(False, "Writes the metrics for TensorBoard too.", concerns=MACHINE),
+        "trackers": Field(
+            (),
+            "Where the metrics, the config and the result are shown too, such as ('tensorboard',"
+            " 'mlflow').",
+            Among(tuple(TRACKERS)),
+            concerns=MACHINE,
+        ),
         "telemetry_every": Field(
             50,
             "The steps from one set of arrays about mining to the next; 0 is off.",

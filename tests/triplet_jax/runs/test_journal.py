@@ -5,6 +5,7 @@ import pytest
 from triplet_jax.runs import health, row_files
 from triplet_jax.runs.journal import Journal
 from triplet_jax.runs.progress import Progress
+from triplet_jax.runs.trackers.background import Trackers
 
 COLLAPSED = {"embedding_spread": 0.0, "embedding_norm": 1.0, "mean_d_an": 0.0, "loss": 0.2}
 HEALTHY = {"embedding_spread": 0.9, "embedding_norm": 1.0, "mean_d_an": 1.2, "loss": 0.1}
@@ -16,7 +17,7 @@ def journal(tmp_path):
         rows=row_files.RowFile(tmp_path / "metrics.jsonl", last_step=0),
         timing=row_files.RowFile(tmp_path / "timing.jsonl", last_step=0),
         telemetry=None,
-        tensorboard=None,
+        trackers=Trackers(),
         progress=Progress(steps=100, first_step=0, batch=4),
         collapsed_loss=0.2,
         advice=lambda: "Try another miner.",

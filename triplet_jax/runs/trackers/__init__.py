@@ -1,0 +1,1 @@
+"""Trackers, which show what a run writes down elsewhere: TensorBoard, MLflow, W&B, trackio."""
