@@ -83,7 +83,7 @@ def _known(path):
 
 def _complain(name, folder, words, error):
     why = f": {_in_one_line(error)}" if error is not None else ""
-    said = f"the tracker {name} {words}{why}. The run goes on, and its own files miss nothing."
+    said = f"the tracker {name} {words}{why}. The run does not need it: its own files miss nothing."
     with contextlib.suppress(OSError), (folder / LOG).open("a") as log:
         log.write(f"{datetime.datetime.now().isoformat(timespec='seconds')} {said}\n")
         log.writelines(traceback.format_exception(error) if error is not None else ())
