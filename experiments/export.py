@@ -9,6 +9,9 @@ six months: keep the run's folder, which does not age.
 `--format=safetensors` writes the weights, with the backbone under the names by which its family is
 published, so that timm, torchvision or transformers open it, and `--names=timm` chooses among them.
 
+`--format=onnx` writes a program for onnxruntime, in float32, once it gives the same embeddings. It
+needs the extra `onnx`, best in an environment of its own.
+
 A card in Markdown beside the file says what it is.
 """
 
@@ -68,6 +71,8 @@ def _described(done: exporting.Exported) -> str:
         return (
             f"for batches of {np.dtype(done.dtype).name} inputs of {'x'.join(map(str, done.shape))}"
         )
+    if FORMAT.value == "onnx":
+        return f"for batches of float32 inputs of {'x'.join(map(str, done.shape))}"
     if done.names:
         return f"the backbone by the names of {done.names}, the head under triplet_jax.head"
     return "by names of ours, since nobody publishes this backbone"

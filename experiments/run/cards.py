@@ -213,6 +213,16 @@ def use_of_program(output: pathlib.Path, jax_version: str) -> str:
     )
 
 
+def use_of_onnx(output: pathlib.Path) -> str:
+    """How a file of ONNX is opened."""
+    return (
+        "It needs onnxruntime alone:\n\n```\nimport onnxruntime\n"
+        f'session = onnxruntime.InferenceSession("{output.name}")\n'
+        '(embeddings,) = session.run(None, {"inputs": inputs})  # float32, images from 0 to 1\n'
+        "```"
+    )
+
+
 def use_of_weights(names: str) -> str:
     """How a file of weights is opened."""
     backbone = (

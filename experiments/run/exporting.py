@@ -9,9 +9,9 @@ import numpy as np
 from experiments.config import naming
 from experiments.run import cards, config_json, data_json, encoder_notes, restoring
 from triplet_jax import errors
-from triplet_jax.models import encoder_files, export
+from triplet_jax.models import encoder_files, export, onnx_files
 
-SUFFIXES = {"jax": ".jaxexport", "safetensors": ".safetensors"}
+SUFFIXES = {"jax": ".jaxexport", "safetensors": ".safetensors", "onnx": ".onnx"}
 """The formats, and how a file of each ends."""
 
 
@@ -46,8 +46,8 @@ def export_encoder(
       workdir: of the run.
       output: the file to write.
       moved_to: where the data are now, if they were moved.
-      kind: of the file, in `SUFFIXES`: "jax" for a program with its weights, "safetensors" for the
-        weights alone, with notes on what they expect.
+      kind: of the file, in `SUFFIXES`: "jax" and "onnx" for a program with its weights,
+        "safetensors" for the weights alone; the last two with notes on what they expect.
       names: the library whose names the weights of the backbone get; of "safetensors".
 
     Raises:
@@ -66,12 +66,21 @@ def export_encoder(
     if kind == "jax":
         export.write(output, run.encoder, variables, shape, dtype)
         use = cards.use_of_program(output, jax.__version__)
+    elif kind == "onnx":
+        advice = "--format=safetensors and --format=jax need no converter."
+        with naming.rewriting(lambda message: f"{_in_flags(message)} {advice}"):
+            onnx_files.write(output, run.encoder, variables, shape, metadata=notes)
+        use = cards.use_of_onnx(output)
     else:
         # Under this name other programs look for the licence of weights.
         licence = (notes["weights"] or {}).get("licence")
         said = notes | ({"license": str(licence)} if licence else {})
-        with naming.as_flags("names"):
+        with naming.rewriting(_in_flags):
             found = encoder_files.write(output, run.encoder, variables, names=names, metadata=said)
         use = cards.use_of_weights(found)
     card = cards.write(workdir, output, notes | {"use": use})
     return Exported(step, shape, dtype, card, found)
+
+
+def _in_flags(message: str) -> str:
+    return errors.renamed(message, {"path": "--output", "names": "--names"})

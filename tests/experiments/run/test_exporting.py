@@ -1,5 +1,7 @@
 """The encoder of a run as a file of weights, and what is written beside it."""
 
+import sys
+
 import jax
 import ml_collections
 import numpy as np
@@ -95,6 +97,13 @@ def test_names_that_the_backbone_does_not_have_are_refused_by_their_flag(folder,
     with pytest.raises(errors.InputError, match=r"^--names='timm': .*Take one of \['tiny'\]"):
         exporting.export_encoder(folder / "digits", file, kind="safetensors", names="timm")
     assert not file.exists()
+
+
+def test_without_a_converter_the_message_names_the_flags(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(errors.InputError, match=r"^--output=.*jax2onnx.*--format=safetensors"):
+        exporting.export_encoder(folder / "digits", tmp_path / "mine.onnx", kind="onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_flags_that_do_not_go_together_are_refused(tmp_path):

@@ -1,0 +1,94 @@
+"""Encoders as .onnx files, which onnxruntime runs without jax.
+
+jax2onnx converts them (https://github.com/enpasos/jax2onnx). What it makes is run by onnxruntime
+and compared with the encoder before it is written.
+"""
+
+import importlib.metadata
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from triplet_jax import errors
+from triplet_jax.runs import files
+
+TOLERANCE = 1e-4
+"""How far an embedding by onnxruntime may be from ours."""
+INPUTS, EMBEDDINGS = "inputs", "embeddings"
+"""The names of what the program takes and gives."""
+
+
+def write(
+    path: pathlib.Path,
+    encoder: nn.Module,
+    variables: PyTree,
+    input_shape: tuple[int, ...],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes an encoder that takes batches of any size, of float32; images have values from 0 to 1.
+
+    Args:
+      path: the file to write.
+      encoder: the model.
+      variables: its parameters and batch statistics.
+      input_shape: of one input.
+      metadata: what the file says beside its program; what is no text becomes JSON.
+
+    Raises:
+      InputError: a package is missing, or the converter does not take this encoder, or gives other
+        embeddings.
+      OSError: the file cannot be written.
+    """
+    try:
+        import jax2onnx
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise errors.InputError(
+            f"path={str(path)!r} needs the package {error.name}, which is not installed: pip"
+            " install 'triplet_jax[onnx]', best in an environment of its own."
+        ) from error
+
+    version = importlib.metadata.version("jax2onnx")
+
+    def embed(x):
+        return encoder.apply(variables, x, train=False)
+
+    try:
+        model = jax2onnx.to_onnx(
+            embed,
+            inputs=[("batch", *input_shape)],
+            input_names=[INPUTS],
+            output_names=[EMBEDDINGS],
+        )
+        # The converter leaves shapes behind of arrays whose axes it has exchanged since.
+        del model.graph.value_info[:]
+        for name, value in (metadata or {}).items():
+            text = value if isinstance(value, str) else files.as_json(value)
+            model.metadata_props.add(key=name, value=text)
+        onnx.checker.check_model(model, full_check=True)
+        content = model.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        # Two sizes of a batch, so that the size is seen to be free.
+        x = np.random.default_rng(0).uniform(size=(3, *input_shape)).astype(np.float32)
+        found = [session.run([EMBEDDINGS], {INPUTS: x[i:]})[0] for i in (0, 2)]
+    except Exception as error:  # converters and runtimes raise many kinds
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise errors.InputError(
+            f"path={str(path)!r}: jax2onnx {version} does not convert this encoder ({why})."
+        ) from error
+    wanted = np.asarray(embed(jnp.asarray(x)))
+    off = max(np.abs(y - wanted[-len(y) :]).max() for y in found)
+    if not off <= TOLERANCE:
+        raise errors.InputError(
+            f"path={str(path)!r}: the program that jax2onnx {version} makes of this"
+            f" encoder gives embeddings that are off by {off:.2g}. It was not written."
+        )
+    with files.whole_file(path) as file:
+        file.write(content)
