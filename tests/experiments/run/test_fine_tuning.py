@@ -92,6 +92,7 @@ def test_a_run_stopped_before_and_after_the_backbone_joins_ends_with_the_same_bi
     stops.assert_same_end(folder / "stopped", folder / "left_alone")
 
 
+@pytest.mark.slow
 def test_every_program_embeds_in_half_precision_as_evaluation_does(folder):
     short = {"train__steps": 3, "optimizer__backbone_start": 0, "augment__policy": ""}
     workdir = train(folder, "half", model__dtype="bfloat16", **short)

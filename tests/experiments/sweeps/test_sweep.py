@@ -111,6 +111,7 @@ def test_runs_with_a_memory_and_with_proxies_train_together_as_they_do_alone(tmp
     assert last["memory/num_valid"] > 0
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     path, workdir, _ = vectorised
     out = tmp_path / "out"

@@ -104,6 +104,7 @@ def assert_alike(a, b):
     np.testing.assert_allclose(*embeddings, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_train_as_one_of_four(alone, together):
     workdir, (first, second) = together
     assert "4 x cpu in 2 processes" in first
