@@ -137,6 +137,7 @@ def test_bad_input_of_a_search_is_refused(trained, copies, tmp_path):
     assert search(trained, copies, query, "--bad_images=skip").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_while_it_embeds_goes_on(trained, copies):
     query = next(copies.glob("one/*"))
     for i in range(6):
@@ -187,6 +188,7 @@ def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies,
     assert f"up to a distance of {accepted.threshold:.3f}" in done.stdout
 
 
+@pytest.mark.slow
 def test_copies_of_photographs_are_found_within_a_gallery(trained, tmp_path):
     """Encoded anew, and at half the size. This encoder was never shown a flipped image."""
     top = pathlib.Path(os.environ.get("SHARED_DATA", ""), "grocery", "test")

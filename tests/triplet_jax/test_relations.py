@@ -130,6 +130,7 @@ def test_pairs_that_nobody_judged_are_left_out():
 
 
 @pytest.mark.parametrize("miner", ["semi_hard", pytest.param("batch_all", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_tiles_masks_and_devices_change_nothing(miner):
     n = 48
     has, mask = several(7, n), np.random.default_rng(1).random(n) < 0.7

@@ -75,6 +75,7 @@ def test_files_without_the_images_are_refused(pairs, embedded, tmp_path):
         pair_scores.evaluate_files([str(tmp_path / "b.npz")], "nowhere", None)
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_on_a_folder_of_images(own_run, tmp_path):
     images, run = own_run
     names = ["zero", "one", "two"]

@@ -109,6 +109,7 @@ def state_of(workdir, step):
 # -- what may change ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_cannot_change_a_run_may_change_and_leaves_every_bit(tmp_path):
     """Of a run that is made longer at a constant rate, too."""
     train(config(train__steps=30, evaluate__every=15), tmp_path / "left_alone")

@@ -162,6 +162,7 @@ def test_the_memory_of_an_average_is_what_the_average_sees():
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
 def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     # Without statistics of the batch, which a part has of its own.
     state, recipe = make_mlp()
