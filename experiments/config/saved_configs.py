@@ -22,6 +22,10 @@ BEFORE: dict[str, Any | Callable[[dict], Any]] = {
 }
 
 
+# The same of the records in the section `schedules`.
+BEFORE_IN_SCHEDULES = {"scale": "linear"}
+
+
 def get_config(path: str) -> ml_collections.ConfigDict:
     """The config in a file.
 
@@ -54,7 +58,14 @@ def from_content(content: dict[str, Any]) -> ml_collections.ConfigDict:
 
 
 def _with_fields_of_today(content):
-    """The content with the fields that have replaced others since."""
+    """The content with the fields that have replaced others since, or that schedules lack."""
+    records = content.get("schedules")
+    if isinstance(records, dict):
+        whole = {
+            name: BEFORE_IN_SCHEDULES | record if isinstance(record, dict) and record else record
+            for name, record in records.items()
+        }
+        content = content | {"schedules": whole}
     log = dict(content.get("log", {}))
     if "tensorboard" not in log:
         return content

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from configs import base, saved
-from experiments.config import saved_configs
+from configs import base, digits, saved
+from experiments.config import check, saved_configs
 
 
 def write(tmp_path, content):
@@ -27,6 +27,15 @@ def test_a_field_that_a_saved_config_lacks_means_what_it_meant_before(
 ):
     monkeypatch.setattr(saved_configs, "BEFORE", {"model.dropout": before})
     assert saved.get_config(write(tmp_path, without("model.dropout"))).model.dropout == 0.25
+
+
+def test_a_schedule_that_was_saved_before_it_had_a_scale_is_linear(tmp_path):
+    usual = digits.get_config("curriculum")
+    content = json.loads(usual.to_json())
+    del content["schedules"]["hardness"]["scale"]
+    opened = saved.get_config(write(tmp_path, content))
+    check.check_anywhere(opened)
+    assert opened.schedules == usual.schedules
 
 
 def test_a_field_that_a_saved_config_has_keeps_its_value(tmp_path, monkeypatch):
