@@ -154,8 +154,7 @@ def pair_variance(
     pairs = _Pairs.of(embeddings, labels, mask, axis_name)
 
     def totals(cosine, same, differ):
-        sums = [jnp.sum(jnp.where(where, cosine, 0.0)) for where in (same, differ)]
-        return jnp.stack(sums), jnp.stack([jnp.sum(1.0 * same), jnp.sum(1.0 * differ)])
+        return _of_both(cosine, cosine, same, differ), _of_both(1.0, 1.0, same, differ)
 
     total, number = pairs.sums(totals)
     number = jnp.maximum(number, 1)
@@ -164,9 +163,7 @@ def pair_variance(
     def squares(cosine, same, differ):
         below = jax.nn.relu((1.0 - SLACK) * near - cosine) ** 2
         above = jax.nn.relu(cosine - (1.0 + SLACK) * far) ** 2
-        return jnp.stack(
-            [jnp.sum(jnp.where(same, below, 0.0)), jnp.sum(jnp.where(differ, above, 0.0))]
-        )
+        return _of_both(below, above, same, differ)
 
     return jnp.sum(pairs.sums(squares) / number)
 
@@ -209,10 +206,8 @@ def threshold_consistency(
 
     def of_anchor(cosine, same, differ):
         below, above = same & (cosine <= NEAR), differ & (cosine >= FAR)
-        costs = jnp.where(below, NEAR - cosine, 0.0), jnp.where(above, cosine - FAR, 0.0)
-        return jnp.stack([jnp.sum(cost) for cost in costs]), jnp.stack(
-            [jnp.sum(1.0 * below), jnp.sum(1.0 * above)]
-        )
+        cost = _of_both(NEAR - cosine, cosine - FAR, below, above)
+        return cost, _of_both(1.0, 1.0, below, above)
 
     cost, number = pairs.sums(of_anchor)
     return jnp.sum(cost / jnp.maximum(number, 1))
@@ -265,7 +260,7 @@ def histogram(
 
     def of_anchor(cosine, same, differ):
         found = jnp.stack([counts(cosine, same), counts(cosine, differ)])
-        return found, jnp.stack([jnp.sum(1.0 * same), jnp.sum(1.0 * differ)])
+        return found, _of_both(1.0, 1.0, same, differ)
 
     found, number = _Pairs.of(embeddings, labels, mask, axis_name).sums(of_anchor)
     near, far = found / jnp.maximum(number, 1)[:, None]
@@ -396,6 +391,11 @@ class _Pairs(NamedTuple):
             of_rows = jax.lax.map(jax.checkpoint(of_row), self.own, batch_size=ANCHORS)
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), of_rows)
         return collectives.total(sums, self.axis_name)
+
+
+def _of_both(near, far, same, differ):
+    """The sums of one value over the pairs of a class, and of another over those of two."""
+    return jnp.stack([jnp.sum(jnp.where(same, near, 0.0)), jnp.sum(jnp.where(differ, far, 0.0))])
 
 
 def _centred(embeddings, mask, axis_name):

@@ -3,62 +3,62 @@
 from collections.abc import Callable
 
 from triplet_jax import class_centres
-from triplet_jax.contrastive.false_negatives import debiased, positive_aware
-from triplet_jax.contrastive.pair_losses import circle, lifted, multi_similarity, pairs, sigmoid
-from triplet_jax.contrastive.proxy_losses import (
-    arcface,
-    cosface,
-    p2s_grad,
-    proxy_anchor,
-    sphereface,
-)
-from triplet_jax.contrastive.rank_losses import (
-    fast_ap,
-    pnp,
-    ranked_list,
-    recall_at_k,
-    smooth_ap,
-)
-from triplet_jax.contrastive.softmax_losses import (
-    info_nce,
-    n_pairs,
-    nca,
-    supervised_contrastive,
-    tuplet_margin,
+from triplet_jax.contrastive import (
+    false_negatives,
+    pair_losses,
+    proxy_losses,
+    rank_losses,
+    softmax_losses,
 )
 from triplet_jax.engine.terms import Terms
 
 LOSSES: dict[str, Callable[..., Terms]] = {
-    "arcface": arcface,
-    "circle": circle,
-    "cosface": cosface,
-    "debiased": debiased,
-    "fast_ap": fast_ap,
-    "info_nce": info_nce,
-    "lifted": lifted,
-    "multi_similarity": multi_similarity,
-    "n_pairs": n_pairs,
-    "nca": nca,
-    "p2s_grad": p2s_grad,
-    "pairs": pairs,
-    "pnp": pnp,
-    "positive_aware": positive_aware,
-    "proxy_anchor": proxy_anchor,
-    "ranked_list": ranked_list,
-    "recall_at_k": recall_at_k,
-    "sigmoid": sigmoid,
-    "smooth_ap": smooth_ap,
-    "sphereface": sphereface,
-    "supervised_contrastive": supervised_contrastive,
-    "tuplet_margin": tuplet_margin,
+    "arcface": proxy_losses.arcface,
+    "circle": pair_losses.circle,
+    "cosface": proxy_losses.cosface,
+    "debiased": false_negatives.debiased,
+    "fast_ap": rank_losses.fast_ap,
+    "info_nce": softmax_losses.info_nce,
+    "lifted": pair_losses.lifted,
+    "multi_similarity": pair_losses.multi_similarity,
+    "n_pairs": softmax_losses.n_pairs,
+    "nca": softmax_losses.nca,
+    "p2s_grad": proxy_losses.p2s_grad,
+    "pairs": pair_losses.pairs,
+    "pnp": rank_losses.pnp,
+    "positive_aware": false_negatives.positive_aware,
+    "proxy_anchor": proxy_losses.proxy_anchor,
+    "ranked_list": rank_losses.ranked_list,
+    "recall_at_k": rank_losses.recall_at_k,
+    "sigmoid": pair_losses.sigmoid,
+    "smooth_ap": rank_losses.smooth_ap,
+    "sphereface": proxy_losses.sphereface,
+    "supervised_contrastive": softmax_losses.supervised_contrastive,
+    "tuplet_margin": softmax_losses.tuplet_margin,
 }
 """The losses of one anchor, by name."""
 
 # By distances of any kind, or by their order.
-_OF_ANY_METRIC = (lifted, nca, pairs, pnp, ranked_list, recall_at_k, smooth_ap)
+_OF_ANY_METRIC = (
+    pair_losses.lifted,
+    softmax_losses.nca,
+    pair_losses.pairs,
+    rank_losses.pnp,
+    rank_losses.ranked_list,
+    rank_losses.recall_at_k,
+    rank_losses.smooth_ap,
+)
 
 # By angles, which inner products of any length do not give.
-_OF_ANGLES = (arcface, cosface, debiased, fast_ap, p2s_grad, sphereface, tuplet_margin)
+_OF_ANGLES = (
+    proxy_losses.arcface,
+    proxy_losses.cosface,
+    false_negatives.debiased,
+    rank_losses.fast_ap,
+    proxy_losses.p2s_grad,
+    proxy_losses.sphereface,
+    softmax_losses.tuplet_margin,
+)
 
 
 def _suited(loss: Callable[..., Terms]) -> tuple[str | Callable, ...]:
