@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from triplet_jax import arguments, distances
 from triplet_jax.devices import collectives
+from triplet_jax.engine import terms
 
 ANCHORS = 1024
 """The most rows of a device that are compared with all others at a time."""
@@ -384,11 +385,7 @@ class _Pairs(NamedTuple):
             same = (label == self.all_labels) & counted & ~itself
             return of_anchor(cosine, same, (label != self.all_labels) & counted)
 
-        if len(self.own[1]) <= ANCHORS:
-            of_rows = jax.vmap(of_row)(self.own)
-        else:
-            # The gradient computes the cosines again, so that they are not all kept in memory.
-            of_rows = jax.lax.map(jax.checkpoint(of_row), self.own, batch_size=ANCHORS)
+        of_rows = terms.in_parts(of_row, self.own, ANCHORS)
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), of_rows)
         return collectives.total(sums, self.axis_name)
 

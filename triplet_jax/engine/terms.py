@@ -50,12 +50,21 @@ def of_each_positive(
       positives: arrays `[positives]`.
       candidates: how many there are.
     """
-    count = len(jax.tree.leaves(positives)[0])
-    at_a_time = max(1, PAIRS // candidates)
-    if count <= at_a_time:
-        return jax.vmap(function)(positives)
-    # The gradient works them out again, so that not all pairs are kept in memory.
-    return jax.lax.map(jax.checkpoint(function), positives, batch_size=at_a_time)
+    return in_parts(function, positives, max(1, PAIRS // candidates))
+
+
+def in_parts(function: Callable, rows: PyTree, at_a_time: int) -> PyTree:
+    """A function of each row, with some of the rows at a time.
+
+    Args:
+      function: of what one row has in `rows`.
+      rows: arrays `[rows, ...]`.
+      at_a_time: the most rows at a time.
+    """
+    if len(jax.tree.leaves(rows)[0]) <= at_a_time:
+        return jax.vmap(function)(rows)
+    # The gradient works them out again, so that not all of it is kept in memory.
+    return jax.lax.map(jax.checkpoint(function), rows, batch_size=at_a_time)
 
 
 def one(value: Float[Array, ""], weight: Shaped[Array, ""]) -> Terms:
