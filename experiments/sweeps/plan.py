@@ -7,7 +7,15 @@ import re
 
 import ml_collections
 
-from experiments.config import check, completion, components, defaults, fields, settings
+from experiments.config import (
+    check,
+    completion,
+    components,
+    defaults,
+    fields,
+    saved_configs,
+    settings,
+)
 from experiments.config.fields import declaration
 from experiments.run.setup import Setup
 from experiments.sweeps import runs, vectorised
@@ -147,6 +155,7 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     now = json.loads(sweep.to_json())
     if path.exists():
         before = files.read_json(path, "seeds")
+        runs_of_both = [_as_today(content.get("run")) for content in (now, before)]
         may_change = {"slurm"} | {
             name
             for name, field in fields.SWEEP.fields.items()
@@ -155,8 +164,10 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         different = [
             name
             for name in sorted(now.keys() | before.keys())
-            if now.get(name) != before.get(name) and name not in may_change
+            if name not in may_change | {"run"} and now.get(name) != before.get(name)
         ]
+        if runs_of_both[0] != runs_of_both[1]:
+            different.append("run")
         if different:
             raise errors.InputError(
                 f"--workdir={workdir} holds another sweep: {', '.join(different)} differ. Give"
@@ -164,3 +175,11 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             )
         now["seeds"] = sorted({*before["seeds"], *now["seeds"]})
     files.write_json(path, now)
+
+
+def _as_today(run):
+    """The config of a sweep's runs, also one that was written before it had some fields."""
+    try:
+        return json.loads(saved_configs.from_content(run).to_json())
+    except (ValueError, TypeError, AttributeError):  # damaged, so that it is like no other
+        return run

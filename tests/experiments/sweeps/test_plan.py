@@ -1,9 +1,12 @@
 """What a sweep consists of, and which sweeps make no sense."""
 
+import json
+
 import pytest
 
 from configs import base
 from configs.sweeps import contrastive, offline, schedules
+from experiments.sweeps import plan
 from tests.support import small_sweeps
 from triplet_jax import errors
 
@@ -36,6 +39,20 @@ def test_sweeps_that_make_no_sense_are_refused(tmp_path, fields, message):
 def test_a_misspelt_data_set_of_a_sweep_is_refused(config):
     with pytest.raises(ValueError, match="'omniglt' is not known; .* digits, omniglot"):
         config.get_config("omniglt")
+
+
+def test_a_sweep_that_is_older_than_a_field_goes_on(tmp_path):
+    sweep = schedules.get_config()
+    plan.remember(sweep, tmp_path)
+    path = tmp_path / "sweep.json"
+    content = json.loads(path.read_text())
+    del content["run"]["loss"]["centres"]
+    path.write_text(json.dumps(content))
+    plan.remember(sweep, tmp_path)
+    assert "centres" in json.loads(path.read_text())["run"]["loss"]
+    sweep.run.loss.margin += 0.1
+    with pytest.raises(errors.InputError, match="holds another sweep: run differ"):
+        plan.remember(sweep, tmp_path)
 
 
 def test_arms_do_not_leak_into_each_other(tmp_path):
