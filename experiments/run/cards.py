@@ -58,7 +58,7 @@ def write(workdir: pathlib.Path, output: pathlib.Path, notes: Mapping[str, Any])
 
 
 def page(workdir: pathlib.Path, output: pathlib.Path, notes: Mapping[str, Any]) -> str:
-    """The page; see `write`. What the run's folder does not tell is said to be missing."""
+    """The page; see `write`. It names what the run's folder does not tell."""
     told = _told(notes["config"])
     of_data = {n: x for n, x in told.items() if n.startswith("dataset.")}
     of_training = {n: x for n, x in told.items() if n not in of_data}

@@ -46,7 +46,7 @@ def opened(
     """Opens trackers without waiting for them.
 
     `trackers.json` in the run's folder keeps what each needs to go on with this run later. The
-    first error of each is said on stderr, and stands with its traceback in `trackers.log`.
+    first error of each is reported on stderr, and stands with its traceback in `trackers.log`.
 
     Args:
       names: of `TRACKERS`.
