@@ -14,7 +14,7 @@ from triplet_jax.data.face_pairs import FacePairs as FacePairs
 from triplet_jax.data.face_pairs import PairCounts as PairCounts
 from triplet_jax.data.face_pairs import lfw_pairs as lfw_pairs
 from triplet_jax.data.image_folders import folder as folder
-from triplet_jax.data.image_tables import Columns as Columns
+from triplet_jax.data.image_rows import Columns as Columns
 from triplet_jax.data.image_tables import table as table
 from triplet_jax.data.sklearn_digits import digits as digits
 from triplet_jax.data.splits import HeldOut as HeldOut

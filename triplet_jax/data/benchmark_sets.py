@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from triplet_jax import errors
-from triplet_jax.data import image_tables
+from triplet_jax.data import image_rows
 from triplet_jax.data.dataset import Dataset
-from triplet_jax.data.image_tables import Rows
+from triplet_jax.data.image_rows import Rows
 from triplet_jax.data.images import ImageForm
 from triplet_jax.data.splits import HeldOut
 
@@ -79,7 +79,7 @@ def benchmark(
         raise errors.InputError(f"path={path!r} is not a folder. Give the folder of {name}.")
     rows = found.read(top)
     _check_parts(name, path, rows, parts or found.parts)
-    return image_tables.of_rows(
+    return image_rows.of_files(
         rows,
         source=path,
         root=top / found.images,
