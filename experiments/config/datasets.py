@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.config import (
     augmentations,
+    caches,
     column_pairs,
     components,
     import_paths,
@@ -20,8 +21,9 @@ from triplet_jax.data import images, label_noise, sampling
 
 # Bytes of the pixels up to which all images are decoded once, and not by every use.
 DECODED_AT_ONCE = 2**27
+_COLUMNS = ("path", "image", "label", "split", "group", "category")
 # Data sets that `dataset.split_by` splits in several ways.
-_SPLIT_AT_RANDOM = ("folder", "arrays", "table")
+_SPLIT_AT_RANDOM = ("folder", "arrays", "table", "webdataset", "huggingface")
 
 
 def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.Dataset:
@@ -137,7 +139,7 @@ def _or_split_otherwise(config):
     return ", or set dataset.split_by to another way of splitting"
 
 
-@naming.as_fields("dataset", seed="dataset.split_seed")
+@naming.as_fields("dataset", seed="dataset.split_seed", image="dataset.image_column")
 def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
     """All examples by the section `dataset` of a config; images in files are not decoded yet."""
     held_out = data.HeldOut(c.test_fraction, c.validation_fraction, seed=c.split_seed)
@@ -161,21 +163,8 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
         )
     if c.name in data.BENCHMARKS:
         return data.benchmark(c.name, c.path, form=form, held_out=held_out, bad_images=c.bad_images)
-    if c.name == "table":
-        return data.table(
-            c.path,
-            form=form,
-            split_by=c.split_by,
-            held_out=held_out,
-            bad_images=c.bad_images,
-            root=c.root,
-            columns=data.Columns(
-                **{name: c[f"{name}_column"] for name in ("path", "label", "split", "group")},
-                category=c.category_column,
-                box=tuple(c.box_columns),
-                ignore=column_pairs.parse("dataset.ignore_columns", c.ignore_columns),
-            ),
-        )
+    if c.name in ("table", "webdataset", "huggingface"):
+        return _with_columns(c, form, held_out)
     return data.from_tfds(
         c.name,
         data_dir=c.data_dir,
@@ -184,10 +173,33 @@ def open_dataset(c: ml_collections.ConfigDict) -> data.Dataset:
         held_out=held_out,
         image_feature=c.image_feature,
         label_feature=c.label_feature,
-        train_split=c.train_split,
-        validation_split=c.validation_split,
-        test_split=c.test_split,
+        **_named_splits(c),
     )
+
+
+def _named_splits(c):
+    return {name: c[name] for name in ("train_split", "validation_split", "test_split")}
+
+
+def _with_columns(c, form, held_out):
+    """A data set whose columns have names."""
+    given = {
+        "form": form,
+        "split_by": c.split_by,
+        "held_out": held_out,
+        "bad_images": c.bad_images,
+        "columns": data.Columns(
+            **{name: c[f"{name}_column"] for name in _COLUMNS},
+            box=tuple(c.box_columns),
+            ignore=column_pairs.parse("dataset.ignore_columns", c.ignore_columns),
+        ),
+    }
+    if c.name == "table":
+        return data.table(c.path, root=c.root, **given)
+    given["index_dir"] = c.index_dir or str(caches.folder("indexes"))
+    if c.name == "webdataset":
+        return data.webdataset(c.path, **given)
+    return data.huggingface(c.path, **_named_splits(c), **given)
 
 
 def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:

@@ -1,6 +1,5 @@
 """What a run's backbone makes of images in evaluation, computed once and kept for later runs."""
 
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -9,7 +8,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from experiments.config import encoders
+from experiments.config import caches, encoders
 from triplet_jax import data
 from triplet_jax.models import kept_features
 
@@ -18,8 +17,7 @@ def folder(config: ml_collections.FrozenConfigDict) -> pathlib.Path:
     """The folder that keeps features, of all runs."""
     if config.model.features_dir:
         return pathlib.Path(config.model.features_dir)
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(cache, "triplet_jax", "features")
+    return caches.folder("features")
 
 
 class BackboneFeatures:

@@ -11,7 +11,8 @@ from triplet_jax.analysis import run
 from triplet_jax.runs import files
 
 # The field that says where the data are, by the name of the data set; `data_dir` for any other.
-_PLACES = dict.fromkeys(("arrays", "folder", "pairs", "table", *data.BENCHMARKS), "path")
+_PLACES = dict.fromkeys(("arrays", "folder", "huggingface", "pairs", "table", "webdataset"), "path")
+_PLACES |= dict.fromkeys(data.BENCHMARKS, "path")
 
 
 def content(everything: data.Dataset) -> dict:

@@ -9,7 +9,13 @@ from absl import flags
 from experiments.config import naming
 from experiments.run import config_json, image_flags
 from triplet_jax import errors
-from triplet_jax.data import folder_layout, folder_listing, image_tables, images, table_files
+from triplet_jax.data import (
+    folder_layout,
+    folder_listing,
+    image_checks,
+    image_tables,
+    table_files,
+)
 
 QUERY = flags.DEFINE_multi_string(
     "query",
@@ -65,7 +71,9 @@ def find(
         elif query.suffix in table_files.SUFFIXES:
             some = _of_table(query, bad_images, max_pixels)
         else:
-            some = dict.fromkeys(images.keep_images([query], "refuse", max_pixels=max_pixels), "")
+            some = dict.fromkeys(
+                image_checks.keep_images([query], "refuse", max_pixels=max_pixels), ""
+            )
         if not some:
             raise errors.InputError(f"--query={query} holds no images that can be read.")
         # Of an image that is named twice, a name that tells the class counts.

@@ -29,7 +29,7 @@ with atheris.instrument_imports(
     import PIL.WebPImagePlugin
 
     from triplet_jax import errors
-    from triplet_jax.data import images
+    from triplet_jax.data import image_checks, images
 
 FORM = images.ImageForm(size=16, channels=3)
 FLAGS = ("-max_len=4096", "-timeout=10", "-rss_limit_mb=4096")
@@ -51,7 +51,7 @@ def decoded_or_refused(file: pathlib.Path):
 
     def of(encoded):
         file.write_bytes(encoded)
-        kept = images.keep_images([file], "skip")
+        kept = image_checks.keep_images([file], "skip")
         try:
             pixels = FORM.read(encoded)
         except errors.InputError:

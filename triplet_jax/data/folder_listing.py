@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 
 from triplet_jax import errors
-from triplet_jax.data import decoding, images
+from triplet_jax.data import decoding, image_checks
 from triplet_jax.data.file_names import to_text
 from triplet_jax.data.folder_layout import Layout
 
@@ -146,7 +146,7 @@ def only_images(
     Raises:
       InputError: `bad_images` is "refuse", and there is an unreadable file or a lost name.
     """
-    kept = set(images.keep_images(listing.paths, bad_images, max_pixels=max_pixels))
+    kept = set(image_checks.keep_images(listing.paths, bad_images, max_pixels=max_pixels))
     listing.check_nothing_is_lost(bad_images)
     return dataclasses.replace(listing, files=tuple(f for f in listing.files if f.path in kept))
 

@@ -6,16 +6,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from triplet_jax import errors
-from triplet_jax.data import decoding, images, named_splits, splits, table_files
+from triplet_jax.data import decoding, image_checks, images, named_splits, splits, table_files
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import some
+from triplet_jax.data.image_checks import Faults
 from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut
-
-Column = list[str] | Shaped[np.ndarray, "rows"]
+from triplet_jax.data.table_files import Column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +153,47 @@ def of_files(
     return of_images(rows, inputs, source=source, split_by=split_by, held_out=held_out)
 
 
+def of_encoded(
+    rows: Rows,
+    encoded: Sequence[bytes | str],
+    faults: Faults,
+    *,
+    source: str,
+    form: ImageForm,
+    split_by: str,
+    held_out: HeldOut,
+    bad_images: str,
+) -> Dataset:
+    """A data set of images that have no files of their own.
+
+    Args:
+      rows: what is known of them.
+      encoded: the images, each as `ImageForm.read` takes it.
+      faults: those of them that cannot be read.
+      source: what messages call their origin.
+      form: what every image is brought to when it is read.
+      split_by: as in `image_tables.table`.
+      held_out: as in `image_tables.table`.
+      bad_images: as in `image_tables.table`.
+
+    Raises:
+      InputError: an image cannot be read, or as in `of_images`.
+    """
+    faults.check(len(encoded), bad_images)
+    kept = np.delete(np.arange(len(encoded)), faults.positions)
+    found = of_images(
+        rows.take(kept),
+        Images(encoded, form, kept),
+        source=source,
+        split_by=split_by,
+        held_out=held_out,
+    )
+    if not len(faults.positions):
+        return found
+    note = f"passed over in {source}: {len(faults.positions)} images: {some(faults.names.tolist())}"
+    return dataclasses.replace(found, notes=(*found.notes, note))
+
+
 def of_images(
     rows: Rows, inputs: Images, *, source: str, split_by: str, held_out: HeldOut
 ) -> Dataset:
@@ -233,5 +274,5 @@ def kept(
             " bad_images='skip' to leave them out."
         )
     there = [file for file in dict.fromkeys(files) if file.is_file()]
-    readable = set(images.keep_images(there, bad_images, max_pixels=max_pixels))
+    readable = set(image_checks.keep_images(there, bad_images, max_pixels=max_pixels))
     return np.array([row for row, file in enumerate(files) if file in readable], int)

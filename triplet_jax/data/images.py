@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,10 +13,8 @@ from jaxtyping import Int, UInt8
 
 from triplet_jax import errors
 from triplet_jax.data import decoding
-from triplet_jax.data.decoding import SUFFIXES
 from triplet_jax.data.file_names import to_text
 
-BAD_IMAGES = ("refuse", "skip")
 FITS = ("crop", "pad", "stretch")
 RESAMPLE = {
     "bilinear": PIL.Image.Resampling.BILINEAR,
@@ -242,87 +240,3 @@ def load(inputs: np.ndarray | Images) -> np.ndarray:
     with ThreadPoolExecutor() as threads:
         images = list(threads.map(inputs.__getitem__, range(len(inputs)), chunksize=64))
     return np.stack(images) if images else np.zeros(inputs.shape, np.uint8)
-
-
-def keep_images(
-    files: Sequence[pathlib.Path],
-    bad_images: str,
-    *,
-    max_pixels: int = decoding.MAX_PIXELS,
-) -> list[pathlib.Path]:
-    """Keeps the files that can be read as images.
-
-    Every file is decoded once, a JPEG at an eighth of its size, so that a truncated file is found
-    now and not in the middle of a run.
-
-    Args:
-      files: the files to try.
-      bad_images: whether to "refuse" or to "skip" files that cannot be read.
-      max_pixels: an image of more pixels cannot be read.
-
-    Raises:
-      InputError: a file cannot be read, and `bad_images` is "refuse".
-    """
-    faults = unreadable([str(file) for file in files], max_pixels=max_pixels)
-    check_readable({str(files[i]): why for i, why in faults.items()}, len(files), bad_images)
-    return [file for i, file in enumerate(files) if i not in faults]
-
-
-def unreadable(
-    encoded: Sequence[bytes | str], *, max_pixels: int = decoding.MAX_PIXELS
-) -> dict[int, str]:
-    """Which images cannot be read, by their positions, and why.
-
-    Every image is decoded once, a JPEG at an eighth of its size.
-
-    Args:
-      encoded: the images, each as `ImageForm.read` takes it.
-      max_pixels: an image of more pixels cannot be read.
-    """
-    size = min(256, 1 + len(encoded) // 64)  # a task for each of a million would fill the memory
-
-    def of_block(start):
-        block = range(start, min(start + size, len(encoded)))
-        return {i: why for i in block if (why := _fault(encoded, i, max_pixels))}
-
-    found: dict[int, str] = {}
-    with ThreadPoolExecutor() as threads:
-        for faults in threads.map(of_block, range(0, len(encoded), size)):
-            found |= faults
-    return found
-
-
-def check_readable(faults: Mapping[str, str], images: int, bad_images: str) -> None:
-    """Refuses images that cannot be read, unless they are skipped.
-
-    Args:
-      faults: why each of them cannot be read, by its name.
-      images: how many there are, with those that can.
-      bad_images: whether to "refuse" or to "skip" them.
-
-    Raises:
-      InputError: there is one, and `bad_images` is "refuse".
-    """
-    errors.check_known("bad_images", bad_images, BAD_IMAGES)
-    if not faults or bad_images == "skip":
-        return
-    bad = [f"  {to_text(name)}: {why}" for name, why in faults.items()]
-    more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
-    raise errors.InputError(
-        f"{len(bad)} of {images} files cannot be read as images:\n"
-        + "\n".join(bad[:20])
-        + more
-        + "\nRemove them, or set bad_images='skip' to leave them out."
-    )
-
-
-def _fault(encoded: Sequence[bytes | str], position: int, max_pixels: int) -> str:
-    """Why an image cannot be read; "" if it can."""
-    try:
-        image = encoded[position]
-        if isinstance(image, str) and pathlib.Path(image).suffix.lower() not in SUFFIXES:
-            return f"is no {', '.join(SUFFIXES)} file"
-        decoding.decode(image, least=1, background=255, max_pixels=max_pixels)
-    except errors.InputError as error:
-        return str(error)
-    return ""

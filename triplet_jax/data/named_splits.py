@@ -1,5 +1,7 @@
 """What a data set says of its examples by names: their splits, and the categories of classes."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
@@ -46,6 +48,51 @@ def official(
     if "validation" in split:
         return split
     return splits.with_test(labels, split == "test", held_out)
+
+
+def roles(
+    source: str, there: Sequence[str], wanted: Mapping[str, str], *, needs_all: bool
+) -> dict[str, str]:
+    """The role of each split of a data set that is used: train, validation or test.
+
+    Args:
+      source: the data set, for messages.
+      there: the splits that it has.
+      wanted: the splits for each role, joined by "+".
+      needs_all: whether every named split must exist, and some be for training and for the test.
+
+    Raises:
+      InputError: a split is named twice or does not exist, or none is left.
+    """
+    found = {}
+    for role, joined in wanted.items():
+        for split in filter(None, joined.split("+")):
+            if split in found:
+                raise errors.InputError(
+                    f"{role}_split={joined!r}: {split!r} is used for {found[split]} too."
+                    " Name each split once."
+                )
+            if split in there:
+                found[split] = role
+            elif needs_all or split != role:
+                raise errors.InputError(
+                    f"{role}_split={joined!r}: {source} has no split"
+                    f" {split!r}, but {', '.join(there)}. Name some of these, or set"
+                    " split_by='class' or split_by='image'."
+                )
+    for role in ("train", "test") if needs_all else ():
+        if role not in found.values():
+            raise errors.InputError(
+                f"{role}_split={wanted[role]!r} must name one of the splits of {source},"
+                f" {', '.join(there)}, for split_by='official'."
+            )
+    if not found:
+        raise errors.InputError(
+            f"{source} has neither of the splits train and test, but"
+            f" {', '.join(there)}. Name those to train on: train_split={'+'.join(there)!r}"
+            " joins all of them."
+        )
+    return found
 
 
 def queries_of(names: Shaped[np.ndarray, "examples"]) -> Bool[np.ndarray, "examples"] | None:

@@ -2,13 +2,16 @@
 
 import csv
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from triplet_jax import errors
+
+Column = list[str] | Shaped[np.ndarray, "rows"]
+"""The cells of a column, as text."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*_DELIMITERS, ".parquet")
@@ -58,7 +61,7 @@ def read(path: str, used: Sequence[str], also: Sequence[str] = ()) -> dict[str, 
 
 
 def numbered(
-    cells: dict[str, list[str]], pairs: Sequence[tuple[str, str]]
+    cells: Mapping[str, Column], pairs: Sequence[tuple[str, str]]
 ) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "rows"]]:
     """Numbers the rows of a table as queries and as references, so that a query and a reference
     have equal numbers where they agree in every pair of columns.

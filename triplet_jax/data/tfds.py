@@ -3,17 +3,20 @@
 import contextlib
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from triplet_jax import errors
-from triplet_jax.data import omniglot_lists, splits, tfds_features
+from triplet_jax.data import named_splits, omniglot_lists, splits, tfds_features
 from triplet_jax.data.dataset import Dataset, quarter_turns_as_classes
 from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut, Labels, Split
+
+# What `name` may be where a program offers other data sets too.
+_OTHERS = ("digits", "folder", "table", "webdataset", "huggingface", "arrays", "pairs")
 
 
 def from_tfds(
@@ -66,7 +69,9 @@ def from_tfds(
     errors.check_known("split_by", split_by, ("official", "class", "image", "vinyals"))
     builder = _builder(name, data_dir)
     wanted = {"train": train_split, "validation": validation_split, "test": test_split}
-    roles = _roles(name, list(builder.info.splits), wanted, needs_all=split_by == "official")
+    roles = named_splits.roles(
+        f"name={name!r}", list(builder.info.splits), wanted, needs_all=split_by == "official"
+    )
     features = builder.info.features
     image, label = tfds_features.choose(name, builder.info, image_feature, label_feature)
     with _reading(name, data_dir):
@@ -126,7 +131,7 @@ def _builder(name: str, data_dir: str) -> Any:
     parts = re.fullmatch(r"(\w+)(?:/([\w.+-]+))?(?::([\d.*]+))?", name, re.ASCII)
     known = tfds.list_builders(with_community_datasets=False)
     if not parts or parts[1] not in known:
-        errors.check_known("name", name, ["digits", "folder", "arrays", "pairs", "table", *known])
+        errors.check_known("name", name, [*_OTHERS, *known])
     try:
         builder_class = tfds.builder_cls(parts[1])
     except Exception as error:
@@ -166,51 +171,6 @@ def _preparing(name: str, data_dir: str) -> str:
         '  python -c "import tensorflow_datasets as tfds;'
         f" tfds.builder('{name}', file_format='array_record'{where}).download_and_prepare()\""
     )
-
-
-def _roles(
-    name: str, there: Sequence[str], wanted: Mapping[str, str], *, needs_all: bool
-) -> dict[str, str]:
-    """The role of each of the builder's splits that is used: train, validation or test.
-
-    Args:
-      name: the data set, for messages.
-      there: the splits of the builder.
-      wanted: the splits for each role, joined by "+".
-      needs_all: whether every named split must exist, and some be for training and for the test.
-
-    Raises:
-      InputError: a split is named twice or does not exist, or none is left.
-    """
-    roles = {}
-    for role, joined in wanted.items():
-        for split in filter(None, joined.split("+")):
-            if split in roles:
-                raise errors.InputError(
-                    f"{role}_split={joined!r}: {split!r} is used for {roles[split]} too."
-                    " Name each split once."
-                )
-            if split in there:
-                roles[split] = role
-            elif needs_all or split != role:
-                raise errors.InputError(
-                    f"{role}_split={joined!r}: name={name!r} has no split"
-                    f" {split!r}, but {', '.join(there)}. Name some of these, or set"
-                    " split_by='class' or split_by='image'."
-                )
-    for role in ("train", "test") if needs_all else ():
-        if role not in roles.values():
-            raise errors.InputError(
-                f"{role}_split={wanted[role]!r} must name one of the splits of name={name!r},"
-                f" {', '.join(there)}, for split_by='official'."
-            )
-    if not roles:
-        raise errors.InputError(
-            f"name={name!r} has neither of the splits train and test, but"
-            f" {', '.join(there)}. Name those to train on: train_split={'+'.join(there)!r}"
-            " joins all of them."
-        )
-    return roles
 
 
 def _split(

@@ -11,11 +11,13 @@ from experiments.config.fields.declaration import (
     When,
     at_least,
 )
-from triplet_jax.data import benchmark_sets, images, label_noise
+from triplet_jax.data import benchmark_sets, image_checks, images, label_noise
 
 ARRAYS = ("arrays", "pairs")
 BENCHMARKS = tuple(benchmark_sets.BENCHMARKS)
-OTHERS = ("digits", "folder", "table", *BENCHMARKS)
+HOLDERS = ("webdataset", "huggingface")
+"""Data sets whose files hold images and their columns."""
+OTHERS = ("digits", "folder", "table", *HOLDERS, *BENCHMARKS)
 
 
 def _source(name):
@@ -33,20 +35,31 @@ def _when(needs, *sources):
 
 _PREPARED = "a data set of tensorflow-datasets, or your own"
 _HAS_PATH = _when(
-    f"dataset.name='arrays', 'folder', 'pairs' or 'table', a benchmark, {_PREPARED}",
-    *("arrays", "folder", "pairs", "table", "benchmark", "prepared", "own"),
+    "dataset.name='arrays', 'folder', 'huggingface', 'pairs', 'table' or 'webdataset', a"
+    f" benchmark, {_PREPARED}",
+    *("arrays", "folder", "pairs", "table", *HOLDERS, "benchmark", "prepared", "own"),
 )
 _HAS_SPLITS = _when(
-    f"dataset.name='arrays', 'folder' or 'table', {_PREPARED}",
-    *("arrays", "folder", "table", "prepared", "own"),
+    f"dataset.name='arrays', 'folder', 'huggingface', 'table' or 'webdataset', {_PREPARED}",
+    *("arrays", "folder", "table", *HOLDERS, "prepared", "own"),
 )
 _HAS_IMAGE_FILES = _when(
-    f"dataset.name='folder' or 'table', a benchmark, {_PREPARED}",
-    *("folder", "table", "benchmark", "prepared", "own"),
+    f"dataset.name='folder', 'huggingface', 'table' or 'webdataset', a benchmark, {_PREPARED}",
+    *("folder", "table", *HOLDERS, "benchmark", "prepared", "own"),
 )
 _HAS_FOLDERS = _when("dataset.name='folder', or a data set of your own", "folder", "own")
 _HAS_PREPARED = _when(_PREPARED, "prepared", "own")
-_HAS_COLUMNS = _when("dataset.name='table', or a data set of your own", "table", "own")
+_HAS_SPLIT_NAMES = _when(
+    f"dataset.name='huggingface', {_PREPARED}", "huggingface", "prepared", "own"
+)
+_IS_LISTED = _when("dataset.name='table', or a data set of your own", "table", "own")
+_HAS_COLUMNS = _when(
+    "dataset.name='huggingface', 'table' or 'webdataset', or a data set of your own",
+    *("table", *HOLDERS, "own"),
+)
+_HOLDS_IMAGES = _when(
+    "dataset.name='huggingface' or 'webdataset', or a data set of your own", *HOLDERS, "own"
+)
 _HAS_FEATURES = _when("dataset.name='arrays' or 'pairs'", *ARRAYS)
 
 HAS_LABELS = When(
@@ -61,9 +74,9 @@ SECTION = Section(
     {
         "name": Field(
             "digits",
-            "The data set: digits, folder, table, arrays, pairs, a benchmark, the name of an image"
-            " data set of tensorflow-datasets, or the import path of your own, such as"
-            " my_parts:birds.",
+            "The data set: digits, folder, table, webdataset, huggingface, arrays, pairs, a"
+            " benchmark, the name of an image data set of tensorflow-datasets, or the import path"
+            " of your own, such as my_parts:birds.",
             Part(
                 "data set",
                 {},
@@ -73,7 +86,8 @@ SECTION = Section(
         ),
         "path": Field(
             "",
-            "The folder of class folders or of a benchmark, the table of images, or the .npz file.",
+            "The folder of class folders or of a benchmark, the table of images, the .npz file, the"
+            " tar shards, or what the package datasets opens.",
             when=_HAS_PATH,
             concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
         ),
@@ -130,9 +144,9 @@ SECTION = Section(
         ),
         "split_by": Field(
             "image",
-            "What training and test do not share: image, class, group (of a folder, a table or of"
-            " arrays), or official, the split of a folder, a table or of tensorflow-datasets, or"
-            " vinyals, the lists by which few-shot papers split omniglot.",
+            "What training and test do not share: image, class, group (a session, a camera or the"
+            " like, of all but tensorflow-datasets), or official, the split that the data set says,"
+            " or vinyals, the lists by which few-shot papers split omniglot.",
             when=_HAS_SPLITS,
         ),
         "test_fraction": Field(
@@ -153,15 +167,15 @@ SECTION = Section(
         ),
         "train_split": Field(
             "train",
-            "The builder's splits to train on; several are joined by +.",
-            when=_HAS_PREPARED,
+            "The data set's splits to train on; several are joined by +.",
+            when=_HAS_SPLIT_NAMES,
         ),
         "validation_split": Field(
             "",
-            "The builder's splits to validate on; empty to hold validation out of training.",
-            when=_HAS_PREPARED,
+            "The data set's splits to validate on; empty to hold validation out of training.",
+            when=_HAS_SPLIT_NAMES,
         ),
-        "test_split": Field("test", "The builder's splits to test on.", when=_HAS_PREPARED),
+        "test_split": Field("test", "The data set's splits to test on.", when=_HAS_SPLIT_NAMES),
         "class_level": Field(
             1,
             "How many levels of folders name a class: 2 makes a/b the class of a/b/1.jpg.",
@@ -171,44 +185,58 @@ SECTION = Section(
         "root": Field(
             "",
             "The folder that the paths of a table are relative to; empty for the table's own.",
-            when=_HAS_COLUMNS,
+            when=_IS_LISTED,
             concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
         ),
         "path_column": Field(
-            "path", "The column of a table that holds the image files.", when=_HAS_COLUMNS
+            "path", "The column of a table that holds the image files.", when=_IS_LISTED
+        ),
+        "image_column": Field(
+            "",
+            "The column of huggingface that holds the images, or in webdataset the ending of their"
+            " names after the key; empty to find it.",
+            when=_HOLDS_IMAGES,
         ),
         "label_column": Field(
-            "label", "The column of a table that holds the classes.", when=_HAS_COLUMNS
+            "label",
+            "The column that holds the classes; in webdataset, the name in each .json.",
+            when=_HAS_COLUMNS,
         ),
         "split_column": Field(
             "split",
-            "The column of a table that holds train, validation or test, for split_by=official.",
+            "The column that holds train, validation or test, for split_by=official.",
             when=_HAS_COLUMNS,
         ),
         "group_column": Field(
             "group",
-            "The column of a table that holds sessions or cameras, for split_by=group.",
+            "The column that holds sessions or cameras, for split_by=group.",
             when=_HAS_COLUMNS,
         ),
         "category_column": Field(
             "",
-            "The column of a table that holds the group of each class, for batch.same_group; empty"
-            " for none.",
+            "The column that holds the group of each class, for batch.same_group; empty for none.",
             when=_HAS_COLUMNS,
         ),
         "box_columns": Field(
             (),
             "The columns of a table that hold the left, top, right and bottom edge of the part of"
             " each picture that is read, in pixels; empty for whole pictures.",
-            when=_HAS_COLUMNS,
+            when=_IS_LISTED,
         ),
         "ignore_columns": Field(
             (),
-            "The columns of a table in which a query agrees with the references of its class that"
+            "The columns in which a query agrees with the references of its class that"
             " it leaves out, such as ('camera', 'day'); 'a=b' compares column a of the query with"
             " column b of the reference.",
             when=_HAS_COLUMNS,
             concerns=JUDGING,
+        ),
+        "index_dir": Field(
+            "",
+            "The folder that keeps for later runs where in its files each image is and that it can"
+            " be read; empty for triplet_jax/indexes in the user's cache folder.",
+            when=_HOLDS_IMAGES,
+            concerns=MACHINE,
         ),
         "turns_as_classes": Field(
             False, "Makes each quarter turn of a training class a class of its own."
@@ -219,7 +247,7 @@ SECTION = Section(
         "bad_images": Field(
             "refuse",
             "What happens to a file that cannot be read as an image.",
-            OneOf(images.BAD_IMAGES),
+            OneOf(image_checks.BAD_IMAGES),
             when=_HAS_IMAGE_FILES,
         ),
         "standardise": Field(

@@ -65,6 +65,8 @@ def test_a_condition_names_fields_and_holds_of_some_values_alone():
             "digits",
             "folder",
             "table",
+            "webdataset",
+            "huggingface",
             "sop",
             "arrays",
             "pairs",

@@ -17,7 +17,7 @@ from experiments.run import data_json, embedders, search_answers, sheets
 from tests.support import picture_files
 from tests.support.picture_files import STORED, padded, png, shown, tiff
 from triplet_jax import data, errors
-from triplet_jax.data import decoding, images
+from triplet_jax.data import decoding, image_checks, images
 
 
 def encoded(image, form, **options):
@@ -260,7 +260,7 @@ def test_what_does_not_state_its_black_and_white_is_refused(file, message, tmp_p
     with pytest.raises(errors.InputError, match=message):
         images.ImageForm(size=2, channels=3).read(file)
     with pytest.raises(errors.InputError, match=message):
-        images.keep_images([tmp_path / "x.tif"], "refuse")
+        image_checks.keep_images([tmp_path / "x.tif"], "refuse")
 
 
 def test_a_float_picture_with_a_stated_range_is_read():
@@ -306,7 +306,7 @@ def test_more_pixels_than_the_limit_are_refused_and_others_read(tmp_path, monkey
         with pytest.raises(errors.InputError, match="max_pixels=143"):
             images.ImageForm(size=12, channels=1, max_pixels=143).read(file)
         with pytest.raises(errors.InputError, match="max_pixels=143"):
-            images.keep_images([tmp_path / "x.png"], "refuse", max_pixels=143)
+            image_checks.keep_images([tmp_path / "x.png"], "refuse", max_pixels=143)
         images.ImageForm(size=12, channels=1, max_pixels=144).read(file)
     assert images.ImageForm(size=12, channels=1).max_pixels == decoding.MAX_PIXELS
     assert base.get_config().dataset.max_pixels == decoding.MAX_PIXELS

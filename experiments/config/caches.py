@@ -1,0 +1,10 @@
+"""Folders that keep, for all runs, what takes long to find."""
+
+import os
+import pathlib
+
+
+def folder(name: str) -> pathlib.Path:
+    """A folder of this project in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(cache, "triplet_jax", name)
