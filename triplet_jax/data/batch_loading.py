@@ -35,7 +35,9 @@ class _Batches(grain.sources.RandomAccessDataSource):
         shard: int,
         shards: int,
     ):
-        self._dataset, self._draw, self._steps = dataset, draw, steps
+        # Without what else is known of the examples, which each worker would hold.
+        self._inputs, self._labels = dataset.inputs, dataset.labels
+        self._draw, self._steps = draw, steps
         self._shard, self._shards = shard, shards
 
     def __len__(self):
@@ -45,8 +47,8 @@ class _Batches(grain.sources.RandomAccessDataSource):
         drawn = self._draw(step)
         rows = len(drawn) // self._shards
         picked = drawn[self._shard * rows : (self._shard + 1) * rows]
-        inputs = np.stack([self._dataset.inputs[i] for i in picked])
-        return inputs, self._dataset.labels[picked], picked
+        inputs = np.stack([self._inputs[i] for i in picked])
+        return inputs, self._labels[picked], picked
 
 
 class _InFile(grain.sources.RandomAccessDataSource):

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -144,8 +145,8 @@ def _class(shard: str, sample: Sample, plan: Plan, facts: dict[str, Any], file: 
     if plan.label_in == "json":
         return _cell(shard, sample, facts, plan.label)
     if plan.label_in == "folder":
-        folder = sample.key.rpartition("/")[0]
-        if not folder:
+        folder = str(pathlib.PurePosixPath(sample.key).parent)  # without the ./ of some programs
+        if folder == ".":
             raise _refused(
                 shard,
                 sample,

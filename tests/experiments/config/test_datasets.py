@@ -1,5 +1,8 @@
 """From config fields to the data of a run."""
 
+import io
+import tarfile
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -40,6 +43,48 @@ def test_a_pool_that_is_too_small_is_refused():
     made = config(batch__pool=0.05, batch__order="random")
     with pytest.raises(errors.InputError, match="fewer than batch.per_class=12"):
         datasets.training_split(made, datasets.dataset(made))
+
+
+def shards_of_digits(folder):
+    """A tar shard of 24 pictures of four classes."""
+    with tarfile.open(folder / "part.tar", "w") as shard:
+        for number in range(24):
+            picture = io.BytesIO()
+            PIL.Image.new("L", (8, 8), 10 * number).save(picture, "png")
+            for name, content in (("png", picture.getvalue()), ("cls", b"%d" % (number % 4))):
+                member = tarfile.TarInfo(f"{number}.{name}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+
+
+def test_fields_open_tar_shards_and_keep_their_index(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shards_of_digits(tmp_path)
+    fields = {"dataset__name": "webdataset", "dataset__path": str(tmp_path)}
+    made = config(**fields, dataset__split_by="class", dataset__image_size=8, dataset__channels=1)
+    found = datasets.open_dataset(made.dataset)
+    assert (len(found), found.class_names) == (24, ("0", "1", "2", "3"))
+    assert len(list((tmp_path / "cache" / "triplet_jax" / "indexes").iterdir())) == 1
+    made.dataset.image_column = "jpg"
+    with pytest.raises(errors.InputError, match=r"part.tar: the sample '0' has no .jpg"):
+        datasets.open_dataset(made.dataset)
+
+
+def test_fields_open_what_the_package_datasets_opens(tmp_path):
+    hub = pytest.importorskip("datasets", reason="pip install 'triplet_jax[huggingface]'")
+    shards_of_digits(tmp_path)
+    with tarfile.open(tmp_path / "part.tar") as shard:
+        pictures = [shard.extractfile(f"{number}.png").read() for number in range(24)]
+    rows = {"scan": pictures, "kind": [number % 4 for number in range(24)]}
+    hub.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved")
+    fields = {"dataset__name": "huggingface", "dataset__path": str(tmp_path / "saved")}
+    fields |= {"dataset__image_size": 8, "dataset__channels": 1, "dataset__test_split": ""}
+    fields |= {"dataset__index_dir": str(tmp_path / "index"), "dataset__label_column": "kind"}
+    found = datasets.open_dataset(config(**fields).dataset)
+    assert (len(found), found.class_names) == (24, ("0", "1", "2", "3"))
+    assert len(list((tmp_path / "index").iterdir())) == 1
+    with pytest.raises(errors.InputError, match="dataset.image_column='kind'"):
+        datasets.open_dataset(config(**fields, dataset__image_column="kind").dataset)
 
 
 def test_many_images_are_decoded_where_they_are_used(tmp_path, monkeypatch):

@@ -106,6 +106,18 @@ def test_other_places_give_the_same(parquet, tmp_path, form):
     assert found.labels[order].tolist() == expected.labels.tolist()
 
 
+def test_a_data_set_of_the_hub_is_found_in_the_cache(parquet, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    for constants in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    datasets.load_dataset(str(parquet))
+    (tmp_path / "cache" / "birds").rename(tmp_path / "cache" / "owner___birds")
+    assert len(read("owner/birds")) == len(read("owner/birds:default")) == 24
+    with pytest.raises(errors.InputError, match="cannot be opened by datasets: .*owner/others"):
+        read("owner/others")
+
+
 def test_a_stream_goes_on_with_the_same_bits(parquet):
     found = read(parquet)
     again = pickle.loads(pickle.dumps(found))  # as a worker process gets it

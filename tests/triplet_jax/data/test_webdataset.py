@@ -120,7 +120,7 @@ def test_the_class_may_stand_in_json_or_be_the_folder(tmp_path):
     found = read(tmp_path / "json.tar", split_by="group", columns=columns)
     assert [found.class_names[c] for c in found.labels] == [f["label"] for f in facts]
     assert found.sessions.tolist() == [str(f["camera"]) for f in facts]
-    pack(tmp_path / "folder.tar", [(f"kind/{i % 2}/{i}.png", encoded(i)) for i in range(4)])
+    pack(tmp_path / "folder.tar", [(f"./kind/{i % 2}/{i}.png", encoded(i)) for i in range(4)])
     found = read(tmp_path / "folder.tar")
     assert found.class_names == ("kind/0", "kind/1")
     assert found.labels.tolist() == [0, 1, 0, 1]
