@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import gc
 import os
 import pathlib
 import re
@@ -64,6 +65,7 @@ def run(
         # Python's tracker of shared memory is a process of its own. At the end it frees what a
         # stream had loaded ahead, and would print a warning after the program's last line.
         sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+        gc.freeze()  # what was imported stays, and need not be looked through for garbage
         use_compilation_cache()
         use_xla_flags()
         signals.interrupt_on_signals()
