@@ -11,7 +11,7 @@ from experiments.config import pk_batches
 from experiments.run.offline_mining import OfflineMining
 from experiments.run.setup import Setup
 from triplet_jax import errors
-from triplet_jax.data import batch_loading
+from triplet_jax.data import on_device
 from triplet_jax.devices import collectives
 from triplet_jax.training import data_parallel
 
@@ -63,7 +63,7 @@ class _OnDevice:
                 for start, step in run.steps.items()
             }
         )
-        self._examples = data_parallel.replicate(batch_loading.resident(run.examples))
+        self._examples = data_parallel.replicate(on_device.resident(run.examples))
         self._devices = collectives.own_devices()
         self._index = None
 
@@ -90,6 +90,9 @@ class _Streamed:
         self._batches = None
 
     def draw_from(self, index, first_step, last_step):
+        # Here, since grain takes 0.2 s to import, which few runs need.
+        from triplet_jax.data import batch_loading
+
         self.close()
         self._batches = batch_loading.stream(
             self._examples,

@@ -7,7 +7,6 @@ import ml_collections
 from experiments.config import datasets, naming
 from experiments.config.fields import declaration
 from triplet_jax import data, errors
-from triplet_jax.analysis import run
 from triplet_jax.runs import files
 
 # The field that says where the data are, by the name of the data set; `data_dir` for any other.
@@ -148,6 +147,9 @@ def read_embeddings(workdir: pathlib.Path):
     Raises:
       InputError: there are none, or the file is damaged.
     """
+    # Here, since pandas takes 0.2 s to import, which training does not need.
+    from triplet_jax.analysis import run
+
     again = f"python -m experiments.evaluate --workdir={workdir}"
     with naming.with_advice(f"To write the file anew: {again}"):
         return run.embeddings_of(workdir)

@@ -34,7 +34,7 @@ from experiments.sweeps import runs
 from experiments.sweeps.vectorised_files import Kept, Logger
 from experiments.sweeps.vectorised_step import AtOnce, InTurn, state_of
 from triplet_jax import data
-from triplet_jax.data import batch_loading
+from triplet_jax.data import on_device
 from triplet_jax.devices import signals
 from triplet_jax.runs import files, stopwatch
 from triplet_jax.runs.checkpoint import Checkpoints
@@ -189,7 +189,7 @@ class _Group:
             one.remember(content)
             indices.append(pk_batches.class_index(one.config, one.examples))
             labels.append(one.examples.labels)
-        inputs, _ = batch_loading.resident(one.examples)
+        inputs, _ = on_device.resident(one.examples)
         index = jax.tree.map(lambda *x: jnp.stack(x), *indices)
         return data_parallel.replicate((index, inputs, jnp.stack(labels)))
 

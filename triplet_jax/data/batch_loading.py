@@ -1,4 +1,4 @@
-"""How batches reach the step: loaded ahead by worker processes, or cut from data on the device."""
+"""Batches that worker processes load ahead of the steps that use them."""
 
 import functools
 import multiprocessing.connection
@@ -11,12 +11,10 @@ import weakref
 from collections.abc import Callable
 
 import grain
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
-from triplet_jax.data import images
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.devices import signals
 
@@ -135,8 +133,3 @@ def _start_worker(source: str, worker: int, workers: int) -> None:
 
     # A run that is killed cannot end its workers, which would wait for it for ever.
     threading.Thread(target=leave_with_the_run, daemon=True).start()
-
-
-def resident(dataset: Dataset) -> tuple[Array, Array]:
-    """Puts a whole data set on the device: the decoded inputs, and the labels."""
-    return jnp.asarray(images.load(dataset.inputs)), jnp.asarray(dataset.labels)

@@ -3,7 +3,7 @@
 import functools
 
 import numpy as np
-import scipy.sparse
+import scipy
 
 from triplet_jax import arguments, distances, errors
 from triplet_jax.evaluation import exact, neighbours

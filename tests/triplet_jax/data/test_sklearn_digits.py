@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from triplet_jax import data
 
@@ -18,3 +19,9 @@ def test_digits_are_the_real_ones():
     assert sizes["validation"] == pytest.approx(0.1 * 1797, abs=6)
     for split in data.SPLITS:
         assert len(set(digits.only(split).labels)) == 10
+
+
+def test_the_pixels_are_those_of_scikit_learn():
+    digits, theirs = data.digits(data.HeldOut(0.3, 0.1, seed=0)), load_digits()
+    np.testing.assert_array_equal(digits.labels, theirs.target)
+    np.testing.assert_allclose(digits.inputs[..., 0] / 255, theirs.images / 16, atol=0.5 / 255)
