@@ -22,6 +22,7 @@ PRINT_LOADED = "import sys, {module}; print(*sys.modules)"
         ("triplet_jax.runs.journal", set()),
         ("triplet_jax.models", {"jax", "flax"}),
         ("triplet_jax.evaluation.gallery", {"jax", "pandas"}),
+        ("experiments.run.training", {"flax", "jax", "optax", "orbax"}),
     ],
 )
 def test_a_module_loads_no_more_of_weight_than_it_needs(module, loaded):
