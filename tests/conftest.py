@@ -1,5 +1,6 @@
 """Eight simulated devices, runtime checks of shapes, and where real data may be found."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -31,11 +32,19 @@ import jax
 import jaxtyping
 import pytest
 
+# Tracing makes many objects and hardly any garbage, and an eighth of the tests' time went into
+# looking for it.
+gc.set_threshold(50_000)
+
 # Shapes in annotations are checked while the tests run, and cost nothing otherwise.
 jaxtyping.install_import_hook("triplet_jax", "beartype.beartype")
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=12)
 hypothesis.settings.load_profile("default")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays, and need not be looked through
 
 
 @pytest.fixture(scope="module", autouse=True)
