@@ -160,6 +160,14 @@ def test_arrays_that_are_spread_over_devices_are_one_batch(kind):
     assert_close(jax.device_get(seen), expected)
 
 
+def test_explicit_axes_need_no_mesh_in_force():
+    rows = NamedSharding(mesh_of(AxisType.Explicit), P("shards"))
+    x, y = jax.device_put((X, LABELS), rows)
+    found = jax.jit(jax.value_and_grad(LOSSES["batch_all"], (0, 2)))(x, y, 0.3, None)
+    expected, (slope, of_margin, _) = of_one_device("batch_all")
+    assert_close(jax.device_get(found), (expected, (slope, of_margin)))
+
+
 def test_an_axis_that_is_not_bound_is_refused():
     x, y = jnp.asarray(X), jnp.asarray(LABELS)
     for run in (

@@ -106,8 +106,11 @@ def whole(tree: PyTree) -> PyTree:
 
     def of_array(x: Array) -> Array:
         sharding = jax.typeof(x).sharding
-        is_spread = any(axes is not None for axes in sharding.spec)
-        return jax.sharding.reshard(x, jax.sharding.PartitionSpec()) if is_spread else x
+        if all(axes is None for axes in sharding.spec):
+            return x
+        # Over the mesh of the array itself, which need not be that of `jax.set_mesh`.
+        everywhere = jax.NamedSharding(sharding.mesh, jax.P())
+        return jax.sharding.reshard(x, everywhere)
 
     return jax.tree.map(of_array, tree)
 
