@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triplet_jax import contrastive
+from triplet_jax import contrastive, losses
 
 pytestmark = [
     pytest.mark.oracle,
@@ -115,3 +115,38 @@ def test_positive_aware_margins_are_theirs(torch, their_losses, given_embeddings
     margins = {"absolute_margin": 0.0, "relative_margin": 0.0} | {f"{kind}_margin": margin}
     loss = functools.partial(contrastive.positive_aware, temperature=0.1, **margins)
     assert_ours_is_theirs(torch, loss, lambda leaves: theirs([{"x": x} for x in leaves], None))
+
+
+def test_given_triplets_are_theirs(torch, their_losses):
+    theirs = their_losses.TripletLoss(torch.nn.Identity())
+    rows = [2 * x for x in (*pairs(0), pairs(1)[1])]
+    expected = theirs.compute_loss_from_embeddings([torch.tensor(x) for x in rows], None)
+    found, _ = losses.of_triplets(*map(jnp.asarray, rows), margin=5.0, average="valid")
+    assert float(found) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_given_negatives_are_those_of_all_anchors_as_theirs_are(torch, their_losses):
+    theirs = their_losses.MultipleNegativesRankingLoss(torch.nn.Identity(), scale=20.0)
+    anchors, positives, negatives = (*pairs(0), pairs(1)[1])
+    columns = [torch.tensor(x) for x in (anchors, positives, negatives)]
+    expected = theirs.compute_loss_from_embeddings(columns, None)
+    ids, others = np.arange(2 * QUERIES), np.concatenate([positives, negatives])
+    nce = functools.partial(contrastive.info_nce, temperature=0.05)
+    settings = {"loss": nce, "references": jnp.asarray(others), "reference_labels": ids}
+    found, _ = contrastive.contrastive_loss(jnp.asarray(anchors), ids[:QUERIES], **settings)
+    assert float(found) == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("BatchAllTripletLoss", {"miner": "batch_all"}),
+        ("BatchHardTripletLoss", {"miner": "batch_hard", "average": "valid"}),
+    ],
+)
+def test_labelled_texts_are_mined_as_theirs_are(torch, their_losses, name, settings):
+    theirs = getattr(their_losses, name)(torch.nn.Identity())
+    rows, labels = pairs(0)[0], np.arange(QUERIES) % 4
+    expected = theirs.compute_loss_from_embeddings([torch.tensor(rows)], torch.tensor(labels))
+    found, _ = losses.triplet_loss(jnp.asarray(rows), labels, margin=5.0, **settings)
+    assert float(found) == pytest.approx(expected.item(), rel=1e-5)
