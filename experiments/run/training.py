@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import time
+from collections.abc import Callable, Mapping
 
 import jax
 import ml_collections
@@ -43,13 +44,20 @@ from triplet_jax.runs.trackers.background import Trackers
 from triplet_jax.training import data_parallel, loop, train_state
 from triplet_jax.training.patience import Patience
 
+GoesOn = Callable[[int, Mapping[str, float]], bool]
+"""Asked after each validation but the last, `(step, scores)`, whether the run is to go on."""
 
-def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> None:
+
+def train(
+    config: ml_collections.FrozenConfigDict, workdir: pathlib.Path, goes_on: GoesOn | None = None
+) -> None:
     """Trains from the last checkpoint, or from the start, and evaluates the best one.
 
     Args:
       config: with every field of `config.fields`.
       workdir: of the run; see the README for what is in it.
+      goes_on: where it answers no, the run saves, and ends without an evaluation; for a run of one
+        process.
     """
     config = completion.completed(config)
     check.check(config)
@@ -77,7 +85,7 @@ def train(config: ml_collections.FrozenConfigDict, workdir: pathlib.Path) -> Non
     with contextlib.ExitStack() as resources:
         tracked = tracking.tracked(config, workdir, int(state.step))
         trackers = processes.first_does(lambda: resources.enter_context(tracked)) or Trackers()
-        _train_and_evaluate(run, state, checkpoints, mining, watch, trackers, started)
+        _train_and_evaluate(run, state, checkpoints, mining, watch, trackers, started, goes_on)
 
 
 def _train_and_evaluate(
@@ -88,11 +96,12 @@ def _train_and_evaluate(
     watch: Stopwatch | None,
     trackers: Trackers,
     started: float,
+    goes_on: GoesOn | None,
 ) -> None:
     """Trains to the end and evaluates, unless somebody asks to stop."""
     config, workdir = run.config, run.workdir
     patience = early_stopping.at(workdir, config, int(state.step))
-    state, stopped_by = _train(run, state, checkpoints, mining, watch, patience, trackers)
+    state, stopped_by = _train(run, state, checkpoints, mining, watch, patience, trackers, goes_on)
     if stopped_by:
         print(
             f"stopped by {stopped_by} and saved at step {int(state.step)} of"
@@ -186,20 +195,28 @@ def _train(
     watch: Stopwatch | None,
     patience: Patience,
     trackers: Trackers,
+    goes_on: GoesOn | None,
 ) -> tuple[train_state.TrainState, str | None]:
     """Trains to the last step, or until somebody asks to stop.
 
     Returns:
-      The last state, and the name of the signal that asked to stop; None where none did.
+      The last state, and who asked to stop; None where nobody did.
     """
     first_step, stop = int(state.step), signals.Stop()
+
+    def score(state):
+        scores, step = run.validate(state), int(state.step)
+        if goes_on and step < run.config.train.steps and not goes_on(step, scores):
+            stop.ask("the study that it belongs to")
+        return scores
+
     with stop.listening(), contextlib.ExitStack() as resources:
         try:
             state = loop.train(
                 state,
                 batches.step_with_batches(run, first_step, mining, resources),
                 schedule=stepping.schedule(run.config),
-                score=run.validate,
+                score=score,
                 score_name="map_at_r",
                 save=lambda *saved: processes.first_does(lambda: checkpoints.save(*saved)),
                 journal=processes.first_does(
@@ -217,7 +234,7 @@ def _train(
         ended = step == run.config.train.steps or patience.is_over
         if ended and not stop.before(step):
             return state, None
-    return state, stop.signal.name
+    return state, stop.asked_by
 
 
 def _way_back(checkpoints: Checkpoints, workdir: pathlib.Path) -> str:

@@ -25,19 +25,31 @@ def here(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
     for run in planned:
         if run.has_ended:
             continue
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            lock.claimed(run.folder),
-            (run.folder / "log.txt").open("a") as log,
-            contextlib.redirect_stdout(log),
-        ):
-            try:
-                training.train(run.config, run.folder)
-            except (errors.InputError, health.NotFiniteError) as error:
-                run.fail(str(error))
+        train_here(run)
         if not run.has_ended:
             return
         show()
+
+
+def train_here(run: runs.Run, goes_on: training.GoesOn | None = None) -> None:
+    """Trains one run in this process; what it prints goes into its `log.txt`.
+
+    A run that breaks is marked as failed. After a stop it has not ended.
+
+    Args:
+      run: the run.
+      goes_on: whether it goes on after a validation; see `training.train`.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        lock.claimed(run.folder),
+        (run.folder / "log.txt").open("a") as log,
+        contextlib.redirect_stdout(log),
+    ):
+        try:
+            training.train(run.config, run.folder, goes_on)
+        except (errors.InputError, health.NotFiniteError) as error:
+            run.fail(str(error))
 
 
 def processes(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:

@@ -48,11 +48,22 @@ class Stop:
     """Whether the run was asked to stop.
 
     It is asked by Ctrl-C, by SIGTERM, or by the SIGUSR1 or SIGUSR2 that SLURM sends before it takes
-    a machine away. It is enough to ask one of several processes: all stop before the same step.
+    a machine away. It is enough to ask one of several processes: all stop before the same step. A
+    run of one process is also asked by `ask`.
     """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
+        self._reason: str | None = None
+
+    def ask(self, reason: str) -> None:
+        """Asks to stop before the next step, for a reason other than a signal."""
+        self._reason = reason
+
+    @property
+    def asked_by(self) -> str | None:
+        """The name of the signal, or the reason; None where nobody asked."""
+        return self.signal.name if self.signal is not None else self._reason
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["Stop"]:
@@ -77,7 +88,7 @@ class Stop:
     def before(self, step: int) -> bool:
         """Whether to stop before this step. Every process must ask before every step."""
         if jax.process_count() == 1:
-            return self.signal is not None
+            return self.asked_by is not None
         if not multihost_utils.reached_preemption_sync_point(step):
             return False
         self.signal = self.signal or signal.SIGTERM
