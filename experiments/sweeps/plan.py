@@ -4,6 +4,8 @@ import contextlib
 import json
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -13,12 +15,10 @@ from experiments.config import (
     components,
     defaults,
     fields,
-    saved_configs,
     settings,
 )
-from experiments.config.fields import declaration
 from experiments.run.setup import Setup
-from experiments.sweeps import runs, vectorised
+from experiments.sweeps import remembering, runs, vectorised
 from triplet_jax import errors
 from triplet_jax.runs import files
 
@@ -41,22 +41,31 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
     errors.check_known("reference", sweep.reference, arms)
     for arm in sweep.best_of:
         errors.check_known("best_of", arm, arms)
-    if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
-        raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be different, and at least one.")
-    if not all(0 <= seed < 2**31 for seed in sweep.seeds):
-        raise errors.InputError(f"seeds={tuple(sweep.seeds)} must be from 0 to 2^31 - 1.")
+    check_seeds(sweep.seeds)
     _check_slurm(sweep.slurm)
     planned = []
     for setting, in_setting in sweep.settings:
         for arm, of_arm in sweep.arms:
             for seed in sweep.seeds:
                 differences = in_setting | of_arm | dict.fromkeys(sweep.also_seeds, seed)
-                config = completion.completed(_config(sweep.run, differences, f"arm {arm!r}"))
+                config = completion.completed(config_of(sweep.run, differences, f"arm {arm!r}"))
                 planned.append(runs.Run(arm, setting, seed, config, workdir))
             with _naming(planned[-1]):
                 check.check(planned[-1].config)
-                _check_engine(sweep, planned[-1].config)
+                check_engine(sweep.engine, planned[-1].config)
     return planned
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuses seeds that are equal, negative or too large, and no seeds.
+
+    Raises:
+      InputError: with the seeds.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise errors.InputError(f"seeds={tuple(seeds)} must be different, and at least one.")
+    if not all(0 <= seed < 2**31 for seed in seeds):
+        raise errors.InputError(f"seeds={tuple(seeds)} must be from 0 to 2^31 - 1.")
 
 
 def _check_slurm(c):
@@ -82,7 +91,19 @@ def _check_names(field, pairs):
         raise errors.InputError(f"{field} is empty; give pairs of a name and the fields it sets.")
 
 
-def _config(run, differences, owner):
+def config_of(
+    run: ml_collections.ConfigDict, differences: Mapping[str, Any], owner: str
+) -> ml_collections.FrozenConfigDict:
+    """The config `run` with some fields set.
+
+    Args:
+      run: the config.
+      differences: the values by the names of the fields.
+      owner: whose they are, in messages.
+
+    Raises:
+      InputError: a field is not known, or a value has another type.
+    """
     config = run.copy_and_resolve_references()
     named = {field: differences[field] for field in fields.WITH_KNOBS if field in differences}
     try:
@@ -96,18 +117,23 @@ def _config(run, differences, owner):
     return ml_collections.FrozenConfigDict(config)
 
 
-def _check_engine(sweep, config):
+def check_engine(engine: str, config: ml_collections.FrozenConfigDict) -> None:
+    """Refuses an engine that does not obey a field of the config.
+
+    Raises:
+      InputError: naming the engine and the field.
+    """
     ignored = {
         "dataset.placement": config.dataset.placement == "stream",
         "offline.every": config.offline.every > 0,
         "offline.table": bool(config.offline.table),
         "train.patience": config.train.patience > 0,
     }
-    if sweep.engine in ("processes", "slurm"):
+    if engine in ("processes", "slurm"):
         for complaint in components.known_here_alone(config):
-            raise errors.InputError(f"engine={sweep.engine!r}: {complaint}")
+            raise errors.InputError(f"engine={engine!r}: {complaint}")
     for field, asked in ignored.items():
-        if sweep.engine == "vectorised" and asked:
+        if engine == "vectorised" and asked:
             raise errors.InputError(
                 f"engine='vectorised' does not obey {field}={settings.flat(config)[field]!r}:"
                 " choose engine='here' or 'processes'."
@@ -155,19 +181,7 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     now = json.loads(sweep.to_json())
     if path.exists():
         before = files.read_json(path, "seeds")
-        runs_of_both = [_as_today(content.get("run")) for content in (now, before)]
-        may_change = {"slurm"} | {
-            name
-            for name, field in fields.SWEEP.fields.items()
-            if field.concerns != declaration.TRAINING
-        }
-        different = [
-            name
-            for name in sorted(now.keys() | before.keys())
-            if name not in may_change | {"run"} and now.get(name) != before.get(name)
-        ]
-        if runs_of_both[0] != runs_of_both[1]:
-            different.append("run")
+        different = remembering.different(fields.SWEEP, before, now, may_change=("slurm",))
         if different:
             raise errors.InputError(
                 f"--workdir={workdir} holds another sweep: {', '.join(different)} differ. Give"
@@ -175,11 +189,3 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             )
         now["seeds"] = sorted({*before["seeds"], *now["seeds"]})
     files.write_json(path, now)
-
-
-def _as_today(run):
-    """The config of a sweep's runs, also one that was written before it had some fields."""
-    try:
-        return json.loads(saved_configs.from_content(run).to_json())
-    except (ValueError, TypeError, AttributeError):  # damaged, so that it is like no other
-        return run
