@@ -278,7 +278,8 @@ def _parse(argv):
 
 def _unknown_field(argv, said):
     """The message for the unknown --config.FIELD that an error complains of; None if none is."""
-    known = {*settings.flat(defaults.get_config()), *fields.SWEEP.fields, "run", "slurm"}
+    known = {*settings.flat(defaults.get_config()), *fields.SWEEP.fields, *fields.TUNE.fields}
+    known |= {"run", "slurm"}
     said = said.replace("\\", "")  # of a quote in quotes
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]

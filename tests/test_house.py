@@ -21,7 +21,7 @@ LAYERS = {
         ("evaluation", "training"),
         ("curricula", "analysis"),
     ],
-    "experiments": [("config",), ("command",), ("run",), ("sweeps",)],
+    "experiments": [("config",), ("command",), ("run",), ("sweeps",), ("tuning",)],
 }
 LONGEST_MODULE = 450
 LONGEST_FUNCTION = 70

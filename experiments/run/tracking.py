@@ -98,9 +98,10 @@ def _end(opened, ending):
 
 
 def _names(workdir):
-    """The name of the sweep that a run belongs to, or nothing, and the name of the run."""
+    """The name of the sweep or study that a run belongs to, or nothing, and that of the run."""
     for folder in workdir.parents:
-        if (folder / "sweep.json").is_file() and workdir.is_relative_to(folder / "runs"):
+        of_many = any((folder / name).is_file() for name in ("sweep.json", "study.json"))
+        if of_many and workdir.is_relative_to(folder / "runs"):
             return folder.name, str(workdir.relative_to(folder / "runs"))
     return "", workdir.name
 

@@ -1,4 +1,4 @@
-"""Every field of a config and of a sweep, declared once, by section.
+"""Every field of a config, of a sweep and of a study, declared once, by section.
 
 What else says something of single fields comes from here: the defaults (`config.defaults`), the
 checks (`config.check`), what may change when a run goes on (`run.changes`), and docs/fields.md,
@@ -20,6 +20,7 @@ from experiments.config.fields import (
     schedules,
     sweep,
     train,
+    tune,
 )
 from experiments.config.fields.declaration import (
     FINITE,
@@ -56,6 +57,7 @@ SECTIONS = (
 SCHEDULE = schedules.SECTION
 """The fields of one schedule; a config has as many schedules as it likes."""
 SWEEP, SLURM = sweep.SECTION, sweep.SLURM
+TUNE = tune.SECTION
 
 FIELDS = {
     f"{section.name}.{name}".removeprefix("."): field

@@ -36,6 +36,10 @@ _SWEEPS_ARE = (
     f"{fields.SWEEP.meaning.replace(' run.', ' `run`.')} A sweep file makes them by"
     " `configs.sweeps.base.get_config(run)`."
 )
+_STUDIES_ARE = (
+    f"{fields.TUNE.meaning.replace(' run.', ' `run`.')} A study's file makes them by"
+    " `configs.tune.base.get_config(run)`; [tuning](tuning.md) shows how."
+)
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -57,6 +61,7 @@ def page() -> str:
     parts += ["## `schedules`", _SCHEDULES_ARE, _table(_rows("schedules.NAME", fields.SCHEDULE))]
     parts += ["## A sweep", _SWEEPS_ARE, _table(_rows("", fields.SWEEP))]
     parts += [f"### `{fields.SLURM.name}`", _section(fields.SLURM)]
+    parts += ["## A study", _STUDIES_ARE, _table(_rows("", fields.TUNE))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

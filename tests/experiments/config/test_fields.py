@@ -18,6 +18,7 @@ from triplet_jax import errors
 
 ALL = fields.FIELDS | {f"schedules.{n}": f for n, f in fields.SCHEDULE.fields.items()}
 ALL |= {f"sweep.{n}": f for n, f in fields.SWEEP.fields.items()}
+ALL |= {f"study.{n}": f for n, f in fields.TUNE.fields.items()}
 ALL |= {f"sweep.slurm.{n}": f for n, f in fields.SLURM.fields.items()}
 CHECKED = {
     name: field
@@ -180,8 +181,10 @@ def test_the_page_of_all_fields_is_up_to_date():
 
 
 def test_the_page_names_every_field_once():
-    """In the first column of a row, which is its own."""
-    named = re.findall(r"^\| `([\w.]+)` \|", page.page(), re.MULTILINE)
+    """In the first column of a row, which is its own. A study has some fields of a sweep."""
+    row = re.compile(r"^\| `([\w.]+)` \|", re.MULTILINE)
+    named, of_study = (row.findall(part) for part in page.page().split("## A study"))
     assert len(named) == len(set(named))
+    assert of_study == list(fields.TUNE.fields)
     assert {*fields.FIELDS, *fields.KNOBS} <= set(named)
     assert {f"schedules.NAME.{name}" for name in fields.SCHEDULE.fields} <= set(named)

@@ -1,0 +1,73 @@
+"""Which studies make no sense, told before anything is written."""
+
+import sys
+
+import pytest
+
+from configs.tune import base
+from experiments.tuning import checks, studies
+from tests.support import small_studies
+from triplet_jax import errors
+
+
+def space(**parts):
+    return {"space": tuple((name.replace("__", "."), part) for name, part in parts.items())}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            space(loss__margin=base.between(-0.5, 1.0)),
+            "space, at loss.margin=-0.5: loss.margin=-0.5 must be .* at least 0",
+        ),
+        (space(model__width=base.between(1, 2**40)), "at model.width=1099511627776: model.width"),
+        (space(loss__margn=base.between(0.1, 1.0)), "Did you mean 'loss.margin'"),
+        (space(model__width=base.between(1.5, 2.5)), "model.width"),
+        (space(mining__miner=base.one_of("semi_hrad")), "at mining.miner='semi_hrad'"),
+        (space(mining__knobs__hardness=base.between(0.1, 1.0)), "at mining.knobs.hardness=0.1"),
+        (space(seed=base.between(0, 5)), "'seed' may not be searched: it is set to the seed"),
+        (space(evaluate__every=base.one_of(5, 10)), "'evaluate.every' may not be .* judged alike"),
+        (space(dataset__test_fraction=base.between(0.1, 0.2)), "would not be judged alike"),
+        ({"metric": "test/map_at_r"}, "metric='test/map_at_r' is not known"),
+        ({"seeds": ()}, "seeds="),
+        ({"trials": 0}, "trials=0"),
+        ({"pruner": "median", "engine": "vectorised"}, "does not go with engine='vectorised'"),
+        ({"pruner": "median", "seeds": (0, 1)}, "does not go with seeds="),
+        (
+            {"pruner": "hyperband"} | space(train__steps=base.between(50, 100)),
+            "compares trials of as many steps",
+        ),
+        ({"engine": "vectorised", "run": {"train.patience": 2}}, "does not obey train.patience=2"),
+    ],
+)
+def test_studies_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        checks.check(small_studies.made(**fields))
+
+
+def test_a_study_without_a_validation_split_is_refused():
+    study = small_studies.made(run={"dataset.validation_fraction": 0.0})
+    study.space = (("loss.margin", base.one_of(0.3)),)
+    with pytest.raises(
+        errors.InputError, match="raise dataset.validation_fraction. The test split"
+    ):
+        checks.check_data(study, checks.spaces.parse(study.space))
+
+
+def test_a_folder_keeps_its_study_whose_trials_may_grow(tmp_path):
+    checks.remember(small_studies.made(), tmp_path)
+    checks.remember(small_studies.made(trials=9, engine="vectorised"), tmp_path)
+    for fields, name in (
+        ({"sampler": "random"}, "sampler"),
+        (space(loss__margin=base.between(0.1, 1.0)), "space"),
+        ({"run": {"loss.margin": 0.7}}, "run"),
+    ):
+        with pytest.raises(errors.InputError, match=f"holds another study: {name} differ"):
+            checks.remember(small_studies.made(**fields), tmp_path)
+
+
+def test_without_optuna_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(errors.InputError, match=r"pip install\s+'triplet_jax\[tune\]'"):
+        studies.optuna()
