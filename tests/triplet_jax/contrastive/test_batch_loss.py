@@ -63,13 +63,14 @@ def program(name, devices=1, **fixed):
     both = jax.value_and_grad(functools.partial(value, **axis), (0, 1, 4), has_aux=True)
     if devices == 1:
         return jax.jit(both)
-    lifted = jax.pmap(both, **axis, in_axes=(0, 0, 0, 0, None), devices=jax.devices()[:devices])
+    lifted = jax.pmap(both, **axis, devices=jax.devices()[:devices])
 
     def run(x, refs, y, ref_labels, knobs):
         shares = jax.tree.map(
             lambda a: a.reshape(devices, -1, *a.shape[1:]), (x, refs, y, ref_labels)
         )
-        outputs, (of_x, of_refs, of_knobs) = lifted(*shares, knobs)
+        on_each = {knob: np.full(devices, value, np.float32) for knob, value in knobs.items()}
+        outputs, (of_x, of_refs, of_knobs) = lifted(*shares, on_each)
         jax.tree.map(lambda a: np.testing.assert_array_equal(a, np.full(devices, a[0])), outputs)
         # Of the global loss, once for every device: the step takes the mean.
         of_rows = jax.tree.map(lambda g: g.reshape(-1, DIM) / devices, (of_x, of_refs))
@@ -83,8 +84,15 @@ def slope(function, x):
     return oracles.slope(lambda x: {"loss": function(x)}, x)["loss"]
 
 
-def check(name, x, y, refs=None, ref_labels=None, knobs=None, **fixed):
-    knobs = knobs or {}
+def knobs_of(name, **changed):
+    """All knobs are inputs of the program, so that each loss is compiled once for most tests."""
+    return {knob: float(value) for knob, value in (oracles.CONTRASTIVE[name] | changed).items()}
+
+
+def check(name, x, y, refs=None, ref_labels=None, changed=None, **fixed):
+    """Against the definition; `changed` are knobs with another value, whose slopes are compared."""
+    changed = changed or {}
+    knobs = knobs_of(name, **changed)
     (loss, stats), (of_x, of_refs, of_knobs) = program(name, **fixed)(x, refs, y, ref_labels, knobs)
     metric = METRICS[name]
 
@@ -101,7 +109,7 @@ def check(name, x, y, refs=None, ref_labels=None, knobs=None, **fixed):
     if refs is not None:
         expected = slope(lambda refs: oracle(x, refs), refs)
         np.testing.assert_allclose(of_refs, expected, **close)
-    for knob, value in knobs.items():
+    for knob, value in changed.items():
         if (name, knob) in WEIGHTS:
             continue
         expected = slope(lambda v, knob=knob: oracle(x, **{knob: float(v)}), value)
@@ -130,8 +138,9 @@ def test_value_gradient_and_counts_are_those_of_the_definition(name, seed, y):
     y=labellings(),
     ref_labels=st.lists(st.integers(-3, 5), min_size=7, max_size=7),
 )
-def test_references_take_the_place_of_the_batch(name, seed, y, ref_labels):
-    check(name, spread(seed), y, spread(seed + 10, 7), np.array(ref_labels))
+def test_references_take_the_place_of_the_batch_in_tiles(name, seed, y, ref_labels):
+    # Of tiles of four the last is filled up with nobody.
+    check(name, spread(seed), y, spread(seed + 10, 7), np.array(ref_labels), tile_size=4)
 
 
 # Of knobs that are off by default, or change little: a value that changes the loss.
@@ -149,15 +158,12 @@ def other_value(name, knob):
     return OTHER_VALUES.get((name, knob), 0.7 * oracles.CONTRASTIVE[name][knob])
 
 
-@pytest.mark.parametrize(
-    ("name", "knob"), cases.mostly_slow(KNOBS, [case for case in KNOBS if case[0] in QUICK])
-)
+@pytest.mark.parametrize(("name", "knob"), KNOBS)
 def test_knobs_are_those_of_the_definition_and_have_a_gradient(name, knob):
-    check(name, spread(3), np.arange(N) // 2, knobs={knob: other_value(name, knob)})
+    check(name, spread(3), np.arange(N) // 2, changed={knob: other_value(name, knob)})
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK))
-# Of tiles of four the last is filled up with nobody.
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["info_nce", "pairs", "proxy_anchor"]))
 @pytest.mark.parametrize("tile_size", [4, pytest.param(1, marks=pytest.mark.slow)])
 @settings(max_examples=4)
 @given(seed=st.integers(0, 5), y=labellings())
@@ -218,7 +224,7 @@ def test_any_temperature_gives_finite_numbers(name, scale):
     knob = next(
         (k for k in ("temperature", "scale", "beta") if k in oracles.CONTRASTIVE[name]), None
     )
-    knobs = {knob: np.float32(scale)} if knob else {}
+    knobs = knobs_of(name, **({knob: scale} if knob else {}))
     x = np.concatenate([spread(0, 6), np.zeros((2, DIM)), np.ones((2, DIM))]).astype(np.float32)
     for y in (np.arange(N) // 2, np.zeros(N, int), np.arange(N)):
         (loss, _), (gradient, _, _) = program(name)(x, None, y, None, knobs)
@@ -230,28 +236,22 @@ def test_any_temperature_gives_finite_numbers(name, scale):
     "name", [n for n in NAMES if n not in ("pairs", "proxy_anchor", "sigmoid")]
 )
 def test_no_positive_pair_gives_no_loss(name):
-    (loss, _), (gradient, _, _) = program(name)(spread(0), None, np.arange(N), None, {})
+    (loss, _), (gradient, _, _) = program(name)(spread(0), None, np.arange(N), None, knobs_of(name))
     assert loss == 0
     assert not np.asarray(gradient).any()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if oracles.CONTRASTIVE[name]])
 def test_knobs_that_move_do_not_recompile(name):
-    traces = 0
-    of_batch = functools.partial(contrastive.contrastive_loss, metric=METRICS[name])
+    run, y = program(name), np.arange(N) // 2
 
-    @jax.jit
-    def value(x, knobs):
-        nonlocal traces
-        traces += 1
-        loss = functools.partial(contrastive.LOSSES[name], **knobs)
-        return of_batch(x, np.arange(N) // 2, loss=loss)[0]
+    def value(**changed):
+        return run(spread(0), None, y, None, knobs_of(name, **changed))[0][0]
 
-    usual = {knob: float(value) for knob, value in oracles.CONTRASTIVE[name].items()}
-    first = value(spread(0), usual)
-    for knob in usual:
-        assert value(spread(0), usual | {knob: other_value(name, knob)}) != first, knob
-    assert traces == 1
+    first, compiled = value(), run._cache_size()
+    for knob in oracles.CONTRASTIVE[name]:
+        assert value(**{knob: other_value(name, knob)}) != first, knob
+    assert run._cache_size() == compiled == 1
 
 
 def test_bad_input_is_named():
