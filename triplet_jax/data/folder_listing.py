@@ -123,7 +123,7 @@ def in_classes(listing: Listing) -> Listing:
     loose = [
         PassedOver(file.path, "lies in no class folder", is_lost=False)
         for file in listing.files
-        if not file.label and file.path.suffix.lower() in images.SUFFIXES
+        if not file.label and file.path.suffix.lower() in decoding.SUFFIXES
     ]
     files = tuple(file for file in listing.files if file.label)
     return Listing(files, (*listing.passed_over, *loose))
