@@ -25,6 +25,10 @@ vectors = hnp.arrays(
 )
 
 
+# Compiled: op by op it is slow. `triplet_jax.distances` has examples that are not.
+pairwise = jax.jit(distances.pairwise, static_argnames=("metric", "p"))
+
+
 def suited(x, metric):
     return np.abs(x) if metric == "jaccard" else x
 
@@ -33,7 +37,7 @@ def suited(x, metric):
 @hypothesis.given(a=vectors, b=vectors)
 def test_agrees_with_the_definition(metric, params, a, b):
     a, b = suited(a, metric), suited(b, metric)
-    found = distances.pairwise(jnp.asarray(a), jnp.asarray(b), metric, **params)
+    found = pairwise(jnp.asarray(a), jnp.asarray(b), metric, **params)
     # The error of a Gram matrix is relative to the squared lengths, not to the distance.
     atol = 4e-3 if metric in ("euclidean", "mahalanobis") else 2e-5
     np.testing.assert_allclose(
@@ -44,13 +48,13 @@ def test_agrees_with_the_definition(metric, params, a, b):
 @pytest.mark.parametrize("dim", [2, 3, 17, 64, 300])
 def test_a_cosine_distance_stays_in_its_range(dim):
     x = np.random.default_rng(dim).normal(size=(64, dim)).astype(np.float32)
-    same = distances.pairwise(jnp.asarray(x), jnp.asarray(x), "cosine")
-    opposite = distances.pairwise(jnp.asarray(x), jnp.asarray(-x), "cosine")
+    same = pairwise(jnp.asarray(x), jnp.asarray(x), "cosine")
+    opposite = pairwise(jnp.asarray(x), jnp.asarray(-x), "cosine")
     assert np.min(same) >= 0 and np.max(opposite) <= 2
     np.testing.assert_allclose(np.diag(same), 0, atol=2e-6)
 
     def total(x):  # the slope is not cut where rounding leaves the range
-        return jnp.sum(jnp.diag(distances.pairwise(x, jnp.asarray(near), "cosine")))
+        return jnp.sum(jnp.diag(pairwise(x, jnp.asarray(near), "cosine")))
 
     near = np.float32(x + 1e-4)
     wide = np.float64(x)
@@ -86,7 +90,7 @@ def test_gradient_agrees_with_finite_differences(metric, params, key):
     weights = np.array(jax.random.normal(jax.random.fold_in(key, 1), (5, 5)))
 
     def total(a):
-        return jnp.sum(weights * distances.pairwise(a, jnp.asarray(b), metric, **params))
+        return jnp.sum(weights * pairwise(a, jnp.asarray(b), metric, **params))
 
     gradient = jax.grad(total)(jnp.asarray(a))
     expected = oracles.slope(
@@ -99,9 +103,7 @@ def test_gradient_agrees_with_finite_differences(metric, params, key):
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-20, 1e4])
 def test_gradient_is_finite_between_equal_vectors(metric, params, value):
     x = jnp.full((3, 3), value)
-    found, gradient = jax.value_and_grad(
-        lambda x: distances.pairwise(x, x, metric, **params).sum()
-    )(x)
+    found, gradient = jax.value_and_grad(lambda x: pairwise(x, x, metric, **params).sum())(x)
     assert np.isfinite(found)
     assert np.isfinite(gradient).all()
 
@@ -123,7 +125,7 @@ def test_no_power_overflows(metric, scale):
     params = {"p": 3.0} if metric == "minkowski" else {}
     a, b = np.random.default_rng(0).normal(size=(2, 4, 3))
     found, gradient = jax.value_and_grad(
-        lambda a: distances.pairwise(a, jnp.float32(scale * b), metric, **params).sum()
+        lambda a: pairwise(a, jnp.float32(scale * b), metric, **params).sum()
     )(jnp.float32(scale * a))
     assert float(found) == pytest.approx(
         scale * oracles.pairwise(a, b, metric, **params).sum(), rel=1e-4
@@ -134,12 +136,12 @@ def test_no_power_overflows(metric, scale):
 def test_special_cases_of_a_family_are_what_they_are_called():
     a, b = (jnp.abs(x) for x in jax.random.normal(jax.random.key(0), (2, 6, 3)))
     close = lambda *x: np.testing.assert_allclose(*x, rtol=2e-4)  # noqa: E731
-    close(distances.pairwise(a, b, "minkowski", p=1.0), distances.pairwise(a, b, "manhattan"))
-    close(distances.pairwise(a, b, "minkowski", p=2.0), distances.pairwise(a, b))
-    close(distances.pairwise(a, b, "mahalanobis", precision=jnp.eye(3)), distances.pairwise(a, b))
+    close(pairwise(a, b, "minkowski", p=1.0), pairwise(a, b, "manhattan"))
+    close(pairwise(a, b, "minkowski", p=2.0), pairwise(a, b))
+    close(pairwise(a, b, "mahalanobis", precision=jnp.eye(3)), pairwise(a, b))
     # Of sets, Jaccard is one minus intersection over union.
     sets = jnp.array([[1.0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
-    close(distances.pairwise(sets, sets, "jaccard"), [[0, 2 / 3, 1], [2 / 3, 0, 1], [1, 1, 0]])
+    close(pairwise(sets, sets, "jaccard"), [[0, 2 / 3, 1], [2 / 3, 0, 1], [1, 1, 0]])
 
 
 @each_metric
@@ -148,7 +150,7 @@ def test_what_is_not_a_number_is_at_no_distance(metric, params):
     made = distances.make(metric, **params)
     alone = made.finish(made.between(*(made.prepare(x[i : i + 1]) for i in (0, 1))))
     assert np.isnan(alone).all()
-    assert np.isnan(distances.pairwise(x, x, metric, **params)[0, 1])
+    assert np.isnan(pairwise(x, x, metric, **params)[0, 1])
 
 
 def test_unknown_metric_suggests_the_nearest():

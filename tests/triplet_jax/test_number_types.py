@@ -95,9 +95,9 @@ def test_low_precision_gives_the_value_of_float32_and_its_gradient(name):
 def test_long_rows_of_float16_do_not_overflow(name):
     # A squared length of 300 * 25^2 is beyond float16.
     low = jnp.asarray(rows(dim=300, scale=25.0), jnp.float16)
-    found, slope = jax.value_and_grad(FUNCTIONS[name])(low)
-    expected = FUNCTIONS[name](low.astype(jnp.float32))
-    assert np.isfinite(found) and found == expected
+    found, slope = jax.jit(jax.value_and_grad(FUNCTIONS[name]))(low)
+    expected = jax.jit(FUNCTIONS[name])(low.astype(jnp.float32))
+    assert np.isfinite(found) and float(found) == pytest.approx(float(expected), rel=1e-6)
     assert np.all(np.isfinite(slope))
 
 
@@ -108,7 +108,8 @@ def test_arrays_of_numpy_give_the_value_of_float32(kind):
     x = (rows(scale=40.0) > 30 if kind == "bool" else rows(scale=40.0)).astype(kind)
     wide = jnp.asarray(x.astype(np.float32))
     for name in ("triplet cosine", "given cosine", "supervised_contrastive", "norm"):
-        assert float(FUNCTIONS[name](x)) == pytest.approx(float(FUNCTIONS[name](wide)), rel=1e-6)
+        expected = float(jax.jit(FUNCTIONS[name])(wide))
+        assert float(FUNCTIONS[name](x)) == pytest.approx(expected, rel=1e-6)
     np.testing.assert_array_equal(distances.pairwise(x, x), distances.pairwise(wide, wide))
 
 
@@ -118,7 +119,8 @@ def test_lengths_and_telemetry_of_low_precision(kind):
     unit = distances.unit(x)
     assert unit.dtype == kind
     np.testing.assert_allclose(np.linalg.norm(np.float64(unit), axis=1), 1, atol=1e-2)
-    assert float(measured(x)) == float(measured(x.astype(jnp.float32)))
+    found, expected = (float(jax.jit(measured)(a)) for a in (x, x.astype(jnp.float32)))
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_float64_stays_where_jax_has_it():
@@ -136,9 +138,10 @@ def test_knobs_of_low_precision_are_learned_in_float32():
         penalty = functools.partial(penalties.margin_based, beta=beta)
         return triplet(x, penalty=penalty, miner="batch_all", average="valid")
 
-    slope = jax.grad(value)(jnp.bfloat16(1.25))
+    of_knob = jax.jit(jax.grad(value))
+    slope = of_knob(jnp.bfloat16(1.25))
     assert slope.dtype == jnp.bfloat16
-    assert float(slope) == pytest.approx(float(jax.grad(value)(1.25)), rel=1e-2)
+    assert float(slope) == pytest.approx(float(of_knob(1.25)), rel=1e-2)
 
 
 # -- labels and masks ---------------------------------------------------------------------

@@ -125,6 +125,7 @@ def test_devices_change_nothing():
 def test_derivatives_of_both_modes_and_orders():
     x = jnp.float32(rows(4, n=3, dim=2))
 
+    @jax.jit
     def value(x):
         return ours(x, penalty="soft_margin")[0]
 

@@ -23,7 +23,7 @@ def several(seed, n=N, labels=4, share=0.35):
 
 
 def value_and_gradient(loss, x=X):
-    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(x))
+    (value, stats), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(jnp.asarray(x))
     return value, stats, gradient
 
 

@@ -68,7 +68,7 @@ def test_quarter_turns_are_all_drawn(image):
 
 
 def _each(function, keys, image):
-    return np.asarray(jax.vmap(lambda key: function(key, image))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: function(key, image)))(keys))
 
 
 def test_noise_has_its_deviation(key):

@@ -33,7 +33,7 @@ def image():
 
 def several(function, image, draws=300):
     keys = jax.random.split(jax.random.key(7), draws)
-    return np.asarray(jax.vmap(lambda key: function(key, image))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: function(key, image)))(keys))
 
 
 def drawn_box(monkeypatch, box):
@@ -153,7 +153,7 @@ def test_the_parts_of_jitter_come_in_all_orders(hue):
 
 
 def several_by(function, keys, image):
-    return np.asarray(jax.vmap(lambda key: function(key, image))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: function(key, image)))(keys))
 
 
 def by_hand(key, order, image, hue):

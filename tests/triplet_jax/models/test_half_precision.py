@@ -1,5 +1,7 @@
 """Backbones that compute in bfloat16 stay near float32, and keep float32 where it matters."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,13 @@ def test_bfloat16_is_near_float32(name, shape, norm, key):
     full = models.encoder(name, dim=8, width=16, norm=norm)
     half = models.encoder(name, dim=8, width=16, norm=norm, dtype=jnp.bfloat16)
     x = jax.random.normal(key, (16, *shape))
-    variables = full.init(key, x)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half.init(key, x)))
+    variables = jax.jit(full.init)(key, x)
+    made = jax.eval_shape(half.init, key, x)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(made))
 
     def embedded(encoder):
-        found, after = encoder.apply(variables, x, train=True, mutable=["batch_stats"])
+        apply = functools.partial(encoder.apply, train=True, mutable=["batch_stats"])
+        found, after = jax.jit(apply)(variables, x)
         return found, after.get("batch_stats", {})
 
     (found, after), (wanted, wanted_after) = embedded(half), embedded(full)

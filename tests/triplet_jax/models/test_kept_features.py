@@ -1,5 +1,7 @@
 """Kept features: equal to those computed now, computed once, and never of another thing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +62,7 @@ def test_features_are_those_of_the_backbone_and_are_computed_once(
     folder = tmp_path / "kept"
     first = kept_features.make_features(encoder, variables, folder=folder)(inputs)
     pixels = jnp.asarray(images.load(inputs) / np.float32(255))
-    now = encoder.apply(variables, pixels, method="features")
+    now = jax.jit(functools.partial(encoder.apply, method="features"))(variables, pixels)
     np.testing.assert_allclose(first, now, rtol=1e-5, atol=1e-6)
     again = kept_features.make_features(encoder, variables, folder=folder)(inputs[np.array([3, 1])])
     np.testing.assert_array_equal(again, first[[3, 1]])
@@ -68,7 +70,7 @@ def test_features_are_those_of_the_backbone_and_are_computed_once(
     # What the head makes of them is what the encoder makes of the images.
     np.testing.assert_allclose(
         encoder_parts.HeadOf(encoder).apply(variables, jnp.asarray(first)),
-        encoder.apply(variables, pixels),
+        jax.jit(encoder.apply)(variables, pixels),
         atol=1e-6,
     )
 
