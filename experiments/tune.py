@@ -11,6 +11,7 @@ import pathlib
 import ml_collections
 
 from experiments import command
+from experiments.config import components
 from experiments.tuning import checks, outcome, report, studies, training
 from experiments.tuning.space import Space
 from triplet_jax import errors
@@ -43,6 +44,10 @@ def search(study: ml_collections.ConfigDict, space: Space, workdir: pathlib.Path
       workdir: its folder.
     """
     shared = studies.Study(study, space, workdir)
+    for record in shared.records():
+        whole = len(record.params) == len(space.parts)  # or its process was killed while it asked
+        for run in shared.trial(record).runs if whole else ():
+            components.check_unchanged(run.folder, run.config)
     print(
         f"study   {study.trials} trials by {study.sampler}, {len(shared.records())} of them begun"
     )

@@ -26,6 +26,7 @@ HEAVY = {
     "matplotlib",
     "ml_collections",
     "optax",
+    "optuna",
     "orbax",
     "pandas",
     "plotly",

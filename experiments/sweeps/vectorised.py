@@ -53,7 +53,7 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
     """Carries out all runs: one group of runs that can be trained together after the other."""
     stop = signals.Stop()
     with stop.listening():
-        for members in _groups(planned):
+        for members in groups(planned):
             group = _Group(members)
             with contextlib.ExitStack() as claims:
                 for run in group.pending:
@@ -65,14 +65,14 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
                 return
 
 
-def _groups(planned):
-    """Groups the runs whose configs differ in traced fields alone."""
-    groups: dict[str, list[runs.Run]] = {}
+def groups(planned: Sequence[runs.Run]) -> list[list[runs.Run]]:
+    """Groups the runs whose configs differ in traced fields alone, which train together."""
+    found: dict[str, list[runs.Run]] = {}
     for run in planned:
         fields = settings.flat(run.config)
         fixed = {name: value for name, value in fields.items() if not _may_differ(name, fields)}
-        groups.setdefault(json.dumps(fixed, sort_keys=True, default=str), []).append(run)
-    return groups.values()
+        found.setdefault(json.dumps(fixed, sort_keys=True, default=str), []).append(run)
+    return list(found.values())
 
 
 def _may_differ(name, fields):

@@ -31,7 +31,7 @@ def here(trials: Sequence[Trial], shared: Study, study: ml_collections.ConfigDic
             return False
 
         for run in trial.runs:
-            if run.has_ended:
+            if run.has_ended or trial.error:
                 continue
             with _failing([run]):
                 executors.train_here(run, None if study.pruner == "none" else goes_on)
@@ -42,8 +42,11 @@ def here(trials: Sequence[Trial], shared: Study, study: ml_collections.ConfigDic
 def together(trials: Sequence[Trial], shared: Study, study: ml_collections.ConfigDict) -> None:
     """Trains the runs that differ only in numbers in one compiled step."""
     planned = [run for trial in trials for run in trial.runs]
-    with _failing(planned):
-        vectorised.train_all(planned, study, lambda: None)
+    for members in vectorised.groups(planned):
+        with _failing(members):
+            vectorised.train_all(members, study, lambda: None)
+        if not all(run.has_ended for run in members):
+            return
 
 
 def train(trials: Sequence[Trial], shared: Study, study: ml_collections.ConfigDict) -> None:

@@ -112,6 +112,23 @@ def test_a_study_that_is_killed_twice_ends_with_all_its_trials(tmp_path, monkeyp
     assert (of_trials.state == "complete").all()
 
 
+def test_a_study_goes_on_after_a_process_was_killed_while_it_asked(tmp_path, monkeypatch):
+    study = small_studies.made(trials=2)
+    small_studies.shared(study, tmp_path)._records.ask()
+    small_studies.put_engine(monkeypatch)
+    search(study, tmp_path)
+    assert list(table(tmp_path).state) == ["complete"] * 2
+
+
+def test_a_study_whose_own_parts_have_changed_is_refused(tmp_path, monkeypatch):
+    study = small_studies.made(trials=1)
+    small_studies.put_engine(monkeypatch)
+    search(study, tmp_path)
+    monkeypatch.setattr(tune.components, "changes", lambda *_: ["mining.miner has changed"])
+    with pytest.raises(errors.InputError, match="holds a run of other code. mining.miner"):
+        search(study, tmp_path)
+
+
 def test_trials_that_fail_are_listed_and_the_study_goes_on(tmp_path, monkeypatch, capsys):
     def score(run):
         return run.fail("the loss is not finite") if run.arm == "trial001" else 0.5
