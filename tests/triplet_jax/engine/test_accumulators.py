@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import contrastive, distances, mining, penalties
 from triplet_jax.engine import accumulators, all_pairs, batches, picks, rules
 
@@ -47,7 +48,10 @@ def batch_of(name):
     )
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name",
+    cases.mostly_slow(RULES, ["picks", "all pairs", "all pairs and d_pn", "a loss of one anchor"]),
+)
 def test_the_gradient_of_a_tile_is_that_of_its_sums(name):
     rule, batch = RULES[name], batch_of(name)
 
