@@ -7,6 +7,7 @@ sweep that is killed loses nothing: its jobs go on, and the same command finds t
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -22,6 +23,8 @@ from triplet_jax.runs import files
 # A run fails after so many jobs in a row that ended without getting it any further.
 TRIES = 3
 POLL_SECONDS = 2.0
+# So many jobs has an array where the cluster does not say its limit: SLURM's default.
+ARRAY = 1001
 # So many seconds --cancel waits for a sweep that looks on: it may be submitting jobs.
 PATIENCE_SECONDS = 60.0
 
@@ -150,7 +153,7 @@ class Book:
         return False
 
     def submit(self, some: Sequence[runs.Run], c) -> None:
-        """Submits one array with a job for each run.
+        """Submits a job for each run, in one array, or in several where the cluster has a limit.
 
         Raises:
           InputError: SLURM rejects it.
@@ -162,20 +165,28 @@ class Book:
         for run in some:
             run.folder.mkdir(parents=True, exist_ok=True)
             config_json.remember(run.folder, run.config)
-        executor = _executor(self._folder, c)
-        try:
-            with executor.batch():
-                submitted = [executor.submit(Job(run.folder)) for run in some]
-        except FailedJobError as error:
-            raise errors.InputError(
-                f"SLURM does not take the jobs: {str(error).strip()}. Correct slurm.partition or"
-                " whatever else it names, and run the same command again; jobs that it has go on."
-            ) from error
-        for run, job in zip(some, submitted, strict=True):
+        size = _largest_array()
+        arrays = [some[first : first + size] for first in range(0, len(some), size)]
+        executor = _executor(self._folder, c, arrays=len(arrays))
+        for array in arrays:
+            try:
+                with executor.batch():
+                    submitted = [executor.submit(Job(run.folder)) for run in array]
+            except FailedJobError as error:
+                raise errors.InputError(
+                    f"SLURM does not take the jobs: {str(error).strip()}. Correct slurm.partition"
+                    " or whatever else it names, and run the same command again; jobs that it has"
+                    " go on."
+                ) from error
+            self._note(array, [job.job_id for job in submitted])
+
+    def _note(self, some: Sequence[runs.Run], numbers: Sequence[str]) -> None:
+        """Writes down which job each run has."""
+        for run, number in zip(some, numbers, strict=True):
             before = self._jobs.get(run.name, {"step": -1, "tries": 0})
             at = run.last_step
             tries = 1 if at > before["step"] else before["tries"] + 1
-            self._jobs[run.name] = {"job": job.job_id, "step": at, "tries": tries}
+            self._jobs[run.name] = {"job": number, "step": at, "tries": tries}
         files.write_json(self._path, self._jobs)
 
 
@@ -192,7 +203,7 @@ def _read(path):
     return jobs
 
 
-def _executor(folder, c):
+def _executor(folder, c, *, arrays):
     import submitit
 
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=10_000)
@@ -205,13 +216,20 @@ def _executor(folder, c):
         "cpus_per_task": c.cpus_per_task,
         "gpus_per_node": c.gpus_per_node or None,
         "mem": f"{c.memory_gb}GB" if c.memory_gb else None,
-        "array_parallelism": c.parallel,
+        "array_parallelism": max(1, c.parallel // arrays),
         "signal_delay_s": c.grace_seconds,
         "setup": list(c.setup) or None,
         "additional_parameters": {"requeue": True},
     }
     executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
     return executor
+
+
+def _largest_array() -> int:
+    """The most jobs that the cluster takes as one array; 1 where it takes none."""
+    asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked.stdout, re.MULTILINE)
+    return max(1, int(found[1])) if found else ARRAY
 
 
 def _queue() -> set[str]:

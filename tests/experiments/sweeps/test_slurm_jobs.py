@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import types
 
 import ml_collections
 import pytest
@@ -90,3 +91,39 @@ def test_a_job_is_preempted_at_any_moment(tmp_path, monkeypatch):
     assert job._process.wait() == -signal.SIGTERM
     assert job.checkpoint()  # once it has ended
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [("MaxArraySize            = 4\n", 4), ("MaxArraySize = 0", 1), ("no answer", slurm.ARRAY)],
+)
+def test_an_array_is_as_long_as_the_cluster_allows(said, size, monkeypatch):
+    answer = subprocess.CompletedProcess([], 0, stdout=f"MaxJobCount = 9\n{said}")
+    monkeypatch.setattr(slurm.subprocess, "run", lambda *_, **__: answer)
+    assert slurm._largest_array() == size
+
+
+def test_more_runs_than_an_array_takes_are_several_arrays(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="pip install submitit to run this test")
+    submitted = []
+
+    class Executor:
+        def __init__(self, folder, sweep, arrays):
+            self.arrays = arrays
+
+        @contextlib.contextmanager
+        def batch(self):
+            submitted.append([])
+            yield
+
+        def submit(self, job):
+            submitted[-1].append(self.arrays)
+            return types.SimpleNamespace(job_id=f"{len(submitted)}_{len(submitted[-1])}")
+
+    monkeypatch.setattr(slurm, "_largest_array", lambda: 2)
+    monkeypatch.setattr(slurm, "_executor", Executor)
+    (tmp_path / "slurm").mkdir()
+    some = small_sweeps.planned(tmp_path)[:5]
+    slurm.Book(tmp_path).submit(some, None)
+    assert submitted == [[3, 3], [3, 3], [3]]
+    assert slurm.Book(tmp_path).numbers() == ["1_1", "1_2", "2_1", "2_2", "3_1"]
