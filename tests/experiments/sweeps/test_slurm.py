@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -34,10 +35,16 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
+SlurmdTimeout=5
+MaxArraySize={most}
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES GraceTime=60
+PartitionName=urgent Nodes={host} PriorityTier=2 MaxTime=INFINITE State=UP
 """
+MOST = 4  # jobs of an array
 SWEEP = """
 from configs import digits
 from configs.base import with_differences
@@ -55,6 +62,9 @@ def get_config():
     sweep.slurm.grace_seconds = 30
     return sweep
 """
+# Without pytest's own pipes, which daemons would keep open.
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+LONG = {"train.steps": 1200, "evaluate.every": 100}  # for what takes a second to reach a run
 FIELDS = programs.TINY | {"train.steps": 60, "evaluate.every": 20, "model.width": 8}
 
 
@@ -71,18 +81,16 @@ def cluster(tmp_path_factory):
         (folder / name).mkdir()
     host = socket.gethostname().partition(".")[0]
     conf = folder / "slurm.conf"
-    conf.write_text(CONF.format(host=host, folder=folder))
+    conf.write_text(CONF.format(host=host, folder=folder, most=MOST))
     os.makedirs("/run/munge", exist_ok=True)
     shutil.chown("/run/munge", "munge")
     if not os.path.exists("/etc/munge/munge.key"):
         subprocess.run(["mungekey", "-c"], check=True)
-    # Without this pytest's own pipes, which daemons would keep open.
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    if subprocess.run(["pgrep", "-x", "munged"], **quiet).returncode:
-        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True, **quiet)
+    if subprocess.run(["pgrep", "-x", "munged"], **QUIET).returncode:
+        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True, **QUIET)
     environment = programs.environment() | {"SLURM_CONF": str(conf)}
     for daemon in ("slurmctld", "slurmd"):
-        subprocess.run([daemon], env=environment, check=True, **quiet)
+        subprocess.run([daemon], env=environment, check=True, **QUIET)
     try:
         wait(lambda: "idle" in ask(environment, "sinfo", "--noheader", "--format=%T"), 60)
         yield environment
@@ -172,6 +180,7 @@ def test_a_sweep_whose_launcher_and_one_of_its_tasks_are_killed_ends_complete(cl
     assert len(results) == 6
     assert not list((tmp_path / "sweep" / "runs").glob("*/*/error.txt"))
     jobs = json.loads((tmp_path / "sweep" / "slurm" / "jobs.json").read_text())
+    assert len({job["job"].partition("_")[0] for job in jobs.values()}) > 1  # arrays have a limit
     assert jobs["soft seed 0"]["tries"] + jobs["soft seed 0"]["step"] > 1  # it had another
     assert (tmp_path / "sweep" / "report.html").exists()
 
@@ -183,6 +192,91 @@ def test_jobs_that_slurm_does_not_take_are_said(cluster, tmp_path):
     assert launcher.returncode == 2, said
     assert "SLURM does not take the jobs" in said
     assert "Traceback" not in said
+
+
+def started(cluster, tmp_path):
+    """A sweep of one long run that has saved: its launcher, its folder, that of the run."""
+    config = write_sweep(tmp_path / "one.py", arms=(("only", {}),), seeds=(0,), **LONG)
+    launcher, folder = sweep(cluster, config, tmp_path / "sweep"), tmp_path / "sweep"
+    run = folder / "runs" / "only" / "seed0"
+    wait(lambda: programs.last_step(run) >= 200)
+    return launcher, folder, run
+
+
+def job_of(folder):
+    """The number of the job of a sweep's only run."""
+    (job,) = json.loads((folder / "slurm" / "jobs.json").read_text()).values()
+    return job["job"]
+
+
+def test_the_batch_script_of_a_run_queues_again_after_a_signal(cluster, tmp_path):
+    fields = FIELDS | LONG
+    job = subprocess.run(
+        [
+            *("sbatch", "--parsable", "--ntasks-per-node=1", f"--output={tmp_path / 'log.txt'}"),
+            *("docs/cluster/train.sbatch", tmp_path / "run"),
+            "--config=configs/digits.py:semi_hard",
+            *(f"--config.{name}={value}" for name, value in fields.items()),
+        ],
+        cwd=programs.ROOT,
+        env=cluster | {"PATH": f"{os.path.dirname(sys.executable)}:{cluster['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    wait(lambda: programs.last_step(tmp_path / "run") >= 200)
+    ask(cluster, "scancel", "--signal=USR1", job)  # as before the time limit
+    wait(lambda: (tmp_path / "run" / "result.json").exists())
+    log = (tmp_path / "log.txt").read_text()
+    assert "stopped by SIGUSR1 and saved at step" in log
+    assert "continuing after step" in log
+    wait(lambda: not ask(cluster, "squeue", "--noheader"))
+
+
+def test_a_job_that_is_preempted_saves_in_its_time_of_grace_and_goes_on(cluster, tmp_path):
+    launcher, folder, run = started(cluster, tmp_path)
+    job = job_of(folder)
+    ask(cluster, "srun", "--partition=urgent", "--exclusive", "true")
+    ended(launcher)
+    log = (run / "log.txt").read_text()
+    assert "stopped by SIGTERM and saved at step" in log
+    assert "continuing after step" in log
+    # To SLURM the job had ended in time, so that the launcher submitted another.
+    assert job_of(folder) != job
+
+
+def test_a_job_that_is_requeued_by_hand_goes_on(cluster, tmp_path):
+    launcher, folder, run = started(cluster, tmp_path)
+    job = job_of(folder)
+    ask(cluster, "scontrol", "requeue", job)
+    ended(launcher)
+    log = (run / "log.txt").read_text()
+    assert "stopped by SIGTERM and saved at step" in log
+    assert "continuing after step" in log
+    assert job_of(folder) == job
+
+
+def test_a_job_whose_node_dies_goes_on_from_its_last_checkpoint(cluster, tmp_path):
+    launcher, folder, run = started(cluster, tmp_path)
+    job = job_of(folder)
+    for pid in processes_of_the_node(cluster):
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: "down" in ask(cluster, "sinfo", "--noheader", "--format=%T"))
+    subprocess.run(["slurmd"], env=cluster, check=True, **QUIET)
+    ended(launcher)
+    log = (run / "log.txt").read_text()
+    assert "and saved at step" not in log
+    assert "continuing after step" in log
+    assert job_of(folder) == job
+
+
+def processes_of_the_node(cluster):
+    """All that a dead node takes with it: slurmd, the steps of jobs and what these have started."""
+    conf = pathlib.Path(cluster["SLURM_CONF"])
+    lines = ask(cluster, "scontrol", "listpids").splitlines()[1:]
+    tasks = {int(line.split()[0]) for line in lines}
+    above = {int(ask(cluster, "ps", "--no-headers", "--format=ppid", str(pid))) for pid in tasks}
+    return {int((conf.parent / "slurmd.pid").read_text())} | tasks | above - {1}
 
 
 def test_jobs_are_cancelled(cluster, tmp_path):
