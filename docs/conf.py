@@ -92,7 +92,17 @@ def shorten(app, doctree):
             text.parent.replace(text, nodes.Text(text.replace("jaxlib._jax.", "")))
 
 
+def without_paths(app, doctree):
+    """Leaves out the head of a difference, which names files by where the site was built."""
+    for block in list(doctree.findall(nodes.literal_block)):
+        if block.get("language") == "udiff":
+            text = "".join(block.astext().splitlines(keepends=True)[2:])
+            block.rawsource, block.children = text, []
+            block += nodes.Text(text)
+
+
 def setup(app):
     app.connect("source-read", link_to_pages)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("doctree-read", shorten)
+    app.connect("doctree-read", without_paths)

@@ -136,3 +136,15 @@ def test_the_programs_find_their_configs_beside_a_folder_of_the_users_own(tmp_pa
         check=True,
     )
     assert pathlib.Path(done.stdout.strip()) == ROOT / "configs" / "base.py"
+
+
+def test_the_container_is_made_of_what_is_there():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = [line.split()[1] for line in lines if line.startswith("COPY ")]
+    assert copied == ["requirements.lock", "."]
+    assert all((ROOT / name).exists() for name in copied)
+    said = (ROOT / "docs" / "cluster.md").read_text()
+    extras = importlib.metadata.metadata("jax").get_all("Provides-Extra")
+    for extra in ("cuda12", "cuda13", "tpu", "k8s"):
+        assert extra in said
+        assert extra in extras
