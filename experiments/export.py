@@ -26,13 +26,19 @@ from experiments.run import exporting
 from triplet_jax import errors
 from triplet_jax.models import export
 
-FORMAT = flags.DEFINE_enum("format", "jax", [*exporting.SUFFIXES], "What the file is.")
+FORMAT = flags.DEFINE_enum("format", "jax", [*exporting.SUFFIXES, "torch"], "What the file is.")
 NAMES = flags.DEFINE_string(
     "names", "", "The library whose names the weights of the backbone get, such as timm."
 )
 
 
 def main() -> None:
+    if FORMAT.value == "torch":
+        raise errors.InputError(
+            "--format=torch is not written: a file of torch is a pickle, which can run any code,"
+            " and would hold what --format=safetensors holds. Give that; in torch,"
+            " safetensors.torch.load_file(FILE) is its state_dict."
+        )
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     output = _output()
     if NAMES.value and FORMAT.value != "safetensors":

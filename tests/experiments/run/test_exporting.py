@@ -112,6 +112,8 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path):
     programs.refused(done, "Give --format=safetensors, or a file named *.jaxexport")
     done = programs.run("export", given, f"--output={tmp_path}/a.jaxexport", "--names=timm")
     programs.refused(done, "--names=timm has no effect with --format=jax")
+    done = programs.run("export", given, f"--output={tmp_path}/a.pth", "--format=torch")
+    programs.refused(done, "Give that; in torch, safetensors.torch.load_file(FILE)")
 
 
 # -- the card ----------------------------------------------------------------------------
