@@ -5,7 +5,9 @@ import pandas as pd
 
 from triplet_jax.evaluation import comparison
 
-_OF_A_DIFFERENCE = ("difference", "difference_low", "difference_high", "pairs", "p_value")
+_OF_A_DIFFERENCE = (
+    *("difference", "difference_low", "difference_high", "pairs", "p_value", "detectable"),
+)
 
 
 def compare(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
@@ -20,8 +22,9 @@ def compare(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
     Returns:
       A row for each setting and arm, with the columns of `summary.csv`: the mean score with its
       95% interval; the paired difference to the reference with its own, and the p-value of the
-      paired t-test; `p_holm`, that p-value corrected for all tests in the table; the mean score of
-      raw pixels and the mean seconds of a run. NaN stands for what too few runs cannot tell.
+      paired t-test; `p_holm`, that p-value corrected for all tests in the table; `detectable`, the
+      difference that so many seeds would have shown with a power of 0.8; the mean score of raw
+      pixels and the mean seconds of a run. NaN stands for what too few runs cannot tell.
     """
     rows = []
     for (setting, arm), of_arm in runs.groupby(["setting", "arm"], sort=False):

@@ -59,6 +59,7 @@ def render(outcome: Outcome) -> str:
         arms=arms,
         colours=colours,
         rows=[row | summary.as_text(row, sweep["metric"]) for row in rows],
+        power=summary.power(outcome),
         best_of=summary.best_of(outcome),
         raw_pixels={name: score for name, score in raw_pixels.items() if score},
         collapsed=runs[runs.collapsed_at.notna()].to_dict("records"),

@@ -74,9 +74,24 @@ def raw_pixels(outcome: Outcome, setting: str) -> str:
 
 
 def remarks(outcome: Outcome) -> list[str]:
-    """Says what stands below the tables: the best of several arms, and the failed runs."""
+    """Says what stands below the tables: power, the best of several arms, and the failed runs."""
     failed = outcome.runs[outcome.runs.state == "failed"].to_dict("records")
-    return best_of(outcome) + [f"failed: {run['name']}: {run['error']}" for run in failed]
+    of_failed = [f"failed: {run['name']}: {run['error']}" for run in failed]
+    return power(outcome) + best_of(outcome) + of_failed
+
+
+def power(outcome: Outcome) -> list[str]:
+    """Says, for each setting, which difference the seeds could have shown in every arm."""
+    lines = []
+    for setting, arms in outcome.summary.groupby("setting", sort=False):
+        if arms.detectable.notna().any():
+            where = f"{setting}: " if setting else ""
+            lines.append(
+                f"{where}a true difference of {arms.detectable.max():.3f} to"
+                f" {outcome.sweep['reference']} would have been found in any arm with a probability"
+                " of 80% or more"
+            )
+    return lines
 
 
 def best_of(outcome: Outcome) -> list[str]:

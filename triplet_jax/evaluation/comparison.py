@@ -30,6 +30,8 @@ class Difference(NamedTuple):
     count: int
     p_value: float
     """The p-value of the two-sided paired t-test; NaN for fewer than two pairs."""
+    detectable: float
+    """The difference that so many pairs would show with a power of 0.8: see `detectable`."""
 
 
 def estimate(values: Float[np.ndarray, "seeds"], confidence: float = 0.95) -> Estimate:
@@ -82,7 +84,45 @@ def paired(
         p_value = 1.0 if mean == 0 else 0.0
     else:
         p_value = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
-    return Difference(mean, low, high, count, p_value)
+    return Difference(mean, low, high, count, p_value, detectable(differences, confidence))
+
+
+def detectable(
+    differences: Float[np.ndarray, "seeds"], confidence: float = 0.95, power: float = 0.8
+) -> float:
+    """The smallest true difference that a paired t-test over so many seeds would be likely to find.
+
+    It tells a difference that is not there from one that the seeds could not have shown. It is the
+    d at which the test rejects d = 0 with probability `power`, for normal differences whose
+    standard deviation s is the one seen. Then `mean * sqrt(n) / s` has Student's noncentral t
+    distribution, with the noncentrality `d sqrt(n) / s` (Cohen 1988,
+    https://doi.org/10.4324/9780203771587).
+
+    >>> print(f"{detectable(np.array([0.01, 0.03, 0.02, 0.04, 0.00])):.3f}")
+    0.027
+
+    Args:
+      differences: one arm minus the other for each seed.
+      confidence: one minus the level of the two-sided test.
+      power: the probability of finding the difference.
+
+    Returns:
+      The difference; NaN for fewer than two seeds.
+    """
+    freedom = len(differences) - 1
+    if freedom < 1:
+        return float("nan")
+    critical = scipy.stats.t.ppf(0.5 + confidence / 2, freedom)
+    # Over the distribution of the standard deviation: scipy's noncentral t gives NaN for few seeds.
+    probabilities = (np.arange(10_000) + 0.5) / 10_000
+    limits = critical * np.sqrt(scipy.stats.chi2.ppf(probabilities, freedom) / freedom)
+
+    def lacking(noncentrality):
+        above, below = (scipy.special.ndtr(sign * noncentrality - limits) for sign in (1, -1))
+        return power - np.mean(above + below)
+
+    noncentrality = scipy.optimize.brentq(lacking, 0.0, 2.0 * critical + 3.0)
+    return float(noncentrality * scipy.stats.sem(differences))
 
 
 def over_classes(

@@ -10,6 +10,7 @@ import scipy.stats
 
 from experiments.sweeps import arm_comparison, report_page, summary
 from experiments.sweeps.outcome import Outcome
+from triplet_jax.evaluation import comparison
 
 ARMS = ("semi_hard", "margin", "curriculum")
 SETTINGS = ("clean", "noisy")
@@ -71,6 +72,8 @@ def test_arms_are_compared_by_the_paired_t_test_over_the_seeds_that_both_have():
         assert row["pairs"] == len(both) == (4 if lacks_one else 5)
         expected = scipy.stats.ttest_rel(both[row["arm"]], both["semi_hard"]).pvalue
         assert row["p_value"] == pytest.approx(expected)
+        differences = (both[row["arm"]] - both["semi_hard"]).to_numpy()
+        assert row["detectable"] == comparison.detectable(differences)
 
 
 def test_all_p_values_are_corrected_together():
@@ -118,7 +121,7 @@ def test_the_page_the_document_and_the_screen_show_the_same_numbers(capsys, monk
         )
     for text in (page, document, printed):
         assert "raw pixels" in text.lower() and "0.600" in text
-        for line in summary.best_of(found):
+        for line in [*summary.power(found), *summary.best_of(found)]:
             assert line in html.unescape(text)
         assert "noisy curriculum seed 4: not finite" in text
 

@@ -57,6 +57,23 @@ def test_equal_differences_have_a_p_value():
     assert comparison.paired({0: 1.5, 1: 2.5}, {0: 1.0, 1: 2.0}).p_value == 0.0
 
 
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_a_detectable_difference_is_found_in_four_of_five_trials(count):
+    random = np.random.default_rng(count)
+    seen = random.normal(scale=0.3, size=count)
+    difference = comparison.detectable(seen)
+    trials = difference + random.normal(scale=seen.std(ddof=1), size=(20_000, count))
+    found = scipy.stats.ttest_1samp(trials, 0.0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_what_can_be_detected_does_not_depend_on_the_mean():
+    seen = np.array([0.1, 0.3, 0.2])
+    assert comparison.detectable(seen + 5) == pytest.approx(comparison.detectable(seen))
+    assert comparison.detectable(np.array([0.2, 0.2])) == 0
+    assert math.isnan(comparison.detectable(np.array([0.2])))
+
+
 def test_holm_on_a_case_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling.
     np.testing.assert_allclose(
