@@ -48,6 +48,10 @@ def test_a_loop_learns_and_is_compiled_once(name, run, capsys):
     assert 1 <= traced <= 2  # Keras looks at its shapes first
     if name == "keras_fit":
         assert int(left["encoder"].step.value) == STEPS
+    if name == "text_triplets":
+        datasets = pytest.importorskip("datasets", reason="pip install datasets to run this test")
+        table = {column: list(texts) for column, texts in left["table"].items()}
+        assert datasets.Dataset.from_dict(table)[:] == table
 
 
 def assert_close(found, expected):

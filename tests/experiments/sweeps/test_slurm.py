@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import socket
@@ -209,28 +210,50 @@ def job_of(folder):
     return job["job"]
 
 
-def test_the_batch_script_of_a_run_queues_again_after_a_signal(cluster, tmp_path):
-    fields = FIELDS | LONG
-    job = subprocess.run(
-        [
-            *("sbatch", "--parsable", "--ntasks-per-node=1", f"--output={tmp_path / 'log.txt'}"),
-            *("docs/cluster/train.sbatch", tmp_path / "run"),
-            "--config=configs/digits.py:semi_hard",
-            *(f"--config.{name}={value}" for name, value in fields.items()),
-        ],
+def submit(cluster, *arguments):
+    """The number of a job that `sbatch` takes."""
+    done = subprocess.run(
+        ["sbatch", "--parsable", *map(str, arguments)],
         cwd=programs.ROOT,
         env=cluster | {"PATH": f"{os.path.dirname(sys.executable)}:{cluster['PATH']}"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-    ).stdout.strip()
-    wait(lambda: programs.last_step(tmp_path / "run") >= 200)
+    )
+    return done.stdout.strip()
+
+
+def test_the_batch_script_of_a_run_queues_again_after_a_signal(cluster, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log.txt"
+    fields = [f"--config.{name}={value}" for name, value in (FIELDS | LONG).items()]
+    job = submit(
+        cluster,
+        *("--ntasks-per-node=1", f"--output={log}", "docs/cluster/train.sbatch", run),
+        *("--config=configs/digits.py:semi_hard", *fields),
+    )
+    wait(lambda: programs.last_step(run) >= 200)
     ask(cluster, "scancel", "--signal=USR1", job)  # as before the time limit
-    wait(lambda: (tmp_path / "run" / "result.json").exists())
-    log = (tmp_path / "log.txt").read_text()
-    assert "stopped by SIGUSR1 and saved at step" in log
-    assert "continuing after step" in log
+    wait(lambda: (run / "result.json").exists())
+    assert "stopped by SIGUSR1 and saved at step" in log.read_text()
+    assert "continuing after step" in log.read_text()
     wait(lambda: not ask(cluster, "squeue", "--noheader"))
+
+
+def test_the_jobs_of_an_array_share_a_study_of_which_one_is_requeued(cluster, tmp_path):
+    pytest.importorskip("optuna", reason="pip install optuna to run this test")
+    study = tmp_path / "study"
+    tune = [
+        *("python", "-m", "experiments.tune", "--config=configs/tune/digits.py"),
+        *(f"--workdir={study}", "--config.trials=4", "--config.seeds=(0,)", "--config.engine=here"),
+        *(f"--config.run.{name}={value}" for name, value in FIELDS.items()),
+    ]
+    settings = ("--array=1-2", "--requeue", f"--output={tmp_path}/%a.txt")
+    job = submit(cluster, *settings, f"--wrap={shlex.join(tune)}")
+    wait(lambda: list(study.glob("runs/*/*/metrics.jsonl")))
+    ask(cluster, "scontrol", "requeue", f"{job}_1")
+    wait(lambda: not ask(cluster, "squeue", "--noheader"))
+    budget = json.loads((study / "result.json").read_text())["budget"]
+    assert (budget["trials"], budget["complete"]) == (4, 4)
 
 
 def test_a_job_that_is_preempted_saves_in_its_time_of_grace_and_goes_on(cluster, tmp_path):
