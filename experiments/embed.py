@@ -2,6 +2,8 @@
 
     python -m experiments.embed --workdir=runs/mine --images=FOLDER --output=mine.npz
 
+The output may be .parquet too, a LanceDB table (.lance), or an index of faiss (.faiss).
+
 Several processes share the work; start them as those of `experiments.train`.
 """
 
@@ -18,6 +20,7 @@ from triplet_jax import errors
 from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
 from triplet_jax.devices import processes
+from triplet_jax.evaluation import vector_files
 from triplet_jax.runs import files
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without class folders.")
@@ -26,7 +29,10 @@ IMAGES = flags.DEFINE_string("images", None, "Folder of images, with or without 
 def main() -> None:
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of a trained run"))
     folder = pathlib.Path(command.required(IMAGES, "a folder of images"))
-    output = command.file_to_write(command.OUTPUT, ".npz")
+    output = command.file_to_write(command.OUTPUT, ".npz", *vector_files.SUFFIXES)
+    if output.suffix != ".npz":
+        with naming.rewriting(lambda said: errors.renamed(said, {"path": "--output"})):
+            vector_files.check_installed(output)
     command.start_processes()
     if not folder.is_dir():
         raise errors.InputError(f"--images={folder} is not a folder.")
@@ -49,12 +55,12 @@ def write(
     output: pathlib.Path, embedded: Sequence[folder_listing.File], embeddings: np.ndarray
 ) -> None:
     """Writes the embeddings, the paths of their files, and their classes, "" for loose files."""
-    files.write_arrays(
-        output,
-        embeddings=embeddings,
-        paths=np.array([to_text(str(file.path)) for file in embedded]),
-        labels=np.array([file.label for file in embedded]),
-    )
+    names = np.array([to_text(str(file.path)) for file in embedded])
+    labels = np.array([file.label for file in embedded])
+    if output.suffix == ".npz":
+        files.write_arrays(output, embeddings=embeddings, paths=names, labels=labels)
+    else:
+        vector_files.write(output, embeddings, names=names, labels=labels)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from triplet_jax import errors
 from triplet_jax.data import table_files
 from triplet_jax.data.file_names import some
+from triplet_jax.evaluation import vector_files
 from triplet_jax.runs import files
 
 KNOWN = (
@@ -42,7 +43,8 @@ _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
 def read(path: str) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """Reads the arrays of an .npz or a .parquet file that are known here.
+    """Reads the arrays that are known here of an .npz or .parquet file or a LanceDB table, or the
+    embeddings of an index of faiss.
 
     Args:
       path: the file.
@@ -50,7 +52,12 @@ def read(path: str) -> dict[str, Shaped[np.ndarray, "..."]]:
     Raises:
       InputError: the file cannot be read, or has no embeddings.
     """
-    if pathlib.Path(path).suffix == ".parquet":
+    suffix = pathlib.Path(path).suffix
+    if suffix == ".faiss":
+        return {"embeddings": vector_files.read_faiss(path)}
+    if suffix == ".lance":
+        return _of_columns(path, *vector_files.read_lance(path, _COLUMNS))
+    if suffix == ".parquet":
         return _read_parquet(path)
     present = files.names_of_arrays(path)
     named = {name: name for name in KNOWN if name in present}
@@ -63,7 +70,13 @@ def read(path: str) -> dict[str, Shaped[np.ndarray, "..."]]:
 def _read_parquet(path):
     if not pathlib.Path(path).is_file():
         raise errors.InputError(f"path={path!r} is not a file. Give an .npz or a .parquet file.")
-    present, table = table_files.read_parquet(path, _COLUMNS, otherwise="write an .npz file")
+    return _of_columns(
+        path, *table_files.read_parquet(path, _COLUMNS, otherwise="write an .npz file")
+    )
+
+
+def _of_columns(path: str, present: Sequence[str], table: Any) -> dict[str, np.ndarray]:
+    """The arrays of a table of pyarrow."""
     given = {}
     for column in _COLUMNS:
         name = _COLUMNS[column]

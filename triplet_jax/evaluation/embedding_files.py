@@ -74,7 +74,7 @@ def read(
     table: str = "",
     ignore: Sequence[tuple[str, str]] = (),
 ) -> Embedded:
-    """Reads embedded examples from an .npz or a .parquet file.
+    """Reads embedded examples from an .npz or a .parquet file, or from a vector store.
 
     An .npz file holds the arrays on the left, and a .parquet file, for which pyarrow must be
     installed, the columns on the right. All but the first are optional, and labels may be in the
@@ -89,6 +89,9 @@ def read(
         is_gallery        is_gallery       booleans: which rows are searched
         split             split            strings: only the rows of one split are read
         names or paths    name or path     by which rows of the table are found
+
+    A LanceDB table, the folder NAME.lance, has the same columns as a .parquet file. A flat index of
+    faiss, NAME.faiss, holds embeddings alone, whose labels are in the table.
 
     A gallery of `evaluation.gallery` writes such a .parquet file, and calls the embedding `vector`.
     Without `is_query` and `is_gallery` every row searches all others. With one of them alone, the
