@@ -56,7 +56,7 @@ def convolve(
     products = (
         part.astype(_wide(x)) * row.astype(_wide(x))
         for part, row in zip(
-            _shifted(padded, kernel.shape[:2], sizes, strides),
+            shifted(padded, kernel.shape[:2], sizes, strides),
             kernel.reshape(-1, kernel.shape[-1]),
             strict=True,
         )
@@ -142,7 +142,7 @@ def _padded(x: Float[Array, "..."], places: Padding) -> Float[Array, "..."]:
     return jax.lax.optimization_barrier(jax.lax.pad(x, jnp.zeros((), x.dtype), config))
 
 
-def _shifted(
+def shifted(
     padded: Float[Array, "..."],
     window: Sequence[int],
     sizes: Sequence[int],

@@ -45,10 +45,29 @@ def test_value_and_gradients_are_those_of_lax(size, window, strides, padding):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("size", "window", "channels", "stride"),
+    [(2, 3, 5, 1), (4, 3, 5, 2), (6, 3, 1, 1), (9, 5, 1, 2), (5, 3, 5, 2)],
+)
+def test_float64_shows_no_other_difference_than_rounding(size, window, channels, stride):
+    random = np.random.default_rng(0)
+    with jax.enable_x64():
+        x = jnp.asarray(random.normal(size=(3, size, size, channels)))
+        kernel = jnp.asarray(random.normal(size=(window, window, channels, 32)))
+        strides, padding = (stride, stride), "SAME"
+        ours = value_and_gradients(convolution.convolve, strides, padding)(x, kernel)
+        theirs = value_and_gradients(jax.lax.conv_general_dilated, strides, padding)(x, kernel)
+        assert ours[0][1].dtype == jnp.float64
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), ours, theirs
+        )
+
+
 def test_no_image_smaller_than_its_kernel_is_left_to_xla_on_a_cpu():
     x, kernel = jnp.ones((3, 2, 2, 8)), jnp.ones((3, 3, 8, 8))
-    run = value_and_gradients(convolution.convolve, (1, 1), "SAME")
-    assert "rhs_reversal" not in run.lower(x, kernel).compile().as_text()
+    for image, stride in ((x, 1), (jnp.ones((3, 4, 4, 8)), 2)):
+        run = value_and_gradients(convolution.convolve, (stride, stride), "SAME")
+        assert " convolution(" not in run.lower(image, kernel).compile().as_text()
     plain = value_and_gradients(jax.lax.conv_general_dilated, (1, 1), "SAME")
     assert "rhs_reversal" in plain.lower(x, kernel).compile().as_text(), "is this still needed?"
 
