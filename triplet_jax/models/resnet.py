@@ -81,9 +81,7 @@ class ResNet(nn.Module):
         if self.stem == "7x7" or (self.stem == "by_size" and min(x.shape[1:3]) >= 64):
             x = Conv(self.width, (7, 7), strides=2, padding=3, dtype=self.dtype)(x)
             x = nn.relu(norm()(x))
-            # Padded here: converters of flax's pooling know no padding by numbers.
-            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
+            x = layers.max_pool_3x3(x)
         else:
             x = Conv(self.width, (3, 3), dtype=self.dtype)(x)
             x = nn.relu(norm()(x))

@@ -1,11 +1,13 @@
 """Dropout and pooling against what defines them."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from triplet_jax import errors, models
+from triplet_jax.models import layers
 
 
 def test_dropout_keeps_the_mean(key):
@@ -19,6 +21,21 @@ def test_max_pool_is_that_of_windows(shape, key):
     x = jax.random.normal(key, shape)
     window = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     np.testing.assert_array_equal(models.max_pool_2x2(x), window)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 8), (1, 2)])
+def test_overlapping_max_pool_and_its_gradient_are_those_of_windows(size, key):
+    x = jax.random.normal(key, (2, *size, 3))
+
+    def windows(x):
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+        return nn.max_pool(padded, window_shape=(3, 3), strides=(2, 2))
+
+    np.testing.assert_array_equal(layers.max_pool_3x3(x), windows(x))
+    ours, theirs = (
+        jax.grad(lambda x, f=f: jnp.sum(f(x) ** 2))(x) for f in (layers.max_pool_3x3, windows)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_stochastic_depth_skips_whole_rows_and_keeps_the_mean(key):
