@@ -9,11 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import contrastive, losses
 
 LOOPS = pathlib.Path(__file__).parents[1] / "docs" / "loops"
 OVER_DEVICES = ("jit_shardings", "pmap", "shard_map")
 ON_ONE = sorted({path.stem for path in LOOPS.glob("*.py")} - {*OVER_DEVICES})
+QUICK = ["flax_nnx", "plain_optax", "text_triplets"]  # their libraries are loaded anyway
 STEPS = 30
 
 
@@ -40,7 +42,7 @@ def counted(function, calls):
     return call
 
 
-@pytest.mark.parametrize("name", ON_ONE)
+@pytest.mark.parametrize("name", cases.mostly_slow(ON_ONE, QUICK))
 def test_a_loop_learns_and_is_compiled_once(name, run, capsys):
     left, traced = run(name, STEPS)
     before, after = map(float, re.findall(r"\d\.\d+(?= before| after)", capsys.readouterr().out))
