@@ -65,7 +65,7 @@ def _opened(shards: str):
     from triplet_jax import data
     from triplet_jax.data import images
 
-    return data.webdataset(
+    return data.from_webdataset(
         shards,
         form=images.ImageForm(size=SIZE, channels=1),
         split_by="image",

@@ -70,9 +70,9 @@ def link_to_pages(app, docname, source):
     def on_the_site(link):
         there = posixpath.normpath(posixpath.join("docs", posixpath.dirname(docname), link[1]))
         here = there if there.startswith("notebooks/") else ELSEWHERE.get(there)
-        return f"](/{here})" if here else link[0]
+        return f"](/{here}{link[2] or ''})" if here else link[0]
 
-    source[0] = re.sub(r"\]\((\.\./[^)#]+)\)", on_the_site, source[0])
+    source[0] = re.sub(r"\]\((\.\./[^)#]+)(#[^)]*)?\)", on_the_site, source[0])
 
 
 def as_restructured_text(app, what, name, obj, options, lines):

@@ -198,8 +198,8 @@ def _with_columns(c, form, held_out):
         return data.table(c.path, root=c.root, **given)
     given["index_dir"] = c.index_dir or str(caches.folder("indexes"))
     if c.name == "webdataset":
-        return data.webdataset(c.path, **given)
-    return data.huggingface(c.path, **_named_splits(c), **given)
+        return data.from_webdataset(c.path, **given)
+    return data.from_huggingface(c.path, **_named_splits(c), **given)
 
 
 def image_form(c: ml_collections.ConfigDict) -> images.ImageForm:

@@ -13,7 +13,7 @@ from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_a
 from triplet_jax.data.face_pairs import FacePairs as FacePairs
 from triplet_jax.data.face_pairs import PairCounts as PairCounts
 from triplet_jax.data.face_pairs import lfw_pairs as lfw_pairs
-from triplet_jax.data.huggingface import huggingface as huggingface
+from triplet_jax.data.huggingface import from_huggingface as from_huggingface
 from triplet_jax.data.image_folders import folder as folder
 from triplet_jax.data.image_rows import Columns as Columns
 from triplet_jax.data.image_tables import table as table
@@ -21,5 +21,5 @@ from triplet_jax.data.sklearn_digits import digits as digits
 from triplet_jax.data.splits import HeldOut as HeldOut
 from triplet_jax.data.splits import hold_out as hold_out
 from triplet_jax.data.tfds import from_tfds as from_tfds
-from triplet_jax.data.webdataset import webdataset as webdataset
+from triplet_jax.data.webdataset import from_webdataset as from_webdataset
 from triplet_jax.runs.files import read_arrays as read_arrays

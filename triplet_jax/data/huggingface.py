@@ -25,7 +25,7 @@ _VERSION = 1
 _ON_THE_HUB = re.compile(r"([\w-][\w.-]*(?:/[\w.-]+)?)(?::([\w.-]+))?", re.ASCII)
 
 
-def huggingface(
+def from_huggingface(
     path: str,
     *,
     form: ImageForm,
@@ -44,7 +44,7 @@ def huggingface(
     once and all of them need no memory. What is stored otherwise, as in Parquet, `datasets` brings
     to Arrow in its cache, once.
 
-        digits = data.huggingface(
+        digits = data.from_huggingface(
             "digits/data",
             form=images.ImageForm(size=28, channels=1),
             split_by="official",

@@ -32,7 +32,7 @@ _VERSION = 1
 _SHARD = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz|zst))$")
 
 
-def webdataset(
+def from_webdataset(
     path: str,
     *,
     form: ImageForm,
@@ -51,7 +51,7 @@ def webdataset(
     the one that the name of its shard holds as a word, as in `train-0001.tar` or `test/0001.tar`.
     The other columns are those of its .json.
 
-        birds = data.webdataset(
+        birds = data.from_webdataset(
             "birds/*.tar",
             form=images.ImageForm(size=64, channels=3),
             split_by="class",

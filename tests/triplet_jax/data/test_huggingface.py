@@ -54,7 +54,7 @@ def parquet(tmp_path):
 
 def read(path, *, split_by="image", **settings):
     given = {"form": FORM, "held_out": SOME, "bad_images": "refuse"} | settings
-    return data.huggingface(str(path), split_by=split_by, **given)
+    return data.from_huggingface(str(path), split_by=split_by, **given)
 
 
 def test_parquet_gives_the_rows_of_the_library(parquet):

@@ -47,7 +47,7 @@ def numbered(path, numbers):
 
 def read(path, *, split_by="image", **settings):
     given = {"form": FORM, "held_out": SOME, "bad_images": "refuse"} | settings
-    return data.webdataset(str(path), split_by=split_by, **given)
+    return data.from_webdataset(str(path), split_by=split_by, **given)
 
 
 def greys(found):
