@@ -1,7 +1,8 @@
 """Checkpoints: saves the state of a run, and restores it.
 
-Orbax writes in the background and makes a checkpoint visible by one rename, so that a killed run
-leaves only whole checkpoints. A digest of the arrays, saved beside them, shows later damage.
+Orbax writes in the background and makes a checkpoint visible by one rename; another one hides it
+before it is removed. So a killed run leaves only whole checkpoints. A digest of the arrays, saved
+beside them, shows later damage.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from triplet_jax.devices import allocator
 
 # Bytes of a state above which a copy of it counts beside a step.
 _LARGE = 2**27
+# The folder, beside the checkpoints, of those that are being removed.
+_REMOVED = "removed"
 
 
 class DamagedError(errors.InputError):
@@ -76,6 +79,7 @@ class Checkpoints:
                 self._move_aside(step, damaged)
         if not read_only:
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._clear()
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -85,6 +89,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preserve.AnyPreservationPolicy([preserve.LatestN(2), best]),
                 best_fn=_score,
+                todelete_subdir=_REMOVED,
                 cleanup_tmp_directories=not self._read_only,
                 read_only=self._read_only,
                 create=False,
@@ -96,6 +101,10 @@ class Checkpoints:
             ),
             item_names=("state", "digest", "config"),
         )
+
+    def _clear(self) -> None:
+        """Removes the files of checkpoints that are no longer kept."""
+        shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
 
     @property
     def folder(self) -> pathlib.Path:
@@ -126,6 +135,7 @@ class Checkpoints:
         score = -math.inf if score is None or math.isnan(score) else float(score)
         with self._naming_failures():
             self._manager.wait_until_finished()
+            self._clear()
             # Space is looked up first, since a write that fails halfway leaves background threads
             # that complain at length.
             needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays)) + 2**20
@@ -140,6 +150,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics={"score": score})
             if needed > _LARGE and jax.default_backend() == "cpu":
                 self._manager.wait_until_finished()
+                self._clear()
                 allocator.trim()
 
     def wait(self) -> None:
@@ -150,6 +161,7 @@ class Checkpoints:
         """
         with self._naming_failures():
             self._manager.wait_until_finished()
+        self._clear()
 
     @contextlib.contextmanager
     def _naming_failures(self) -> Iterator[None]:

@@ -41,6 +41,22 @@ def test_the_two_latest_and_the_best_are_kept(tmp_path):
     same(best, state(2))
 
 
+def test_one_that_is_removed_goes_as_a_whole(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:  # as if killed before its files are removed
+        patch.setattr(Checkpoints, "_clear", lambda self: None)
+        save(tmp_path, [1, 2, 3, 4], {4: 0.9})
+    assert checkpoint.whole_steps(tmp_path) == [3, 4]
+    gone = sorted(path.name for path in (tmp_path / "removed").iterdir())
+    assert gone == ["1", "2"]
+    for step in gone:
+        parts = {path.name for path in (tmp_path / "removed" / step).iterdir()}
+        assert {"state", "digest", "metrics"} <= parts
+    reports = []
+    restored = Checkpoints(tmp_path, report=reports.append).restore_latest(state(0))
+    same(restored, state(4))
+    assert not reports and not (tmp_path / "removed").exists()
+
+
 def test_a_large_state_is_written_when_saving_returns(tmp_path, monkeypatch):
     finished = []
     wait = ocp.CheckpointManager.wait_until_finished
