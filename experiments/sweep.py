@@ -8,14 +8,13 @@ failed stays with its error. `--retry` runs the failed ones again.
 
 import pathlib
 
-import ml_collections
 from absl import flags
 
 from experiments import command
 from experiments.config import components
-from experiments.run import lock, tracking
-from experiments.sweeps import executors, plan, report, runs, slurm
-from experiments.sweeps.board import Board
+from experiments.run import lock
+from experiments.sweeps import plan, slurm
+from experiments.sweeps.execution import carry_out
 
 CONFIG = command.config_file("File of a sweep; docs/fields.md lists its fields.")
 CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
@@ -44,28 +43,6 @@ def main() -> None:
             for run in failed:
                 run.error_file.unlink()
         carry_out(sweep, planned, workdir)
-
-
-def carry_out(
-    sweep: ml_collections.ConfigDict, planned: list[runs.Run], workdir: pathlib.Path
-) -> None:
-    """Carries out the runs that have not ended, and writes the report once all have."""
-    pending = [run for run in planned if not run.has_ended]
-    print(
-        f"sweep   {len(planned)} runs: {len(sweep.arms)} arms x {len(sweep.settings)} settings x"
-        f" {len(sweep.seeds)} seeds; {len(pending)} to do, by the engine {sweep.engine}"
-    )
-    if sweep.claim:
-        source = f" ({sweep.source})" if sweep.source else ""
-        print(f"claim   {sweep.claim}{source}")
-    with Board(planned, sweep.metric) as board:
-        executors.ENGINES[sweep.engine](planned, sweep, board.show)
-    unfinished = [run for run in planned if not run.has_ended]
-    if unfinished:
-        print(f"stopped with {len(unfinished)} runs to do. Run the same command again to go on.")
-        return
-    written = report.write(workdir)
-    tracking.show_report(sweep.run.log.trackers, workdir, written)
 
 
 if __name__ == "__main__":

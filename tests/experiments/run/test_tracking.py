@@ -8,11 +8,10 @@ import pytest
 
 from configs import base
 from configs.sweeps import base as sweeps
-from experiments import sweep as sweep_program
 from experiments.config import check, completion, saved_configs, settings
 from experiments.run import tracking, training
 from experiments.run.setup import Setup
-from experiments.sweeps import plan
+from experiments.sweeps import execution, plan
 from tests.support import configs, fake_trackers, programs, small_sweeps, stops
 from triplet_jax import errors
 from triplet_jax.runs import row_files
@@ -88,11 +87,11 @@ def test_a_vectorised_sweep_groups_its_runs_and_shows_its_report(tmp_path, monke
     sweep = sweeps.get_config(run)
     sweep.arms = (("one", {}), ("two", {"loss.margin": 0.5}))
     sweep.reference, sweep.seeds = "one", (0,)
-    monkeypatch.setattr(sweep_program.report, "write", lambda workdir: ("report.html",))
+    monkeypatch.setattr(execution.report, "write", lambda workdir: ("report.html",))
     workdir = tmp_path / "margins"
     workdir.mkdir()
     plan.remember(sweep, workdir)
-    sweep_program.carry_out(sweep, plan.plan(sweep, workdir), workdir)
+    execution.carry_out(sweep, plan.plan(sweep, workdir), workdir)
     # Each tracker is opened in a thread of its own, in any order.
     opened = {one.place.name: one for one in fake.made}
     assert sorted(opened) == ["one/seed0", "report", "two/seed0"]

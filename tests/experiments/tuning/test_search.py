@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from configs.tune import base
-from experiments import tune
 from experiments.config import check, completion, settings
 from experiments.sweeps import plan
+from experiments.tuning import search as searching
 from experiments.tuning import space as spaces
 from experiments.tuning import studies, trials
 from tests.support import programs, small_studies, small_sweeps, stops
@@ -21,7 +21,7 @@ from triplet_jax import errors
 
 def search(study, workdir):
     workdir.mkdir(exist_ok=True)
-    tune.search(study, spaces.parse(study.space), workdir)
+    searching.search(study, spaces.parse(study.space), workdir)
 
 
 def opened(path):
@@ -124,7 +124,7 @@ def test_a_study_whose_own_parts_have_changed_is_refused(tmp_path, monkeypatch):
     study = small_studies.made(trials=1)
     small_studies.put_engine(monkeypatch)
     search(study, tmp_path)
-    monkeypatch.setattr(tune.components, "changes", lambda *_: ["mining.miner has changed"])
+    monkeypatch.setattr(searching.components, "changes", lambda *_: ["mining.miner has changed"])
     with pytest.raises(errors.InputError, match="holds a run of other code. mining.miner"):
         search(study, tmp_path)
 
