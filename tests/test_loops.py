@@ -15,7 +15,6 @@ from triplet_jax import contrastive, losses
 LOOPS = pathlib.Path(__file__).parents[1] / "docs" / "loops"
 OVER_DEVICES = ("jit_shardings", "pmap", "shard_map")
 ON_ONE = sorted({path.stem for path in LOOPS.glob("*.py")} - {*OVER_DEVICES})
-QUICK = ["flax_nnx", "plain_optax", "text_triplets"]  # their libraries are loaded anyway
 STEPS = 30
 
 
@@ -42,7 +41,7 @@ def counted(function, calls):
     return call
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(ON_ONE, QUICK))
+@pytest.mark.parametrize("name", cases.mostly_slow(ON_ONE, ["plain_optax"]))
 def test_a_loop_learns_and_is_compiled_once(name, run, capsys):
     left, traced = run(name, STEPS)
     before, after = map(float, re.findall(r"\d\.\d+(?= before| after)", capsys.readouterr().out))
@@ -68,7 +67,7 @@ def on_one_device():
         return runpy.run_path(str(LOOPS / "plain_optax.py"))
 
 
-@pytest.mark.parametrize("name", OVER_DEVICES)
+@pytest.mark.parametrize("name", cases.mostly_slow(OVER_DEVICES, ["shard_map"]))
 def test_a_loop_over_devices_does_what_it_does_on_one(name, run, on_one_device):
     left, _ = run(name, 3)
     assert left["params"]["hidden"].sharding.num_devices == jax.device_count() == 8

@@ -93,6 +93,7 @@ def test_the_head_learns_from_features_what_it_learns_from_images(
     assert score == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_stopped_ends_with_the_same_bits(kept, config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stops.stop_after(patch, 4)
@@ -101,6 +102,7 @@ def test_a_head_that_is_stopped_ends_with_the_same_bits(kept, config, tmp_path, 
     stops.assert_same_end(tmp_path / "stopped", kept["folder"] / "run")
 
 
+@pytest.mark.slow
 def test_heads_that_are_trained_together_learn_from_the_same_features(
     kept, config, tmp_path, monkeypatch
 ):

@@ -33,6 +33,7 @@ def test_omniglot_has_unseen_classes_and_whole_alphabets(omniglot_dir):
     assert 0.02 < pixels.mean() / 255 < 0.2
 
 
+@pytest.mark.slow
 def test_omniglot_by_class_takes_the_second_half_for_the_test(omniglot_dir):
     form = images.ImageForm(size=28, channels=1)
     found = data.from_tfds(
