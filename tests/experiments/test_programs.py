@@ -190,6 +190,7 @@ def test_a_folder_without_a_run_is_refused(program, tmp_path):
     programs.refused(programs.run(program, *flags), "holds no run", "experiments.train")
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_stop_the_run(tmp_path):
     done = programs.run(
         "train",

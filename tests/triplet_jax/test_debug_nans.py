@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import contrastive, distances, losses, mining, regularisers, telemetry
 
 # Of one anchor: distances, and which of four rows are positives and negatives.
@@ -32,7 +33,13 @@ def debug_nans():
         yield
 
 
-@pytest.mark.parametrize("miner", sorted(mining.MINERS))
+@pytest.mark.parametrize(
+    "miner",
+    cases.mostly_slow(
+        sorted(mining.MINERS),
+        ["angular", "batch_all", "batch_hard", "boltzmann", "distance_weighted", "quantile"],
+    ),
+)
 def test_miners(miner, key):
     mine = mining.MINERS[miner]
     offered = {"key": key, "dim": 3, "positives_to_negatives": jnp.zeros((4, 4))}
@@ -44,7 +51,13 @@ def test_miners(miner, key):
         assert not any(np.isnan(x).any() for x in mined)
 
 
-@pytest.mark.parametrize("name", sorted(contrastive.LOSSES))
+@pytest.mark.parametrize(
+    "name",
+    cases.mostly_slow(
+        sorted(contrastive.LOSSES),
+        ["circle", "debiased", "info_nce", "lifted", "multi_similarity", "pairs", "smooth_ap"],
+    ),
+)
 def test_contrastive_losses(name):
     loss = contrastive.LOSSES[name]
 

@@ -80,6 +80,7 @@ def train(place, workdir):
     return programs.run("train", f"--workdir={workdir}", folder=place, config=file, **fields)
 
 
+@pytest.mark.slow
 def test_programs_use_every_kind_and_report_code_that_changed(place):
     done = train(place, "run")
     assert done.returncode == 0, done.stderr
