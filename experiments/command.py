@@ -17,7 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.config import defaults, fields, naming, settings
+from experiments.config import caches, defaults, fields, naming, settings
 from triplet_jax import errors
 from triplet_jax.devices import processes, signals
 from triplet_jax.runs import health
@@ -188,8 +188,7 @@ def _end(number):
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that a second run starts at once."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{home}/triplet_jax/compiled"
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(caches.folder("compiled"))
     jax.config.update("jax_compilation_cache_dir", folder)
 
 
