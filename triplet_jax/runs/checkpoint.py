@@ -106,6 +106,11 @@ class Checkpoints:
         """Removes the files of checkpoints that are no longer kept."""
         shutil.rmtree(self._folder / _REMOVED, ignore_errors=True)
 
+    def _finish(self) -> None:
+        """Waits for what is being written, and clears up after it."""
+        self._manager.wait_until_finished()
+        self._clear()
+
     @property
     def folder(self) -> pathlib.Path:
         """The folder that keeps the checkpoints."""
@@ -134,8 +139,7 @@ class Checkpoints:
         arrays = jax.device_get(state)
         score = -math.inf if score is None or math.isnan(score) else float(score)
         with self._naming_failures():
-            self._manager.wait_until_finished()
-            self._clear()
+            self._finish()
             # Space is looked up first, since a write that fails halfway leaves background threads
             # that complain at length.
             needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays)) + 2**20
@@ -149,8 +153,7 @@ class Checkpoints:
                 items["config"] = ocp.args.JsonSave(self._config)
             self._manager.save(step, args=ocp.args.Composite(**items), metrics={"score": score})
             if needed > _LARGE and jax.default_backend() == "cpu":
-                self._manager.wait_until_finished()
-                self._clear()
+                self._finish()
                 allocator.trim()
 
     def wait(self) -> None:
@@ -160,8 +163,7 @@ class Checkpoints:
           SaveError: a save failed.
         """
         with self._naming_failures():
-            self._manager.wait_until_finished()
-        self._clear()
+            self._finish()
 
     @contextlib.contextmanager
     def _naming_failures(self) -> Iterator[None]:
