@@ -6,7 +6,12 @@ import pandas as pd
 from triplet_jax.evaluation import comparison
 
 _OF_A_DIFFERENCE = (
-    *("difference", "difference_low", "difference_high", "pairs", "p_value", "detectable"),
+    "difference",
+    "difference_low",
+    "difference_high",
+    "pairs",
+    "p_value",
+    "detectable",
 )
 
 

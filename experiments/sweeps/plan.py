@@ -9,14 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments.config import (
-    check,
-    completion,
-    components,
-    defaults,
-    fields,
-    settings,
-)
+from experiments.config import check, completion, components, defaults, fields, settings
 from experiments.run.setup import Setup
 from experiments.sweeps import remembering, runs, vectorised
 from triplet_jax import errors
@@ -179,13 +172,9 @@ def remember(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """
     path = workdir / "sweep.json"
     now = json.loads(sweep.to_json())
-    if path.exists():
-        before = files.read_json(path, "seeds")
-        different = remembering.different(fields.SWEEP, before, now, may_change=("slurm",))
-        if different:
-            raise errors.InputError(
-                f"--workdir={workdir} holds another sweep: {', '.join(different)} differ. Give"
-                " another --workdir, or the same sweep to go on; only seeds may be added."
-            )
+    before = remembering.before(
+        path, fields.SWEEP, now, needed=("seeds",), grows="seeds", may_change=("slurm",)
+    )
+    if before is not None:
         now["seeds"] = sorted({*before["seeds"], *now["seeds"]})
     files.write_json(path, now)

@@ -124,12 +124,5 @@ def remember(study: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """
     path = workdir / "study.json"
     now = json.loads(study.to_json())
-    if path.exists():
-        before = files.read_json(path, "space", "run")
-        different = remembering.different(fields.TUNE, before, now)
-        if different:
-            raise errors.InputError(
-                f"--workdir={workdir} holds another study: {', '.join(different)} differ. Give"
-                " another --workdir, or the same study to go on; only trials may be added."
-            )
+    remembering.before(path, fields.TUNE, now, needed=("space", "run"), grows="trials")
     files.write_json(path, now)
