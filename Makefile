@@ -39,7 +39,7 @@ $(VENV)/installed: requirements.lock setup.cfg
 	@touch $@
 
 $(VENV)/oracle: requirements-oracle.in $(VENV)/installed
-	@echo "== Installing PyTorch and pytorch-metric-learning into $(VENV) (once)"
+	@echo "== Installing PyTorch and the others of requirements-oracle.in into $(VENV) (once)"
 	@$(PIP) -r requirements-oracle.in $(COUNTED)
 	@touch $@
 
