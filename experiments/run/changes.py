@@ -1,8 +1,9 @@
 """Which fields of a run may change when it goes on, and which did.
 
-Each field declares what it concerns. A field of TRAINING may not change, since another value makes
-another run; only `train.steps` may grow, if nothing before the old end depends on it. A field of
-JUDGING may change, and later scores report it. A field of MACHINE may change and affects nothing.
+Each field declares what it concerns. A field of TRAINING or EXAMPLES may not change, since another
+value makes another run; only `train.steps` may grow, if nothing before the old end depends on it. A
+field of JUDGING may change, and later scores report it. A field of MACHINE may change and affects
+nothing.
 """
 
 import pathlib
@@ -10,7 +11,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from experiments.config import fields
-from experiments.config.fields import declaration
 from triplet_jax import errors
 from triplet_jax.runs import files
 
@@ -35,7 +35,7 @@ def refused(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     lines = []
     for name in different(before, now):
         why = ""
-        if fields.concerns(name) != declaration.TRAINING:
+        if fields.may_change(name):
             continue
         if name == "train.steps" and now[name] > before[name]:
             reasons = _what_knows_the_end(before)

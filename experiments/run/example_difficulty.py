@@ -8,7 +8,6 @@ import numpy as np
 
 from experiments.config import fields, settings
 from experiments.config.datasets import given_labels
-from experiments.config.fields import declaration
 from experiments.run import config_json, data_json
 from triplet_jax import data, errors
 from triplet_jax.curricula import difficulty
@@ -51,7 +50,7 @@ def _fixed_fields(config):
         [
             (name, value)
             for name, value in settings.flat(config).items()
-            if name.startswith("dataset.") and fields.concerns(name) == declaration.TRAINING
+            if name.startswith("dataset.") and not fields.may_change(name)
         ]
     )
 

@@ -50,7 +50,7 @@ def before(
 def _different(section, before, now, may_change):
     """The fields that differ, and may not."""
     free = {"run", *may_change} | {
-        name for name, field in section.fields.items() if field.concerns != declaration.TRAINING
+        name for name, field in section.fields.items() if field.may_change
     }
     names = sorted((now.keys() | before.keys()) - free)
     found = [name for name in names if now.get(name) != before.get(name)]

@@ -16,13 +16,6 @@ from experiments.tuning import trials
 from triplet_jax import errors
 from triplet_jax.runs import files
 
-# They decide which examples there are, so that trials would be judged on different ones.
-_OF_EXAMPLES = ("name", "split_by", "split_seed", "test_fraction", "validation_fraction")
-_OF_EXAMPLES += ("train_split", "validation_split", "test_split", "class_level", "bad_images")
-_OF_EXAMPLES += ("image_feature", "label_feature", "path_column", "label_column", "split_column")
-_OF_EXAMPLES += ("group_column", "category_column", "box_columns")
-_OF_EXAMPLES += ("turns_as_classes", "images_as_classes")
-
 
 def check(study: ml_collections.ConfigDict) -> spaces.Space:
     """Checks the fields of a study, and the config at every corner of its space.
@@ -89,10 +82,9 @@ def _check_pruner(study):
 
 def _check_comparable(study, space):
     """Refuses fields by which trials would be judged differently, or have other budgets unseen."""
-    of_examples = {f"dataset.{name}" for name in _OF_EXAMPLES}
     set_by_parts = {n for part in space.parts for end in part.ends for n in part.differences(end)}
     for name in sorted(set_by_parts):
-        if name in of_examples or fields.concerns(name) != declaration.TRAINING:
+        if fields.concerns(name) != declaration.TRAINING:
             why = "trials would not be judged alike, or learn the same"
         elif name in study.also_seeds:
             why = "it is set to the seed of a trial"

@@ -94,5 +94,10 @@ def allowed(name: str) -> Range | Each | OneOf | Part | None:
 
 
 def concerns(name: str) -> str:
-    """What a field concerns: TRAINING, JUDGING or MACHINE; TRAINING for an unknown one."""
+    """What a field concerns; TRAINING for an unknown one."""
     return FIELDS[name].concerns if name in FIELDS else TRAINING
+
+
+def may_change(name: str) -> bool:
+    """Whether a run may go on with another value of a field; no for an unknown one."""
+    return name in FIELDS and FIELDS[name].may_change

@@ -2,6 +2,7 @@
 
 from experiments.config import import_paths
 from experiments.config.fields.declaration import (
+    EXAMPLES,
     JUDGING,
     MACHINE,
     Field,
@@ -83,6 +84,7 @@ SECTION = Section(
                 "(fields of config.dataset) -> data.Dataset",
                 others=(*OTHERS, *ARRAYS),
             ),
+            concerns=EXAMPLES,
         ),
         "path": Field(
             "",
@@ -148,39 +150,55 @@ SECTION = Section(
             " like, of all but tensorflow-datasets), or official, the split that the data set says,"
             " or vinyals, the lists by which few-shot papers split omniglot.",
             when=_HAS_SPLITS,
+            concerns=EXAMPLES,
         ),
         "test_fraction": Field(
-            0.2, "The share of the examples that is tested on.", at_least(0, at_most=0.9)
+            0.2,
+            "The share of the examples that is tested on.",
+            at_least(0, at_most=0.9),
+            concerns=EXAMPLES,
         ),
         "validation_fraction": Field(
-            0.1, "The share of the examples that is validated on.", at_least(0, at_most=0.9)
+            0.1,
+            "The share of the examples that is validated on.",
+            at_least(0, at_most=0.9),
+            concerns=EXAMPLES,
         ),
-        "split_seed": Field(0, "The seed of the split.", at_least(0)),
+        "split_seed": Field(0, "The seed of the split.", at_least(0), concerns=EXAMPLES),
         "image_feature": Field(
-            "", "The feature of the images; empty to find it.", when=_HAS_PREPARED
+            "",
+            "The feature of the images; empty to find it.",
+            when=_HAS_PREPARED,
+            concerns=EXAMPLES,
         ),
         "label_feature": Field(
             "",
             "The feature of the labels, such as class_id or identity/Identity_No; empty to find"
             " it.",
             when=_HAS_PREPARED,
+            concerns=EXAMPLES,
         ),
         "train_split": Field(
             "train",
             "The data set's splits to train on; several are joined by +.",
             when=_HAS_SPLIT_NAMES,
+            concerns=EXAMPLES,
         ),
         "validation_split": Field(
             "",
             "The data set's splits to validate on; empty to hold validation out of training.",
             when=_HAS_SPLIT_NAMES,
+            concerns=EXAMPLES,
         ),
-        "test_split": Field("test", "The data set's splits to test on.", when=_HAS_SPLIT_NAMES),
+        "test_split": Field(
+            "test", "The data set's splits to test on.", when=_HAS_SPLIT_NAMES, concerns=EXAMPLES
+        ),
         "class_level": Field(
             1,
             "How many levels of folders name a class: 2 makes a/b the class of a/b/1.jpg.",
             at_least(1, at_most=16),
             when=_HAS_FOLDERS,
+            concerns=EXAMPLES,
         ),
         "root": Field(
             "",
@@ -189,39 +207,48 @@ SECTION = Section(
             concerns=MACHINE,  # the fingerprint of the data decides whether they are the same
         ),
         "path_column": Field(
-            "path", "The column of a table that holds the image files.", when=_IS_LISTED
+            "path",
+            "The column of a table that holds the image files.",
+            when=_IS_LISTED,
+            concerns=EXAMPLES,
         ),
         "image_column": Field(
             "",
             "The column of huggingface that holds the images, or in webdataset the ending of their"
             " names after the key; empty to find it.",
             when=_HOLDS_IMAGES,
+            concerns=EXAMPLES,
         ),
         "label_column": Field(
             "label",
             "The column that holds the classes; in webdataset, the name in each .json.",
             when=_HAS_COLUMNS,
+            concerns=EXAMPLES,
         ),
         "split_column": Field(
             "split",
             "The column that holds train, validation or test, for split_by=official.",
             when=_HAS_COLUMNS,
+            concerns=EXAMPLES,
         ),
         "group_column": Field(
             "group",
             "The column that holds sessions or cameras, for split_by=group.",
             when=_HAS_COLUMNS,
+            concerns=EXAMPLES,
         ),
         "category_column": Field(
             "",
             "The column that holds the group of each class, for batch.same_group; empty for none.",
             when=_HAS_COLUMNS,
+            concerns=EXAMPLES,
         ),
         "box_columns": Field(
             (),
             "The columns of a table that hold the left, top, right and bottom edge of the part of"
             " each picture that is read, in pixels; empty for whole pictures.",
             when=_IS_LISTED,
+            concerns=EXAMPLES,
         ),
         "ignore_columns": Field(
             (),
@@ -239,16 +266,21 @@ SECTION = Section(
             concerns=MACHINE,
         ),
         "turns_as_classes": Field(
-            False, "Makes each quarter turn of a training class a class of its own."
+            False,
+            "Makes each quarter turn of a training class a class of its own.",
+            concerns=EXAMPLES,
         ),
         "images_as_classes": Field(
-            False, "Makes each training image a class of its own; labels are not used."
+            False,
+            "Makes each training image a class of its own; labels are not used.",
+            concerns=EXAMPLES,
         ),
         "bad_images": Field(
             "refuse",
             "What happens to a file that cannot be read as an image.",
             OneOf(image_checks.BAD_IMAGES),
             when=_HAS_IMAGE_FILES,
+            concerns=EXAMPLES,
         ),
         "standardise": Field(
             True,
@@ -273,14 +305,16 @@ SECTION = Section(
             "The share of each training class that gets a wrong label.",
             at_least(0, at_most=0.99),
             when=(HAS_LABELS,),
+            concerns=EXAMPLES,
         ),
         "noise_kind": Field(
             "symmetric",
             "How wrong labels are drawn: from all other classes, from one class that is fixed for"
             " each class, or from the classes of the same group.",
             OneOf(label_noise.KINDS),
+            concerns=EXAMPLES,
         ),
-        "noise_seed": Field(0, "The seed of the wrong labels.", at_least(0)),
+        "noise_seed": Field(0, "The seed of the wrong labels.", at_least(0), concerns=EXAMPLES),
         "drop_noisy": Field(
             False, "Leaves the wrongly labelled examples out, which shows what knowing them gives."
         ),

@@ -13,6 +13,9 @@ MOST_COUNTED = 2**31 - 1
 
 TRAINING = "training"
 """The field decides what is learned: a run keeps its value for life."""
+EXAMPLES = "examples"
+"""The field decides which examples there are, their labels and splits: a run keeps its value for
+life, and so do all trials of a study, which else could not be compared."""
 JUDGING = "judging"
 """The field decides how a run is scored and which checkpoint counts: it may change on resume."""
 MACHINE = "machine"
@@ -199,7 +202,7 @@ class Field:
       meaning: what it decides, as one sentence with the unit.
       allowed: the values that it may have; None for all of its type.
       when: the conditions that must all hold for it to have an effect.
-      concerns: TRAINING, JUDGING or MACHINE; fields of the latter two may change on resume.
+      concerns: TRAINING, EXAMPLES, JUDGING or MACHINE.
       moves: whether a schedule may move it.
       number: the type of a field whose default is None.
     """
@@ -216,6 +219,11 @@ class Field:
     def type(self) -> type:
         """The type of its values."""
         return self.number or type(self.default)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a run may go on with another value."""
+        return self.concerns in (JUDGING, MACHINE)
 
 
 @dataclasses.dataclass(frozen=True)

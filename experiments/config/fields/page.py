@@ -81,7 +81,7 @@ def _meaning(field):
     if field.when:
         notes.append(f"Needs {', and '.join(condition.needs for condition in field.when)}.")
     notes += ["A schedule may move it."] * field.moves
-    notes += ["May change on resume."] * (field.concerns != declaration.TRAINING)
+    notes += ["May change on resume."] * field.may_change
     return _marked(" ".join(notes))
 
 

@@ -94,11 +94,19 @@ def test_a_condition_names_fields_and_holds_of_some_values_alone():
             assert "" in found and any(found), (name, condition.needs)
 
 
-def test_a_field_concerns_one_of_three_things():
-    kinds = {declaration.MACHINE, declaration.JUDGING, declaration.TRAINING}
+def test_a_field_concerns_one_of_four_things():
+    kinds = {
+        declaration.MACHINE,
+        declaration.JUDGING,
+        declaration.TRAINING,
+        declaration.EXAMPLES,
+    }
     assert {field.concerns for field in fields.FIELDS.values()} == kinds
     assert fields.concerns("schedules.hardness.start") == declaration.TRAINING
     assert fields.concerns("mining.knobs.hardness") == declaration.TRAINING
+    assert not fields.may_change("mining.knobs.hardness")
+    assert not fields.may_change("dataset.split_seed")
+    assert fields.may_change("dataset.workers")
 
 
 def test_a_number_that_moves_is_a_number():

@@ -2,11 +2,15 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from configs.tune import base
+from experiments.config import datasets
+from experiments.config.fields import dataset
 from experiments.tuning import checks, studies
-from tests.support import small_studies
+from tests.support import image_folders, small_studies
+from tests.support.configs import config
 from triplet_jax import errors
 
 
@@ -44,6 +48,45 @@ def space(**parts):
 def test_studies_that_make_no_sense_are_refused(fields, message):
     with pytest.raises(errors.InputError, match=message):
         checks.check(small_studies.made(**fields))
+
+
+# Fields of data that leave the examples, their labels and splits as they are.
+READ_OTHERWISE = {
+    "image_size": 16,
+    "channels": 1,
+    "invert": True,
+    "fit": "pad",
+    "resample": "lanczos",
+    "crop_ratio": 0.5,
+    "background": 0,
+    "standardise": False,
+    "placement": "stream",
+    "drop_noisy": True,
+}
+
+
+def may_be_searched(name):
+    fixed = base.one_of(dataset.SECTION.fields[name].default)
+    try:
+        checks.check(small_studies.made(**space(**{f"dataset__{name}": fixed})))
+    except errors.InputError as error:
+        return "may not be searched: trials would not be judged alike" not in str(error)
+    return True
+
+
+def test_a_field_of_data_is_refused_unless_it_leaves_the_examples_as_they_are(tmp_path):
+    assert [name for name in dataset.SECTION.fields if may_be_searched(name)] == list(
+        READ_OTHERWISE
+    )
+    for number in range(24):
+        image_folders.save_image(tmp_path / f"{number % 4}" / f"{number}.png", 10 * number)
+    given = {"dataset__name": "folder", "dataset__path": str(tmp_path), "dataset__image_size": 8}
+    usual = datasets.dataset(config(**given), decoded=False)
+    for name, value in READ_OTHERWISE.items():
+        other = config(**given | {f"dataset__{name}": value})
+        found = datasets.dataset(other, decoded=False)
+        for part in ("names", "labels", "split"):
+            np.testing.assert_array_equal(getattr(found, part), getattr(usual, part), name)
 
 
 def test_a_study_without_a_validation_split_is_refused():
