@@ -13,8 +13,7 @@ from absl import flags
 from experiments import command
 from experiments.config import components
 from experiments.run import lock
-from experiments.sweeps import plan, slurm
-from experiments.sweeps.execution import carry_out
+from experiments.sweeps import arm_trials, execution, plan, runs, slurm
 
 CONFIG = command.config_file("File of a sweep; docs/fields.md lists its fields.")
 CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
@@ -25,7 +24,8 @@ def main() -> None:
     command.required(CONFIG, "a sweep, such as --config=configs/sweeps/schedules.py")
     sweep = CONFIG.value
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of the sweep")).absolute()
-    planned = plan.plan(sweep, workdir)
+    trials = arm_trials.plan(sweep, workdir)
+    planned = [run for trial in trials for run in trial.runs] or plan.plan(sweep, workdir)
     plan.check_data(planned)
     command.make_workdir(str(workdir))
     if CANCEL.value or sweep.engine == "slurm":
@@ -34,15 +34,32 @@ def main() -> None:
         print(f"cancelled {slurm.cancel(workdir)} jobs")
         return
     with lock.claimed(workdir):
-        for run in planned:
-            components.check_unchanged(run.folder, run.config)
+        _check_unchanged(planned)
         plan.remember(sweep, workdir)
-        if RETRY.value:
-            failed = [run for run in planned if run.state == "failed"]
-            slurm.Book(workdir).forget(failed)
-            for run in failed:
-                run.error_file.unlink()
-        carry_out(sweep, planned, workdir)
+        if trials:
+            _retry(planned)
+            chosen = execution.choose(sweep, trials)
+            if chosen is None:
+                return
+            planned = plan.plan(sweep, workdir, chosen)
+            plan.check_data(planned)
+            _check_unchanged(planned)
+        _retry(planned)
+        execution.carry_out(sweep, planned, workdir)
+
+
+def _check_unchanged(planned: list[runs.Run]) -> None:
+    for run in planned:
+        components.check_unchanged(run.folder, run.config)
+
+
+def _retry(planned: list[runs.Run]) -> None:
+    """Forgets that runs failed, where the user asked for it."""
+    if RETRY.value:
+        failed = [run for run in planned if run.state == "failed"]
+        slurm.Book(planned[0].workdir).forget(failed)
+        for run in failed:
+            run.error_file.unlink()
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ def compare(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
       A row for each setting and arm, with the columns of `summary.csv`: the mean score with its
       95% interval; the paired difference to the reference with its own, and the p-value of the
       paired t-test; `p_holm`, that p-value corrected for all tests in the table; `detectable`, the
-      difference that so many seeds would have shown with a power of 0.8; the mean score of raw
-      pixels and the mean seconds of a run. NaN stands for what too few runs cannot tell.
+      difference that so many seeds would have shown with a power of 0.8; the mean scores of the
+      validation split and of raw pixels, and the mean seconds of a run. NaN stands for what too few
+      runs cannot tell.
     """
     rows = []
     for (setting, arm), of_arm in runs.groupby(["setting", "arm"], sort=False):
@@ -54,6 +55,7 @@ def compare(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
                 "ci95_low": low,
                 "ci95_high": high,
                 **dict(zip(_OF_A_DIFFERENCE, difference, strict=True)),
+                "validation": done.validation.mean(),
                 "raw_pixels": done.raw_pixels.mean(),
                 "seconds": done.seconds.mean(),
             }

@@ -11,10 +11,17 @@ from experiments.sweeps import runs
 
 
 class Board:
-    """Shows all runs in a live table in a terminal; elsewhere prints a line for each that ends."""
+    """Shows all runs in a live table in a terminal; elsewhere prints a line for each that ends.
 
-    def __init__(self, planned: list[runs.Run], metric: str):
+    Args:
+      planned: the runs.
+      metric: the score that is shown of a finished one.
+      of_validation: whether that is of the validation split, and not of the test split.
+    """
+
+    def __init__(self, planned: list[runs.Run], metric: str, *, of_validation: bool = False):
         self._planned, self._metric = planned, metric
+        self._score = runs.Run.validation_score if of_validation else runs.Run.score
         self._started = time.monotonic()
         self._before = {run.folder for run in planned if run.has_ended}
         self._told = set(self._before)
@@ -63,7 +70,7 @@ class Board:
     def _cell(self, run):
         state = run.state
         if state == "done":
-            return f"{self._metric} {run.score(self._metric):.4f}"
+            return f"{self._metric} {self._score(run, self._metric):.4f}"
         if state == "failed":
             return f"failed: {run.error_file.read_text().splitlines()[-1]}"
         step = run.last_step

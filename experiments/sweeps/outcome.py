@@ -10,9 +10,13 @@ import pandas as pd
 
 from experiments.config import defaults, objective
 from experiments.run import config_json
-from experiments.sweeps import arm_comparison, runs
+from experiments.sweeps import arm_comparison, arm_trials, runs
 from triplet_jax import errors
 from triplet_jax.runs import files, health, row_files
+
+# What an older sweep.json lacks.
+_WITHOUT_TRIALS: dict[str, list] = {"trials": [], "trial_seeds": []}
+_OF_TRIALS = tuple(_WITHOUT_TRIALS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +25,14 @@ class Outcome:
 
     Args:
       sweep: `sweep.json`.
-      runs: a row for each run: `name`, `setting`, `arm`, `seed`, `state`, `score`, `raw_pixels`,
-        `steps`, `collapsed_at`, `seconds`, `error`.
+      runs: a row for each run: `name`, `setting`, `arm`, `seed`, `state`, `score`, `validation`,
+        `raw_pixels`, `steps`, `collapsed_at`, `seconds`, `error`.
       curves: a row for each run and step with metrics: `setting`, `arm`, `seed`, `step`, and
         numbers.
       summary: a row for each setting and arm, from `arm_comparison.compare`; `summary.csv`.
       best_of: a row for each setting, from `arm_comparison.best_of`.
+      trials: a row for each trial: `setting`, `arm`, `number`, `fields`, `validation`, `chosen`,
+        `seconds`; none where the arms were not tuned.
     """
 
     sweep: dict
@@ -34,6 +40,7 @@ class Outcome:
     curves: pd.DataFrame
     summary: pd.DataFrame
     best_of: pd.DataFrame
+    trials: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
 
 def read(workdir: pathlib.Path) -> Outcome:
@@ -52,6 +59,7 @@ def read(workdir: pathlib.Path) -> Outcome:
             f" experiments.sweep --config=configs/sweeps/schedules.py --workdir={workdir}"
         )
     sweep = files.read_json(path, "arms", "settings", "seeds", "reference", "metric", "best_of")
+    sweep = _WITHOUT_TRIALS | sweep
     if not _is_sweep(sweep):
         raise errors.InputError(
             f"{path} is damaged: it describes no sweep. Remove it, and run the same sweep again:"
@@ -80,18 +88,41 @@ def read(workdir: pathlib.Path) -> Outcome:
         curves=pd.DataFrame(curves),
         summary=arm_comparison.compare(table, sweep),
         best_of=arm_comparison.best_of(table, sweep),
+        trials=_trials(workdir, sweep),
     )
 
 
 def _is_sweep(sweep):
-    lists = [sweep[name] for name in ("arms", "settings", "seeds", "best_of")]
+    lists = [sweep[name] for name in ("arms", "settings", "seeds", "best_of", *_OF_TRIALS)]
     if not all(isinstance(x, list) for x in lists):
         return False
-    arms, settings, seeds, best_of = lists
-    pairs = [isinstance(x, list) and list(map(type, x)) == [str, dict] for x in arms + settings]
+    arms, settings, seeds, best_of, trials, trial_seeds = lists
+    pairs = [_is_pair(x, dict) for x in arms + settings] + [_is_pair(x, list) for x in trials]
     names = [sweep["reference"], sweep["metric"], *best_of]
-    whole = all(pairs) and {*map(type, seeds)} <= {int} and {*map(type, names)} == {str}
-    return whole and all((arms, settings, seeds))
+    whole = all(pairs) and {*map(type, seeds + trial_seeds)} <= {int}
+    tried = {type(fields) for _, of_arm in trials for fields in of_arm} if whole else set()
+    return whole and {*map(type, names)} == {str} and tried <= {dict} and all(lists[:3])
+
+
+def _is_pair(x, kind):
+    return isinstance(x, list) and list(map(type, x)) == [str, kind]
+
+
+def _trials(workdir, sweep):
+    trials = arm_trials.all_of(sweep, lambda *names: _open(workdir, *names[:3]))
+    best = arm_trials.chosen(trials, sweep["metric"]) if trials else {}
+    return pd.DataFrame(
+        {
+            "setting": trial.setting,
+            "arm": trial.arm,
+            "number": trial.number,
+            "fields": trial.fields,
+            "validation": trial.value(sweep["metric"]),
+            "chosen": best[trial.setting, trial.arm] is trial,
+            "seconds": trial.seconds,
+        }
+        for trial in trials
+    )
 
 
 def _runs(workdir, sweep) -> Iterator[runs.Run]:
@@ -122,6 +153,7 @@ def _of_run(run, rows, metric):
         "seed": run.seed,
         "state": run.state,
         "score": np.nan,
+        "validation": np.nan,
         "raw_pixels": np.nan,
         "steps": int(rows[-1]["step"]) if rows else 0,
         "collapsed_at": _collapsed_at(run, rows),
@@ -130,6 +162,7 @@ def _of_run(run, rows, metric):
     }
     if run.state == "done":
         found["score"] = run.score(metric)
+        found["validation"] = run.validation_score(metric)
         # A run on pairs has no score of raw pixels.
         found["raw_pixels"] = run.number("raw_pixels", "retrieval", metric, default=np.nan)
         found["seconds"] = run.seconds()

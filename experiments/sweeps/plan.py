@@ -9,23 +9,46 @@ from typing import Any
 
 import ml_collections
 
-from experiments.config import check, completion, components, defaults, fields, settings
+from experiments.config import check as config_checks
+from experiments.config import completion, components, defaults, fields, settings
 from experiments.run.setup import Setup
 from experiments.sweeps import remembering, runs, vectorised
 from triplet_jax import errors
 from triplet_jax.runs import files
 
 
-def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.Run]:
+def plan(
+    sweep: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    chosen: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+) -> list[runs.Run]:
     """Makes all runs, in the order in which they are carried out, each with a checked config.
 
     Args:
       sweep: its config; see `configs.sweeps.base`.
       workdir: of the sweep.
+      chosen: more fields of an arm in a setting, by the names of the setting and the arm.
 
     Raises:
       InputError: a name is used twice or cannot name a folder, a field is not known, a run's config
         makes no sense, or the engine, the reference, the metric or a seed is not valid.
+    """
+    check(sweep)
+    planned = []
+    for setting, in_setting in sweep.settings:
+        for arm, of_arm in sweep.arms:
+            differences = in_setting | of_arm | dict((chosen or {}).get((setting, arm), {}))
+            for seed in sweep.seeds:
+                planned.append(run_of(sweep, (setting, arm, seed), differences, workdir))
+            check_run(sweep, planned[-1])
+    return planned
+
+
+def check(sweep: ml_collections.ConfigDict) -> None:
+    """Refuses a sweep that makes no sense, whatever its arms set.
+
+    Raises:
+      InputError: naming the field.
     """
     fields.SWEEP.check(sweep)
     _check_names("arms", sweep.arms)
@@ -36,29 +59,56 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[runs.R
         errors.check_known("best_of", arm, arms)
     check_seeds(sweep.seeds)
     _check_slurm(sweep.slurm)
-    planned = []
-    for setting, in_setting in sweep.settings:
-        for arm, of_arm in sweep.arms:
-            for seed in sweep.seeds:
-                differences = in_setting | of_arm | dict.fromkeys(sweep.also_seeds, seed)
-                config = completion.completed(config_of(sweep.run, differences, f"arm {arm!r}"))
-                planned.append(runs.Run(arm, setting, seed, config, workdir))
-            with _naming(planned[-1]):
-                check.check(planned[-1].config)
-                check_engine(sweep.engine, planned[-1].config)
-    return planned
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
+def run_of(
+    sweep: ml_collections.ConfigDict,
+    names: tuple[str, str, int],
+    differences: Mapping[str, Any],
+    workdir: pathlib.Path,
+) -> runs.Run:
+    """Makes a run, whose config is not checked.
+
+    Args:
+      sweep: its config.
+      names: of the setting and of the arm, and the seed.
+      differences: the fields in which it differs from the config `run`, but for the seed.
+      workdir: the folder that holds its folder.
+
+    Raises:
+      InputError: a field is not known, or does not take its value.
+    """
+    setting, arm, seed = names
+    differences = {**differences, **dict.fromkeys(sweep.also_seeds, seed)}
+    config = completion.completed(config_of(sweep.run, differences, f"arm {arm!r}"))
+    return runs.Run(arm, setting, seed, config, workdir)
+
+
+def check_run(sweep: ml_collections.ConfigDict, run: runs.Run) -> None:
+    """Refuses a run whose config makes no sense, or is not obeyed by the sweep's engine.
+
+    Raises:
+      InputError: naming the arm, the setting and the field.
+    """
+    with _naming(run):
+        config_checks.check(run.config)
+        check_engine(sweep.engine, run.config)
+
+
+def check_seeds(seeds: Sequence[int], field: str = "seeds") -> None:
     """Refuses seeds that are equal, negative or too large, and no seeds.
+
+    Args:
+      seeds: of runs.
+      field: the name of the field that has them.
 
     Raises:
       InputError: with the seeds.
     """
     if not seeds or len(set(seeds)) < len(seeds):
-        raise errors.InputError(f"seeds={tuple(seeds)} must be different, and at least one.")
+        raise errors.InputError(f"{field}={tuple(seeds)} must be different, and at least one.")
     if not all(0 <= seed < 2**31 for seed in seeds):
-        raise errors.InputError(f"seeds={tuple(seeds)} must be from 0 to 2^31 - 1.")
+        raise errors.InputError(f"{field}={tuple(seeds)} must be from 0 to 2^31 - 1.")
 
 
 def _check_slurm(c):

@@ -53,7 +53,10 @@ def _different(section, before, now, may_change):
         name for name, field in section.fields.items() if field.may_change
     }
     names = sorted((now.keys() | before.keys()) - free)
-    found = [name for name in names if now.get(name) != before.get(name)]
+    # A file may be older than some of the fields.
+    defaults = {name: field.default for name, field in section.fields.items()}
+    held = json.loads(json.dumps(defaults)) | before
+    found = [name for name in names if now.get(name) != held.get(name)]
     runs = [_as_today(content.get("run")) for content in (now, before)]
     return found + ["run"] * (runs[0] != runs[1])
 

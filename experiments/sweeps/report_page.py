@@ -61,6 +61,10 @@ def render(outcome: Outcome) -> str:
         rows=[row | summary.as_text(row, sweep["metric"]) for row in rows],
         power=summary.power(outcome),
         best_of=summary.best_of(outcome),
+        tuning=summary.tuning(outcome),
+        trials=[
+            row | {"fields": _fields(row["fields"])} for row in outcome.trials.to_dict("records")
+        ],
         raw_pixels={name: score for name, score in raw_pixels.items() if score},
         collapsed=runs[runs.collapsed_at.notna()].to_dict("records"),
         failed=runs[runs.state == "failed"].to_dict("records"),

@@ -132,6 +132,23 @@ class Run:
         """The score of a finished run on its test split, by a metric of `evaluation.retrieval`."""
         return self.number("embedding", "retrieval", metric)
 
+    def validation_score(self, metric: str) -> float:
+        """The score on the validation split, by which a run is chosen; the test split is not read.
+
+        It is that of the checkpoint that `evaluate.checkpoint` chooses: of the best one by MAP@R,
+        or of the last. NaN where there is none.
+
+        Args:
+          metric: the name of the score.
+        """
+        rows = [row for row in row_files.merged(self.rows()) if "validation/map_at_r" in row]
+        if not rows:
+            return math.nan
+        last = self.config.evaluate.checkpoint == "last"
+        # Of equals the later one, as a run keeps it.
+        row = rows[-1] if last else max(reversed(rows), key=lambda row: row["validation/map_at_r"])
+        return float(row.get(f"validation/{metric}", math.nan))
+
     def fail(self, message: str) -> None:
         """Marks the run as failed, with its error."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,36 @@ def tables(outcome: Outcome) -> Iterator[Table]:
         yield Table(setting, header, rows, raw_pixels(outcome, setting))
 
 
+def tuning(outcome: Outcome) -> Table | None:
+    """Makes the table of how the arms were tuned; None where they were not.
+
+    Of each arm it has what was chosen, the score by which it was chosen, and what that became with
+    fresh seeds: on the validation split, which shows what of it was luck, and on the test split.
+    """
+    if not len(outcome.trials):
+        return None
+    metric = outcome.sweep["metric"]
+    of_arms = {(row["setting"], row["arm"]): row for row in outcome.summary.to_dict("records")}
+    tried = outcome.trials.groupby(["setting", "arm"], sort=False).number.count()
+    rows = []
+    for row in outcome.trials[outcome.trials.chosen].to_dict("records"):
+        names = row["setting"], row["arm"]
+        arm = of_arms[names]
+        rows.append(
+            [
+                *(names if any(outcome.trials.setting) else names[1:]),
+                str(tried[names]),
+                ", ".join(
+                    f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                    for name, value in row["fields"].items()
+                ),
+                *(_number(x) for x in (row["validation"], arm["validation"], arm[metric])),
+            ]
+        )
+    header = ["arm", "trials", "chosen", "validation", "with fresh seeds", "test"]
+    return Table("", [*["setting"] * any(outcome.trials.setting), *header], rows, "")
+
+
 def as_text(arm: dict, metric: str) -> dict[str, str]:
     """Formats a row of `Outcome.summary`, so that all reports show the same digits.
 
@@ -127,15 +157,30 @@ def markdown(outcome: Outcome) -> str:
     parts = []
     for table in tables(outcome):
         title = "; ".join(filter(None, [table.setting, *_of_raw_pixels(table)]))
-        lines = [table.header, ["---"] * len(table.header), *table.rows]
         titled = [f"{title}\n"] if title else []
-        parts.append("\n".join([*titled, *(f"| {' | '.join(line)} |" for line in lines)]))
+        parts.append("\n".join([*titled, *_lines(table)]))
+    if tuned := tuning(outcome):
+        parts.append("\n".join(["tuning\n", *_lines(tuned)]))
     done = outcome.runs[outcome.runs.state == "done"]
     low, high = done.steps.min(), done.steps.max()
     steps = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     cost = f"{len(done)} runs of {steps} steps, {done.seconds.sum() / 60:.1f} minutes."
-    below = "\n".join(f"- {line}" for line in [*remarks(outcome), cost])
+    below = "\n".join(f"- {line}" for line in [*remarks(outcome), cost, *_of_trials(outcome)])
     return "\n\n".join([*parts, below]) + "\n"
+
+
+def _of_trials(outcome):
+    """What the trials cost."""
+    if not len(outcome.trials):
+        return []
+    count = len(outcome.trials) * len(outcome.sweep["trial_seeds"])
+    return [f"{count} runs of trials, {outcome.trials.seconds.sum() / 60:.1f} minutes."]
+
+
+def _lines(table):
+    """The table in Markdown."""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _of_raw_pixels(table):
@@ -148,6 +193,10 @@ def _plus_minus(mean, low, high, sign="-"):
         return ""
     interval = "" if np.isnan(low) else f" ± {(high - low) / 2:.3f}"
     return f"{mean:{sign}.3f}{interval}"
+
+
+def _number(x):
+    return f"{x:.3f}" if np.isfinite(x) else ""
 
 
 def _p_value(p):

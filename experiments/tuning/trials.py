@@ -12,7 +12,7 @@ from experiments.config import check as config_checks
 from experiments.config import completion
 from experiments.sweeps import plan, runs
 from experiments.tuning.space import Point, Space
-from triplet_jax.runs import row_files, stopwatch
+from triplet_jax.runs import stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Trial:
         Args:
           metric: the name of the score.
         """
-        return float(np.mean([validation_score(run, metric) for run in self.runs]))
+        mean = np.mean([run.validation_score(metric) for run in self.runs])
+        return float(np.nan_to_num(mean, nan=-math.inf))
 
 
 def folder(workdir: pathlib.Path, number: int) -> pathlib.Path:
@@ -107,22 +108,3 @@ def check(study: ml_collections.ConfigDict, config: ml_collections.FrozenConfigD
     """
     config_checks.check(config)
     plan.check_engine(study.engine, config)
-
-
-def validation_score(run: runs.Run, metric: str) -> float:
-    """The score on the validation split by which a run is judged; the test split is not read.
-
-    It is that of the checkpoint that `evaluate.checkpoint` chooses: of the best one by MAP@R, or of
-    the last.
-
-    Args:
-      run: a finished one.
-      metric: the name of the score.
-    """
-    rows = [row for row in row_files.merged(run.rows()) if "validation/map_at_r" in row]
-    if not rows:
-        return -math.inf
-    last = run.config.evaluate.checkpoint == "last"
-    # Of equals the later one, as a run keeps it.
-    row = rows[-1] if last else max(reversed(rows), key=lambda row: row["validation/map_at_r"])
-    return float(row[f"validation/{metric}"])

@@ -28,7 +28,16 @@ SECTION = Section(
         "settings": Field(
             (("", {}),), "Pairs like those of arms; every arm is run in every setting."
         ),
-        "reference": Field("", "The arm that the others are compared with."),
+        "trials": Field(
+            (),
+            "Pairs of an arm and a list of what is tried for it, each the fields that it sets: as"
+            " many for every arm; in each setting the one with the best score on the validation"
+            " split completes the arm.",
+        ),
+        "trial_seeds": Field(
+            (100,), "The seeds of every trial, whose mean score counts; none of seeds."
+        ),
+        "reference": Field("", "The arm that the others are compared with.", concerns=JUDGING),
         "seeds": Field(
             (0, 1, 2, 3, 4),
             "The seeds of every arm, so that weights and batches are paired; seeds may be added.",

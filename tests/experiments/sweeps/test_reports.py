@@ -38,6 +38,7 @@ def outcome(raw_pixels=0.6):
             "seed": seed,
             "state": "done",
             "score": 0.8 + 0.02 * ARMS.index(arm) + 0.01 * random.normal(),
+            "validation": 0.9,
             "raw_pixels": raw_pixels,
             "steps": 60,
             "collapsed_at": np.nan,

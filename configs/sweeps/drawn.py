@@ -1,0 +1,29 @@
+"""The settings that a sweep tries for each of its arms, drawn from the same ranges for all."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def settings(ranges: Mapping[str, Mapping[str, Any]], trials: int) -> tuple[dict[str, float], ...]:
+    """Draws the settings of an arm: of each field one value out of each of `trials` equal parts.
+
+    What is drawn for a field does not depend on the others, so that arms that share a field, such
+    as the learning rate, try the same values of it (a Latin hypercube).
+
+    Args:
+      ranges: `configs.tune.base.between` by the names of the fields.
+      trials: how many.
+    """
+    columns = {name: _values(name, of, trials) for name, of in ranges.items()}
+    return tuple({name: columns[name][i] for name in columns} for i in range(trials))
+
+
+def _values(name, of, trials):
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    shares = (random.permutation(trials) + random.uniform(size=trials)) / trials
+    low, high = of["low"], of["high"]
+    values = low * (high / low) ** shares if of["log"] else low + (high - low) * shares
+    return [float(f"{value:.3g}") for value in values]
