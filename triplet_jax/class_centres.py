@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triplet_jax import distances, errors
+from triplet_jax.xla import products
 
 
 def to_centres(*, centres: int, temperature: float) -> distances.Metric:
@@ -67,9 +68,11 @@ def to_centres(*, centres: int, temperature: float) -> distances.Metric:
             return 1.0 - jnp.max(cosines, axis=-1)
         return 1.0 - jnp.sum(jax.nn.softmax(cosines / temperature, axis=-1) * cosines, axis=-1)
 
-    def pairwise(a, columns):
-        products = jax.vmap(distances.product, in_axes=(1, 1), out_axes=2)
-        return pooled(products(parts(a), parts(columns.T).transpose(2, 1, 0)))
+    def pairwise(a, columns, precision=products.FULL):
+        a, columns = precision.rounded(a), precision.rounded(columns)
+        each = jax.vmap(precision.product, in_axes=(1, 1), out_axes=2)
+        cosines = each(parts(a), parts(columns.T).transpose(2, 1, 0))
+        return pooled(precision.with_rounded_slopes(cosines))
 
     def between(a, b):
         return pooled(jnp.sum(parts(a) * parts(b), axis=-1))

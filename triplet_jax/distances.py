@@ -6,6 +6,7 @@ are in the units of the embeddings, `squared_euclidean` in their square, and the
 Gradients are finite everywhere, and 0 between equal rows.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from triplet_jax import arguments, errors
-from triplet_jax.xla import extremes
+from triplet_jax.xla import extremes, product_forms, products
+
+product = products.product
 
 # Squared distances from a matrix product carry an error of about 3e-7 of the squared lengths of the
 # rows. Below this share of them the error shows in the fourth digit.
@@ -29,7 +32,8 @@ class Metric(NamedTuple):
     prepare: Callable
     """Brings rows `[n, dim]` into the form that the other functions take. Called once."""
     pairwise: Callable
-    """Values `[m, n]`, not yet finished, of prepared rows `[m, dim]` and columns `[dim, n]`."""
+    """Values `[m, n]`, not yet finished, of prepared rows `[m, dim]` and columns `[dim, n]`. If it
+    names `precision`, losses may ask for a lower one of `xla.products`."""
     between: Callable
     """The values of prepared rows `[..., dim]` that broadcast, each with its partner. They are
     accurate for near duplicates too."""
@@ -92,7 +96,8 @@ def squared_euclidean() -> Metric:
       >>> print(distances.pairwise(a, b, "squared_euclidean"))
       [[25.]]
     """
-    return Metric(_as_is, _product_form, _difference_form, jax.nn.relu, _blur, centred=True)
+    squares = product_forms.squared_differences
+    return Metric(_as_is, squares, _difference_form, jax.nn.relu, _blur, centred=True)
 
 
 def euclidean() -> Metric:
@@ -147,7 +152,7 @@ def cosine() -> Metric:
 
     return Metric(
         unit,
-        _one_minus_product,
+        product_forms.one_minus_cosines,
         between,
         finish=lambda x: _into_range(x, 0.0, 2.0),
         blur=lambda a, b: jnp.full(a.shape[0], _BLUR),
@@ -168,7 +173,7 @@ def dot() -> Metric:
     """
     return Metric(
         _as_is,
-        _one_minus_product,
+        product_forms.one_minus_products,
         lambda a, b: 1.0 - jnp.sum(a * b, axis=-1),
     )
 
@@ -269,9 +274,12 @@ def signal_to_noise() -> Metric:
         squares = jnp.sum(a * a, axis=-1)
         return jnp.where(squares == 0, a.shape[-1], squares)
 
+    def pairwise(a, b, precision=products.FULL):
+        return product_forms.squared_differences(a, b, precision) / of_anchor(a)[:, None]
+
     return Metric(
         prepare,
-        lambda a, b: _product_form(a, b) / of_anchor(a)[:, None],
+        pairwise,
         lambda a, b: _difference_form(a, b) / of_anchor(a),
         jax.nn.relu,
         lambda a, b: _blur(a, b) / of_anchor(a),
@@ -315,6 +323,24 @@ def make(metric: str | Callable[..., Metric], **params) -> Metric:
             f"metric={name_of(metric)!r} takes {_listed(takes)}, and was given {_listed(params)}."
         )
     return made(**params)
+
+
+def in_precision(precision: str, metric: str | Callable[..., Metric], /, **params) -> Metric:
+    """As `make`, with the metric's matrix product in a precision of `xla.products.PRECISIONS`.
+
+    Raises:
+      InputError: as from `make`, or the metric has no matrix product and the precision is a lower.
+    """
+    errors.check_known("precision", precision, products.PRECISIONS)
+    made, found = make(metric, **params), products.PRECISIONS[precision]
+    if found is products.FULL:
+        return made
+    if "precision" not in inspect.signature(made.pairwise).parameters:
+        raise errors.InputError(
+            f"precision={precision!r} does not suit {name_of(metric)}, which no matrix product"
+            " measures: set precision='float32', or a metric such as cosine or euclidean."
+        )
+    return made._replace(pairwise=functools.partial(made.pairwise, precision=found))
 
 
 def name_of(metric: str | Callable[..., Metric]) -> str:
@@ -383,27 +409,9 @@ def _as_is(x):
     return x
 
 
-def product(a: Float[Array, "m dim"], b: Float[Array, "dim n"]) -> Float[Array, "m n"]:
-    """The matrix product, in full float32 precision on every accelerator."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
 def _into_range(x, low, high):
     """`x`, brought back into a range that rounding had left; the slope stays that of `x`."""
     return x + jax.lax.stop_gradient(jnp.clip(x, low, high) - x)
-
-
-def _one_minus_product(a, b):
-    # Negated before the product: otherwise the gradient negates a whole matrix.
-    return 1.0 + product(-a, b)
-
-
-def _product_form(a, b):
-    of_a, of_b = jnp.sum(a * a, axis=1, keepdims=True), jnp.sum(b * b, axis=0, keepdims=True)
-    # Products with ones instead of broadcasts: the gradient of a broadcast sums a whole matrix,
-    # which takes several times as long on a CPU. Doubled before the product, which saves a matrix.
-    squares = product(of_a, jnp.ones_like(of_b)) + product(jnp.ones_like(of_a), of_b)
-    return squares + product(-2.0 * a, b)
 
 
 def _difference_form(a, b):

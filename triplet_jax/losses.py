@@ -38,6 +38,7 @@ def triplet_loss(
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     key: PRNGKeyArray | None = None,
     tile_size: int | None = None,
+    precision: str = "float32",
     derivatives: str = "first",
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -82,6 +83,10 @@ def triplet_loss(
       tile_size: the most anchors at a time; None chooses a size that suits the device. Memory is
         about `tile_size * candidates` numbers; for a miner of all pairs, that times an anchor's
         positives.
+      precision: of the matrix products that distances come from: "float32", "tf32" or "bfloat16",
+        for metrics that have one. Sums are in float32, and distances of picked triplets and of near
+        duplicates are measured again in it. Other triplets may be picked; docs/losses.md says how
+        many.
       derivatives: "first" finds the first derivatives in the same sweep as the value. "all" allows
         derivatives of any order, such as a Hessian or a penalty on the gradient, and takes more
         time and memory.
@@ -97,7 +102,7 @@ def triplet_loss(
     Raises:
       InputError: a name is not known, an array has the wrong shape or type, labels are not integers
         below 2^31, references come without labels, a random miner has no key, the tile size is
-        below 1, or the miner or the penalty is not defined for the metric. With
+        below 1, or the miner, the penalty or the precision is not defined for the metric. With
         `derivatives="first"`, a second derivative is refused too.
 
     Example:
@@ -125,8 +130,8 @@ def triplet_loss(
     if takes_key and key is None:
         raise errors.InputError("key=None, but this miner draws at random: pass a jax.random.key.")
 
-    made = distances.make(metric, **(metric_params or {}))
-    mined_by = _mining_metric(mining_metric, mining_metric_params)
+    made = distances.in_precision(precision, metric, **(metric_params or {}))
+    mined_by = _mining_metric(precision, mining_metric, mining_metric_params)
     penalize, knobs = numbers_of(penalize)
     batch = batches.prepare(
         made,
@@ -263,13 +268,15 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
 
 
 def _mining_metric(
-    name: str | Callable[..., distances.Metric] | None, params: Mapping[str, Any] | None
+    precision: str,
+    name: str | Callable[..., distances.Metric] | None,
+    params: Mapping[str, Any] | None,
 ) -> distances.Metric | None:
     """The metric of mining, or None if it is that of the penalty."""
     if name is not None:
         if isinstance(name, str):
             errors.check_known("mining_metric", name, distances.METRICS)
-        return distances.make(name, **(params or {}))
+        return distances.in_precision(precision, name, **(params or {}))
     if params:
         raise errors.InputError(
             f"mining_metric_params={dict(params)} are given without mining_metric: name the metric."

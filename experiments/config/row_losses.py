@@ -54,7 +54,7 @@ class TripletLoss:
     penalty: Callable
     average: str
     metric: dict[str, Any]
-    """`metric` and `metric_params`, as the library takes them."""
+    """`metric`, `metric_params` and `precision`, as the library takes them."""
     mining_metric: str | Callable | None
     tile_size: int | None
 
@@ -139,7 +139,7 @@ def _triplets(config, mine) -> TripletLoss:
         mine=mine,
         penalty=components.find("loss.penalty", c.penalty),
         average=c.average,
-        metric=metric(config),
+        metric=metric(config) | {"precision": c.precision},
         mining_metric=mining_metric(config),
         tile_size=config.mining.tile_size or None,
     )
@@ -147,9 +147,10 @@ def _triplets(config, mine) -> TripletLoss:
 
 def _contrastive(config) -> ContrastiveLoss:
     c = config.loss
+    metric_of_rows = _to_centres(c) if c.centres > 1 else metric(config)
     return ContrastiveLoss(
         loss=components.find("loss.name", c.name),
-        metric=_to_centres(c) if c.centres > 1 else metric(config),
+        metric=metric_of_rows | {"precision": c.precision},
         tile_size=config.mining.tile_size or None,
     )
 

@@ -27,6 +27,7 @@ def contrastive_loss(
     reference_labels: arguments.Labels | None = None,
     mask: Bool[Array | np.ndarray, "batch"] | None = None,
     tile_size: int | None = None,
+    precision: str = "float32",
     derivatives: str = "first",
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -54,6 +55,8 @@ def contrastive_loss(
       mask: which rows of the batch count; None for all.
       tile_size: the most anchors at a time; None chooses. Memory is about `tile_size * candidates`
         numbers.
+      precision: of the matrix products: "float32", "tf32" or "bfloat16", as in
+        `losses.triplet_loss`.
       derivatives: "first" or "all", as in `losses.triplet_loss`.
       axis_name: the name of the device axis inside `pmap` or `shard_map`.
 
@@ -64,9 +67,9 @@ def contrastive_loss(
 
     Raises:
       InputError: a name is not known, an array has the wrong shape or type, labels are not integers
-        below 2^31, references come without labels, the tile size is below 1, or the loss is one of
-        similarities and the metric has none. With `derivatives="first"`, a second derivative is
-        refused too.
+        below 2^31, references come without labels, the tile size is below 1, the loss is one of
+        similarities and the metric has none, or a lower precision does not suit the metric. With
+        `derivatives="first"`, a second derivative is refused too.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,7 +83,7 @@ def contrastive_loss(
     errors.check_known("derivatives", derivatives, gradient.DERIVATIVES)
     measure, knobs = losses.numbers_of(losses.lookup("loss", loss, LOSSES))
     losses.check_metric_suits(measure, metric, SUITED)
-    made = distances.make(metric, **(metric_params or {}))
+    made = distances.in_precision(precision, metric, **(metric_params or {}))
     batch = batches.prepare(
         made,
         embeddings,

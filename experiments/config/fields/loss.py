@@ -13,6 +13,7 @@ from experiments.config.fields.declaration import (
     more_than,
 )
 from triplet_jax import contrastive, distances, losses
+from triplet_jax.xla import products
 
 METRIC = Part("metric", distances.METRICS, "() or (*, p) -> distances.Metric")
 
@@ -68,6 +69,12 @@ SECTION = Section(
         ),
         "metric": Field("euclidean", "The distance between embeddings.", METRIC),
         "p": Field(None, "The power of the metric minkowski.", at_least(1), number=float),
+        "precision": Field(
+            "float32",
+            "The precision of the matrix products that distances come from, of metrics that have"
+            " one: sums, and distances of picked triplets, are in float32 anyway.",
+            OneOf(tuple(products.PRECISIONS)),
+        ),
         "penalty": Field(
             "hinge",
             "What a triplet costs, by its two distances.",

@@ -54,6 +54,11 @@ def test_every_knob_is_a_field():
         ({"loss__learned": ("margin",)}, "loss.learned: loss.penalty='hinge' has no knob"),
         ({"mining__miner": "quantile", "mining__knobs__hardness": 1.5}, "hardness=1.5 must be"),
         ({"loss__metric": "minkowski"}, "takes p, and was given no parameters"),
+        ({"loss__precision": "float16"}, "loss.precision='float16' is not known"),
+        (
+            {"loss__precision": "bfloat16", "loss__metric": "manhattan"},
+            "loss.precision='bfloat16' does not suit manhattan",
+        ),
         ({"loss__p": 2.0}, "'euclidean' takes no parameters, and was given p"),
         ({"loss__penalty": "selectively_contrastive"}, "metric='euclidean' does not suit"),
         (

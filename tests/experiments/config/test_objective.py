@@ -34,6 +34,27 @@ def test_a_metric_has_its_parameter():
     assert float(one) == pytest.approx(float(manhattan), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mining__miner": "batch_all"},
+        {"loss__name": "nca", "loss__metric": "squared_euclidean"},
+        {
+            "loss__name": "arcface",
+            "loss__metric": "cosine",
+            "loss__proxies": "references",
+            "loss__num_classes": 6,
+            "loss__centres": 2,
+            "model__dim": 8,
+        },
+    ],
+)
+def test_the_precision_reaches_a_loss_of_any_kind(fields):
+    low, full = (run(config(loss__precision=name, **fields)) for name in ("bfloat16", "float32"))
+    assert float(low) != float(full)
+    assert float(low) == pytest.approx(float(full), rel=0.02)
+
+
 def test_triplets_are_picked_by_a_metric_of_their_own():
     made = config(mining__miner="batch_hard", mining__metric="cosine")
     check.check(made)
