@@ -41,6 +41,18 @@ def with_numbers(config: ml_collections.ConfigDict, numbers: dict) -> ml_collect
     return moved
 
 
+def is_other_than(off: float, number: float | jax.Array) -> bool:
+    """Whether a number of a config is another than the one that turns off what it is for.
+
+    A traced one is: runs train together where it is another in all of them.
+
+    Args:
+      off: the number that turns it off.
+      number: of the config.
+    """
+    return isinstance(number, jax.Array) or number != off
+
+
 def scheduled(config) -> dict:
     """The schedules by their fields."""
     return {c.field: c for _, c in sorted(config.schedules.items())}

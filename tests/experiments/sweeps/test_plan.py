@@ -6,7 +6,7 @@ import pytest
 
 from configs import base
 from configs.sweeps import contrastive, offline, schedules
-from experiments.sweeps import plan
+from experiments.sweeps import plan, vectorised
 from tests.support import small_sweeps
 from triplet_jax import errors
 
@@ -53,6 +53,26 @@ def test_a_sweep_that_is_older_than_a_field_goes_on(tmp_path):
     sweep.run.loss.margin += 0.1
     with pytest.raises(errors.InputError, match="holds another sweep: run differ"):
         plan.remember(sweep, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "others"),
+    [
+        ("memory.noise_rate", (0.0, 0.1, 0.2), {"memory.size": 128}),
+        (
+            "optimizer.proxies_rate",
+            (1.0, 3.0, 10.0),
+            {"loss.name": "arcface", "loss.metric": "cosine", "loss.proxies": "references"},
+        ),
+    ],
+)
+def test_runs_train_apart_from_those_that_lack_a_part_and_with_all_others(
+    tmp_path, field, values, others
+):
+    arms = tuple((f"a{i}", others | {field: value}) for i, value in enumerate(values))
+    runs = small_sweeps.planned(tmp_path, arms=arms, reference="a0", seeds=(0, 1))
+    found = [[run.arm for run in group] for group in vectorised.groups(runs)]
+    assert found == [["a0"] * 2, ["a1"] * 2 + ["a2"] * 2]
 
 
 def test_arms_do_not_leak_into_each_other(tmp_path):

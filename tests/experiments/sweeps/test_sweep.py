@@ -88,9 +88,15 @@ def test_runs_with_a_memory_and_with_proxies_train_together_as_they_do_alone(tmp
     arms = """
     sweep.reference = "memory"
     sweep.arms = (
-        ("memory", {"memory.size": 100, "memory.start": 20}),
+        ("memory", {"memory.size": 100, "memory.start": 20, "memory.noise_rate": 0.1}),
+        ("strict", {"memory.size": 100, "memory.start": 20, "memory.noise_rate": 0.3}),
         ("proxies", {
             "loss.name": "arcface", "loss.metric": "cosine", "loss.proxies": "references",
+            "optimizer.proxies_rate": 10.0,
+        }),
+        ("faster", {
+            "loss.name": "arcface", "loss.metric": "cosine", "loss.proxies": "references",
+            "optimizer.proxies_rate": 30.0,
         }),
     )
 """
@@ -105,10 +111,13 @@ def test_runs_with_a_memory_and_with_proxies_train_together_as_they_do_alone(tmp
         small_sweeps.scores(tmp_path / "together"),
         small_sweeps.scores(tmp_path / "alone"),
     )
-    assert (len(ours), len(theirs)) == (4, 2)
+    assert (len(ours), len(theirs)) == (8, 4)
     small_sweeps.assert_same_runs({name: ours[name] for name in theirs}, theirs, tolerance=0.02)
     last = ours["runs/memory/seed0"][1][-2]
     assert last["memory/num_valid"] > 0
+    for arm in ("strict", "faster"):
+        result = json.loads((tmp_path / f"together/runs/{arm}/seed0/result.json").read_text())
+        assert result["runs_trained_together"] == 4
 
 
 @pytest.mark.slow
