@@ -152,6 +152,7 @@ ADDITIONS = {
     "matryoshka": {"loss.nested_dims": (4, 8, 16, 32, 64)},
     "norm": CONTRASTIVE["n_pairs"] | {"loss.norm_weight": 0.01},
     "spread": {"loss.spread_weight": 1.0},
+    "coding_rate": {"loss.coding_rate_weight": 1.0},
     "pair_variance": CONTRASTIVE["tuplet_margin"] | {"loss.pair_variance_weight": 0.5},
     # The pairs alone cost nothing: no distance between embeddings of length 1 is above 2.
     "histogram": {

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from triplet_jax import arguments, distances
 from triplet_jax.devices import collectives
 from triplet_jax.engine import terms
+from triplet_jax.engine.coding_rate import coding_rate
 
 ANCHORS = 1024
 """The most rows of a device that are compared with all others at a time."""
@@ -411,6 +412,7 @@ def _counts(rows, mask):
 
 
 REGULARISERS: dict[str, Callable[..., Float[Array, ""]]] = {
+    "coding_rate": coding_rate,
     "covariance": covariance,
     "histogram": histogram,
     "norm": norm,

@@ -34,6 +34,10 @@ def by_definition(name, x, y):
     x = np.asarray(x, np.float64)
     if name == "norm":
         return np.mean([row @ row for row in x])
+    if name == "coding_rate":
+        unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+        of_sphere = np.linalg.eigvalsh(unit.T @ unit) * DIM / len(x)  # all 1 where it is filled
+        return 1 - np.sum(np.log(1 + 2 * of_sphere)) / (DIM * np.log(3))
     if name in ("variance", "covariance"):
         products = np.cov(x, rowvar=False)
         if name == "variance":
@@ -135,6 +139,14 @@ def test_few_rows_have_a_finite_value_and_gradient(name, rows):
         assert np.isfinite(value) and np.isfinite(gradient).all()
         if rows < 2 and name != "norm":
             assert value == 0
+
+
+def test_the_coding_rate_tells_a_point_from_a_filled_sphere():
+    term = regularisers.REGULARISERS["coding_rate"]
+    filled, point = jnp.eye(DIM), jnp.ones((DIM, DIM))
+    assert calls.compiled(term, filled, labels=np.arange(DIM)) == pytest.approx(0, abs=1e-6)
+    expected = 1 - np.log(1 + 2 * DIM) / (DIM * np.log(3))
+    assert calls.compiled(term, point, labels=np.arange(DIM)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_orthogonal_classes_are_spread_out():

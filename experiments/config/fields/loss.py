@@ -148,6 +148,13 @@ SECTION = Section(
             at_least(0),
             moves=True,
         ),
+        "coding_rate_weight": Field(
+            0.0,
+            "The weight of how far the coding rate of the embeddings is below its maximum, against"
+            " collapse.",
+            at_least(0),
+            moves=True,
+        ),
     },
     Knobs(
         (losses.PENALTIES, contrastive.LOSSES),
