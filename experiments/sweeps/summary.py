@@ -8,6 +8,7 @@ import rich.console
 import rich.table
 
 from experiments.sweeps.outcome import Outcome
+from triplet_jax.evaluation import comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +36,10 @@ def tables(outcome: Outcome) -> Iterator[Table]:
         rows = []
         for arm in arms.to_dict("records"):
             text = as_text(arm, sweep["metric"])
-            begun = arm["runs"] + arm["failed"]
             rows.append(
                 [
                     *(text[name] for name in ("arm", "score", "difference", "p_holm")),
-                    *(f"{arm[name]} of {begun}" if arm[name] else "" for name in troubles),
+                    *(text[name] for name in troubles),
                 ]
             )
         header = ["arm", sweep["metric"], f"minus {sweep['reference']}", "p (Holm)", *troubles]
@@ -84,8 +84,10 @@ def as_text(arm: dict, metric: str) -> dict[str, str]:
       metric: the metric of the sweep.
 
     Returns:
-      `arm`, `score`, `difference`, `p`, `p_holm` and `seconds`; empty where there is no number.
+      `arm`, `score`, `difference`, `p`, `p_holm`, `collapsed`, `failed` and `seconds`; empty
+      where there is no number.
     """
+    begun = int(arm["runs"] + arm["failed"])
     difference = (arm["difference"], arm["difference_low"], arm["difference_high"])
     return {
         "arm": arm["arm"],
@@ -93,6 +95,8 @@ def as_text(arm: dict, metric: str) -> dict[str, str]:
         "difference": _plus_minus(*difference, sign="+"),
         "p": _p_value(arm["p_value"]),
         "p_holm": _p_value(arm["p_holm"]),
+        "collapsed": _share(arm["collapsed"], begun),
+        "failed": f"{arm['failed']} of {begun}" if arm["failed"] else "",
         "seconds": "" if np.isnan(arm["seconds"]) else f"{arm['seconds']:.1f}",
     }
 
@@ -197,6 +201,14 @@ def _plus_minus(mean, low, high, sign="-"):
 
 def _number(x):
     return f"{x:.3f}" if np.isfinite(x) else ""
+
+
+def _share(count, of):
+    """Such as 3 of 10 (0.11 to 0.60), by Wilson's interval; empty for none."""
+    if not count:
+        return ""
+    found = comparison.share(int(count), of)
+    return f"{count} of {of} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _p_value(p):

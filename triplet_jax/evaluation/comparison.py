@@ -53,6 +53,27 @@ def estimate(values: Float[np.ndarray, "seeds"], confidence: float = 0.95) -> Es
     return Estimate(mean, float(mean - reach), float(mean + reach), count)
 
 
+def share(count: int, of: int, confidence: float = 0.95) -> Estimate:
+    """The share of runs to which something happened, and Wilson's interval.
+
+        (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    It is within [0, 1], and does not shrink to a point where it happened to no run or to all:
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+
+    >>> found = share(0, 10)
+    >>> print(f"{found.mean:.2f}, {found.low:.2f} to {found.high:.2f}")
+    0.00, 0.00 to 0.28
+
+    Args:
+      count: of the runs to which it happened.
+      of: how many runs there are, at least one.
+      confidence: the share of such intervals that hold the true share.
+    """
+    found = scipy.stats.binomtest(count, of).proportion_ci(confidence, method="wilson")
+    return Estimate(count / of, float(found.low), float(found.high), of)
+
+
 def paired(
     values: dict[int, float], reference: dict[int, float], confidence: float = 0.95
 ) -> Difference | None:

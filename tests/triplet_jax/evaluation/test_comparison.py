@@ -28,6 +28,17 @@ def test_estimate_is_students_interval(values):
         assert low == pytest.approx(mean) and high == pytest.approx(mean)
 
 
+@given(st.integers(1, 200), st.data())
+def test_the_ends_of_a_share_are_where_its_score_test_has_the_level(of, data):
+    count = data.draw(st.integers(0, of))
+    found = comparison.share(count, of)
+    assert 0 <= found.low <= found.mean == count / of <= found.high <= 1
+    for end in (found.low, found.high):
+        if 0 < end < 1:
+            score = abs(found.mean - end) / math.sqrt(end * (1 - end) / of)
+            assert score == pytest.approx(scipy.stats.norm.ppf(0.975), rel=1e-6)
+
+
 def test_a_single_value_has_no_interval():
     found = comparison.estimate(np.array([0.5]))
     assert found.mean == 0.5
