@@ -131,6 +131,24 @@ def test_float64_stays_where_jax_has_it():
         np.testing.assert_allclose(np.diag(near), 1e-5 * np.sqrt(3), rtol=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("settings", [{"miner": "semi_hard"}, {"loss": "pairs"}])
+def test_losses_of_float64_in_tiles(settings, precision):
+    settings = settings | {"metric": "euclidean", "precision": precision, "tile_size": 5}
+    function = contrastive.contrastive_loss if "loss" in settings else losses.triplet_loss
+
+    def run(x):
+        return jax.value_and_grad(lambda x: function(x, LABELS, **settings)[0])(x)
+
+    x = rows(dim=3)
+    value, slope = jax.jit(run)(jnp.asarray(x, jnp.float32))
+    with jax.enable_x64(True):
+        wide_value, wide_slope = jax.jit(run)(jnp.asarray(x, jnp.float64))
+        assert wide_slope.dtype == jnp.float64
+    assert float(wide_value) == pytest.approx(float(value), rel=1e-5)
+    np.testing.assert_allclose(wide_slope, slope, atol=1e-3 if precision == "bfloat16" else 1e-5)
+
+
 def test_knobs_of_low_precision_are_learned_in_float32():
     x = jnp.asarray(rows(), jnp.float32)
 

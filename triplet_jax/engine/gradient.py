@@ -33,7 +33,10 @@ def _slope(
     value, inputs, gradient = primals
     of_value, of_inputs, _ = tangents
     gradient = _once(gradient, (value, inputs))
-    along = jax.tree.map(lambda slope, tangent: jnp.sum(slope * tangent), gradient, of_inputs)
+    # Rows may be of float64, and the value is of float32.
+    along = jax.tree.map(
+        lambda slope, tangent: jnp.sum(slope * tangent).astype(value.dtype), gradient, of_inputs
+    )
     # `value` itself may depend on numbers that a miner or a penalty closes over.
     return with_gradient(*primals), sum(jax.tree.leaves(along), of_value)
 

@@ -110,7 +110,9 @@ def of_triplets(
         sum_d_an = jnp.sum(jnp.einsum("apn,an->ap", number, d_an, precision=highest))
     else:
         sum_d_an = _total(jnp.where(valid, mined.d_an, 0.0))
-    return TripletSums(penalty=penalty, d_ap=sum_d_ap, d_an=sum_d_an, **counted, **weights)
+    means = {"d_ap": sum_d_ap, "d_an": sum_d_an}
+    found = TripletSums(penalty=penalty, **means, **counted, **weights)
+    return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
 
 def of_terms(rule: rules.AnchorRule, view: View, knobs: rules.Knobs) -> TermSums:
@@ -119,12 +121,13 @@ def of_terms(rule: rules.AnchorRule, view: View, knobs: rules.Knobs) -> TermSums
     sees = jnp.any(view.is_positive, axis=1) | jnp.any(view.is_negative, axis=1)
     terms = jax.tree.map(lambda x: jnp.where(sees[:, None], x, 0.0), terms)
     far = jnp.where(view.is_negative, jax.lax.stop_gradient(view.to_negatives), 0.0)
-    return TermSums(
+    found = TermSums(
         value=jnp.sum(rule.shares * jnp.sum(terms.value.astype(jnp.float32), axis=0)),
         weight=jnp.sum(jax.lax.stop_gradient(terms.weight), axis=0),
         d_ap=jnp.sum(jnp.where(view.is_positive, view.to_positives, 0.0)),
         d_an=jnp.sum(jnp.sum(far, axis=1)),
     )
+    return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
 
 def _total(x: Shaped[Array, "anchors *triplets"]) -> Float[Array, ""]:
