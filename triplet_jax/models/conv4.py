@@ -39,7 +39,6 @@ class Conv4(nn.Module):
         norm = layers.make_norm(self.norm, train=train, axis_name=self.axis_name, dtype=self.dtype)
         for _ in range(self.depth):
             x = Conv(self.width, (3, 3), dtype=self.dtype)(x)
-            x = nn.relu(norm()(x))
-            if min(x.shape[1:3]) >= 2:
-                x = layers.max_pool_2x2(x)
+            pool = layers.max_pool_2x2 if min(x.shape[1:3]) >= 2 else None
+            x = nn.relu(norm()(x, pool))  # the same as pooling last, with a quarter of the values
         return x.reshape(x.shape[0], -1).astype(jnp.float32)

@@ -7,10 +7,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from triplet_jax import errors
-from triplet_jax.xla import convolution, extremes
+from triplet_jax.models import batch_norm
+from triplet_jax.xla import convolution, extremes, pooling
 
 Norm = Callable[..., nn.Module]
 NORMS = ("batch", "group")
@@ -40,12 +41,10 @@ def make_norm(
     if kind == "group":
         return functools.partial(GroupNorm, epsilon=epsilon, dtype=dtype)
     return functools.partial(
-        nn.BatchNorm,
+        batch_norm.BatchNorm,
         use_running_average=not train,
-        momentum=0.9,
         epsilon=epsilon,
         dtype=dtype,
-        use_fast_variance=False,  # mean(x^2) - mean(x)^2 loses its digits
         axis_name=axis_name if train else None,
     )
 
@@ -80,31 +79,34 @@ class GroupNorm(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    def __call__(
+        self, x: Float[Array, "batch ..."], pool: Callable | None = None
+    ) -> Float[Array, "batch ..."]:
         channels = x.shape[-1]
         most = max(1, min(32, channels // 4))
         groups = max(g for g in range(1, most + 1) if channels % g == 0)
-        return nn.GroupNorm(
+        y = nn.GroupNorm(
             num_groups=groups,
             epsilon=self.epsilon,
             dtype=self.dtype,
             scale_init=self.scale_init,
             use_fast_variance=False,
         )(x)
+        return y if pool is None else pool(y)
 
 
 def max_pool_2x2(
     x: Float[Array, "batch height width channels"],
+    lowest: Bool[Array, "..."] | bool = False,
 ) -> Float[Array, "batch half_height half_width channels"]:
     """The maximum over 2 x 2 windows; an odd last row or column is dropped.
 
-    It compares pairs of rows, then pairs of columns. The gradient of XLA's window reduction is slow
-    on a CPU, and that of a maximum over reshaped axes is wrong after a fused normalisation (see
-    `xla.extremes`).
+    Args:
+      x: the images.
+      lowest: the channels of which the minimum is taken instead.
     """
     height, width = (size // 2 * 2 for size in x.shape[1:3])
-    rows = extremes.larger(x[:, 0:height:2, :width], x[:, 1:height:2, :width])
-    return extremes.larger(rows[:, :, 0::2], rows[:, :, 1::2])
+    return pooling.max_2x2(x[:, :height, :width], lowest)
 
 
 def max_pool_3x3(
