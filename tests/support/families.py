@@ -15,9 +15,10 @@ def images(key, rows=4, size=8):
     return 1 + jax.random.normal(key, (rows, size, size, 3))
 
 
-def random_variables(backbone, key):
-    """Variables whose every array is random, with positive scales and variances."""
-    x = jnp.zeros((1, 8, 8, 3))
+def random_variables(backbone, key, shape=(8, 8, 3)):
+    """Variables for inputs of a shape, whose every array is random; scales and variances are
+    positive."""
+    x = jnp.zeros((1, *shape))
     shapes = jax.eval_shape(lambda: backbone.init(key, x, False))
     random = np.random.default_rng(0)
 

@@ -45,6 +45,8 @@ class ConvNeXt(nn.Module):
       depths: the number of blocks of each stage.
       widths: channels of each stage.
       version: 1 or 2.
+      convolved: whether timm publishes the linear maps of the MLP as 1 x 1 convolutions, as it does
+        for small sizes. Either is read; this decides what is written.
       dtype: the type that is computed in; None for float32. Parameters, statistics of
         normalisation and the features stay float32.
       remat: whether the backward pass computes each block anew, which takes less memory.
@@ -58,6 +60,7 @@ class ConvNeXt(nn.Module):
     depths: tuple[int, ...] = (3, 3, 9, 3)
     widths: tuple[int, ...] = (96, 192, 384, 768)
     version: int = 1
+    convolved: bool = False
     dtype: Any = None
     remat: bool = False
     frozen: int = 0
@@ -116,11 +119,9 @@ class ConvNeXt(nn.Module):
         return found | {"head": ("head_norm",)}
 
     def layouts(self) -> tuple[Layout, ...]:
-        """How weights are published: by timm, and V1 by torchvision, too.
-
-        timm publishes the MLP of small sizes as 1 x 1 convolutions, which are read as well.
-        """
-        found = [self._layout("timm", _TIMM, (r"head\.fc\..*",))]
+        """How weights are published: by timm, and V1 by torchvision, too."""
+        names = _TIMM | {"linear": _CONVOLVED if self.convolved else _LINEAR}
+        found = [self._layout("timm", names, (r"head\.fc\..*",))]
         if self.version == 1:
             names = _TORCHVISION | {
                 # Stages and the convolutions before them take turns.
@@ -141,8 +142,9 @@ class ConvNeXt(nn.Module):
             ours, theirs = f"blocks_{stage}_{block}", names["block"](stage, block)
             arrays |= kernel_and_bias((ours, "conv_dw"), f"{theirs}.{names['conv_dw']}", CONV)
             arrays |= scale_and_bias((ours, "norm"), f"{theirs}.{names['norm']}")
-            arrays |= kernel_and_bias((ours, "fc1"), f"{theirs}.{names['fc1']}", _LINEAR)
-            arrays |= kernel_and_bias((ours, "fc2"), f"{theirs}.{names['fc2']}", _LINEAR)
+            for layer in ("fc1", "fc2"):
+                their_layer = f"{theirs}.{names[layer]}"
+                arrays |= kernel_and_bias((ours, layer), their_layer, names["linear"])
             if self.version == 1:
                 scale = Stored(f"{theirs}.{names['gamma']}", names["gamma_form"])
                 arrays[("params", ours, "gamma")] = scale
@@ -232,6 +234,7 @@ def _from_matrix(x: np.ndarray) -> np.ndarray:
 
 
 _LINEAR = Form(_from_matrix, DENSE.published)
+_CONVOLVED = Form(_from_matrix, lambda x: DENSE.published(x)[:, :, None, None])
 _COLUMN = Form(lambda x: x.reshape(-1), lambda x: x[:, None, None])
 """A vector that is published as [channels, 1, 1]."""
 _TIMM = {
@@ -254,6 +257,7 @@ _TORCHVISION = {
     "norm": "block.2",
     "fc1": "block.3",
     "fc2": "block.5",
+    "linear": _LINEAR,
     "gamma": "layer_scale",
     "gamma_form": _COLUMN,
     "head_norm": "classifier.0",
@@ -281,7 +285,7 @@ def _sizes() -> dict[str, functools.partial]:
                 continue  # it was not published
             widths = tuple(width * 2**stage for stage in range(4))
             found[f"{prefix}_{name}"] = functools.partial(
-                ConvNeXt, depths=depths, widths=widths, version=version
+                ConvNeXt, depths=depths, widths=widths, version=version, convolved=width <= 80
             )
     return found
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -19,6 +20,8 @@ from triplet_jax.runs import files
 
 TOLERANCE = 1e-4
 """How far an embedding by onnxruntime may be from ours."""
+MOST_BYTES = 2**31 - 1
+"""What an .onnx file can hold, as protocol buffers can."""
 INPUTS, EMBEDDINGS = "inputs", "embeddings"
 """The names of what the program takes and gives."""
 
@@ -42,9 +45,15 @@ def write(
 
     Raises:
       InputError: a package is missing, or the converter does not take this encoder, or gives other
-        embeddings.
+        embeddings, or no file holds its weights.
       OSError: the file cannot be written.
     """
+    size = sum(x.nbytes for x in jax.tree.leaves(variables))
+    if size > MOST_BYTES:
+        raise errors.InputError(
+            f"path={str(path)!r}: an .onnx file holds at most {MOST_BYTES:,} bytes, and the weights"
+            f" of this encoder take {size:,}."
+        )
     try:
         import jax2onnx
         import onnx

@@ -136,15 +136,20 @@ class Layout:
       arrays: every array of the backbone, by its path.
       left_out: patterns of names that such a file may hold and the backbone does not use, such as
         its classifier; each matches a whole name.
+      zeros: the shapes of arrays that the library has and the backbone does not, by their names.
+        They are published as zeros, and left out if they are.
     """
 
     name: str
     arrays: Mapping[Path, Stored]
     left_out: tuple[str, ...] = ()
+    zeros: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def leaves_out(self, name: str) -> bool:
         """Whether an array of this name is left out on purpose: also what is not the backbone's."""
-        return name.startswith(OWN) or any(re.fullmatch(pattern, name) for pattern in self.left_out)
+        if name.startswith(OWN) or name in self.zeros:
+            return True
+        return any(re.fullmatch(pattern, name) for pattern in self.left_out)
 
 
 class Preprocessing(NamedTuple):
@@ -195,6 +200,7 @@ def fill(
     ours = flax.traverse_util.flatten_dict(dict(variables))
     _check_names(layout, ours, tensors)
     _check_types(layout, ours, tensors)
+    _check_zeros(layout, tensors)
     filled, wrong = {}, []
     for path, array in ours.items():
         stored = layout.arrays[path]
@@ -234,7 +240,8 @@ def published(variables: Mapping[str, PyTree], layout: Layout) -> dict[str, np.n
                 f"{'/'.join(path)} cannot be published by the names of {layout.name}, which have no"
                 f" place for it, because {error}. Take another layout."
             ) from error
-    return {name: np.ascontiguousarray(_joined(parts)) for name, parts in pieces.items()}
+    found = {name: np.ascontiguousarray(_joined(parts)) for name, parts in pieces.items()}
+    return found | {name: np.zeros(shape, np.float32) for name, shape in layout.zeros.items()}
 
 
 def _joined(parts: list[tuple[Part | None, np.ndarray]]) -> np.ndarray:
@@ -282,6 +289,16 @@ def _check_types(
         raise errors.InputError(
             f"the weights have arrays that are no float32, float16 or bfloat16:\n{_listed(wrong)}\n"
             "Give weights of these types."
+        )
+
+
+def _check_zeros(layout: Layout, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses arrays that the backbone does without, as zeros, and that are others in the file."""
+    wrong = sorted(name for name in layout.zeros if name in tensors and tensors[name].any())
+    if wrong:
+        raise errors.InputError(
+            f"the weights have arrays that are not zero, for which the backbone has no place:\n"
+            f"{_listed(wrong)}\nGive weights in which they are zero, as the published ones."
         )
 
 

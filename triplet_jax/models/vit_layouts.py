@@ -203,7 +203,7 @@ FAMILIES: dict[str, tuple[Names, ...]] = {
 def layouts(vit: Any) -> tuple[Layout, ...]:
     """The layouts of a `vit.ViT`."""
     return tuple(
-        Layout(names.layout, _arrays(vit, names), _left_out(vit, names))
+        Layout(names.layout, _arrays(vit, names), _left_out(vit, names), _zeros(vit, names))
         for names in FAMILIES[vit.family]
     )
 
@@ -211,7 +211,14 @@ def layouts(vit: Any) -> tuple[Layout, ...]:
 def _left_out(vit: Any, names: Names) -> tuple[str, ...]:
     if names.projection and not vit.output:
         return (*names.left_out, names.projection + "weight")
-    return names.left_out
+    # What timm has for a classifier is the projection, here.
+    return () if names.layout == TIMM.layout and vit.output else names.left_out
+
+
+def _zeros(vit: Any, names: Names) -> dict[str, tuple[int, ...]]:
+    """timm's last linear map has a bias, which that of CLIP has not."""
+    is_timms = names.layout == TIMM.layout and vit.output
+    return {names.projection + "bias": (vit.output,)} if is_timms else {}
 
 
 def _arrays(vit: Any, names: Names) -> Arrays:

@@ -74,3 +74,15 @@ def test_response_norm_of_an_empty_image_has_finite_gradients(key):
     assert jnp.isfinite(gradient).all()
     # The norms are equal, so each channel gets itself once more.
     np.testing.assert_allclose(norm.apply(params, x)[1], 2.0, rtol=1e-5)
+
+
+def test_small_sizes_are_published_as_timm_has_them():
+    shapes = {}
+    for name in ("convnext_nano", "convnext_tiny"):
+        backbone = convnext.CONVNEXTS[name](depths=(1, 1), widths=(4, 6))
+        variables = families.random_variables(backbone, jax.random.key(0))
+        found = published.published(variables, backbone.layouts()[0])
+        shapes[name] = found["stages.0.blocks.0.mlp.fc1.weight"].shape
+        refilled = published.fill(variables, found, backbone.layouts()).variables
+        jax.tree.map(np.testing.assert_array_equal, refilled, dict(variables))
+    assert shapes == {"convnext_nano": (16, 4, 1, 1), "convnext_tiny": (16, 4)}

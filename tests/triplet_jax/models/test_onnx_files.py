@@ -1,6 +1,7 @@
 """Encoders as .onnx files: without the converter, and by onnxruntime beside ours."""
 
 import json
+import subprocess
 import sys
 
 import jax
@@ -8,60 +9,74 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import every_backbone, families
 from triplet_jax import errors, models
-from triplet_jax.models import onnx_files, published, vit
-from triplet_jax.models.efficientnet import Stage
+from triplet_jax.models import onnx_files, published
 
-ENCODERS = {
-    "conv4": (models.encoder("conv4", dim=4, width=8, statistics=published.HALF), (28, 28, 1)),
-    "features": (models.encoder("mlp", dim=4, width=8, standardised=True), (7,)),
-    "resnet": (
-        models.Encoder(models.ResNet((1, 1), False, width=8, stem="7x7"), dim=4),
-        (32, 32, 3),
-    ),
-    "efficientnet": (
-        models.Encoder(
-            models.EfficientNet((Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 4)), 8, 24), dim=4
-        ),
-        (32, 32, 3),
-    ),
-    "convnext": (models.Encoder(models.ConvNeXt((1, 1), (8, 16)), dim=4), (32, 32, 3)),
-    "transformer": (
-        models.Encoder(vit.ViT(hidden=24, blocks=2, heads=2, mlp=96, patch=8, grid=4), dim=4),
-        (32, 32, 3),
-    ),
-}
+KINDS = every_backbone.kinds()
+# A program that has neither jax nor this library.
+ELSEWHERE = """
+import sys
+sys.modules |= dict.fromkeys(("jax", "flax", "triplet_jax"))
+import json, numpy, onnxruntime
+session = onnxruntime.InferenceSession("one.onnx")
+x = numpy.load("x.npy")
+found = [session.run(None, {"inputs": x[:rows]})[0] for rows in (1, len(x))]
+numpy.savez("found.npz", *found)
+print(json.dumps(session.get_modelmeta().custom_metadata_map))
+"""
+
+
+def both_towers():
+    """Encoders of images and of features; a row says at its end which of them it is for."""
+    images = models.encoder("conv4", dim=4, width=8, statistics=published.HALF)
+    features = models.encoder("mlp", dim=4, width=8, standardised=True)
+    return models.TwoTowers(images, features, shapes=((8, 8, 1), (7,))), (8 * 8 + 1,)
 
 
 def initialised(name):
-    encoder, shape = ENCODERS[name]
-    return encoder, encoder.init(jax.random.key(0), jnp.zeros((1, *shape))), shape
+    if name == "both towers":
+        encoder, shape = both_towers()
+        return encoder, families.random_variables(encoder, jax.random.key(0), shape), shape
+    shape = every_backbone.input_shape(name)
+    given = {"standardised": True} if len(shape) == 1 else {"statistics": published.HALF}
+    encoder = models.Encoder(KINDS[name], dim=4, **given)
+    return encoder, families.random_variables(encoder, jax.random.key(0), shape), shape
 
 
 def test_without_the_converter_the_message_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(errors.InputError, match=r"jax2onnx.*pip install 'triplet_jax\[onnx\]'"):
-        onnx_files.write(tmp_path / "one.onnx", *initialised("features"))
+        onnx_files.write(tmp_path / "one.onnx", *initialised("mlp"))
+
+
+def test_an_encoder_that_no_file_holds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_files, "MOST_BYTES", 99)
+    with pytest.raises(errors.InputError, match=r"at most 99 bytes.* take \d{3}"):
+        onnx_files.write(tmp_path / "one.onnx", *initialised("mlp"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [*KINDS, "both towers"])
 def test_onnxruntime_embeds_as_we_do(name, tmp_path):
     pytest.importorskip("jax2onnx", reason="the extra onnx, in an environment of its own")
-    import onnxruntime
-
     encoder, variables, shape = initialised(name)
-    file = tmp_path / "one.onnx"
-    onnx_files.write(file, encoder, variables, shape, metadata={"inputs": {"size": 3}})
-    session = onnxruntime.InferenceSession(file)
-    said = session.get_modelmeta().custom_metadata_map
-    assert json.loads(said["inputs"]) == {"size": 3}
+    onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape, metadata={"a": {"size": 3}})
     x = np.random.default_rng(1).uniform(size=(5, *shape)).astype(np.float32)
-    wanted = encoder.apply(variables, jnp.asarray(x))
-    for rows in (1, 5):
-        (found,) = session.run(None, {"inputs": x[:rows]})
-        np.testing.assert_allclose(found, wanted[:rows], atol=1e-4)
+    if name == "both towers":
+        x[:, -1] = np.arange(5) % 2
+    np.save(tmp_path / "x.npy", x)
+    program = [sys.executable, "-I", "-c", ELSEWHERE]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(json.loads(done.stdout)["a"]) == {"size": 3}
+    wanted = np.asarray(encoder.apply(variables, jnp.asarray(x)))
+    assert np.abs(wanted - wanted.mean(axis=0)).max() > 1e-2
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_allclose(found["arr_0"], wanted[:1], atol=1e-4)
+        np.testing.assert_allclose(found["arr_1"], wanted, atol=1e-4)
 
 
 @pytest.mark.oracle
@@ -70,5 +85,5 @@ def test_a_program_that_embeds_otherwise_is_not_written(tmp_path, monkeypatch):
     pytest.importorskip("jax2onnx", reason="the extra onnx, in an environment of its own")
     monkeypatch.setattr(onnx_files, "TOLERANCE", -1.0)
     with pytest.raises(errors.InputError, match="gives embeddings that are off by"):
-        onnx_files.write(tmp_path / "one.onnx", *initialised("features"))
+        onnx_files.write(tmp_path / "one.onnx", *initialised("mlp"))
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """Arrays that are published together with others, as a sum, or not at all."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,15 @@ def test_the_layout_without_the_missing_array_is_taken(tensors):
         assert published.fill(VARIABLES, tensors, layouts).layout == "fused"
         with_bias = tensors | {"bias": np.ones(2, np.float32)}
         assert published.fill(VARIABLES, with_bias, layouts).layout == "more"
+
+
+def test_what_the_library_has_and_we_have_not_is_published_as_zeros(tensors):
+    layout = dataclasses.replace(LAYOUT, zeros={"head.bias": (2,)})
+    filled = published.fill(VARIABLES, tensors, (layout,))
+    assert filled.left_out == ()
+    again = published.published(filled.variables, layout)
+    np.testing.assert_array_equal(again["head.bias"], [0, 0])
+    assert published.fill(VARIABLES, again, (layout,)).left_out == ("head.bias",)
+    again["head.bias"] = np.array([0, 1], np.float32)
+    with pytest.raises(errors.InputError, match="not zero, for which .* no place:\n  head.bias"):
+        published.fill(VARIABLES, again, (layout,))

@@ -1,0 +1,89 @@
+"""The weights of every backbone, opened by other libraries in a process without jax and ours."""
+
+import functools
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.support import every_backbone, families, once
+from triplet_jax import models
+from triplet_jax.models import encoder_files, encoders, published
+
+pytestmark = pytest.mark.oracle
+pytest.importorskip("torch", reason="make oracle installs torch")
+pytest.importorskip("timm", reason="make oracle installs timm")
+pytest.importorskip("transformers", reason="make oracle installs transformers")
+
+PROGRAM = pathlib.Path(__file__).parents[2] / "support" / "opened_elsewhere.py"
+# Runs it where an import of jax or of this library fails.
+ELSEWHERE = """
+import runpy, sys
+sys.modules |= dict.fromkeys(("jax", "flax", "triplet_jax"))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+KINDS = every_backbone.kinds()
+OPENED = [
+    (library, kind)
+    for kind, backbone in KINDS.items()
+    for library in (
+        ("torch",)
+        if kind in ("conv4", "mlp")
+        else ("timm", "transformers")
+        if isinstance(backbone, models.ViT)
+        else ("timm",)
+    )
+]
+
+
+def write(folder, library, kind):
+    """A file of random weights with inputs beside it, and the embeddings by ours."""
+    shape = every_backbone.input_shape(kind)
+    backbone, given = KINDS[kind], {"statistics": published.IMAGENET}
+    if isinstance(backbone, models.ResNet):
+        # timm has it in its own width alone.
+        backbone = encoders.BACKBONES[kind](stem="7x7")
+    if len(shape) == 1:
+        given = {"standardised": True}
+    encoder = models.Encoder(backbone, dim=5, **given)
+    variables = families.random_variables(encoder, jax.random.key(0), shape)
+    x = np.random.default_rng(0).uniform(size=(3, *shape)).astype(np.float32)
+    folder.mkdir()
+    np.save(folder / "x.npy", x)
+    said = {}
+    if len(shape) == 3:
+        said = {"inputs": {"mean": encoder.statistics.mean, "std": encoder.statistics.std}}
+    encoder_files.write(
+        folder / "model.safetensors",
+        encoder,
+        variables,
+        names="" if library == "torch" else library,
+        metadata=said,
+    )
+    np.save(folder / "wanted.npy", jax.jit(functools.partial(encoder.apply, variables))(x))
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """The folder of all, once the other process has embedded."""
+
+    def make(folder):
+        folder.mkdir()
+        for library, kind in OPENED:
+            write(folder / f"{library}.{kind}", library, kind)
+        program = [sys.executable, "-I", "-c", ELSEWHERE, PROGRAM, folder]
+        done = subprocess.run(program, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return once.made_once(tmp_path_factory, "opened", make)
+
+
+@pytest.mark.parametrize(("library", "kind"), OPENED)
+def test_it_embeds_as_we_do(library, kind, opened):
+    folder = opened / f"{library}.{kind}"
+    found, wanted = np.load(folder / "found.npy"), np.load(folder / "wanted.npy")
+    assert np.abs(wanted - wanted.mean(axis=0)).max() > 1e-2
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
