@@ -123,6 +123,31 @@ def needed_by(distribution, extras=("",)):
     return found
 
 
+NOT_INSTALLED = """
+import importlib, sys
+
+_, module, package = sys.argv
+sys.modules[package] = None  # as if it were not installed
+importlib.import_module(module)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("data", "PIL", "data"),
+        ("models", "flax", "training"),
+        ("training", "optax", "training"),
+        ("analysis", "plotly", "analysis"),
+    ],
+)
+def test_a_package_whose_extra_is_not_installed_names_it(module, package, extra):
+    program = [sys.executable, "-c", NOT_INSTALLED, f"triplet_jax.{module}", package]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    assert f"ModuleNotFoundError: triplet_jax.{module} needs {package}: " in done.stderr
+    assert f"pip install 'triplet_jax[{extra}]'" in done.stderr
+
+
 def test_the_programs_find_their_configs_beside_a_folder_of_the_users_own(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "configs.py").write_text("raise SystemExit('the user's own')")

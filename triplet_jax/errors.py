@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import importlib.util
 import re
 from collections.abc import Iterable, Mapping
 
@@ -28,6 +29,34 @@ class LostError(RuntimeError):
     The input is right, so the same call may succeed later. A program should show the message
     without a traceback.
     """
+
+
+def lacking(module: str, extra: str, *packages: str) -> ModuleNotFoundError | None:
+    """The error of importing a module whose packages are not installed.
+
+    Args:
+      module: its name.
+      extra: the extra of triplet_jax that installs them.
+      packages: their names.
+
+    Returns:
+      An error that names the first missing package and the extra; None if all are installed.
+
+    Example:
+      >>> from triplet_jax import errors
+      >>> errors.lacking("triplet_jax.models", "training", "math") is None
+      True
+      >>> errors.lacking("triplet_jax.models", "training", "not_there").name
+      'not_there'
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            return ModuleNotFoundError(
+                f"{module} needs {package}: pip install 'triplet_jax[{extra}]', or in a clone"
+                f" pip install -e '.[{extra}]'.",
+                name=package,
+            )
+    return None
 
 
 def renamed(message: str, names: Mapping[str, str]) -> str:

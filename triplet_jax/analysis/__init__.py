@@ -9,3 +9,8 @@
 * `plots`, `training_plots`: draw all of this with matplotlib, in the look of `plot_style`.
 * `interactive`: maps to hover over, with plotly.
 """
+
+from triplet_jax import errors
+
+if lacking := errors.lacking("triplet_jax.analysis", "analysis", "matplotlib", "pandas", "plotly"):
+    raise lacking

@@ -1,5 +1,10 @@
 """Data sets: where they come from, how they are split, and how batches are drawn from them."""
 
+from triplet_jax import errors
+
+if lacking := errors.lacking("triplet_jax.data", "data", "PIL"):
+    raise lacking
+
 from triplet_jax.data.array_files import arrays as arrays
 from triplet_jax.data.array_files import pairs as pairs
 from triplet_jax.data.benchmark_sets import BENCHMARKS as BENCHMARKS

@@ -1,5 +1,10 @@
 """Encoders: backbones from the literature, the embedding head, inference and export."""
 
+from triplet_jax import errors
+
+if lacking := errors.lacking("triplet_jax.models", "training", "flax"):
+    raise lacking
+
 from triplet_jax.models.conv4 import Conv4 as Conv4
 from triplet_jax.models.convnext import ConvNeXt as ConvNeXt
 from triplet_jax.models.efficientnet import EfficientNet as EfficientNet
