@@ -84,7 +84,9 @@ def umap(embeddings: arguments.Embeddings, *, seed: int = 0) -> Float[np.ndarray
     try:
         from umap import UMAP
     except ImportError as error:
-        raise errors.InputError("umap needs umap-learn: pip install umap-learn") from error
+        raise errors.InputError(
+            "umap needs umap-learn: pip install 'triplet_jax[umap]', or pip install umap-learn"
+        ) from error
     if len(embeddings) < _FEWEST:
         return pca(embeddings)
     # 15 is its default.

@@ -66,7 +66,7 @@ def write(
         missing.
       OSError: the file cannot be written.
     """
-    weight_files.check_package("safetensors", "path", str(path))
+    weight_files.check_safetensors("path", str(path))
     import safetensors.numpy
 
     tensors: dict[str, np.ndarray] = {}

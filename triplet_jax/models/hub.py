@@ -83,7 +83,7 @@ class _Repository:
         except ImportError as error:
             raise errors.InputError(
                 f"weights={weights!r} needs the package huggingface_hub: pip install"
-                " huggingface_hub. Or download the .safetensors file, and give its path."
+                " 'triplet_jax[hub]'. Or download the .safetensors file, and give its path."
             ) from error
         self._hub: Any = huggingface_hub
         self._failures: Any = failures

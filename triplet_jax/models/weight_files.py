@@ -61,7 +61,7 @@ def read(weights: str) -> Weights:
 
 def find(weights: str) -> hub.Fetched:
     """The files that `read` reads, downloaded if need be; it raises the errors of `read`."""
-    check_package("safetensors", "weights", weights)
+    check_safetensors("weights", weights)
     return hub.fetch(weights) if hub.is_address(weights) else hub.Fetched((_on_disk(weights),))
 
 
@@ -80,7 +80,7 @@ def metadata(weights: str) -> dict[str, str]:
     Raises:
       InputError: there is no such file, or it is damaged or no .safetensors.
     """
-    check_package("safetensors", "weights", weights)
+    check_safetensors("weights", weights)
     path = _on_disk(weights)
     import safetensors
 
@@ -91,15 +91,16 @@ def metadata(weights: str) -> dict[str, str]:
         raise _damaged(weights, path, error) from error
 
 
-def check_package(package: str, name: str, value: str) -> None:
-    """Refuses an argument that needs a package which is not installed.
+def check_safetensors(name: str, value: str) -> None:
+    """Refuses an argument that needs the package safetensors, where it is not installed.
 
     Raises:
       InputError: it is not installed.
     """
-    if importlib.util.find_spec(package) is None:
+    if importlib.util.find_spec("safetensors") is None:
         raise errors.InputError(
-            f"{name}={value!r} needs the package {package}: pip install {package}"
+            f"{name}={value!r} needs the package safetensors: pip install 'triplet_jax[weights]',"
+            " or pip install safetensors"
         )
 
 

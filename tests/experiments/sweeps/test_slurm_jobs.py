@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import types
 
@@ -15,6 +16,13 @@ import pytest
 from experiments.run import lock
 from experiments.sweeps import slurm
 from tests.support import small_sweeps
+from triplet_jax import errors
+
+
+def test_without_submitit_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(errors.InputError, match=r"pip install 'triplet_jax\[slurm\]'"):
+        slurm.check()
 
 
 def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):

@@ -1,6 +1,9 @@
 """Maps in two dimensions: what they keep, and that they repeat."""
 
+import sys
+
 import numpy as np
+import pytest
 
 from triplet_jax import errors
 from triplet_jax.analysis import classes, geometry, projection
@@ -26,11 +29,14 @@ def test_tsne_separates_blobs_and_repeats(blobs):
     assert projection.tsne(x[:4]).shape == (4, 2)
 
 
-def test_umap_says_what_it_needs(blobs):
+def test_umap_keeps_classes_apart(blobs):
+    pytest.importorskip("umap", reason="needs the extra umap")
     x, labels = blobs
-    try:
-        points = projection.umap(x)
-    except errors.InputError as error:
-        assert "pip install umap-learn" in str(error)
-        return
+    points = projection.umap(x)
     assert classes.confusion(points, labels).to_numpy().diagonal().mean() > 0.8
+
+
+def test_without_umap_learn_the_message_names_the_extra(blobs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(errors.InputError, match=r"pip install 'triplet_jax\[umap\]'"):
+        projection.umap(blobs[0])

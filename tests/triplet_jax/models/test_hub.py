@@ -128,9 +128,9 @@ def test_other_addresses_are_refused(address):
         weight_files.read(address)
 
 
-def test_without_huggingface_hub_the_message_says_what_to_install(monkeypatch):
+def test_without_huggingface_hub_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(errors.InputError, match="pip install huggingface_hub"):
+    with pytest.raises(errors.InputError, match=r"pip install\s+'triplet_jax\[hub\]'"):
         weight_files.read("hf://org/name")
 
 

@@ -85,7 +85,7 @@ def test_a_path_without_a_file_is_refused(tmp_path):
         weight_files.read(str(tmp_path))
 
 
-def test_without_safetensors_the_message_says_what_to_install(tmp_path, monkeypatch):
+def test_without_safetensors_the_message_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(errors.InputError, match="pip install safetensors"):
+    with pytest.raises(errors.InputError, match=r"pip install 'triplet_jax\[weights\]'"):
         weight_files.read(str(tmp_path / "w.safetensors"))
