@@ -29,6 +29,7 @@ def trained(tmp_path_factory):
             "train",
             f"--workdir={folder / 'run'}",
             devices=8,
+            model__name="conv4",
             optimizer__average_decay=0.9,
             optimizer__clip_norm=1.0,
             optimizer__warmup_steps=20,

@@ -7,6 +7,7 @@ import sklearn.datasets
 NAMES = ("zero", "one", "two", "three")
 FIELDS = {
     "config": "configs/folder.py",
+    "model__name": "conv4",
     "dataset__image_size": 16,
     "dataset__validation_fraction": 0.3,
     "batch__classes": 4,

@@ -26,6 +26,7 @@ TINY = {
     "evaluate.every": 60,
     "evaluate.episodes": 20,
     "log.every": 10,
+    "model.name": "mlp",
     "model.width": 24,
     "model.dim": 16,
     "batch.per_class": 8,
@@ -41,7 +42,7 @@ def arguments(program, *flags, config="configs/digits.py:semi_hard", **fields):
     return [*flags, f"--config={config}", *of_config]
 
 
-def environment(devices=1, compiled=compiling.FOR_TRAINING):
+def environment(devices=1, compiled=compiling.QUICKLY):
     """One device unless a test says otherwise, and no colour."""
     flags = f"--xla_force_host_platform_device_count={devices} {compiled}"
     own = {"XLA_FLAGS": flags, "COLUMNS": "120", "PYTHONWARNINGS": WARNINGS}
