@@ -106,8 +106,9 @@ def test_what_a_notebook_imports_is_there(path):
                 assert hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
 
 
-def test_embedding_clusters(noisy):
-    assert "539 test examples of 10 classes" in execute("embedding_clusters", WORKDIR=noisy)
+def test_embedding_clusters(plain_run):
+    said = execute("embedding_clusters", WORKDIR=plain_run)
+    assert "539 test examples of 10 classes" in said
 
 
 @pytest.mark.slow

@@ -270,6 +270,7 @@ def test_a_config_is_refused_or_makes_a_step(differences, variant, source, sourc
     refused_by_command_line_or(refused_or_traced, sources[source] | differences, variant)
 
 
+@pytest.mark.slow
 @at_random(TRAINED)
 def test_a_config_is_refused_or_trains(differences, variant, source, sources):
     try:

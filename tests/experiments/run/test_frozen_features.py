@@ -129,6 +129,7 @@ def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
         assert again[column]["retrieval"] == pytest.approx(wanted, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_second_head_computes_no_features_and_reads_all_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr(encoder_parts.BackboneOf, "apply", _nothing)
     monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)

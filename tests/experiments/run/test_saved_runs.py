@@ -142,6 +142,7 @@ def test_what_cannot_change_a_run_may_change_and_leaves_every_bit(tmp_path):
     assert rows == [10, 20, 21, 28, 30]
 
 
+@pytest.mark.slow
 def test_other_intervals_are_not_taken_for_lost_rows(tmp_path, capsys):
     train(config(), tmp_path)
     train(config(train__steps=30, log__every=4, evaluate__every=7), tmp_path)
@@ -363,6 +364,7 @@ def test_a_run_of_the_code_before_goes_on(old):
     assert json.loads((old / "result.json").read_text())["trained_steps"] == 30
 
 
+@pytest.mark.slow
 def test_a_run_whose_memory_was_no_field_of_its_state_goes_on(tmp_path):
     """Its folder holds steps 10 and 20; step 20 is taken away, and trained again."""
     shutil.unpack_archive(OLD_RUNS / "with_memory.zip", tmp_path)

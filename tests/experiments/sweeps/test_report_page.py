@@ -38,6 +38,7 @@ def test_text_of_a_run_cannot_become_a_script(vectorised):
 
 
 @browser.needed
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs pdftotext to read the print")
 def test_a_print_of_the_page_has_the_whole_table(vectorised, tmp_path):
     found = outcome.read(vectorised[1])

@@ -51,6 +51,7 @@ LISTS = {
 }
 
 
+@pytest.mark.slow
 def test_omniglot_by_the_lists_of_vinyals(omniglot_dir):
     form = images.ImageForm(size=28, channels=1)
     wanted = OMNIGLOT | {"split_by": "vinyals"}
