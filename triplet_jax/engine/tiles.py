@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from triplet_jax.devices import caches
 from triplet_jax.distances import Metric
 from triplet_jax.engine import positive_masks, rules, sums
 from triplet_jax.engine.batches import Anchors, Batch
@@ -25,9 +26,9 @@ class Budget(NamedTuple):
     """Triplets that are penalised at a time."""
 
 
-# On a CPU, as much as its cache holds.
+# On a CPU, as much as its cache holds: one array of a part's triplets takes three quarters of it.
 OF_PICKS = Budget(2**24, 2**19, 2**21)
-OF_ALL_PAIRS = Budget(2**22, 2**22, 3 * 2**18)
+OF_ALL_PAIRS = Budget(2**22, 2**22, 3 * caches.second_level() // (4 * 4))
 # Enough work for an accelerator.
 _ON_ACCELERATORS = Budget(2**25, 2**25, 2**27)
 # The limit of memory where classes are large.
