@@ -10,13 +10,18 @@ gradient take: D = X X', D X and D' X.
 
     --sizes=128,4 1024,4  --miners semi_hard batch_hard     # these miners and their peers
     --cases "floor, tiled 4096" semi_hard "PML semihard"    # these cases
+    --one-core                                              # the CPU time of one core
     --again --plot --write                                  # the tables of the last measurement
+
+By --one-core other programs change little.
 """
 
 import functools
 import json
 import math
+import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -132,8 +137,10 @@ def torch_step(loss: Callable, x: np.ndarray, labels: np.ndarray) -> Callable[[]
     return step
 
 
-def measure(case: str, n: int, k: int) -> dict[str, Any]:
+def measure(case: str, n: int, k: int, one_core: bool) -> dict[str, Any]:
     """Measures one case in this process: seconds of each repeat, MiB above the inputs, the loss."""
+    if one_core:  # before threads are started
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if case not in PEERS:
         from experiments import command
 
@@ -150,7 +157,7 @@ def measure(case: str, n: int, k: int) -> dict[str, Any]:
     device, peak = _device(case)
     before = peak()
     loss = step()
-    seconds = common.times(step)
+    seconds = common.times(step, time.process_time if one_core else time.perf_counter)
     memory = (peak() - before) / 2**20
     return {"seconds": seconds, "peak": memory, "loss": loss, "device": device}
 
@@ -218,6 +225,7 @@ def measure_all(options) -> dict[str, Any]:
     """Measures every case of every size, and writes the file after each, so that none is lost."""
     packages = ("jax", "torch", "pytorch-metric-learning", "sentence-transformers")
     found = {"machine": common.machine(*packages), "records": []}
+    found["time"] = "CPU seconds, on one core" if options.one_core else "seconds"
     for n, k in options.sizes:
         rounds = {case: [] for case in options.cases or cases(n, options.miners)}
         for number in range(options.rounds):
@@ -236,7 +244,9 @@ def measure_all(options) -> dict[str, Any]:
 
 def _in_own_process(case, n, k, options):
     return common.in_own_process(
-        "benchmarks.mining", "--measure", case, f"--sizes={n},{k}", timeout=options.timeout
+        *("benchmarks.mining", "--measure", case, f"--sizes={n},{k}"),
+        *["--one-core"] * options.one_core,
+        timeout=options.timeout,
     )
 
 
@@ -253,7 +263,9 @@ def tables(found: dict[str, Any]) -> str:
         parts.append("sentence-transformers was not installed and is left out.")
     for n, k in sizes:
         records = [r for r in found["records"] if (r["n"], r["k"]) == (n, k)]
-        parts.append(f"### n = {n:,}, {k} a class\n\n{_table(_with_best_floor(records))}")
+        parts.append(
+            f"### n = {n:,}, {k} a class\n\n{_table(_with_best_floor(records), found['time'])}"
+        )
     return "\n\n".join(parts)
 
 
@@ -267,8 +279,8 @@ def _with_best_floor(records):
     return {FLOOR: min(floors, key=lambda r: r.get("median", np.inf))} | rest
 
 
-def _table(by_case):
-    header = ("case", "seconds", "/ floor", "peer / ours", "peak MiB", "loss")
+def _table(by_case, time_of):
+    header = ("case", time_of, "/ floor", "peer / ours", "peak MiB", "loss")
     floor = by_case.get(FLOOR, {}).get("median")
     rows = []
     for name, record in by_case.items():
@@ -335,7 +347,7 @@ def _colors():
 def main() -> None:
     options = _options()
     if options.measure:
-        print(json.dumps(measure(options.measure, *options.sizes[0])))
+        print(json.dumps(measure(options.measure, *options.sizes[0], options.one_core)))
         return
     found = common.report(options, measure_all, tables)
     if options.plot:
@@ -349,6 +361,7 @@ def _options():
     parser.add_argument("--cases", nargs="+", help="cases by name, in place of --miners")
     parser.add_argument("--most-gib", type=float, default=12, help="memory that a peer may take")
     parser.add_argument("--most-seconds", type=float, default=60, help="time that a peer may take")
+    parser.add_argument("--one-core", action="store_true", help="count the CPU time of one core")
     parser.add_argument("--plot", action="store_true", help="draw a plot beside --output")
     return parser.parse_args()
 
