@@ -131,7 +131,7 @@ def mahalanobis(*, precision: Float[Array, "dim dim"]) -> Metric:
       [[5.]]
     """
     precision = jnp.asarray(precision, jnp.promote_types(jnp.result_type(precision), jnp.float32))
-    return euclidean()._replace(prepare=lambda x: x @ jnp.linalg.cholesky(precision))
+    return euclidean()._replace(prepare=lambda x: product(x, jnp.linalg.cholesky(precision)))
 
 
 def cosine() -> Metric:

@@ -1,3 +1,5 @@
+import functools
+
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -185,3 +187,12 @@ def test_signal_to_noise_of_rows_without_variance():
     np.testing.assert_allclose(found, [[0, 0, 2], [0, 0, 2], [1, 1, 0]], atol=1e-6)
     total = jax.grad(lambda a: jnp.sum(distances.pairwise(a, a, "signal_to_noise")))
     assert np.isfinite(total(a)).all()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean", "mahalanobis"])
+def test_accelerators_are_asked_for_full_float32(metric):
+    params = {"precision": jnp.eye(3)} if metric == "mahalanobis" else {}
+    measure = functools.partial(distances.pairwise, metric=metric, **params)
+    program = jax.make_jaxpr(measure)(jnp.ones((2, 3)), jnp.ones((4, 3)))
+    text = str(program)
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 0
