@@ -79,7 +79,7 @@ def torchs(case: str, channels_last: bool) -> Callable[[], Any]:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     form = torch.channels_last if channels_last else torch.contiguous_format
-    backbone = _torch_backbone().to(device, memory_format=form)
+    backbone = torch_backbone().to(device, memory_format=form)
     head = torch.nn.Linear(1280, DIM).to(device)
     x = torch.tensor(batch().transpose(0, 3, 1, 2), device=device).contiguous(memory_format=form)
     backbone.train("batch" in case)
@@ -103,7 +103,8 @@ def torchs(case: str, channels_last: bool) -> Callable[[], Any]:
     return step
 
 
-def _torch_backbone():
+def torch_backbone() -> Any:
+    """EfficientNet-Lite0 as a module of torch."""
     from torch import nn
 
     from triplet_jax.models import efficientnet
