@@ -54,7 +54,7 @@ MOMENTS = {
 @pytest.mark.parametrize(
     ("undisturbed", "moments"),
     [
-        ("resident", ("while the first is written",)),
+        ("resident", ("while another is written",)),
         pytest.param("resident", tuple(MOMENTS), marks=pytest.mark.slow),
         pytest.param("streamed", tuple(MOMENTS), marks=pytest.mark.slow),
     ],
