@@ -146,9 +146,9 @@ def show(outcome: Outcome) -> None:
     console = rich.console.Console()
     for table in tables(outcome):
         caption = ["mean ± 95% over seeds", *_of_raw_pixels(table)]
-        printed = rich.table.Table(
-            *table.header, title=table.setting or None, caption="; ".join(caption)
-        )
+        # On a narrow screen other cells get a second line, and the names of arms stay whole.
+        header = [rich.table.Column(table.header[0], no_wrap=True), *table.header[1:]]
+        printed = rich.table.Table(*header, title=table.setting or None, caption="; ".join(caption))
         for row in table.rows:
             printed.add_row(*row)
         console.print(printed)

@@ -135,3 +135,11 @@ def test_a_sweep_on_pairs_has_no_score_of_raw_pixels(capsys):
     texts = capsys.readouterr().out, summary.markdown(found)
     assert not any("raw pixels" in text or "nan" in text for text in texts)
     assert "Raw pixels:" not in report_page.render(found)
+
+
+def test_names_of_arms_are_whole_on_a_narrow_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    found, long = outcome(), "anti_curriculum_of_margins"
+    found.summary["arm"] = found.summary.arm.replace("margin", long)
+    summary.show(found)
+    assert capsys.readouterr().out.count(f"│ {long} │") == len(SETTINGS)
