@@ -1,10 +1,12 @@
-"""The settings that a sweep tries for each of its arms, drawn from the same ranges for all."""
+"""Settings that a sweep tries for its arms, from the same ranges for all, and a run to try them."""
 
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from configs.sweeps.schedules import small_digits
 
 
 def settings(ranges: Mapping[str, Mapping[str, Any]], trials: int) -> tuple[dict[str, float], ...]:
@@ -19,6 +21,16 @@ def settings(ranges: Mapping[str, Mapping[str, Any]], trials: int) -> tuple[dict
     """
     columns = {name: _values(name, of, trials) for name, of in ranges.items()}
     return tuple({name: columns[name][i] for name in columns} for i in range(trials))
+
+
+def digits_to_tune():
+    """The MLP of digits in short runs, with enough validation images to choose settings by."""
+    run = small_digits()
+    run.train.steps = 300
+    run.evaluate.every = 300
+    run.evaluate.episodes = 20
+    run.dataset.validation_fraction = 0.2
+    return run
 
 
 def _values(name, of, trials):

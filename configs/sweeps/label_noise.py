@@ -14,7 +14,6 @@ by the validation split, whose labels are right, and then trained with fresh see
 """
 
 from configs.sweeps import base, drawn
-from configs.sweeps.schedules import small_digits
 from configs.tune.base import between
 
 TRIALS = 8
@@ -72,12 +71,7 @@ ARMS = {
 
 
 def get_config():
-    run = small_digits()
-    run.train.steps = 300
-    run.evaluate.every = 300
-    run.evaluate.episodes = 20
-    run.dataset.validation_fraction = 0.2  # by which the settings are chosen
-    sweep = base.get_config(run)
+    sweep = base.get_config(drawn.digits_to_tune())
     sweep.claim = "With wrong labels, rules that mistrust near negatives beat semi-hard mining"
     sweep.source = "NV-Retriever 2024, Chuang et al. 2020, PRISM 2021"
     sweep.settings = tuple(

@@ -12,7 +12,6 @@ proxies lose.
 
 from configs.base import CONTRASTIVE
 from configs.sweeps import base, drawn
-from configs.sweeps.schedules import small_digits
 from configs.tune.base import between
 
 TRIALS = 8
@@ -40,12 +39,7 @@ RANGES = {
 
 
 def get_config():
-    run = small_digits()
-    run.train.steps = 300
-    run.evaluate.every = 300
-    run.evaluate.episodes = 20
-    run.dataset.validation_fraction = 0.2  # by which the settings are chosen
-    sweep = base.get_config(run)
+    sweep = base.get_config(drawn.digits_to_tune())
     sweep.claim = "Losses of ranks and proxies beat semi-hard triplets, tuned alike"
     sweep.source = "each loss in its paper; Musgrave et al. 2020 disagree"
     sweep.arms = (
