@@ -36,7 +36,7 @@ def optimizer(
     """
     c = config.optimizer
     update = _rule(config, learning_rate(config))
-    if config.loss.proxies and settings.is_other_than(1, c.proxies_rate):
+    if config.loss.proxies and settings.is_on("optimizer.proxies_rate", c.proxies_rate):
         update = optax.chain(update, optax.masked(optax.scale(c.proxies_rate), _is_proxies))
     if config.model.freeze or c.backbone_start:
         of_backbone = _from(c.backbone_start, config) if c.backbone_start else update

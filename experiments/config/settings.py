@@ -41,16 +41,20 @@ def with_numbers(config: ml_collections.ConfigDict, numbers: dict) -> ml_collect
     return moved
 
 
-def is_other_than(off: float, number: float | jax.Array) -> bool:
-    """Whether a number of a config is another than the one that turns off what it is for.
+OFF = {"memory.noise_rate": 0, "optimizer.proxies_rate": 1}
+"""Numbers that turn off what they are for, by field."""
 
-    A traced one is: runs train together where it is another in all of them.
+
+def is_on(field: str, number: float | jax.Array) -> bool:
+    """Whether a number of a config turns on what it is for.
+
+    A traced one does: runs train together where each of them has it on.
 
     Args:
-      off: the number that turns it off.
-      number: of the config.
+      field: one of `OFF`.
+      number: its value.
     """
-    return isinstance(number, jax.Array) or number != off
+    return isinstance(number, jax.Array) or number != OFF[field]
 
 
 def scheduled(config) -> dict:

@@ -89,8 +89,8 @@ def _recipe(config, encoder, augment):
 
 def _filters_labels(config):
     """Whether labels that look wrong are left out."""
-    is_on = settings.is_other_than(0, config.memory.noise_rate)
-    return is_on or "memory.noise_rate" in settings.scheduled(config)
+    field = "memory.noise_rate"
+    return settings.is_on(field, config.memory.noise_rate) or field in settings.scheduled(config)
 
 
 def schedule(config: ml_collections.ConfigDict) -> loop.Schedule:

@@ -45,8 +45,6 @@ from triplet_jax.training import data_parallel
 # The fields that are traced. Runs that are trained together may differ in them.
 NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
 NUMBERS += ("optimizer.learning_rate", "memory.weight")
-# Those that are traced unless they are what turns off what they are for.
-TURNED_OFF = {"memory.noise_rate": 0, "optimizer.proxies_rate": 1}
 OWNERS = ("mining.knobs", "loss.knobs")
 OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
 
@@ -86,7 +84,7 @@ def _may_differ(name, fields):
     noise = ("dataset.label_noise", "dataset.noise_seed")
     fixed = fields["dataset.drop_noisy"] or fields["batch.small_classes"] == "drop"
     of_noise = name in noise and not fixed
-    is_on = name in TURNED_OFF and fields[name] != TURNED_OFF[name]
+    is_on = name in settings.OFF and settings.is_on(name, fields[name])
     of_schedule = owner.startswith("schedules.") and leaf in OF_SCHEDULES
     return name in NUMBERS or owner in OWNERS or of_noise or is_on or of_schedule
 
