@@ -289,7 +289,7 @@ def tables(found: dict[str, Any]) -> str:
             row += [f"{memory / 1e9:.2f}" if memory else ""]
         rows.append(row)
     header = ["", "case", "rows", "precision", "wanted", "median ms", "range", "GB"]
-    on = f"{found['machine']}; {', '.join(devices)}." if is_measured else "No GPU was lent."
+    on = f"{found['machine']}; {', '.join(devices)}." if is_measured else "Not measured on a GPU."
     return f"{on}\n\n{common.table(header, rows)}"
 
 
