@@ -272,3 +272,9 @@ def mask(
             f" [{rows}], one for each row."
         )
     return jnp.asarray(given)
+
+
+def counted(name: str, given: Array | np.ndarray | list | None, rows: int) -> Bool[Array, "rows"]:
+    """As `mask`, with True for all rows in place of None."""
+    found = mask(name, given, rows)
+    return jnp.ones(rows, bool) if found is None else found

@@ -59,7 +59,7 @@ def norm(
       13.0
     """
     embeddings = arguments.rows("embeddings", embeddings)
-    counts = _counts(len(embeddings), mask)
+    counts = arguments.counted("mask", mask, len(embeddings))
     squares = jnp.where(counts, jnp.sum(embeddings**2, axis=1), 0.0)
     total, rows = collectives.total((jnp.sum(squares), jnp.sum(counts)), axis_name)
     return total / jnp.maximum(rows, 1)
@@ -365,7 +365,7 @@ class _Pairs(NamedTuple):
         """The pairs of a batch."""
         embeddings = arguments.rows("embeddings", embeddings)
         labels = arguments.class_numbers("labels", labels, len(embeddings))
-        counts = jnp.asarray(_counts(len(embeddings), mask))
+        counts = jnp.asarray(arguments.counted("mask", mask, len(embeddings)))
         embeddings, labels, counts = collectives.whole((embeddings, labels, counts))
         mine = distances.unit(embeddings), labels, counts
         places = collectives.own_rows(len(labels), axis_name)
@@ -399,16 +399,11 @@ def _of_both(near, far, same, differ):
 def _centred(embeddings, mask, axis_name):
     """This device's rows less the mean of all, those that do not count as 0; and how many count."""
     embeddings = arguments.rows("embeddings", embeddings)
-    counts = _counts(len(embeddings), mask)
+    counts = arguments.counted("mask", mask, len(embeddings))
     kept = jnp.where(counts[:, None], embeddings, 0.0)
     total, rows = collectives.total((jnp.sum(kept, axis=0), jnp.sum(1.0 * counts)), axis_name)
     mean = total / jnp.maximum(rows, 1)
     return jnp.where(counts[:, None], embeddings - mean, 0.0), rows
-
-
-def _counts(rows, mask):
-    mask = arguments.mask("mask", mask, rows)
-    return jnp.ones(rows, bool) if mask is None else mask
 
 
 REGULARISERS: dict[str, Callable[..., Float[Array, ""]]] = {

@@ -51,8 +51,7 @@ def coding_rate(
     """
     del labels
     embeddings = arguments.rows("embeddings", embeddings)
-    mask = arguments.mask("mask", mask, len(embeddings))
-    counts = jnp.ones(len(embeddings), bool) if mask is None else mask
+    counts = arguments.counted("mask", mask, len(embeddings))
     rows, dim = collectives.total(jnp.sum(1.0 * counts), axis_name), embeddings.shape[1]
     unit = jnp.where(counts[:, None], distances.unit(embeddings), 0.0)
     products = collectives.total(distances.product(unit.T, unit), axis_name)
