@@ -77,7 +77,7 @@ def keeps_features(config: ml_collections.ConfigDict) -> bool:
     """
     c = config.dataset
     others = config.model.towers == 2 or c.name == "pairs" or config.batch.scores
-    changed = c.turns_as_classes or augmentations.changes_something(config)
+    changed = c.mirrored_as_classes or c.turns_as_classes or augmentations.changes_something(config)
     frozen = config.model.freeze == stages.WHOLE and preprocessing.has_weights(config)
     return frozen and not changed and not others
 

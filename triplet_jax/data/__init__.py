@@ -14,6 +14,7 @@ from triplet_jax.data.dataset import Dataset as Dataset
 from triplet_jax.data.dataset import fingerprint as fingerprint
 from triplet_jax.data.dataset import fingerprints as fingerprints
 from triplet_jax.data.dataset import images_as_classes as images_as_classes
+from triplet_jax.data.dataset import mirrored_as_classes as mirrored_as_classes
 from triplet_jax.data.dataset import quarter_turns_as_classes as quarter_turns_as_classes
 from triplet_jax.data.face_pairs import FacePairs as FacePairs
 from triplet_jax.data.face_pairs import PairCounts as PairCounts

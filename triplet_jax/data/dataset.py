@@ -25,6 +25,8 @@ class Dataset:
       groups: the group of every class, such as its alphabet, as a number; None where classes have
         no groups.
       difficulty: how hard every example is, from 0 to 1; None where that was not measured.
+      reference: the embedding of every example by a reference run, `[examples, dim]`; None where
+        there is none.
       pair_shapes: the shapes of a row of either array, if `pairs` read the examples from two; else
         None.
       notes: what a user should know of how the source was read, such as files that were left out.
@@ -44,6 +46,7 @@ class Dataset:
     class_names: tuple[str, ...]
     groups: Int[np.ndarray, "classes"] | None = None
     difficulty: Float[np.ndarray, "examples"] | None = None
+    reference: Float[np.ndarray, "examples dim"] | None = None
     pair_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     notes: tuple[str, ...] = ()
     names: np.ndarray | None = None
@@ -129,22 +132,52 @@ def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
     (Vinyals et al. 2016, https://arxiv.org/abs/1606.04080). Class `c` turned k times by 90 degrees
     is class `k * classes + c`.
     """
-    classes = len(dataset.class_names)
     if isinstance(dataset.inputs, np.ndarray):
         turned = np.concatenate([np.rot90(dataset.inputs, k, axes=(1, 2)) for k in range(4)])
     else:
-        everything = np.tile(np.arange(len(dataset)), 4)
-        turns = np.repeat(np.arange(4), len(dataset))
-        turned = dataset.inputs[everything].turned(turns)
+        turned = _again(dataset.inputs, 4).turned(np.repeat(np.arange(4), len(dataset)))
+    return _copies_as_classes(dataset, turned, ("", " turned 90", " turned 180", " turned 270"))
+
+
+def mirrored_as_classes(dataset: Dataset) -> Dataset:
+    """Makes two classes of each: its images as they are, and mirrored, left and right.
+
+    This suits drawings that become another character when they are mirrored, as
+    `quarter_turns_as_classes`. Class `c` mirrored is class `classes + c`.
+    """
+    if isinstance(dataset.inputs, np.ndarray):
+        inputs = np.concatenate([dataset.inputs, dataset.inputs[:, :, ::-1]])
+    else:
+        is_copy = np.repeat([False, True], len(dataset))
+        inputs = _again(dataset.inputs, 2).mirrored(is_copy)
+    return _copies_as_classes(dataset, inputs, ("", " mirrored"))
+
+
+def _again(images: Images, copies: int) -> Images:
+    """The images so many times, one copy of all after the other."""
+    return images[np.tile(np.arange(len(images)), copies)]
+
+
+def _copies_as_classes(
+    dataset: Dataset, inputs: np.ndarray | Images, endings: tuple[str, ...]
+) -> Dataset:
+    """A data set of altered copies of another, each of which has classes of its own.
+
+    Args:
+      dataset: the other.
+      inputs: of each copy, one copy after the other.
+      endings: what each copy adds to the names of its classes.
+    """
+    copies, classes = range(len(endings)), len(dataset.class_names)
     return Dataset(
-        inputs=turned,
-        labels=np.concatenate([dataset.labels + k * classes for k in range(4)]).astype(np.int32),
-        split=np.tile(dataset.split, 4),
-        class_names=tuple(
-            f"{name} turned {90 * k}" if k else name
-            for k in range(4)
-            for name in dataset.class_names
-        ),
-        groups=None if dataset.groups is None else np.tile(dataset.groups, 4),
-        difficulty=None if dataset.difficulty is None else np.tile(dataset.difficulty, 4),
+        inputs=inputs,
+        labels=np.concatenate([dataset.labels + k * classes for k in copies]).astype(np.int32),
+        split=np.tile(dataset.split, len(endings)),
+        class_names=tuple(name + ending for ending in endings for name in dataset.class_names),
+        groups=_tiled(dataset.groups, len(endings)),
+        difficulty=_tiled(dataset.difficulty, len(endings)),
     )
+
+
+def _tiled(array: np.ndarray | None, times: int) -> np.ndarray | None:
+    return None if array is None else np.tile(array, times)

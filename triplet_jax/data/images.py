@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from triplet_jax import errors
 from triplet_jax.data import decoding
@@ -163,6 +163,7 @@ class Images(Sequence):
       turns: by how many quarter turns each is rotated; None for no rotation.
       boxes: the part that is read of each of the encoded images, as in `ImageForm.read`; None for
         the whole of each.
+      mirrored: which are mirrored, left and right, before they are rotated; None for none.
     """
 
     def __init__(
@@ -172,12 +173,14 @@ class Images(Sequence):
         positions: Int[np.ndarray, "images"] | None = None,
         turns: Int[np.ndarray, "images"] | None = None,
         boxes: Int[np.ndarray, "encoded 4"] | None = None,
+        mirrored: Bool[np.ndarray, "images"] | None = None,
     ):
         self._encoded = encoded
         self._form = form
         self._positions = np.arange(len(encoded)) if positions is None else positions
         self._turns = np.zeros(len(self._positions), np.int8) if turns is None else turns
         self._boxes = boxes
+        self._mirrored = np.zeros(len(self._positions), bool) if mirrored is None else mirrored
 
     @property
     def form(self) -> ImageForm:
@@ -196,19 +199,25 @@ class Images(Sequence):
         self, which: int | np.integer | Int[np.ndarray, "chosen"]
     ) -> "np.ndarray | Images":
         if isinstance(which, np.ndarray):
-            return self._like(self._form, self._positions[which], self._turns[which])
+            positions, turns = self._positions[which], self._turns[which]
+            return self._like(positions, turns, self._mirrored[which])
         position = int(self._positions[which])
         pixels = self._form.read(self._encoded[position], self._box(position))
+        if self._mirrored[which]:
+            pixels = pixels[:, ::-1]
         return np.rot90(pixels, self._turns[which])
 
-    def _like(self, form, positions, turns):
-        return Images(self._encoded, form, positions, turns, self._boxes)
+    def _like(self, positions, turns, mirrored):
+        return Images(self._encoded, self._form, positions, turns, self._boxes, mirrored)
 
     def _box(self, position):
         return None if self._boxes is None else self._boxes[position]
 
     def digest(self, position: int) -> bytes:
-        """16 bytes that know an image again: they change with its file, its form, and its turn."""
+        """16 bytes that know an image again.
+
+        They change with its file, its form, its turn, and whether it is mirrored.
+        """
         place = int(self._positions[position])
         encoded = self._encoded[place]
         if isinstance(encoded, str):
@@ -216,6 +225,8 @@ class Images(Sequence):
         of_reading = f"{self._form} {self._turns[position]}"
         if self._boxes is not None:
             of_reading += f" {self._boxes[place].tolist()}"
+        if self._mirrored[position]:
+            of_reading += " mirrored"
         return hashlib.blake2b(
             encoded,
             digest_size=16,
@@ -225,12 +236,20 @@ class Images(Sequence):
 
     def turned(self, turns: Int[np.ndarray, "images"]) -> "Images":
         """The same images, each rotated anticlockwise by this many more quarter turns."""
-        return self._like(self._form, self._positions, self._turns + turns)
+        return self._like(self._positions, self._turns + turns, self._mirrored)
+
+    def mirrored(self, which: Bool[np.ndarray, "images"]) -> "Images":
+        """The same images, of which these are mirrored, left and right."""
+        # Mirroring what was turned is turning the mirrored image the other way.
+        turns = np.where(which, -self._turns, self._turns)
+        return self._like(self._positions, turns, self._mirrored ^ which)
 
     def whole(self) -> "Images":
         """The same images, each with its whole square: for training that crops at random."""
         form = dataclasses.replace(self._form, crop_ratio=1.0)
-        return self._like(form, self._positions, self._turns)
+        return Images(
+            self._encoded, form, self._positions, self._turns, self._boxes, self._mirrored
+        )
 
 
 def load(inputs: np.ndarray | Images) -> np.ndarray:

@@ -270,6 +270,11 @@ SECTION = Section(
             "Makes each quarter turn of a training class a class of its own.",
             concerns=EXAMPLES,
         ),
+        "mirrored_as_classes": Field(
+            False,
+            "Makes each training class, mirrored left and right, a class of its own too.",
+            concerns=EXAMPLES,
+        ),
         "images_as_classes": Field(
             False,
             "Makes each training image a class of its own; labels are not used.",

@@ -175,6 +175,7 @@ def test_the_features_alone_are_scored_before_training(kept, config):
         {"model.freeze": ""},
         {"model.weights": ""},
         {"dataset.turns_as_classes": True},
+        {"dataset.mirrored_as_classes": True},
         {"model.towers": 2},
     ],
 )

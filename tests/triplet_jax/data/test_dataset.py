@@ -69,3 +69,29 @@ def test_quarter_turns_are_new_classes(class_folders):
     np.testing.assert_array_equal(turned.labels[12:24], eager.labels + 3)
     np.testing.assert_array_equal(turned.inputs[12], np.rot90(eager.inputs[0]))
     np.testing.assert_array_equal(images.load(same.inputs), turned.inputs)
+
+
+def test_mirrored_images_are_new_classes_and_may_be_turned(class_folders):
+    lazy = fold(class_folders)
+    eager = dataclasses.replace(lazy, inputs=images.load(lazy.inputs))
+    mirrored, same = map(data.mirrored_as_classes, (eager, lazy))
+    assert len(mirrored) == 24
+    assert mirrored.class_names[3:5] == ("cat mirrored", "dog mirrored")
+    np.testing.assert_array_equal(mirrored.labels[12:], eager.labels + 3)
+    np.testing.assert_array_equal(mirrored.inputs[12], np.fliplr(eager.inputs[0]))
+    np.testing.assert_array_equal(images.load(same.inputs), mirrored.inputs)
+    turned, of_same = map(data.quarter_turns_as_classes, (mirrored, same))
+    assert turned.class_names[-1].endswith(" mirrored turned 270")
+    np.testing.assert_array_equal(images.load(of_same.inputs), turned.inputs)
+    assert of_same.inputs.digest(0) != of_same.inputs.digest(12)
+
+
+def test_images_are_mirrored_as_they_stand(class_folders):
+    lazy = fold(class_folders).inputs
+    which = np.arange(len(lazy)) % 2 == 0
+    found = images.load(lazy.turned(np.arange(len(lazy)) % 4).mirrored(which).mirrored(which[::-1]))
+    for i, (image, whole) in enumerate(zip(found, images.load(lazy), strict=True)):
+        expected = np.rot90(whole, i % 4)
+        for mirrors in (which[i], which[::-1][i]):
+            expected = np.fliplr(expected) if mirrors else expected
+        np.testing.assert_array_equal(image, expected)
