@@ -2,7 +2,8 @@
 
     python -m experiments.score --runs=runs/seed0,runs/seed1 --output=runs/scores.npz
 
-A run whose config has `batch.scores` set to the file can take examples in from easy to hard.
+A run whose config has `batch.scores` set to the file can take examples in from easy to hard, or
+batches of the classes that it has yet to learn and the first of these runs had learnt.
 """
 
 import pathlib

@@ -284,7 +284,7 @@ class Pace(NamedTuple):
     """Where a self-paced fraction stands, as a part of a run's state."""
 
     active: Float[Array, ""]
-    """The running average of the active fraction."""
+    """The running average of the share that is held."""
     fraction: Float[Array, ""]
 
 
@@ -305,25 +305,27 @@ def first_pace(*, target: float, b: float) -> Pace:
 
 def next_pace(
     pace: Pace,
-    active_fraction: Float[Array, ""],
+    share: Float[Array, ""],
     *,
     target: Float[Array, ""] | float,
     rate: Float[Array, ""] | float,
     decay: Float[Array, ""] | float,
 ) -> Pace:
-    """Moves the fraction up while too few triplets are active, and down while too many are.
+    """Moves the fraction up while a measured share is below the target, and down while above.
 
-        active   <- decay * active + (1 - decay) * active_fraction
+        active   <- decay * active + (1 - decay) * share
         fraction <- clip(fraction + rate * (target - active), 0, 1)
 
+    The share may be the active fraction: while too few triplets are active, harder ones are taken.
+    For losses without triplets, and for penalties that are never 0, it may be `gradient_share`.
     The rule is ours. The running averages are in the manner of Harwood et al. 2017,
     https://arxiv.org/abs/1704.01285, and of CurricularFace (Huang et al. 2020,
     https://arxiv.org/abs/2004.00288).
 
     Args:
       pace: the pace after the last step.
-      active_fraction: the share of this step's triplets whose penalty is not 0.
-      target: the active fraction to hold.
+      share: what was measured in this step, in [0, 1].
+      target: the share to hold.
       rate: how far the fraction moves at most in one step.
       decay: of the running average, in [0, 1).
 
@@ -338,8 +340,35 @@ def next_pace(
       >>> print(pace.active, pace.fraction)
       0.375 0.375
     """
-    active = decay * pace.active + (1.0 - decay) * active_fraction
+    active = decay * pace.active + (1.0 - decay) * share
     return Pace(active, jnp.clip(pace.fraction + rate * (target - active), 0.0, 1.0))
+
+
+def gradient_share(slopes: Float[Array, "batch dim"]) -> Float[Array, ""]:
+    """The share of a batch's embeddings among which the gradient of a loss is spread.
+
+        (sum_i g_i)^2 / (n sum_i g_i^2)  with  g_i = |dL / dx_i|
+
+    It is k / n where k of n embeddings have gradients of one length and the others have none, and
+    does not change with the scale of the loss. Kish's effective sample size ("Survey Sampling",
+    1965) as a share, of lengths of gradients. A gradient of 0 everywhere has the share 0.
+
+    Args:
+      slopes: the gradient in each embedding of the global batch.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import schedules
+      >>> slopes = jnp.array([[3.0, 0.0], [0.0, 3.0], [0.0, 0.0], [0.0, 0.0]])
+      >>> print(schedules.gradient_share(slopes))
+      0.5
+    """
+    # Relative to the largest, since squares of small numbers underflow.
+    largest = jnp.max(jnp.abs(slopes), initial=0.0)
+    lengths = jnp.linalg.norm(slopes / jnp.where(largest > 0, largest, 1.0), axis=1)
+    squares = jnp.sum(lengths**2)
+    share = jnp.sum(lengths) ** 2 / (len(slopes) * jnp.where(squares > 0, squares, 1.0))
+    return jnp.float32(share)
 
 
 def _as_float(step):

@@ -18,6 +18,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_memory(config)
     _check_views(config)
     _check_offline(config)
+    _check_choice(config)
     _check_pairs(config)
     _check_pool(config)
     _check_towers(config)
@@ -75,6 +76,42 @@ def _check_offline(config):
         )
 
 
+def _check_choice(config):
+    """Refuses to choose a batch out of too few classes, or where there is no comparison."""
+    c = config.batch
+    if not c.choose_from:
+        return
+    if c.choose_from <= c.classes:
+        raise errors.InputError(
+            f"batch.choose_from={c.choose_from} leaves nothing to choose with batch.classes="
+            f"{c.classes}: make it larger, such as {4 * c.classes}, or 0 for no choice."
+        )
+    if not c.scores:
+        raise errors.InputError(
+            f"batch.choose_from={c.choose_from} compares the run with another that has learnt, but"
+            " batch.scores is empty: make a file with python -m experiments.score."
+        )
+    needed = {
+        "dataset.placement": "device",
+        "dataset.mirrored_as_classes": False,
+        "dataset.turns_as_classes": False,
+        "offline.every": 0,
+        "offline.table": "",
+    }
+    by = "batch.choose_from, whose classes are embedded inside the step"
+    _check_needed(config, needed, by)
+    _check_shape_stays(config, "batch.choose_from")
+
+
+def _check_shape_stays(config, by):
+    """Refuses schedules of the numbers of classes and images, which a field does not go with."""
+    for schedule in config.schedules.values():
+        if schedule.field in ("batch.classes", "batch.per_class"):
+            raise errors.InputError(
+                f"A schedule of {schedule.field} does not go with {by}: leave it out."
+            )
+
+
 def _check_views(config):
     """Refuses images as classes if their views cannot differ, or small classes are refused."""
     if not config.dataset.images_as_classes:
@@ -98,6 +135,7 @@ def _check_pairs(config):
     needed = {
         "model.towers": 2,
         "dataset.images_as_classes": False,
+        "dataset.mirrored_as_classes": False,
         "dataset.turns_as_classes": False,
         "dataset.label_noise": 0.0,
         "batch.order": "easy",
@@ -123,11 +161,7 @@ def _check_towers(config):
     needed = {"batch.per_class": 2, "memory.size": 0, "loss.proxies": ""}
     needed |= {"offline.every": 0, "offline.table": ""}  # which would change the order of pairs
     _check_needed(config, needed, "model.towers=2, which compares the rows of two encoders")
-    for schedule in config.schedules.values():
-        if schedule.field in ("batch.classes", "batch.per_class"):
-            raise errors.InputError(
-                f"A schedule of {schedule.field} does not go with model.towers=2: leave it out."
-            )
+    _check_shape_stays(config, "model.towers=2")
 
 
 def _check_memory(config):

@@ -89,10 +89,16 @@ def _check_loss_name(config: ml_collections.ConfigDict) -> None:
     if c.name == "triplet":
         return
     for schedule in config.schedules.values():
-        if schedule.kind == "self_paced" or schedule.field in ("loss.margin", "mining.mix"):
+        if schedule.field in ("loss.margin", "mining.mix"):
             raise errors.InputError(
                 f"A schedule of {schedule.field} of kind {schedule.kind!r} needs triplets, and"
                 f" loss.name={c.name!r} has none: set loss.name='triplet'."
+            )
+        if schedule.kind == "self_paced" and schedule.holds == "active_fraction":
+            raise errors.InputError(
+                f"A schedule of {schedule.field} that holds the active fraction needs triplets, and"
+                f" loss.name={c.name!r} has none: set its holds='gradient_share', or"
+                " loss.name='triplet'."
             )
 
 

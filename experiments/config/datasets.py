@@ -248,6 +248,13 @@ def training_split(
         train = difficulty.attach(train, _scores(config.batch.scores, everything))
     if c.drop_noisy:
         train = train.take(np.flatnonzero(~wrong))
+    if c.mirrored_as_classes:
+        if len(train.input_shape) != 3:
+            raise errors.InputError(
+                "dataset.mirrored_as_classes=True needs images, not inputs of shape"
+                f" {train.input_shape}; set it to False."
+            )
+        train = data.mirrored_as_classes(train)
     if c.turns_as_classes:
         if len(train.input_shape) != 3 or train.input_shape[0] != train.input_shape[1]:
             raise errors.InputError(
@@ -265,6 +272,8 @@ def training_split(
             small_classes=config.batch.small_classes,
         )
     _check_pool_size(config, train)
+    if config.batch.choose_from:
+        _check_choice(config, train)
     if config.loss.proxies:
         train = _numbered(config, train)
     return train, wrong
@@ -303,6 +312,21 @@ def _check_pool_size(config, train):
             f"batch.pool goes down to {pool}, which is {holds} of the {smallest} examples of the"
             f" smallest class, fewer than batch.per_class={config.batch.per_class}. Start it at"
             f" {least:.2f} or above."
+        )
+
+
+def _check_choice(config, train):
+    """Refuses to choose out of more classes than there are, or by scores without embeddings."""
+    c, classes = config.batch, len(np.unique(train.labels))
+    if c.choose_from > classes:
+        raise errors.InputError(
+            f"batch.choose_from={c.choose_from} is more than the {classes} training classes. Set it"
+            f" to at most {classes}."
+        )
+    if train.reference is None:
+        raise errors.InputError(
+            f"batch.scores={c.scores!r} is of an earlier version, and lacks the embeddings that"
+            " batch.choose_from needs: make the file anew with python -m experiments.score."
         )
 
 

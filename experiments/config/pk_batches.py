@@ -10,9 +10,10 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from experiments.config import settings
+from experiments.config import learnable_batches, settings
 from triplet_jax import data
 from triplet_jax.data import sampling
+from triplet_jax.models import encoder_parts
 from triplet_jax.training.numbers import Numbers
 
 
@@ -24,6 +25,8 @@ def class_index(config: ml_collections.ConfigDict, examples: data.Dataset) -> sa
         "random": np.random.default_rng(config.seed).random(len(examples)),
     }[config.batch.order]
     index = sampling.class_index(examples.labels, rank=rank, groups=examples.groups)
+    if config.batch.choose_from:
+        index = index._replace(reference=examples.reference)
     if not mines_offline(config):
         return index
     return index.beside(np.full((len(examples), config.offline.neighbours), -1, np.int32))
@@ -50,12 +53,16 @@ def rows_that_count(numbers: Numbers, rows: Int[Array, "batch"]) -> Bool[Array, 
     return in_classes & (rows % per_class < numbers["batch.per_class"])
 
 
-def draw(config: ml_collections.ConfigDict) -> Callable:
-    """The batch of a step, `(index, state) -> positions`, inside a compiled step."""
-    numbers, near = settings.numbers(config), _near(config)
+def draw(config: ml_collections.ConfigDict, encoder: encoder_parts.Applied) -> Callable:
+    """The batch of a step, `(index, inputs, state) -> positions`, inside a compiled step."""
+    numbers, near, offered = settings.numbers(config), _near(config), config.batch.choose_from
+    choose = learnable_batches.choose(config, encoder) if offered else None
 
-    def of_state(index, state):
-        return _pk_batch(jnp, index, state.step, numbers(state.step, state.pace), near)
+    def of_state(index, inputs, state):
+        now = numbers(state.step, state.pace)
+        classes = offered or now.constant["batch.classes"]
+        drawn = _pk_batch(jnp, index, state.step, now, near, classes)
+        return choose(drawn, index, inputs, state, now) if choose else drawn
 
     return of_state
 
@@ -74,7 +81,8 @@ def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) 
 
 def _draw_at(constant, moved, index, near, step):
     now = {field: values[step] for field, values in moved.items()}
-    return _pk_batch(np, index, step, dataclasses.replace(constant, moved=now), near)
+    classes = constant["batch.classes"]
+    return _pk_batch(np, index, step, dataclasses.replace(constant, moved=now), near, classes)
 
 
 def _near(config):
@@ -82,13 +90,13 @@ def _near(config):
     return config.offline.near if mines_offline(config) else 0
 
 
-def _pk_batch(xp, index, step, numbers, near):
+def _pk_batch(xp, index, step, numbers, near, classes):
     return sampling.pk_batch(
         xp,
         index,
         numbers["seed"],
         step,
-        classes=numbers.constant["batch.classes"],
+        classes=classes,
         per_class=numbers.constant["batch.per_class"],
         pool=numbers["batch.pool"],
         same_group=numbers["batch.same_group"],

@@ -23,7 +23,7 @@ BEFORE: dict[str, Any | Callable[[dict], Any]] = {
 
 
 # The same of the records in the section `schedules`.
-BEFORE_IN_SCHEDULES = {"scale": "linear"}
+BEFORE_IN_SCHEDULES = {"scale": "linear", "holds": "active_fraction"}
 
 
 def get_config(path: str) -> ml_collections.ConfigDict:

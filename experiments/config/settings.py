@@ -123,6 +123,11 @@ def _self_paced(config):
     return {field: c for field, c in scheduled(config).items() if c.kind == "self_paced"}
 
 
+def holds_gradient_share(config: ml_collections.ConfigDict) -> bool:
+    """Whether a number moves so that the gradient's share stays."""
+    return any(c.holds == "gradient_share" for c in _self_paced(config).values())
+
+
 def first_pace(config: ml_collections.ConfigDict) -> dict[str, schedules.Pace]:
     """The first values of the self-paced numbers, by field."""
     return {
@@ -132,12 +137,12 @@ def first_pace(config: ml_collections.ConfigDict) -> dict[str, schedules.Pace]:
 
 
 def next_pace(config: ml_collections.ConfigDict) -> Callable:
-    """Moves the self-paced numbers on, `(pace, active_fraction) -> pace`."""
+    """Moves the self-paced numbers on, `(pace, stats) -> pace`, by the stats of a step's loss."""
 
-    def after(pace, active_fraction):
+    def after(pace, stats):
         return {
             field: schedules.next_pace(
-                pace[field], active_fraction, target=c.target, rate=c.rate, decay=c.decay
+                pace[field], stats[c.holds], target=c.target, rate=c.rate, decay=c.decay
             )
             for field, c in _self_paced(config).items()
         }

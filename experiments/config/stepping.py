@@ -77,6 +77,7 @@ def _recipe(config, encoder, augment):
         positive=objective.POSITIVE,
         numbers=settings.numbers(config),
         next_pace=settings.next_pace(config),
+        measures_gradient_share=settings.holds_gradient_share(config),
         mask=pk_batches.rows_that_count,
         noise_rate=(lambda numbers: numbers["memory.noise_rate"])
         if _filters_labels(config)

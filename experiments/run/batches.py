@@ -55,7 +55,7 @@ class _OnDevice:
     """Batches drawn inside the compiled step from data that live on every device."""
 
     def __init__(self, run: Setup):
-        draw = pk_batches.draw(run.config)
+        draw = pk_batches.draw(run.config, run.trained)
         devices = jax.device_count()
         self._step = data_parallel.in_phases(
             {

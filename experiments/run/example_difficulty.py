@@ -24,7 +24,8 @@ def of_runs(
       moved_to: where the data are now, if they were moved.
 
     Returns:
-      The mean difficulty over the runs, with the groups of the first run; and the data.
+      The mean difficulty over the runs, with the groups and the embeddings of the first run; and
+      the data.
 
     Raises:
       InputError: a run cannot be read, or has no embeddings, or the runs are on different data.
@@ -41,7 +42,7 @@ def of_runs(
             )
         scored.append(of_run(workdir, config, everything, groups=groups))
     mean = np.mean([scores.difficulty for scores in scored], axis=0).astype(np.float32)
-    return difficulty.Scores(mean, scored[0].groups), everything
+    return scored[0]._replace(difficulty=mean), everything
 
 
 def _fixed_fields(config):
@@ -78,4 +79,5 @@ def of_run(
     return difficulty.Scores(
         1.0 - difficulty.r_precision(embeddings, labels),
         difficulty.confusable(embeddings, labels, groups=groups),
+        np.asarray(embeddings, np.float32),
     )

@@ -43,7 +43,8 @@ from triplet_jax.runs.trackers.background import Trackers
 from triplet_jax.training import data_parallel
 
 # The fields that are traced. Runs that are trained together may differ in them.
-NUMBERS = ("seed", "loss.margin", "mining.mix", "batch.pool", "batch.same_group")
+NUMBERS = ("seed", "loss.margin", "mining.mix")
+NUMBERS += ("batch.pool", "batch.same_group", "batch.strictness")
 NUMBERS += ("optimizer.learning_rate", "memory.weight")
 OWNERS = ("mining.knobs", "loss.knobs")
 OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
@@ -219,7 +220,8 @@ class _Group:
             numbers, resident = numbers_and_data
             mine = settings.with_numbers(first.config, numbers)
             step = stepping.step(mine, first.trained, first.augment)
-            take = data_parallel.drawing(step, pk_batches.draw(mine), devices=devices)
+            draw = pk_batches.draw(mine, first.trained)
+            take = data_parallel.drawing(step, draw, devices=devices)
             return take(state, resident, device)
 
         lift = InTurn if jax.default_backend() == "cpu" else AtOnce

@@ -154,3 +154,21 @@ def test_self_pacing_stays_a_fraction():
     for _ in range(100):
         pace = schedules.next_pace(pace, jnp.float32(0), target=1.0, rate=0.1, decay=0.0)
     assert float(pace.fraction) == 1.0
+
+
+@given(
+    rows=st.integers(1, 9),
+    seed=st.integers(0, 2**16),
+    scale=st.sampled_from([1e-30, 1e-8, 1.0, 1e12]),
+)
+def test_the_share_of_a_gradient_does_not_depend_on_its_scale(rows, seed, scale):
+    slopes = np.random.default_rng(seed).normal(size=(rows, 3))
+    slopes[0] = 1.0  # not all of them 0
+    lengths = np.linalg.norm(slopes, axis=1)
+    expected = lengths.sum() ** 2 / (rows * (lengths**2).sum())
+    found = schedules.gradient_share(jnp.asarray(scale * slopes, jnp.float32))
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_share_of_no_gradient_is_0():
+    assert float(schedules.gradient_share(jnp.zeros((4, 2)))) == 0.0

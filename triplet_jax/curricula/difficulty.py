@@ -18,6 +18,8 @@ class Scores(NamedTuple):
     """1 minus the R-precision of each example: 0 is easy, 1 is hard."""
     groups: Int[np.ndarray, "classes"]
     """The group of each class; the runs confuse classes of one group."""
+    embeddings: Float[np.ndarray, "examples dim"] | None = None
+    """What the first run makes of each example, for `learnability`; None in older files."""
 
 
 def r_precision(
@@ -58,7 +60,8 @@ def confusable(
 
 def write(path: pathlib.Path, scores: Scores, everything: data.Dataset) -> None:
     """Saves scores with the fingerprint of their data set."""
-    files.write_arrays(path, **scores._asdict(), data=data.fingerprint(everything))
+    arrays = {name: array for name, array in scores._asdict().items() if array is not None}
+    files.write_arrays(path, **arrays, data=data.fingerprint(everything))
 
 
 def read(path: str, everything: data.Dataset) -> Scores:
@@ -71,7 +74,9 @@ def read(path: str, everything: data.Dataset) -> Scores:
     Raises:
       InputError: the file cannot be read, belongs to another data set, or holds no scores.
     """
-    *arrays, mark = files.read_arrays(path, [*Scores._fields, "data"])
+    names = [name for name in Scores._fields if name not in Scores._field_defaults]
+    names += [name for name in Scores._field_defaults if name in files.names_of_arrays(path)]
+    *arrays, mark = files.read_arrays(path, [*names, "data"])
     if str(mark) != data.fingerprint(everything):
         raise errors.InputError(
             f"path={path!r} holds the scores of another data set, or of another split of it. Score"
@@ -88,9 +93,12 @@ def read(path: str, everything: data.Dataset) -> Scores:
 
 
 def _are_scores(scores: Scores, labels: Int[np.ndarray, "examples"]) -> bool:
-    """Whether there is a finite score of each example, and a group of each class."""
-    difficulty, groups = scores
-    return bool(
+    """Whether there is a finite score of each example, and a group of each class.
+
+    If there are embeddings, each example must have one.
+    """
+    difficulty, groups, embeddings = scores
+    return bool(embeddings is None or _are_embeddings(embeddings, len(labels))) and bool(
         np.issubdtype(difficulty.dtype, np.floating)
         and difficulty.shape == labels.shape
         and np.isfinite(difficulty).all()
@@ -100,7 +108,20 @@ def _are_scores(scores: Scores, labels: Int[np.ndarray, "examples"]) -> bool:
     )
 
 
+def _are_embeddings(embeddings: np.ndarray, examples: int) -> bool:
+    return bool(
+        np.issubdtype(embeddings.dtype, np.floating)
+        and embeddings.ndim == 2
+        and len(embeddings) == examples
+        and np.isfinite(embeddings).all()
+    )
+
+
 def attach(train: data.Dataset, scores: Scores) -> data.Dataset:
     """Adds scores to the training split, which keeps its own groups of classes if it has some."""
-    groups = scores.groups if train.groups is None else train.groups
-    return dataclasses.replace(train, difficulty=scores.difficulty, groups=groups)
+    return dataclasses.replace(
+        train,
+        difficulty=scores.difficulty,
+        groups=scores.groups if train.groups is None else train.groups,
+        reference=scores.embeddings,
+    )

@@ -35,6 +35,8 @@ class ClassIndex(NamedTuple):
     """The class of each example; None without `near`."""
     near: Int[Array | np.ndarray, "examples neighbours"] | None = None
     """For each example, hard negatives from `curricula.offline_negatives`; -1 for none."""
+    reference: Float[Array | np.ndarray, "examples dim"] | None = None
+    """What a reference run makes of each example, for `curricula.learnability`."""
 
     def beside(self, near: Int[np.ndarray, "examples neighbours"]) -> "ClassIndex":
         """The same index with a table of near examples of other classes."""

@@ -82,7 +82,7 @@ def drawing(step: Callable, draw: Callable, *, devices: int) -> Callable:
 
     Args:
       step: `(state, inputs, labels, places) -> (state, metrics)`.
-      draw: `(index, state) -> positions` of the global batch in the data.
+      draw: `(index, inputs, state) -> positions` of the global batch in the data.
       devices: how many share the batch.
 
     Returns:
@@ -92,7 +92,7 @@ def drawing(step: Callable, draw: Callable, *, devices: int) -> Callable:
 
     def of_device(state, data, device):
         index, inputs, labels = data
-        batch = draw(index, state)
+        batch = draw(index, inputs, state)
         rows = len(batch) // devices
         mine = jax.lax.dynamic_slice_in_dim(batch, device * rows, rows)
         return step(state, inputs[mine], labels[mine], mine)

@@ -7,11 +7,25 @@ embedding, and the parts are embedded once more, each with its own backward pass
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+
+class Found(NamedTuple):
+    """What a loss over a batch is made of."""
+
+    # Any, since jax fills trees with what is no array.
+    value: Any
+    aux: Any
+    """What the loss gives beside its value."""
+    embeddings: Any
+    of_embeddings: Any
+    """The gradient in the embeddings."""
+    statistics: Any
+    """Those of the encoder after the batch."""
 
 
 def value_and_grad(
@@ -20,7 +34,7 @@ def value_and_grad(
     parameters: tuple[PyTree, PyTree],
     statistics: PyTree,
     parts: Sequence[Any],
-) -> tuple[tuple[Float[Array, ""], Any, Float[Array, "batch dim"], PyTree], tuple[PyTree, PyTree]]:
+) -> tuple[Found, tuple[PyTree, PyTree]]:
     """The loss of a batch in parts, and its gradient.
 
     One part is embedded once; of several, each is embedded twice. The gradient is that of the whole
@@ -34,27 +48,25 @@ def value_and_grad(
       parts: the batch, cut into parts of one size.
 
     Returns:
-      The value, the `aux` of the loss, the embeddings and the statistics after the batch; and the
-      gradient in `parameters`.
+      What was found, and the gradient in `parameters`.
     """
+    params, learned = parameters
+    both = jax.value_and_grad(loss, (0, 1), has_aux=True)
     if len(parts) == 1:
 
-        def whole(parameters):
-            params, learned = parameters
-            embeddings, after = embed(params, statistics, parts[0])
-            value, aux = loss(embeddings, learned)
-            return value, (aux, embeddings, after)
+        def whole(params):
+            return embed(params, statistics, parts[0])
 
-        (value, rest), gradient = jax.value_and_grad(whole, has_aux=True)(parameters)
-        return (value, *rest), gradient
+        embeddings, pull, after = jax.vjp(whole, params, has_aux=True)
+        (value, aux), (of_embeddings, of_learned) = both(embeddings, learned)
+        found = Found(value, aux, embeddings, of_embeddings, after)
+        return found, (pull(of_embeddings)[0], of_learned)
 
-    params, learned = parameters
     embedded, after = [], statistics
     for part in parts:
         found, after = embed(params, after, part)
         embedded.append(found)
     embeddings = jnp.concatenate(embedded)
-    both = jax.value_and_grad(loss, (0, 1), has_aux=True)
     (value, aux), (of_embeddings, of_learned) = both(embeddings, learned)
     of_params = jax.tree.map(jnp.zeros_like, params)
     for part, slopes in zip(parts, jnp.split(of_embeddings, len(parts)), strict=True):
@@ -65,4 +77,4 @@ def value_and_grad(
         again = jax.tree.map(lambda p, wait=wait: p + wait, params)
         _, pull = jax.vjp(lambda p, part=part: embed(p, statistics, part)[0], again)
         of_params = jax.tree.map(jnp.add, of_params, pull(slopes)[0])
-    return (value, aux, embeddings, after), (of_params, of_learned)
+    return Found(value, aux, embeddings, of_embeddings, after), (of_params, of_learned)

@@ -55,7 +55,10 @@ class Recipe:
     numbers: Callable[[Int[Array, ""], dict[str, schedules.Pace]], Numbers] | None = None
     """`(step, pace) -> numbers`: what schedules move, with the self-paced fractions in `pace`."""
     next_pace: Callable | None = None
-    """`(pace, active_fraction) -> pace`: the self-paced fractions after a step."""
+    """`(pace, stats) -> pace`: the self-paced fractions after a step, by the stats of its loss."""
+    measures_gradient_share: bool = False
+    """Whether the stats have `gradient_share`, the share of the batch's rows among which the
+    gradient is spread, as `schedules.gradient_share` says."""
     mask: Callable[[Numbers, Int[Array, "batch"]], Bool[Array, "batch"] | None] | None = None
     """`(numbers, rows) -> mask`: which rows of the batch count, by their positions in the global
     batch, or None for all. The memory leaves the others out. Needs `numbers`."""
@@ -155,10 +158,12 @@ def train_step(
         value, stats = recipe.loss(embeddings, labels, **given, **beside, **learned)
         return value, stats | _spread(constant, recipe.axis_name) | of_filter
 
-    (value, stats, embeddings, batch_stats), grads = _value_and_grad(
-        recipe, state, parts, keys, loss
-    )
-    metrics = _metrics(recipe, state, value, grads, context.get("numbers"))
+    found, grads = _value_and_grad(recipe, state, parts, keys, loss)
+    stats, embeddings = found.aux, found.embeddings
+    if recipe.measures_gradient_share:
+        slopes = collectives.gather(found.of_embeddings, recipe.axis_name)
+        stats["gradient_share"] = schedules.gradient_share(slopes)
+    metrics = _metrics(recipe, state, found.value, grads, context.get("numbers"))
     context, thresholds, _ = trusting(embeddings)
     if recipe.telemetry is not None:
         metrics["telemetry"] = recipe.telemetry(state.step + 1, embeddings, labels, **context)
@@ -171,10 +176,10 @@ def train_step(
         memory = cross_batch_memory.remember(memory, *batch)
     pace = state.pace
     if recipe.next_pace is not None:
-        pace = recipe.next_pace(pace, stats.get("active_fraction"))
+        pace = recipe.next_pace(pace, stats)
     after = _updated(recipe, state, grads).replace(
         step=state.step + 1,
-        batch_stats=batch_stats,
+        batch_stats=found.statistics,
         pace=pace,
         memory=memory,
         thresholds=thresholds,
@@ -264,12 +269,12 @@ def _embed_by_average(
 
 def _value_and_grad(
     recipe: Recipe, state: TrainState, parts: list[_Part], keys: _Keys, loss: Callable
-) -> tuple[tuple[Float[Array, ""], dict, Float[Array, "batch dim"], PyTree], PyTree]:
+) -> tuple[gradient_cache.Found, PyTree]:
     """The value and the gradient of `loss`, which is `(embeddings, learned) -> (value, stats)`.
 
     Returns:
-      The loss, its stats, the embeddings and the statistics of batch normalisation after them;
-      and the mean over devices of the gradient in what the optimizer sees.
+      What was found of the batch, with the stats as `aux`; and the mean over devices of the
+      gradient in what the optimizer sees.
     """
 
     def embed(encoder, params, batch_stats, part):

@@ -1,8 +1,10 @@
 """The section `batch`: P classes with K examples each, and which examples may be drawn."""
 
 from experiments.config.fields import dataset
-from experiments.config.fields.declaration import Field, OneOf, Section, at_least
+from experiments.config.fields.declaration import Field, OneOf, Section, When, at_least
 from triplet_jax.data import sampling
+
+_CHOOSES = When("batch.choose_from above 0", ("batch.choose_from",), bool)
 
 SECTION = Section(
     "batch",
@@ -39,6 +41,20 @@ SECTION = Section(
             " are those of the data set, such as alphabets, or of batch.scores.",
             at_least(0, at_most=1),
             when=(dataset.HAS_LABELS,),
+            moves=True,
+        ),
+        "choose_from": Field(
+            0,
+            "How many classes each batch is chosen out of, as those that the run has yet to learn"
+            " and the first run of batch.scores had learnt (JEST); 0 chooses none.",
+            at_least(0),
+            when=(dataset.HAS_LABELS,),
+        ),
+        "strictness": Field(
+            1.0,
+            "How strictly the most learnable classes are chosen; 0 chooses at random.",
+            at_least(0),
+            when=(_CHOOSES,),
             moves=True,
         ),
     },

@@ -13,6 +13,7 @@ from experiments.config.fields.declaration import (
 from triplet_jax import schedules
 
 KINDS = (*schedules.PACINGS, "constant", "cosine", "piecewise", "self_paced")
+HELD = ("active_fraction", "gradient_share")
 
 SECTION = Section(
     "schedules",
@@ -43,7 +44,13 @@ SECTION = Section(
             "The shares of the way between those, one more than boundaries.",
             Each(at_least(0, at_most=1)),
         ),
-        "target": Field(0.5, "The active fraction that self_paced holds.", at_least(0, at_most=1)),
+        "holds": Field(
+            "active_fraction",
+            "The share that self_paced holds: active_fraction, of the triplets whose loss is above"
+            " 0, or gradient_share, of the batch's examples among which the gradient is spread.",
+            OneOf(HELD),
+        ),
+        "target": Field(0.5, "The value of this share.", at_least(0, at_most=1)),
         "rate": Field(0.01, "The most that self_paced moves in a step.", more_than(0, at_most=1)),
         "decay": Field(
             0.9,

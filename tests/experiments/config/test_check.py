@@ -172,11 +172,51 @@ def test_a_field_that_nothing_reads_is_refused(fields, message):
         ("loss.margin", {"start": 0.0, "scale": "log"}, "needs ends above 0, not start=0.0 and"),
         ("mining.mix", {}, "A schedule of mining.mix has no effect with mining.second=''"),
         ("batch.pool", {"start": 0.5}, "batch.scores is empty"),
+        ("loss.margin", {"kind": "self_paced", "holds": "loss"}, "one.holds='loss' is not known"),
     ],
 )
 def test_schedules_that_make_no_sense_are_refused(field, record, message):
     with pytest.raises(errors.InputError, match=message):
         check.check(scheduled(field, **record))
+
+
+def test_a_loss_without_triplets_paces_itself_by_the_share_of_its_gradient():
+    made = config(loss__name="info_nce", loss__metric="cosine")
+    paced = {"kind": "self_paced", "start": 9.0, "end": 0.0}
+    made.schedules.one = base.schedule("loss.knobs.hardness_strength", **paced)
+    with pytest.raises(errors.InputError, match="set its holds='gradient_share'"):
+        check.check(made)
+    made.schedules.one.holds = "gradient_share"
+    check.check(made)
+
+
+CHOICE = {"batch__choose_from": 32, "batch__scores": "scores.npz"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch__choose_from": 4}, "batch.choose_from=4 leaves nothing to choose"),
+        ({"batch__scores": ""}, "batch.scores is empty"),
+        ({"dataset__placement": "stream"}, "set it to 'device'"),
+        ({"dataset__turns_as_classes": True}, "set it to False"),
+        ({"offline__every": 10}, "set it to 0"),
+        ({"batch__choose_from": 0, "batch__strictness": 2.0}, "needs batch.choose_from above 0"),
+    ],
+)
+def test_a_choice_of_classes_that_cannot_be_made_is_refused(fields, message):
+    with pytest.raises(errors.InputError, match=message):
+        check.check(config(**CHOICE | fields))
+
+
+def test_a_choice_of_classes_needs_a_batch_of_one_shape(tmp_path):
+    scores = tmp_path / "scores.npz"
+    scores.touch()
+    made = config(**CHOICE | {"batch__scores": str(scores)})
+    check.check(made)
+    made.schedules.one = base.schedule("batch.classes", start=2, end=4)
+    with pytest.raises(errors.InputError, match="does not go with batch.choose_from"):
+        check.check(made)
 
 
 def test_a_field_is_moved_once():

@@ -139,7 +139,14 @@ def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
     other = datasets.dataset(config(dataset__split_seed=1))
     with pytest.raises(errors.InputError, match="another data set"):
         datasets.training_split(made, other)
+    whole = found._replace(embeddings=np.ones((len(truth), 2), np.float32))
+    difficulty.write(path, whole, clean)
+    train, _ = datasets.training_split(made, clean)
+    np.testing.assert_array_equal(train.reference, whole.embeddings)
     for damaged in (
+        whole._replace(embeddings=whole.embeddings[:3]),
+        whole._replace(embeddings=np.full_like(whole.embeddings, np.inf)),
+        whole._replace(embeddings=whole.embeddings[:, 0]),
         found._replace(difficulty=found.difficulty[:3]),
         found._replace(difficulty=np.array(["hard"] * len(truth))),
         found._replace(difficulty=np.full(len(truth), np.nan)),
@@ -149,6 +156,26 @@ def test_scores_order_the_pool_and_are_refused_for_other_data(tmp_path):
         difficulty.write(path, damaged, clean)
         with pytest.raises(errors.InputError, match="damaged"):
             datasets.training_split(made, clean)
+
+
+def test_a_choice_needs_classes_that_exist_and_a_reference(tmp_path):
+    clean = datasets.dataset(config())
+    count = len(clean.only("train"))
+    older = difficulty.Scores(np.zeros(count), np.zeros(10, np.int32))
+    path = tmp_path / "scores.npz"
+    difficulty.write(path, older, clean)
+    fields = {"batch__scores": str(path), "batch__classes": 4}
+    with pytest.raises(
+        errors.InputError, match="batch.choose_from=11 is more than the 10 training"
+    ):
+        datasets.training_split(config(**fields, batch__choose_from=11), clean)
+    made = config(**fields, batch__choose_from=10)
+    with pytest.raises(errors.InputError, match="earlier version, and lacks the embeddings"):
+        datasets.training_split(made, clean)
+    whole = older._replace(embeddings=np.ones((count, 2), np.float32))
+    difficulty.write(path, whole, clean)
+    train, _ = datasets.training_split(made, clean)
+    assert pk_batches.class_index(made, train).reference.shape == (count, 2)
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ def test_a_schedule_is_the_same_in_a_stream():
     check.check(made)
     index = sampling.class_index(np.repeat(np.arange(12), 40))
     on_host = pk_batches.draw_on_host(made, index)
-    draw = pk_batches.draw(made)
+    draw = pk_batches.draw(made, None)
 
     @jax.jit
     def on_device(index, step):
-        return draw(index, types.SimpleNamespace(step=step, pace={}))
+        return draw(index, None, types.SimpleNamespace(step=step, pace={}))
 
     held = jax.tree.map(jnp.asarray, index)
     for step in (0, 1, 500, 999):

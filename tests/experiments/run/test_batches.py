@@ -1,6 +1,7 @@
 import contextlib
 import types
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from configs import digits
 from experiments.config import datasets, pk_batches
 from experiments.run import batches
+from triplet_jax.curricula import difficulty, learnability
+from triplet_jax.data import sampling
 from triplet_jax.devices import collectives
+from triplet_jax.models.pixels import as_floats
 from triplet_jax.training import data_parallel
 from triplet_jax.training.train_state import TrainState
 
@@ -18,6 +22,15 @@ def step(state, inputs, labels, places):
     """Shows which examples it was given, and takes no other step."""
     rows = collectives.gather((places, labels), collectives.DEVICES)
     return state.replace(step=state.step + 1), {"rows": rows}
+
+
+class Flat:
+    """An encoder that takes every second pixel."""
+
+    def apply(self, variables, inputs, project):
+        assert set(variables) == {"params", "batch_stats"}
+        assert project
+        return inputs.reshape(len(inputs), -1)[:, ::2]
 
 
 def make(**fields):
@@ -32,7 +45,9 @@ def make(**fields):
         del variables
         return inputs
 
-    return types.SimpleNamespace(config=config, examples=examples, steps={0: step}, embed=embed)
+    return types.SimpleNamespace(
+        config=config, examples=examples, steps={0: step}, embed=embed, trained=Flat()
+    )
 
 
 def start(at):
@@ -83,3 +98,29 @@ def test_tables_of_near_examples_are_made_when_they_are_due_and_drawn_from():
             expected = pk_batches.draw_on_host(run.config, table)(number)
             np.testing.assert_array_equal(metrics["rows"][0], expected)
     assert mining.made_at == [2, 4]
+
+
+def test_a_batch_of_learnable_classes_is_chosen_out_of_what_is_drawn(tmp_path):
+    """On eight devices as by hand on one."""
+    clean = datasets.dataset(digits.get_config("semi_hard"))
+    count = len(clean.only("train"))
+    reference = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    scores = difficulty.Scores(np.zeros(count), np.zeros(10, np.int32), reference)
+    difficulty.write(tmp_path / "scores.npz", scores, clean)
+    fields = {"batch.scores": str(tmp_path / "scores.npz"), "batch.choose_from": 7}
+    fields |= {"batch.classes": 4, "batch.strictness": 1e6, "loss.margin": 0.5}
+    run = make(**fields)
+    index = pk_batches.class_index(run.config, run.examples)
+    with contextlib.ExitStack() as resources:
+        take_step, state = batches.step_with_batches(run, 0, None, resources), start(0)
+        for number in range(3):
+            state, metrics = take_step(state)
+            drawn = sampling.pk_batch(np, index, run.config.seed, number, classes=7, per_class=2)
+            x = as_floats(jnp.asarray(run.examples.inputs[drawn])).reshape(14, -1)[:, ::2]
+            both = [
+                learnability.confusion(jnp.asarray(rows), per_class=2, margin=0.5)
+                for rows in (x, reference[drawn])
+            ]
+            places = learnability.chosen(*both, classes=4, strictness=1e6, key=jax.random.key(0))
+            chosen = drawn.reshape(7, 2)[np.asarray(places)].reshape(-1)
+            np.testing.assert_array_equal(metrics["rows"][0], chosen)

@@ -16,7 +16,7 @@ def step(state, inputs, labels, places):
     return state + total, {"rows": rows}
 
 
-def draw(index, state):
+def draw(index, inputs, state):
     """Of 64 examples the 16 from the one on that the state says."""
     return index[(state.astype(jnp.int32) + jnp.arange(16)) % 64]
 

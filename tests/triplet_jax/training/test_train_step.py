@@ -272,7 +272,7 @@ def test_data_on_the_device_give_the_batches_of_the_sampler():
     index = sampling.class_index(labels)
     settings = {"classes": 4, "per_class": 4}
 
-    def draw(index, state):
+    def draw(index, inputs, state):
         return sampling.pk_batch(jnp, index, 5, state.step, **settings)
 
     resident = data_parallel.resident(data_parallel.drawing(step, draw, devices=devices))
@@ -354,9 +354,10 @@ def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
     def loss(embeddings, labels, *, numbers, **settings):
         return losses.triplet_loss(embeddings, labels, margin=numbers["margin"], **settings)
 
-    def next_pace(pace, active_fraction):
+    def next_pace(pace, stats):
+        active = stats["active_fraction"]
         return {
-            field: schedules.next_pace(p, active_fraction, target=0.0, rate=0.5, decay=0.0)
+            field: schedules.next_pace(p, active, target=0.0, rate=0.5, decay=0.0)
             for field, p in pace.items()
         }
 
@@ -371,3 +372,36 @@ def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
         expected.append(max(0.0, expected[-1] - 0.5 * share))
     assert [row["schedule/mix"] for row in history] == pytest.approx(expected[:-1], abs=1e-5)
     assert float(after.pace["mix"].fraction) == pytest.approx(expected[-1], abs=1e-5)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_the_share_of_rows_that_carry_the_gradient_paces_a_number(micro_batches):
+    """Of the batch's rows, those of the first half alone have a gradient, of one length."""
+    state, recipe = make_mlp(averaged=False)
+
+    def loss(embeddings, labels, *, axis_name, numbers, **settings):
+        # Eight rows of each device if there is one, one row of two if there are eight.
+        rows = jnp.arange(len(embeddings)) < len(embeddings) // 2
+        value = 1e-3 * jnp.sum(jnp.where(rows, embeddings[:, 0], 0.0))
+        return collectives.total(value, axis_name), {}
+
+    def numbers(step, pace):
+        return Numbers({}, {"mix": pace["mix"].fraction})
+
+    def next_pace(pace, stats):
+        share = stats["gradient_share"]
+        return {"mix": schedules.next_pace(pace["mix"], share, target=0.25, rate=0.2, decay=0.0)}
+
+    state = state.replace(pace={"mix": schedules.first_pace(target=0.25, b=0.5)})
+    recipe = dataclasses.replace(
+        recipe,
+        numbers=numbers,
+        loss=loss,
+        next_pace=next_pace,
+        measures_gradient_share=True,
+        micro_batches=micro_batches,
+    )
+    for devices in (1, 8):
+        after, (row,) = run(recipe, state, devices, steps=1)
+        assert row["gradient_share"] == pytest.approx(0.5)
+        assert float(after.pace["mix"].fraction) == pytest.approx(0.5 - 0.2 * 0.25)
