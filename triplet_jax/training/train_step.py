@@ -162,7 +162,7 @@ def train_step(
     stats, embeddings = found.aux, found.embeddings
     if recipe.measures_gradient_share:
         slopes = collectives.gather(found.of_embeddings, recipe.axis_name)
-        stats["gradient_share"] = schedules.gradient_share(slopes)
+        stats = stats | {"gradient_share": schedules.gradient_share(slopes)}
     metrics = _metrics(recipe, state, found.value, grads, context.get("numbers"))
     context, thresholds, _ = trusting(embeddings)
     if recipe.telemetry is not None:
