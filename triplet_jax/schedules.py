@@ -351,7 +351,8 @@ def gradient_share(slopes: Float[Array, "batch dim"]) -> Float[Array, ""]:
 
     It is k / n where k of n embeddings have gradients of one length and the others have none, and
     does not change with the scale of the loss. Kish's effective sample size ("Survey Sampling",
-    1965) as a share, of lengths of gradients. A gradient of 0 everywhere has the share 0.
+    1965, https://www.wiley.com/en-us/Survey+Sampling-p-9780471109495) as a share, of lengths of
+    gradients. A gradient of 0 everywhere has the share 0.
 
     Args:
       slopes: the gradient in each embedding of the global batch.

@@ -374,7 +374,7 @@ def test_scheduled_numbers_reach_the_loss_and_the_log_and_are_compiled_once():
     assert float(after.pace["mix"].fraction) == pytest.approx(expected[-1], abs=1e-5)
 
 
-@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("micro_batches", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_share_of_rows_that_carry_the_gradient_paces_a_number(micro_batches):
     """Of the batch's rows, those of the first half alone have a gradient, of one length."""
     state, recipe = make_mlp(averaged=False)
