@@ -3,7 +3,7 @@
 #
 # One would expect: the documentation of jax says that a barrier keeps the compiler from moving
 # operations across it. A value behind one is then computed once and stored, and what reads it
-# starts from the stored value. So do libraries use it to end fusions, and so a GPU does.
+# starts from the stored value.
 #
 # What happens (jax 0.10.2, CPU): XLA removes the barrier before it fuses operations.
 # A cheap value with two readers is compiled into both of them, and computed as often as each reads

@@ -98,8 +98,7 @@ def _check_choice(config):
         "offline.every": 0,
         "offline.table": "",
     }
-    by = "batch.choose_from, whose classes are embedded inside the step"
-    _check_needed(config, needed, by)
+    _check_needed(config, needed, "batch.choose_from")
     _check_shape_stays(config, "batch.choose_from")
 
 

@@ -45,7 +45,7 @@ def choose(config: ml_collections.ConfigDict, encoder: encoder_parts.Applied) ->
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         embedded = encoder.apply(variables, pixels.as_floats(inputs[own]), project=True)
         embedded = collectives.gather(embedded, collectives.DEVICES)[: len(offered)]
-        # The keys of the step itself are those folded with 0 to 2.
+        # Beyond the keys of the step itself.
         key = jax.random.fold_in(jax.random.fold_in(run_key, state.step), 3)
         places = learnability.chosen(
             confusion(embedded),

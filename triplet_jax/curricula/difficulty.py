@@ -98,7 +98,8 @@ def _are_scores(scores: Scores, labels: Int[np.ndarray, "examples"]) -> bool:
     If there are embeddings, each example must have one.
     """
     difficulty, groups, embeddings = scores
-    return bool(embeddings is None or _are_embeddings(embeddings, len(labels))) and bool(
+    are_whole = embeddings is None or _are_embeddings(embeddings, len(labels))
+    return are_whole and bool(
         np.issubdtype(difficulty.dtype, np.floating)
         and difficulty.shape == labels.shape
         and np.isfinite(difficulty).all()

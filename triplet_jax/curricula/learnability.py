@@ -7,6 +7,8 @@ what is easy for both is known. Theirs is of examples and a contrastive loss. Ou
 triplets, since a batch for triplets has whole classes.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -18,7 +20,7 @@ def confusion(
     embeddings: Float[Array, "batch dim"],
     *,
     per_class: int,
-    metric: str = "euclidean",
+    metric: str | Callable[..., distances.Metric] = "euclidean",
     margin: Float[Array, ""] | float = 0.2,
     **params: float,
 ) -> Float[Array, "classes classes"]:
@@ -81,7 +83,7 @@ def chosen(
     Args:
       learner: `confusion` of the offered classes by the run that learns.
       reference: theirs by a run that has learnt, in the same order.
-      classes: how many are drawn, at most the number of those.
+      classes: how many are drawn, at most as many as are offered.
       strictness: 0 draws at random; the larger it is, the surer the most learnable are drawn.
       key: of the draw.
 

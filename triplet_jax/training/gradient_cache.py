@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 
 class Found(NamedTuple):
-    """What a loss over a batch is made of."""
+    """What was found of a batch, beside the gradient in the parameters."""
 
     # Any, since jax fills trees with what is no array.
     value: Any
