@@ -67,7 +67,8 @@ def on_one_device():
         return runpy.run_path(str(LOOPS / "plain_optax.py"))
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(OVER_DEVICES, ["shard_map"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OVER_DEVICES)
 def test_a_loop_over_devices_does_what_it_does_on_one(name, run, on_one_device):
     left, _ = run(name, 3)
     assert left["params"]["hidden"].sharding.num_devices == jax.device_count() == 8

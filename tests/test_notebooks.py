@@ -106,6 +106,7 @@ def test_what_a_notebook_imports_is_there(path):
                 assert hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
 
 
+@pytest.mark.slow
 def test_embedding_clusters(plain_run):
     said = execute("embedding_clusters", WORKDIR=plain_run)
     assert "539 test examples of 10 classes" in said

@@ -70,6 +70,7 @@ def use(python, **environment):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_losses_load_no_data_checkpoint_or_plotting_library():
     _, loaded, _ = use(sys.executable, PYTHONPATH=str(ROOT))
     assert not HEAVY & set(loaded)
@@ -148,6 +149,7 @@ def test_a_package_whose_extra_is_not_installed_names_it(module, package, extra)
     assert f"pip install 'triplet_jax[{extra}]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_programs_find_their_configs_beside_a_folder_of_the_users_own(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "configs.py").write_text("raise SystemExit('the user's own')")

@@ -117,6 +117,7 @@ def test_too_few_validation_pairs_are_said_and_the_search_goes_on(trained, own_i
         programs.refused(done, f"--false_accept_rate={rate} must be above 0 and below 1")
 
 
+@pytest.mark.slow
 def test_bad_input_of_a_search_is_refused(trained, copies, tmp_path):
     query = next(copies.glob("one/*"))
     (tmp_path / "empty").mkdir()
@@ -155,6 +156,7 @@ def test_a_search_that_is_killed_while_it_embeds_goes_on(trained, copies):
     assert len(gallery.Gallery(kept, dim=16)) == sum(1 for _ in copies.glob("*/*"))
 
 
+@pytest.mark.slow
 def test_a_read_only_run_is_searched_with_the_gallery_elsewhere(trained, copies, tmp_path):
     """Several queries share the start, and a folder sets the threshold."""
     workdir, kept = tmp_path / "run", tmp_path / "kept"
@@ -252,6 +254,7 @@ def test_an_export_into_no_folder_is_refused(trained, tmp_path):
     programs.refused(done, "folder that exists")
 
 
+@pytest.mark.slow
 def test_files_that_are_no_images_are_refused_or_skipped(own_images, tmp_path):
     folder = tmp_path / "images"
     subprocess.run(["cp", "-r", own_images, folder], check=True)

@@ -82,6 +82,7 @@ def test_the_best_checkpoint_is_that_of_recall_between_the_two(trained, tmp_path
     assert done.stdout.split("\n")[1:] == printed.split("\n")[-len(done.stdout.split("\n")) + 1 :]
 
 
+@pytest.mark.slow
 def test_the_encoders_of_pairs_are_exported_and_explored(trained, two_looks, tmp_path):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     file = tmp_path / "encoders.jaxexport"

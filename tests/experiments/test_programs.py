@@ -30,6 +30,8 @@ def trained(tmp_path_factory):
             f"--workdir={folder / 'run'}",
             devices=8,
             model__name="conv4",
+            train__steps=120,
+            evaluate__every=30,
             optimizer__average_decay=0.9,
             optimizer__clip_norm=1.0,
             optimizer__warmup_steps=20,
@@ -59,16 +61,16 @@ def test_a_run_leaves_what_the_readme_says(trained):
         "timing.jsonl",
     }
     arrays = telemetry_file.read(workdir)
-    np.testing.assert_array_equal(arrays["step"], [50, 100, 150, 200])
-    assert arrays["hardness"].shape == (4, 40)
+    np.testing.assert_array_equal(arrays["step"], [50, 100])
+    assert arrays["hardness"].shape == (2, 40)
     assert (arrays["effective_rank"] > 1).all()
     config = json.loads((workdir / "config.json").read_text())
     assert config["mining"]["miner"] == "semi_hard"
     rows = row_files.read_rows(workdir / "metrics.jsonl")
     training = [row for row in rows if "loss" in row]
-    assert [row["step"] for row in training] == list(range(10, 241, 10))
+    assert [row["step"] for row in training] == list(range(10, 121, 10))
     assert {"active_fraction", "num_valid", "learning_rate", "grad_norm"} <= set(training[0])
-    assert [row["step"] for row in rows if "validation/map_at_r" in row] == [60, 120, 180, 240]
+    assert [row["step"] for row in rows if "validation/map_at_r" in row] == [30, 60, 90, 120]
     with np.load(workdir / "embeddings.npz", allow_pickle=False) as saved:
         assert saved["embeddings"].shape == (1797, 16)
         np.testing.assert_allclose(np.linalg.norm(saved["embeddings"], axis=1), 1, rtol=1e-4)
@@ -300,7 +302,8 @@ def test_a_workdir_that_may_be_made_later_is_not_refused(tmp_path, monkeypatch):
 # -- other data
 
 
-@pytest.mark.parametrize("split_by", [pytest.param("image", marks=pytest.mark.slow), "class"])
+@pytest.mark.slow
+@pytest.mark.parametrize("split_by", ["image", "class"])
 def test_arrays_of_features_train_an_mlp(split_by, tmp_path):
     bunch = sklearn.datasets.load_digits()
     np.savez(tmp_path / "data.npz", x=bunch.data, y=bunch.target)

@@ -238,6 +238,7 @@ def test_other_orders_are_refused():
             loss(jnp.asarray(X), derivatives="second")
 
 
+@pytest.mark.slow
 def test_gradients_of_a_batch_of_batches():
     both = jnp.stack([X, V])
     for derivatives in ("first", "all"):

@@ -20,8 +20,8 @@ PRINT_LOADED = "import sys, {module}; print(*sys.modules)"
         ("triplet_jax.data", set()),
         ("triplet_jax.data.tfds", set()),
         ("triplet_jax.runs.journal", set()),
-        ("triplet_jax.models", {"jax", "flax"}),
-        ("triplet_jax.evaluation.gallery", {"jax", "pandas"}),
+        pytest.param("triplet_jax.models", {"jax", "flax"}, marks=pytest.mark.slow),
+        pytest.param("triplet_jax.evaluation.gallery", {"jax", "pandas"}, marks=pytest.mark.slow),
         ("experiments.run.training", {"flax", "jax", "optax", "orbax"}),
     ],
 )

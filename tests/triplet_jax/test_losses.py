@@ -72,7 +72,7 @@ def test_every_penalty_agrees_with_brute_force(miner, penalty, y, seed):
     ("miner", "metric"),
     cases.mostly_slow(
         [(miner, m) for miner in ("semi_hard", "batch_hard", "batch_all") for m in METRICS],
-        [*[("batch_hard", m) for m in METRICS], ("semi_hard", "cosine"), ("batch_all", "cosine")],
+        [*[("batch_hard", m) for m in METRICS], ("batch_all", "cosine")],
     ),
 )
 @hypothesis.given(y=labellings, seed=seeds)

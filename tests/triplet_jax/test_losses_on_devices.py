@@ -87,7 +87,12 @@ def test_uneven_active_counts_tell_a_global_mean_from_a_mean_of_means():
 # -- masks -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("miner", ["semi_hard", "batch_all", "batch_hard", "quantile"])
+@pytest.mark.parametrize(
+    "miner",
+    cases.mostly_slow(
+        ["semi_hard", "batch_all", "batch_hard", "quantile"], ["semi_hard", "batch_all"]
+    ),
+)
 def test_a_masked_batch_is_the_batch_without_the_hidden_rows(miner):
     random = np.random.default_rng(0)
     x = random.normal(size=(24, 5)).astype(np.float32)

@@ -79,7 +79,7 @@ def test_references_are_measured_by_both(miner):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("miner", ["batch_hard", "batch_all"])
+@pytest.mark.parametrize("miner", [pytest.param("batch_hard", marks=pytest.mark.slow), "batch_all"])
 def test_devices_and_second_derivatives_change_nothing(miner):
     chosen, value, slopes = expected(X, miner, "cosine", "euclidean")
     settings = SETTINGS | {"miner": miner, "mining_metric": "cosine", "derivatives": "all"}

@@ -113,7 +113,7 @@ def test_arrays_of_numpy_give_the_value_of_float32(kind):
     np.testing.assert_array_equal(distances.pairwise(x, x), distances.pairwise(wide, wide))
 
 
-@pytest.mark.parametrize("kind", LOW)
+@pytest.mark.parametrize("kind", cases.mostly_slow(LOW, LOW[:1]))
 def test_lengths_and_telemetry_of_low_precision(kind):
     x = jnp.asarray(rows(dim=300, scale=25.0), kind)
     unit = distances.unit(x)
@@ -131,8 +131,15 @@ def test_float64_stays_where_jax_has_it():
         np.testing.assert_allclose(np.diag(near), 1e-5 * np.sqrt(3), rtol=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("settings", [{"miner": "semi_hard"}, {"loss": "pairs"}])
+@pytest.mark.parametrize(
+    ("settings", "precision"),
+    [
+        ({"miner": "semi_hard"}, "float32"),
+        ({"loss": "pairs"}, "bfloat16"),
+        pytest.param({"miner": "semi_hard"}, "bfloat16", marks=pytest.mark.slow),
+        pytest.param({"loss": "pairs"}, "float32", marks=pytest.mark.slow),
+    ],
+)
 def test_losses_of_float64_in_tiles(settings, precision):
     settings = settings | {"metric": "euclidean", "precision": precision, "tile_size": 5}
     function = contrastive.contrastive_loss if "loss" in settings else losses.triplet_loss

@@ -55,7 +55,7 @@ def test_large_labels_compare_exactly(miner):
         assert stats["num_positive_pairs"] == 18
 
 
-@pytest.mark.parametrize("dim", [512, 2048])
+@pytest.mark.parametrize("dim", [pytest.param(512, marks=pytest.mark.slow), 2048])
 def test_distance_weighted_gives_every_anchor_its_triplets(dim, key):
     """PyTorch Metric Learning scales weights by the batch's largest, and most underflow."""
     x = distances.unit(spread(0, 64, dim))

@@ -162,7 +162,9 @@ def test_tiles_and_compiling_change_nothing(settings, compare):
     np.testing.assert_allclose(other_slope, slope, atol=2e-4)
 
 
-@pytest.mark.parametrize("settings", [{"miner": "semi_hard"}, {"loss": "info_nce"}])
+@pytest.mark.parametrize(
+    "settings", [{"miner": "semi_hard"}, pytest.param({"loss": "info_nce"}, marks=pytest.mark.slow)]
+)
 def test_eight_devices_change_nothing(settings):
     settings = settings | {"precision": "bfloat16", "metric": "cosine"}
     value, slope = program(**settings)(X)
@@ -174,6 +176,7 @@ def test_eight_devices_change_nothing(settings):
     np.testing.assert_allclose(slopes.reshape(N, DIM) / 8, slope, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_derivatives_of_any_order_in_a_lower_precision():
     settings = {
         "miner": "batch_all",

@@ -181,9 +181,7 @@ NESTED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("variant", "normalize"), cases.mostly_slow(NESTED, [NESTED[i] for i in (0, 6)])
-)
+@pytest.mark.parametrize(("variant", "normalize"), cases.mostly_slow(NESTED, NESTED[6:7]))
 def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normalize):
     made = digits.get_config(variant)
     made.update_from_flattened_dict(
@@ -235,6 +233,7 @@ def test_evaluation_reports_every_nested_size():
     assert not embedding_metrics.nested(config(), test, x)
 
 
+@pytest.mark.slow
 def test_a_weight_may_move():
     made = config()
     made.schedules.one = base.schedule("loss.spread_weight", start=0.0, end=2.0, a=1.0)

@@ -161,6 +161,7 @@ def test_tiles_masks_and_devices_change_nothing(miner):
     assert_alike((value[0], jax.tree.map(lambda a: a[0], stats)), expected[:2])
 
 
+@pytest.mark.slow
 def test_derivatives_of_any_order_are_those_of_labels():
     def loss(x, labels):
         return losses.triplet_loss(x, labels, miner="batch_all", derivatives="all")[0]

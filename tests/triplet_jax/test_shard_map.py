@@ -115,6 +115,7 @@ def penalised(x, y, axis_name=None):
     return value + (squares if axis_name is None else jax.lax.psum(squares, axis_name))
 
 
+@pytest.mark.slow
 def test_a_gradient_penalty_is_that_of_one_device():
     expected = jax.jit(jax.value_and_grad(penalised))(X, LABELS)
     sharded = jax.shard_map(

@@ -42,7 +42,7 @@ def write(
 
     >>> import tempfile
     >>> model = encoders.encoder("resnet18", dim=8, width=4)
-    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "encoder.safetensors"
     >>> write(file, model, variables)
     'torchvision and timm'

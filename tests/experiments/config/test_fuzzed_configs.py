@@ -280,6 +280,7 @@ def test_a_config_is_refused_or_trains(differences, variant, source, sources):
         assert HUGE in drawn, "no number of it explains that"
 
 
+@pytest.mark.slow
 @at_random(STARTED)
 @hypothesis.example(differences={"dataset.name": "a b"}, variant="semi_hard", source="digits")
 def test_what_is_refused_is_refused_by_the_program(differences, variant, source, sources, tmp_path):

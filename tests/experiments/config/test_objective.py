@@ -140,16 +140,19 @@ def test_a_temperature_may_move():
         check.check(made)
 
 
+MOVED = [
+    ("info_nce", "hardness_strength", 0.0, 9.0),
+    ("positive_aware", "absolute_margin", -1.0, 0.2),
+    ("positive_aware", "relative_margin", -1.0, 0.05),
+    ("debiased", "prior", 0.0, 0.1),
+    ("debiased", "concentration", 1.0, 0.0),
+    ("sigmoid", "bias", -10.0, -5.0),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "knob", "start", "end"),
-    [
-        ("info_nce", "hardness_strength", 0.0, 9.0),
-        ("positive_aware", "absolute_margin", -1.0, 0.2),
-        ("positive_aware", "relative_margin", -1.0, 0.05),
-        ("debiased", "prior", 0.0, 0.1),
-        ("debiased", "concentration", 1.0, 0.0),
-        ("sigmoid", "bias", -10.0, -5.0),
-    ],
+    cases.mostly_slow(MOVED, MOVED[::2]),
 )
 def test_a_knob_of_a_loss_moves_without_compiling_again(name, knob, start, end):
     made = config(loss__name=name, loss__metric="cosine")

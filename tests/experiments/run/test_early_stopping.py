@@ -32,6 +32,7 @@ def _config(**fields):
     return ml_collections.FrozenConfigDict(made)
 
 
+@pytest.mark.slow
 def test_a_run_ends_once_its_score_does_not_rise_and_stays_ended(tmp_path, capsys, monkeypatch):
     config = _config()
     training.train(config, tmp_path)

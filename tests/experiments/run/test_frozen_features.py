@@ -80,6 +80,7 @@ def _outcome(workdir):
     return rows, json.loads((workdir / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_head_learns_from_features_what_it_learns_from_images(
     kept, config, tmp_path, monkeypatch
 ):

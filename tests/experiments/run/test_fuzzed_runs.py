@@ -74,6 +74,7 @@ def edits(draw):
     return edit
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numbers that overflow
 @hypothesis.settings(
     max_examples=EDITED,

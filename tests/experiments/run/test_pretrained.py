@@ -136,6 +136,7 @@ def test_programs_need_the_file_of_weights_no_more(program, trained, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_weights_beside_another_file(copied, tmp_path, capsys):
     workdir, weights = copied
     other = tiny_backbone.write(tmp_path / "tiny.safetensors", tiny_backbone.tensors(seed=1))
@@ -276,6 +277,7 @@ def test_backbones_without_published_weights_are_refused(tmp_path):
 # -- another run -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_best_encoder_of_another(trained, tmp_path, capsys):
     workdir, weights, _ = trained
     other = tmp_path / "other"

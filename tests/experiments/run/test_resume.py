@@ -80,7 +80,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(undisturbed, moments, tmp_pat
 @pytest.mark.parametrize(
     ("undisturbed", "number"),
     [
-        ("resident", signal.SIGINT),
+        pytest.param("resident", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("streamed", signal.SIGTERM, marks=pytest.mark.slow),
     ],
     indirect=["undisturbed"],

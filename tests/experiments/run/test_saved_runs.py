@@ -184,6 +184,7 @@ def test_a_schedule_that_does_not_know_the_end_lets_a_run_go_on(tmp_path):
 # -- the data ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_moved_data_are_found_by_their_mark(trained, copied, tmp_path):
     own = config_json.read(copied)
     moved = shutil.copy(trained / "data.npz", tmp_path / "moved.npz")

@@ -60,7 +60,9 @@ def test_a_run_shows_its_config_rows_result_and_files_and_goes_on(tmp_path, monk
     assert second.shown[-1] == ("end", "finished")
 
 
-@pytest.mark.parametrize("kind", [fake_trackers.Failing, fake_trackers.Hanging])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(fake_trackers.Failing, marks=pytest.mark.slow), fake_trackers.Hanging]
+)
 def test_a_run_ends_whatever_its_tracker_does(kind, tmp_path, monkeypatch, capfd):
     fake = fake_trackers.put(monkeypatch, kind)
     monkeypatch.setattr(tracking, "WAIT_SECONDS", 0.1)
@@ -80,6 +82,7 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
     assert fake.made[0].of("end") == ["failed"]
 
 
+@pytest.mark.slow
 def test_a_vectorised_sweep_groups_its_runs_and_shows_its_report(tmp_path, monkeypatch):
     fake = fake_trackers.put(monkeypatch, fake_trackers.Recorder)
     run = configs.config(**{n.replace(".", "__"): x for n, x in small_sweeps.SMALL.items()})

@@ -62,7 +62,8 @@ def test_seeds_are_paired(vectorised):
 @pytest.mark.parametrize(
     ("engine", "arms"),
     [
-        ("here", 2),  # margin is semi_hard with other numbers
+        ("here", 1),
+        pytest.param("here", 2, marks=pytest.mark.slow),  # margin is semi_hard with other numbers
         pytest.param("here", 3, marks=pytest.mark.slow),
         pytest.param("processes", 1, marks=pytest.mark.slow),
     ],

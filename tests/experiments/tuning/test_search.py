@@ -186,6 +186,7 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_given_up_ends_after_an_evaluation(tmp_path, monkeypatch):
     study = small_studies.made(trials=1, pruner="median", run=SHORT)
     monkeypatch.setattr(optuna.pruners.MedianPruner, "prune", lambda *_: True)

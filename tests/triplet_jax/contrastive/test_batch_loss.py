@@ -131,7 +131,7 @@ def test_value_gradient_and_counts_are_those_of_the_definition(name, seed, y):
     check(name, spread(seed), y)
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK[::2]))
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK[::4]))
 @settings(max_examples=4)
 @given(
     seed=st.integers(0, 5),
@@ -175,7 +175,7 @@ def test_tiles_change_nothing(name, tile_size, seed, y):
     ("name", "devices"),
     cases.mostly_slow(
         [(name, devices) for name in NAMES for devices in (2, 4, 8)],
-        [("arcface", 2), ("info_nce", 8), ("lifted", 4), ("pairs", 2), ("proxy_anchor", 4)],
+        [("info_nce", 8), ("pairs", 2), ("proxy_anchor", 4)],
     ),
 )
 @settings(max_examples=3)

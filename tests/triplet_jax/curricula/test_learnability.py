@@ -1,5 +1,7 @@
 """Classes that a run has yet to learn and another had learnt."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,16 @@ from hypothesis import strategies as st
 
 from tests.support import oracles
 from triplet_jax.curricula import learnability
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def confusion(x, per_class, metric, margin):
+    return learnability.confusion(x, per_class=per_class, metric=metric, margin=margin)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def chosen(learner, reference, classes, strictness, key):
+    return learnability.chosen(learner, reference, classes=classes, strictness=strictness, key=key)
 
 
 def confusion_by_hand(x, per_class, metric, margin):
@@ -42,9 +54,7 @@ def confusion_by_hand(x, per_class, metric, margin):
 def test_confusion_is_the_mean_hinge_of_all_triplets_of_two_classes(shape, metric, margin, seed):
     classes, per_class = shape
     x = np.random.default_rng(seed).normal(size=(classes * per_class, 3))
-    found = learnability.confusion(
-        jnp.asarray(x, jnp.float32), per_class=per_class, metric=metric, margin=margin
-    )
+    found = confusion(jnp.asarray(x, jnp.float32), per_class, metric, margin)
     expected = confusion_by_hand(x, per_class, metric, margin)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -58,9 +68,7 @@ def confusions(seed, count=7):
 @given(seed=st.integers(0, 2**16), classes=st.sampled_from([1, 4, 7]))
 def test_a_very_strict_choice_takes_what_adds_most_to_the_classes_before(seed, classes):
     learner, reference = confusions(seed)
-    drawn = learnability.chosen(
-        learner, reference, classes=classes, strictness=1e6, key=jax.random.key(seed)
-    )
+    drawn = chosen(learner, reference, classes, 1e6, jax.random.key(seed))
     gain = np.asarray(learner + learner.T - reference - reference.T)
     taken = [int(np.argmax(gain.sum(axis=1)))]
     while len(taken) < classes:
@@ -98,12 +106,7 @@ def test_what_is_drawn_first_follows_the_softmax_of_the_scores(strictness):
 def test_a_choice_does_not_depend_on_the_scale_of_the_loss(seed, scale):
     learner, reference = confusions(seed)
     key = jax.random.key(seed)
-    draws = [
-        learnability.chosen(
-            factor * learner, factor * reference, classes=4, strictness=2.0, key=key
-        )
-        for factor in (1.0, scale)
-    ]
+    draws = [chosen(factor * learner, factor * reference, 4, 2.0, key) for factor in (1.0, scale)]
     np.testing.assert_array_equal(*draws)
 
 

@@ -138,7 +138,7 @@ def half():
     return jnp.full((2, 2, 3), 0.5)
 
 
-@pytest.mark.parametrize("hue", [0.0, 0.3])
+@pytest.mark.parametrize("hue", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_the_parts_of_jitter_come_in_all_orders(hue):
     """Which shows because each of them clips, so that they do not commute."""
     image = jnp.array([[[0.9, 0.1, 0.2], [0.2, 0.8, 0.7]]])
@@ -267,6 +267,7 @@ def test_compiled_and_alone_it_gives_what_it_gives_eagerly_and_in_a_batch(compil
         np.testing.assert_allclose(found, compiled(key, image), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_devices_change_images_as_one_does(image):
     keys = jax.random.split(jax.random.key(3), 8)
     images = jnp.stack([image + i / 100 for i in range(8)]) / 2

@@ -118,7 +118,8 @@ def test_a_second_miner_has_its_share():
 
 
 @pytest.mark.parametrize(
-    ("variant", "same_tower"), [("clip", False), ("clip", True), ("batch_all", False)]
+    ("variant", "same_tower"),
+    [("clip", False), ("clip", True), pytest.param("batch_all", False, marks=pytest.mark.slow)],
 )
 def test_eight_devices_have_the_loss_of_one(variant, same_tower):
     made = config(variant, loss__same_tower=same_tower)

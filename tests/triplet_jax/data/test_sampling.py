@@ -138,6 +138,7 @@ def test_a_stream_gives_the_batches_of_its_steps(workers):
         np.testing.assert_array_equal(labels, examples.labels[picked])
 
 
+@pytest.mark.slow
 def test_what_loads_a_stream_goes_on_when_all_processes_are_asked_to_stop():
     examples = dataset(np.repeat(np.arange(6), 5))
     draw = drawing(sampling.class_index(examples.labels))

@@ -248,6 +248,7 @@ def test_what_the_first_refuses_all_refuse(together):
     assert not any("Traceback" in complaint for complaint in said)
 
 
+@pytest.mark.slow
 def test_processes_of_unlike_numbers_of_devices_are_refused(tmp_path):
     run = launch(tmp_path, (2, 1))
     said = [process.communicate(timeout=programs.TIMEOUT)[1] for process in run]

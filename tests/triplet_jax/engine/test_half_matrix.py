@@ -117,6 +117,7 @@ def test_near_duplicates_lose_no_digits(apart, shift):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 @mock.patch.multiple(half_matrix, _SIZE=25, _LEAST=200)
 def test_squares_are_for_large_batches_with_few_positives():
     x = rows(0, 210, 4)

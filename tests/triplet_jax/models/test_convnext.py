@@ -17,7 +17,10 @@ V2 = functools.partial(TINY, version=2)
 
 @pytest.mark.parametrize(
     ("name", "weights"),
-    [("convnext_tiny", 28_589_128), ("convnextv2_base", 88_717_800)],
+    [
+        ("convnext_tiny", 28_589_128),
+        pytest.param("convnextv2_base", 88_717_800, marks=pytest.mark.slow),
+    ],
 )
 def test_convnexts_have_the_published_number_of_weights(name, weights):
     """timm's, with a head of 1000."""
@@ -54,14 +57,17 @@ def test_linear_layers_may_be_published_as_convolutions(key):
     jax.tree.map(np.testing.assert_array_equal, filled.variables, variables)
 
 
+@pytest.mark.slow
 def test_blocks_that_are_computed_anew_change_nothing(key):
     families.check_remat(functools.partial(V2, depths=(1, 1), stochastic_depth=0.5), key)
 
 
+@pytest.mark.slow
 def test_stochastic_depth_draws_by_row(key):
     families.check_stochastic_depth(TINY(depths=(1, 1), stochastic_depth=0.5), key)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_parameters_and_features_whole(key):
     families.check_half_precision(functools.partial(TINY, depths=(1, 1)), key, most=0.03)
 

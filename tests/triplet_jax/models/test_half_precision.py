@@ -7,11 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import models
 
 
-@pytest.mark.parametrize(("name", "shape"), [("conv4", (12, 12, 3)), ("mlp", (20,))])
-@pytest.mark.parametrize("norm", models.NORMS)
+@pytest.mark.parametrize(
+    ("name", "shape", "norm"),
+    cases.mostly_slow(
+        [
+            (name, shape, norm)
+            for name, shape in (("conv4", (12, 12, 3)), ("mlp", (20,)))
+            for norm in models.NORMS
+        ],
+        [("conv4", (12, 12, 3), "batch"), ("mlp", (20,), "group")],
+    ),
+)
 def test_bfloat16_is_near_float32(name, shape, norm, key):
     full = models.encoder(name, dim=8, width=16, norm=norm)
     half = models.encoder(name, dim=8, width=16, norm=norm, dtype=jnp.bfloat16)

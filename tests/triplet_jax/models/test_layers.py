@@ -23,7 +23,7 @@ def test_max_pool_is_that_of_windows(shape, key):
     np.testing.assert_array_equal(models.max_pool_2x2(x), window)
 
 
-@pytest.mark.parametrize("size", [(4, 4), (5, 8), (1, 2)])
+@pytest.mark.parametrize("size", [pytest.param((4, 4), marks=pytest.mark.slow), (5, 8), (1, 2)])
 def test_overlapping_max_pool_and_its_gradient_are_those_of_windows(size, key):
     x = jax.random.normal(key, (2, *size, 3))
 

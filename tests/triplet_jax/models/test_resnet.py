@@ -74,6 +74,7 @@ def test_the_stem_is_of_a_size_or_by_the_size_of_the_image(key):
         jax.eval_shape(lambda: TINY(stem="5x5").init(key, jnp.zeros((1, 8, 8, 3)), False))
 
 
+@pytest.mark.slow
 def test_blocks_that_are_computed_anew_change_nothing(key):
     x = jax.random.normal(key, (4, 8, 8, 3))
     variables = jax.jit(TINIER().init, static_argnums=2)(key, x, False)
@@ -104,6 +105,7 @@ def test_frozen_stages_keep_their_statistics(key):
     }
 
 
+@pytest.mark.slow
 def test_stochastic_depth_skips_later_blocks_and_needs_a_key_for_each_row(key):
     x = jnp.broadcast_to(jax.random.normal(key, (1, 8, 8, 3)), (64, 8, 8, 3))
     backbone = TINY(norm="group", stochastic_depth=0.5)
@@ -134,6 +136,7 @@ def test_rows_skip_blocks_where_statistics_are_fixed(key):
         apply(variables, x)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_parameters_statistics_and_features_whole(key):
     x = jax.random.normal(key, (4, 16, 16, 3))
     half = TINIER(dtype=jnp.bfloat16)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import errors, models
 from triplet_jax.models import published, vit, vit_layouts
 
@@ -40,7 +41,7 @@ def random_variables(model, seed=0):
     return jax.tree.map(lambda x: jnp.float32(draw(size=x.shape)), shapes_of(model))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", cases.mostly_slow(VARIANTS, [*VARIANTS][::3]))
 def test_each_layout_is_read_as_it_is_published(name):
     model = VARIANTS[name]()
     assert len(model.layouts()) == len(vit_layouts.FAMILIES[model.family])

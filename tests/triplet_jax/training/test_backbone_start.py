@@ -14,7 +14,7 @@ from triplet_jax.training import data_parallel, train_state, train_step
 START = 2
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_before_its_start_a_backbone_is_frozen(devices, key):
     if jax.local_device_count() < devices:
         pytest.skip("needs eight simulated devices")

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from configs import base, digits
 from experiments.config import check, encoders, objective, stepping
-from tests.support import calls, oracles
+from tests.support import calls, cases, oracles
 from triplet_jax import contrastive, errors, losses
 from triplet_jax.devices import collectives
 from triplet_jax.training import cross_batch_memory
@@ -64,7 +64,12 @@ def config(variant="xbm", **fields):
     return made
 
 
-@pytest.mark.parametrize("name", ["triplet", "info_nce", "pairs", "supervised_contrastive"])
+@pytest.mark.parametrize(
+    "name",
+    cases.mostly_slow(
+        ["triplet", "info_nce", "pairs", "supervised_contrastive"], ["triplet", "info_nce"]
+    ),
+)
 def test_the_loss_is_that_of_an_explicit_loop_over_kept_batches(name):
     metric = "euclidean" if name in ("triplet", "pairs") else "cosine"
     made = config(memory__size=20, memory__weight=0.7, loss__name=name, loss__metric=metric)
@@ -217,6 +222,7 @@ def step_of(made):
     return step, stepping.initial_state(made, encoder, (8, 8, 1))
 
 
+@pytest.mark.slow
 def test_rows_that_a_schedule_leaves_out_are_not_remembered():
     small = {"model__name": "mlp", "model__width": 16, "batch__classes": 10, "batch__per_class": 4}
     made = config(**small, memory__size=64, memory__start=0)

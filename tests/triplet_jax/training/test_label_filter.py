@@ -140,6 +140,7 @@ def of_a_quarter(devices):
     return run(config(memory__noise_rate=0.25), devices)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_not_remembered_and_has_no_part_in_the_loss():
     found = of_a_quarter(1)
     written = np.diff([0] + [int(state.memory.next) for state, _ in found])
@@ -150,6 +151,7 @@ def test_what_is_left_out_is_not_remembered_and_has_no_part_in_the_loss():
         assert int(metrics["num_positive_pairs"]) <= 3 * count
 
 
+@pytest.mark.slow
 def test_the_filter_is_the_same_over_devices():
     both = zip(of_a_quarter(1), of_a_quarter(8), strict=True)
     for (state, metrics), (other, of_other) in both:
@@ -158,6 +160,7 @@ def test_the_filter_is_the_same_over_devices():
         np.testing.assert_allclose(of_other["loss"], metrics["loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_share_may_move():
     made = config(memory__noise_rate=0.0)
     rising = {"start": 0.0, "end": 0.5, "kind": "step", "a": 0.002}

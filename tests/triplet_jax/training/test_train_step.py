@@ -137,6 +137,7 @@ def test_eight_devices_remember_what_one_does(of_average):
     np.testing.assert_allclose(one.memory.embeddings, eight.memory.embeddings, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_memory_of_an_average_is_what_the_average_sees():
     state, recipe = make_mlp()
     state = state.replace(memory=cross_batch_memory.empty(32, 4))
@@ -173,6 +174,7 @@ def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), whole, parts)
 
 
+@pytest.mark.slow
 def test_dropout_depends_on_neither_devices_nor_parts():
     state, recipe = make_mlp(miner="batch_all", dropout=0.5)
     one, history = run(recipe, state, 1, steps=2)
@@ -243,6 +245,7 @@ def test_the_first_step_has_the_gradient_of_the_global_loss():
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_counts_its_steps():
     state, recipe = make(miner="batch_all")
     after, history = run(recipe, state, 1, steps=30)
@@ -264,6 +267,7 @@ def test_the_average_follows_the_parameters():
     assert plain.variables["params"] is plain.params
 
 
+@pytest.mark.slow
 def test_data_on_the_device_give_the_batches_of_the_sampler():
     state, recipe = make_mlp()
     step = functools.partial(train_step.train_step, recipe=recipe)
@@ -319,7 +323,7 @@ def test_a_number_of_the_loss_is_learned():
     assert history[1]["learned_beta"] == pytest.approx(5.0 - 1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("sign", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
     state, recipe = make_mlp(averaged=False)
     learned = {"temperature": jnp.float32(0.5)}

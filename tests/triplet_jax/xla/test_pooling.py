@@ -41,6 +41,7 @@ def test_the_lowest_of_some_channels():
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.slow
 def test_several_encoders_at_once():
     x = np.random.default_rng(0).normal(size=(3, 2, 4, 4, 5)).astype(np.float32)
     ours, theirs = (
