@@ -1,4 +1,4 @@
-"""Checks of the arrays that public functions take, which bring them to one form."""
+"""Checks the arrays that public functions take, and brings them to one form."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def _way_out(found: tuple[int, ...], shape: tuple[int, ...], name: str) -> str:
 def _as_array(given: Any, name: str) -> Shaped[np.ndarray, "..."]:
     try:
         found = np.asarray(given)
-    except ValueError as error:  # as of a list of lists that differ in length
+    except ValueError as error:  # such as for lists of different lengths
         raise errors.InputError(
             f"{name} must be a list or an array of shape [n]: {error}"
         ) from error
@@ -120,7 +120,7 @@ def embeddings(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarr
       InputError: `given` does not have two dimensions, or does not hold real numbers.
     """
     found = _as_array(given, name)
-    # numpy knows no kind of bfloat16 and of the types of 8 bits.
+    # By its kinds, numpy does not count bfloat16 and the 8-bit floats as numbers.
     if found.dtype.kind not in "biuf" and not jnp.issubdtype(found.dtype, np.floating):
         raise errors.InputError(f"{name} have dtype {found.dtype}; they must be real numbers.")
     if found.ndim != 2:
@@ -132,7 +132,7 @@ def embeddings(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarr
 
 
 def finite_rows(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarray, "rows dim"]:
-    """The rows of `embeddings`, which refuses NaN and infinite values too.
+    """As `embeddings`, but refuses NaN and infinite values too.
 
     Raises:
       InputError: as `embeddings`, or a row has NaN or infinite values.
@@ -169,7 +169,8 @@ def common_codes(
             " strings, both bytes, or both numbers."
         )
     found: list = [np.unique(x, return_inverse=True) for x in (first, second)]
-    # A set of Python numbers, since numpy would join whole numbers of unlike types as floats.
+    # A set of Python numbers, since numpy turns integers of different types into floats to join
+    # them.
     every = sorted({label for classes, _ in found for label in classes.tolist()})
     number = {label: i for i, label in enumerate(every)}
     return tuple(

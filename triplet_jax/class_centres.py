@@ -1,8 +1,8 @@
 """Several centres for each class, where losses against proxies or class weights have one.
 
 The photographs of a class may form several groups, and some may be wrong. With a few centres, a
-photograph has to be near one of them alone. That changes how far it is from a class, and no loss:
-`to_centres` is a metric, for every loss of similarities. It compares rows that hold one vector for
+photograph has to be near only one of them. This changes the distance to a class and not the loss:
+`to_centres` is a metric for every loss of similarities. It compares rows that hold one vector for
 each centre.
 """
 
@@ -15,7 +15,7 @@ from triplet_jax.xla import products
 
 
 def to_centres(*, centres: int, temperature: float) -> distances.Metric:
-    """`1 - s`, with the cosine s to the nearest of a class's centres, or a mean in which it leads.
+    """`1 - s`, with the cosine s to the nearest of a class's centres, or a mean led by it.
 
         s = max over k of cos(a_k, b_k)                                where temperature = 0
         s = sum_k w_k cos(a_k, b_k),  w = softmax of cos / temperature      elsewhere
@@ -26,7 +26,7 @@ def to_centres(*, centres: int, temperature: float) -> distances.Metric:
     the mean is that of SoftTriple, Qian et al. 2019, https://arxiv.org/abs/1909.05235.
 
     Args:
-      centres: of a class.
+      centres: how many each class has.
       temperature: of the softmax; 0 for the nearest alone.
 
     Raises:
@@ -63,7 +63,7 @@ def to_centres(*, centres: int, temperature: float) -> distances.Metric:
         return distances.unit(split.reshape(-1, split.shape[-1])).reshape(x.shape)
 
     def pooled(cosines):
-        """Of the last axis."""
+        """`1 - s` from the cosines along the last axis."""
         if temperature == 0:
             return 1.0 - jnp.max(cosines, axis=-1)
         return 1.0 - jnp.sum(jax.nn.softmax(cosines / temperature, axis=-1) * cosines, axis=-1)
@@ -77,7 +77,7 @@ def to_centres(*, centres: int, temperature: float) -> distances.Metric:
     def between(a, b):
         return pooled(jnp.sum(parts(a) * parts(b), axis=-1))
 
-    # As many numbers for each pair as there are centres, so that tiles have fewer anchors.
+    # With several centres, each pair takes more than one number, so that tiles have fewer anchors.
     return distances.Metric(prepare, pairwise, between, by_product=centres == 1)
 
 

@@ -302,7 +302,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
 
 
 def make(metric: str | Callable[..., Metric], **params) -> Metric:
-    """The metric of a name, or of a function as those in `METRICS` are.
+    """The metric of a name in `METRICS`, or of a function like those in it.
 
     Raises:
       InputError: the name is not known, or the parameters are not those of the metric.
@@ -329,7 +329,8 @@ def in_precision(precision: str, metric: str | Callable[..., Metric], /, **param
     """As `make`, with the metric's matrix product in a precision of `xla.products.PRECISIONS`.
 
     Raises:
-      InputError: as from `make`, or the metric has no matrix product and the precision is a lower.
+      InputError: as from `make`, or the precision is below float32 and the metric has no matrix
+        product.
     """
     errors.check_known("precision", precision, products.PRECISIONS)
     made, found = make(metric, **params), products.PRECISIONS[precision]
@@ -382,7 +383,7 @@ def pairwise(
     Args:
       a: the anchors, `[anchors, dim]` of any real number type; types below float32 become float32.
       b: the candidates, `[candidates, dim]`.
-      metric: a name in `METRICS`, or a function as those in it are.
+      metric: a name in `METRICS`, or a function like those in it.
       **params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
 
     Returns:

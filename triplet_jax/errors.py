@@ -16,7 +16,7 @@ NOT_ANSWERING |= {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOLCK, errno.ENXIO
 
 
 class InputError(ValueError):
-    """Input that is refused: the message names the argument, its value, what is allowed, the fix.
+    """Input that is refused: the message names the argument, its value, what is allowed, and a fix.
 
     A program should show the message without a traceback. It writes an argument as NAME=VALUE, so a
     program whose user knows the argument by another name can put that in: see `renamed`.

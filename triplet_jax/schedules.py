@@ -243,7 +243,7 @@ def ordered(
 ) -> Schedule:
     """A pacing taken in one of four directions, after Wu, Dyer and Neyshabur 2021.
 
-    Their orders are of examples, https://arxiv.org/abs/2012.03107; these are of the numbers of a
+    They order examples, https://arxiv.org/abs/2012.03107; these orders are of the numbers of a
     pacing.
 
     Args:

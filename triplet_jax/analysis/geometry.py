@@ -23,7 +23,7 @@ def alignment(
     Args:
       embeddings: the examples, `[examples, dim]`.
       labels: their classes, `[examples]`.
-      max_pairs: the most pairs to use; if there are more, so many are drawn.
+      max_pairs: the most pairs to use; if there are more, this many are drawn.
       seed: decides which pairs are drawn.
 
     Returns:

@@ -22,7 +22,7 @@ def legend_above(axes: matplotlib.axes.Axes) -> None:
 
 
 def root_scale() -> matplotlib.colors.Normalize:
-    """Colours that follow the root, so that small shares show."""
+    """A colour scale by the square root, so that small shares show."""
     return matplotlib.colors.PowerNorm(0.5, vmin=0)
 
 

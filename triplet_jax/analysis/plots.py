@@ -75,7 +75,7 @@ def embedding_map(
 
 
 def confusion(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axes.Axes:
-    """The table of `classes.confusion`; colours follow the root, so that small shares show."""
+    """The table of `classes.confusion`, coloured by square roots, so that small shares show."""
     image = axes.imshow(table, cmap="Blues", norm=plot_style.root_scale(), aspect="equal")
     axes.figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     axes.set(xlabel="class of the nearest neighbour", ylabel="class")

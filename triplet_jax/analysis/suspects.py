@@ -126,7 +126,7 @@ def picked_as_hardest(
       The mean count for each example; 0 for one that was never drawn.
 
     Raises:
-      InputError: `per_class` is below 2, or fewer than two classes have so many examples.
+      InputError: `per_class` is below 2, or fewer than two classes have that many examples.
     """
     embeddings = arguments.finite_rows(embeddings)
     _, code = arguments.codes(labels, embeddings.shape)

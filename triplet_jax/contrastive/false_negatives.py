@@ -39,9 +39,10 @@ def positive_aware(
     apart cosines can be, an absolute margin leaves no negative out. A positive whose negatives are
     all left out costs 0, and is part of the mean.
 
-    Each is that of `mine_hard_negatives` and `GISTEmbedLoss` in sentence-transformers while the
-    other is 0. With both, `mine_hard_negatives` takes the larger margin, and not their sum. Of
-    several positives it takes the least similar for all, where each here has its own negatives.
+    While the other margin is 0, each is that of `mine_hard_negatives` and `GISTEmbedLoss` in
+    sentence-transformers. With both, `mine_hard_negatives` takes the larger margin, and not their
+    sum. If there are several positives, it compares negatives with the least similar one; here each
+    positive has its own negatives.
 
     Example:
       >>> import jax.numpy as jnp

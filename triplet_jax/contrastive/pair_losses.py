@@ -148,8 +148,8 @@ def sigmoid(
         sum_p log(1 + exp(-(scale s_ap + bias))) + sum_n log(1 + exp(scale s_an + bias)),
         mean over anchors, also those without positives
 
-    SigLIP's loss (Zhai, Mustafa, Kolesnikov and Beyer 2023, https://arxiv.org/abs/2303.15343),
-    which learns both numbers from these values on. The bias makes up for positives being few: at
+    The loss of SigLIP (Zhai, Mustafa, Kolesnikov and Beyer 2023, https://arxiv.org/abs/2303.15343)
+    learns both numbers, starting from these values. The bias makes up for positives being few: at
     first each negative costs little.
 
     Example:

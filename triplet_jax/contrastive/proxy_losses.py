@@ -151,9 +151,9 @@ def p2s_grad(
 
         sum_p (1 - s_ap)^2 + sum_n s_an^2,  mean over anchors with positives
 
-    It has no margin and no scale. Class weights are the `references`, with `metric="cosine"`. The
-    slopes are twice those that Zhang et al. 2019, https://arxiv.org/abs/1905.02479, define in place
-    of a loss.
+    It has no margin and no scale. Class weights are the `references`, with `metric="cosine"`. Zhang
+    et al. 2019, https://arxiv.org/abs/1905.02479, define slopes in place of a loss; these are twice
+    as large.
 
     Example:
       >>> import jax.numpy as jnp

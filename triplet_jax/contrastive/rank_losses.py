@@ -156,7 +156,7 @@ def fast_ap(
     if isinstance(bins, int):
         edges = jnp.arange(bins + 1.0)
     else:
-        # Beyond 2 there is nobody, and such edges add nothing.
+        # No candidate is beyond 2, so that edges there add nothing.
         edges, bins = jnp.arange(MOST_BINS + 1.0), jnp.clip(bins, 1, MOST_BINS)
 
     def histogram(distances, where):
@@ -226,7 +226,7 @@ def _before(
     *,
     among_themselves: bool = False,
 ) -> Float[Array, "positives"]:
-    """How many of the others that count stand before each positive, which is none of them."""
+    """How many of the others that count stand before each positive, without itself."""
     places = jnp.arange(len(to_others))
 
     def of_one(positive):

@@ -25,7 +25,7 @@ class Scores(NamedTuple):
 def r_precision(
     embeddings: Float[np.ndarray, "examples dim"], labels: Int[np.ndarray, "examples"]
 ) -> Float[np.ndarray, "examples"]:
-    """The share of each example's R nearest others that have its label; R others have it.
+    """The share of an example's R nearest others that have its label, where R others have it.
 
     An example that is alone in its class gets 0.
     """

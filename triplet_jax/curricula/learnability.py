@@ -77,12 +77,12 @@ def chosen(
         l_ab = learner_ab + learner_ba - reference_ab - reference_ba
         score of c = mean over the classes b drawn so far of l_cb
 
-    The next class is drawn from the softmax over those left of `strictness` times the score in
-    standard deviations of l. Before anything is drawn, the mean is over all others.
+    The next class is drawn by a softmax over the classes that are left, of `strictness` times their
+    score divided by the standard deviation of l. For the first class, the mean is over all others.
 
     Args:
       learner: `confusion` of the offered classes by the run that learns.
-      reference: theirs by a run that has learnt, in the same order.
+      reference: `confusion` of the same classes, in the same order, by a run that has learnt.
       classes: how many are drawn, at most as many as are offered.
       strictness: 0 draws at random; the larger it is, the surer the most learnable are drawn.
       key: of the draw.

@@ -27,7 +27,8 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
         the session or camera of each, `category`, the group of each class, and `split`.
       split_by: what is held out: "image" examples of every class, "class" whole classes, "group"
         whole groups of examples by the array `group`, "official" what the array `split` says by
-        the names in `named_splits.SPLITS`; with "query" and "gallery", the ones search the others.
+        the names in `named_splits.SPLITS`; where these are "query" and "gallery", queries search
+        the gallery.
       held_out: how much is held out. For "official" only the share of validation counts, and only
         if no example is for validation.
 

@@ -36,9 +36,9 @@ def resized_crop(
     The rectangle has a share of the image's area that is drawn uniformly from `[smallest, 1]`, and
     a ratio of width to height whose logarithm is drawn uniformly from `[-log(aspect),
     log(aspect)]`. It lies anywhere inside. Of ten draws the first that fits into the image is
-    taken, and the largest rectangle in the middle if none does. So does GoogLeNet (Szegedy et al.
-    2015, section 6, https://arxiv.org/abs/1409.4842), with these defaults. A rectangle is no larger
-    than the image, so that it is only ever enlarged, and nothing has to be smoothed.
+    taken, and the largest rectangle in the middle if none does. GoogLeNet crops like this (Szegedy
+    et al. 2015, section 6, https://arxiv.org/abs/1409.4842), with these defaults. A rectangle is no
+    larger than the image, so that it is only ever enlarged, and nothing has to be smoothed.
 
     >>> image = jnp.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3)
     >>> part = resized_crop(jax.random.key(0), image, smallest=0.2)
@@ -132,8 +132,8 @@ def colour_jitter(
         for i in range(3):
             image = _mixed(image, order[i], factors[order[i]])
         return image
-    # The hue has one of four places among the others, and is computed once whichever it is: so each
-    # of the others is applied both before and after it, one of the two times by a factor of 1.
+    # The hue comes at one of four places among the other changes. To compute it only once, each of
+    # the others is applied both before and after it, one of the two times by a factor of 1.
     place = jax.random.randint(of_turn, (), 0, 4)
     for i in range(3):
         image = _mixed(image, order[i], jnp.where(i < place, factors[order[i]], 1.0))
@@ -165,8 +165,8 @@ def turn_hue(image: Image, share: float | Float[Array, ""]) -> Image:
     value, least = image.max(axis=2), image.min(axis=2)
     chroma = value - least
     safe = jnp.where(chroma > 0, chroma, 1.0)
-    # The channels are compared with each other: compiled, one that was computed twice may differ
-    # from itself in the last bit, so that no channel equals the brightest.
+    # The channels are compared with each other, and not with their maximum: a compiled program may
+    # compute a channel twice and round it differently, so that no channel equals the maximum.
     sixths = jnp.where(
         (red >= green) & (red >= blue),
         (green - blue) / safe,
@@ -216,9 +216,9 @@ def blur(
 ) -> Image:
     """Blurs a share of the images by a Gaussian, whose standard deviation is drawn uniformly.
 
-    As in SimCLR (Chen et al. 2020, appendix A, https://arxiv.org/abs/2002.05709), where it is from
-    0.1 to 2 pixels, half of the time. Beyond the border lies the mirrored image. The kernel ends at
-    three times `largest`.
+    SimCLR does this (Chen et al. 2020, appendix A, https://arxiv.org/abs/2002.05709), with 0.1 to 2
+    pixels, half of the time. Beyond the border lies the mirrored image. The kernel ends at three
+    times `largest`.
 
     Args:
       key: the source of randomness.

@@ -33,7 +33,7 @@ class _Batches(grain.sources.RandomAccessDataSource):
         shard: int,
         shards: int,
     ):
-        # Without what else is known of the examples, which each worker would hold.
+        # Only what a batch needs: every worker holds a copy of this object.
         self._inputs, self._labels = dataset.inputs, dataset.labels
         self._draw, self._steps = draw, steps
         self._shard, self._shards = shard, shards

@@ -78,7 +78,7 @@ class Dataset:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """A digest of the training split, by which files about it know it again.
+    """A digest of the training split, by which files about it recognise it.
 
     It covers the shape of an input, the class names, the positions and labels of the training
     examples, and 64 of their inputs at equal distances, since reading all of a large set would
@@ -154,7 +154,7 @@ def mirrored_as_classes(dataset: Dataset) -> Dataset:
 
 
 def _again(images: Images, copies: int) -> Images:
-    """The images so many times, one copy of all after the other."""
+    """Repeats the images as a whole, one copy of all after the other."""
     return images[np.tile(np.arange(len(images)), copies)]
 
 
@@ -164,8 +164,8 @@ def _copies_as_classes(
     """A data set of altered copies of another, each of which has classes of its own.
 
     Args:
-      dataset: the other.
-      inputs: of each copy, one copy after the other.
+      dataset: the data set that is copied.
+      inputs: those of all copies, one copy after the other.
       endings: what each copy adds to the names of its classes.
     """
     copies, classes = range(len(endings)), len(dataset.class_names)

@@ -21,7 +21,7 @@ PUBLISHED = PairCounts(10, 300)
 
 
 class FacePairs(NamedTuple):
-    """FacePairs of images; `evaluation.verification_of_pairs` takes all but the first."""
+    """Pairs of images; `evaluation.verification_of_pairs` takes all fields but the first."""
 
     images: list[str]
     """Each image once, such as "Abel_Pacheco/Abel_Pacheco_0001.jpg"."""
@@ -42,7 +42,7 @@ def lfw_pairs(path: str, *, root: str = "", parts: PairCounts = PUBLISHED) -> Fa
 
     Args:
       path: the file.
-      root: the folder of the images, which must all be there; "" where nobody looks.
+      root: the folder of the images, which must all be there; "" to look for none.
       parts: the numbers to expect; those of the published file by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Lists the files of a folder, each with its split, class and session; every program lists so.
+"""Lists the files of a folder, each with its split, class and session, for every program.
 
 Links are followed, and every file is listed once, however many names lead to it.
 """

@@ -232,7 +232,7 @@ class Encoded(Sequence):
         image = self._parts[which][row][self.column]
         if isinstance(image, dict):
             image = image["bytes"] if image["bytes"] is not None else image.get("path")
-        return b"" if image is None else image  # which cannot be read, and so is found
+        return b"" if image is None else image  # empty bytes are found to be unreadable
 
     def _place(self, position: int) -> tuple[int, int]:
         which = int(np.searchsorted(self._ends, position, side="right"))

@@ -62,7 +62,7 @@ class Faults:
         """Refuses these images, unless they are skipped.
 
         Args:
-          images: how many there are, with those that can be read.
+          images: how many there are in all, including those that can be read.
           bad_images: whether to "refuse" or to "skip" them.
 
         Raises:

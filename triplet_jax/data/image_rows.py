@@ -1,4 +1,4 @@
-"""A data set of images of which each is known by a row: its class, and what else is known of it."""
+"""A data set of images, each described by a row: its class, and what else is known of it."""
 
 import collections
 import dataclasses
@@ -83,7 +83,7 @@ class Rows:
     def of_cells(
         cls, cells: Mapping[str, Column], columns: Columns, *, paths: Column | None, split_by: str
     ) -> "Rows":
-        """The rows of which columns are given.
+        """Makes the rows from columns.
 
         Args:
           cells: the columns by their names, with those of the classes and of `columns.needed`, and

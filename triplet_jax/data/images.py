@@ -25,8 +25,8 @@ RESAMPLE = {
 LEAST_RATIO = 0.01
 # A side that no image has, so that a JPEG is decoded at its full size.
 _WHOLE = 2**16
-# Counted up when a file comes to give other pixels than before, so that embeddings of the earlier
-# pixels are known for that.
+# Counted up when a new version reads other pixels from the same file, so that embeddings of the
+# earlier pixels are recognised.
 _RULES = 2
 
 
@@ -60,8 +60,8 @@ class ImageForm:
     crop_ratio: float = 1.0
 
     def __repr__(self):
-        # Embeddings know what they were made with by this text. So it says nothing of a form's
-        # newer fields where they are what was done before there were any.
+        # This text is kept with embeddings, to tell what they were made with. So it leaves out
+        # newer fields whose values do what was done before these fields existed.
         names = ("size", "channels", "invert", "fit", "background", "rules")
         newer = {"resample": "bilinear", "crop_ratio": 1.0}
         names += tuple(name for name, before in newer.items() if getattr(self, name) != before)
@@ -79,8 +79,8 @@ class ImageForm:
             None for all of it.
 
         Raises:
-          InputError: the file is no image, or cannot be read; see `decoding.decode`. Or the box is
-            not within it, or the form makes no sense.
+          InputError: the file is no image or cannot be read (see `decoding.decode`), the box is not
+            within it, or the form makes no sense.
         """
         errors.check_known("resample", self.resample, RESAMPLE)
         if not LEAST_RATIO <= self.crop_ratio <= 1:
@@ -214,7 +214,7 @@ class Images(Sequence):
         return None if self._boxes is None else self._boxes[position]
 
     def digest(self, position: int) -> bytes:
-        """16 bytes that know an image again.
+        """16 bytes by which an image is recognised.
 
         They change with its file, its form, its turn, and whether it is mirrored.
         """

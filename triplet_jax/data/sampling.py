@@ -1,4 +1,4 @@
-"""The sampler of PK batches: P classes and K examples of each, as triplet mining wants them.
+"""The sampler of PK batches: P classes and K examples of each, as triplet mining needs them.
 
 A batch is a function of the seed and the step, so that a run continues from the number of its step
 alone. The function runs in numpy, for worker processes that load the images of a batch, and in jax,
@@ -152,7 +152,7 @@ def _with_near_ones(
 
 
 def _filled_up(xp: ModuleType, key: Key, wanted: Ints, picked: Ints) -> Ints:
-    """Fills each row with its wanted examples, then with picked ones, and repeats one at last."""
+    """Fills each row with its wanted examples, then with picked ones, and at last with repeats."""
     row = xp.concatenate([wanted, picked], axis=1)
     earlier = xp.tril(xp.ones((row.shape[1], row.shape[1]), bool), -1)
     again = ((row[:, :, None] == row[:, None, :]) & earlier).any(axis=2)
@@ -177,7 +177,7 @@ def _group_ticket(
 def _in_pool(
     xp: ModuleType, count: Ints, pool: float | np.floating | Float[Array, ""], per_class: int
 ) -> Ints:
-    """How many examples of each class are drawn from."""
+    """The size of the pool that the examples of each class are drawn from."""
     size = xp.ceil(xp.float32(pool) * count.astype(xp.float32)).astype(xp.int32)
     return xp.minimum(xp.maximum(size, per_class), count)
 

@@ -83,7 +83,7 @@ class Plan:
 
 
 def plan_of(shard: str, columns: Columns, split_by: str) -> Plan:
-    """What is read of every sample, by the first one."""
+    """What is read of every sample, as the first one decides."""
     first = next(samples(shard), None)
     if first is None:
         raise errors.InputError(f"{shard} holds no samples, such as 0001.jpg with 0001.cls.")

@@ -1,8 +1,8 @@
 """A data set from tar shards in the layout of WebDataset, read at random by an index of them.
 
 https://github.com/webdataset/webdataset says what the layout is. Shards are made to be read from
-start to end, but a batch of P classes needs its images from anywhere. So the shards are gone
-through once, and of every image it is kept where it begins; the images stay in the shards.
+start to end, but a batch of P classes needs its images from anywhere. So one pass over the shards
+notes where every image begins; the images stay in the shards.
 """
 
 import collections
@@ -44,8 +44,8 @@ def from_webdataset(
 ) -> Dataset:
     """A data set of the images in tar shards.
 
-    A sample is made of the members, one after the other, whose names are equal up to the first dot
-    of the file's name: `cat/0001.jpg`, `cat/0001.cls` and `cat/0001.json`. Its class is the column
+    A sample is a series of successive members whose names are equal up to the first dot of the
+    file's name: `cat/0001.jpg`, `cat/0001.cls` and `cat/0001.json`. Its class is the column
     `columns.label` of its .json, or else what its .cls says, or else its folder; all samples have
     it in the same place as the first. Its split is the column `columns.split` of its .json, or else
     the one that the name of its shard holds as a word, as in `train-0001.tar` or `test/0001.tar`.

@@ -2,7 +2,7 @@
 
 import os
 
-# Where the system does not say, and the size of many processors.
+# The size on many processors, taken where the system does not tell it.
 _USUAL = 2**20
 
 

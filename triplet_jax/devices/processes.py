@@ -1,4 +1,4 @@
-"""Runs of several processes, on one machine or many: joins them, and passes what the first reads.
+"""Runs of several processes, on one machine or many: joins them and shares what the first reads.
 
 All processes take the same steps, each with its own devices and its own part of the batch. Only
 the first touches the folder of the run, and passes on what it reads there, so that they need no

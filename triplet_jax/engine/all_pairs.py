@@ -1,8 +1,8 @@
 """The sums of a rule whose gradient runs through whole rows of distances.
 
-That is a miner which answers with a matrix `[positives, negatives]`, or a loss of all of an
-anchor's distances. The triplets of a tile are many more than its distances, and are taken a part
-of the tile at a time.
+The rule is a miner that answers with a matrix `[positives, negatives]`, or a loss of all of an
+anchor's distances. The triplets of a tile are many more than its distances, and are taken a part of
+the tile at a time.
 """
 
 import functools
@@ -127,14 +127,14 @@ class OfAllPairs:
 def _mined_by_another_metric(
     rule: rules.TripletRule, view: miner_views.View, tile: Anchors, candidates: Candidates
 ) -> Triplets:
-    """What the miner takes by its own metric, with the distances of the loss's."""
+    """The triplets mined by the metric of mining, with their distances by that of the loss."""
     width = view.to_positives.shape[1]
     seen, mined = miner_views.mine_at_once(rule, tile, candidates, width)
     shape = jnp.broadcast_shapes(*(x.shape for x in mined))
     if shape != (*view.to_positives.shape, view.to_negatives.shape[1]):
         raise errors.InputError(
-            "mining_metric needs a miner whose distances are of those it is given, and this one"
-            " computes others: leave mining_metric out."
+            "mining_metric needs a miner that answers with distances it was given, and this one"
+            " computes new ones: leave mining_metric out."
         )
     is_known = (mined.d_ap == seen.to_positives[:, :, None]) & (
         mined.d_an == seen.to_negatives[:, None, :]

@@ -66,7 +66,7 @@ def over_anchors(
 
 
 def _constants(batch: Batch, knobs: rules.Knobs) -> tuple[Batch, rules.Knobs]:
-    """The inputs without a gradient. In `shard_map` each device has its own, and so its slopes."""
+    """The inputs without a gradient; in `shard_map` each device has its own inputs and slopes."""
     arrays = jax.lax.stop_gradient((batch.anchors, batch.candidates, knobs))
     anchors, candidates, knobs = collectives.alike(arrays)
     return batch._replace(anchors=anchors, candidates=candidates), knobs
@@ -75,7 +75,7 @@ def _constants(batch: Batch, knobs: rules.Knobs) -> tuple[Batch, rules.Knobs]:
 def _sweep(
     rule: rules.Rule, batch: Batch, knobs: rules.Knobs, tile_size: int | None
 ) -> tuple[sums.Sums, Slopes]:
-    """By squares if they are faster and every anchor has few enough positives, else by tiles."""
+    """Sums by squares if that is faster and no anchor has too many positives, else by tiles."""
 
     def by_tiles():
         return _by_tiles(rule, batch, knobs, tile_size)

@@ -86,7 +86,7 @@ def prepare(
     Arguments are those of `losses.triplet_loss`.
 
     Raises:
-      InputError: an array is not as `arguments` wants it or has no rows, or references come without
+      InputError: an array is refused by `arguments` or has no rows, or references come without
         labels, or with labels beside a relation.
     """
     relation = jax.tree.map(jnp.asarray, labels) if isinstance(labels, Relation) else None

@@ -63,7 +63,7 @@ class LabelRuns(NamedTuple):
         return others & (columns < self.shown.astype(jnp.uint32)[:, None])
 
     def hiding_rows_past_the_end(self, candidates: int) -> "LabelRuns":
-        """The runs of which a row of zeros, which fills up a tile, sees no candidate."""
+        """The runs, such that a row of zeros that fills up a tile sees no candidate."""
         if self.shown is not None:
             return self
         return self._replace(shown=jnp.full(len(self.start), candidates))

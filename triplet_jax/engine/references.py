@@ -88,8 +88,8 @@ def checked(references: References, embeddings: Float[Array, "batch dim"]) -> Re
     """The references as arrays of jax, if they may be compared with the embeddings.
 
     Raises:
-      InputError: an array is not as `arguments` wants it, has no rows, or has other columns than
-        the embeddings.
+      InputError: an array is refused by `arguments`, has no rows, or has another number of columns
+        than the embeddings.
     """
     rows = arguments.rows("references", references.embeddings)
     labels = references.labels

@@ -45,7 +45,7 @@ class RelationMasks(NamedTuple):
         return self.negative
 
     def hiding_rows_past_the_end(self, candidates: int) -> "RelationMasks":
-        """These masks: a row of zeros sees no candidate."""
+        """These masks as they are: a row of zeros sees no candidate by them."""
         del candidates
         return self
 

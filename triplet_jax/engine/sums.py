@@ -12,7 +12,7 @@ from triplet_jax.engine import rules
 from triplet_jax.engine.miner_views import View
 from triplet_jax.mining import Triplets
 
-# Up to so many positives are added up one by one: on a CPU, XLA takes several times as long for a
+# Up to this many positives are added up one by one: on a CPU, XLA takes several times as long for a
 # sum over an axis in the middle.
 _FEW = 8
 

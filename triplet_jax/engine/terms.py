@@ -43,10 +43,10 @@ def is_of_all_pairs(loss: Callable[..., Terms]) -> bool:
 def of_each_positive(
     function: Callable, positives: PyTree, candidates: int
 ) -> Float[Array, "positives"]:
-    """A function of each positive and all candidates, with some of the pairs at a time.
+    """Applies a function to each positive and all candidates, some of the pairs at a time.
 
     Args:
-      function: of what one positive has in `positives`, to a number.
+      function: takes what one positive has in `positives`, and returns a number.
       positives: arrays `[positives]`.
       candidates: how many there are.
     """
@@ -54,10 +54,10 @@ def of_each_positive(
 
 
 def in_parts(function: Callable, rows: PyTree, at_a_time: int) -> PyTree:
-    """A function of each row, with some of the rows at a time.
+    """Applies a function to each row, some of the rows at a time.
 
     Args:
-      function: of what one row has in `rows`.
+      function: takes what one row has in `rows`.
       rows: arrays `[rows, ...]`.
       at_a_time: the most rows at a time.
     """

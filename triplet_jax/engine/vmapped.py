@@ -1,4 +1,4 @@
-"""What all runs agree on that `jax.vmap` trains together in one program."""
+"""What all runs that `jax.vmap` trains in one program have to agree on."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from jaxtyping import Array, Shaped
 def largest_over_vmap(x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
     """`x`, or under `jax.vmap` the maximum of `x` over all runs.
 
-    A branch of which the condition differs between runs is computed on both sides for every run.
-    With the largest `x`, all runs take the branch that suffices for each of them.
+    If a condition differs between runs, both of its branches are computed for every run. With the
+    largest `x`, all runs take the branch that suffices for each of them.
     """
     return x
 

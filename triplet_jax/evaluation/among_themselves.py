@@ -1,10 +1,10 @@
 """The nearest rows of every row of one array, on a CPU: half of the products, and no top-k.
 
-XLA's top-k takes as long there as the product that it looks through, and every product is that of
-two rows, both of which search. So each tile of products serves the rows of both its sides. A
-threshold for each row, guessed from a sample, lets some dozens of all values pass; these are few
-enough to sort. How many passed says afterwards whether the guess was low enough, so that the result
-is exact for every row that is not reported.
+There XLA's top-k takes as long as the product that it looks through. Both rows of every product
+search, so that each tile of products serves the rows of both its sides. A threshold for each row,
+guessed from a sample, lets some dozens of all values pass; these are few enough to sort. How many
+passed says afterwards whether the guess was low enough, so that the result is exact for every row
+that is not reported.
 """
 
 import collections
@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax import distances
 
-# A tile of so many rows squared, 4 MB, stays in the cache until it is compared.
+# The products of this many rows with as many, 4 MB, stay in the cache until they are compared.
 BLOCK = 1024
-# Values of the sample whose largest alone is looked at: the guess needs no more.
+# The size of the groups of which only the largest value is sampled: the guess needs no more.
 _GROUP = 8
 # Tiles that XLA works on, while numpy looks through the one before them.
 _AHEAD = 3
@@ -61,8 +61,7 @@ def nearest_rows(
       columns: finite rows.
       bias: a number for each; about -1e37 for a row that is never found.
       number: how many to find, some times fewer than rows.
-      block: a tile holds the products of so many rows with as many, at most 2^16. All rows must
-        fill one at least.
+      block: the rows on either side of a tile, at most 2^16 and at most the number of rows.
     """
     rows = len(columns)
     # In random order the rows of any block are a sample of all.
@@ -112,8 +111,8 @@ def _guess(sampled, depth):
 def _depth(number, share):
     """A rank in a share of the rows that is most likely beyond rank `number` in all of them.
 
-    Three standard deviations of the number of those rows that are in the share, and two more for
-    a small share.
+    It is the expected number of those rows in the share, plus three of its standard deviations,
+    plus two for a small share.
     """
     mean = number * share
     return math.ceil(mean + 3 * math.sqrt(mean) + 2)
@@ -128,7 +127,7 @@ def _tile(columns, bias, limits, i, j):
 
 
 def _ahead(started: Iterator[Any]) -> Iterator[Any]:
-    """The items of an iterator that starts work, which is asked for some before they are used."""
+    """The items of an iterator that starts work for each, some of them started ahead of use."""
     waiting = collections.deque(itertools.islice(started, _AHEAD))
     while waiting:
         waiting.extend(itertools.islice(started, 1))
@@ -164,8 +163,8 @@ class _Block:
     def keep(self, number):
         """Keeps the nearest `number` of each row, and lets only nearer ones pass from now on.
 
-        So what is kept is never farther than what was not. A row of which less is held has the
-        value minus infinity in the places that are left.
+        So what is kept is never farther than what is dropped. If fewer have passed for a row, the
+        places that are left have the value minus infinity.
 
         Returns:
           Values and positions, nearest last.

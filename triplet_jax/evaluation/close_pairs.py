@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from triplet_jax import arguments, errors
 
-# The rows that are compared with as many at a time.
+# The rows on either side of a tile.
 _TILE = 2048
 # The most values of pairs that are measured at a time.
 _MEASURED = 2**22
@@ -121,7 +121,7 @@ def _near(rows, within):
 
 
 def _measured(rows, pairs, within):
-    """Of pairs that may be near those that are, in parts."""
+    """Yields the pairs that are near, among those that may be, in parts."""
     at_once = max(1, _MEASURED // rows.shape[1])
     for start in range(0, len(pairs), at_once):
         some = pairs[start : start + at_once]

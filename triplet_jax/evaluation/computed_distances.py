@@ -17,9 +17,9 @@ class Distances:
       queries: the rows that the distances start from, one for each query.
       references: the rows that they lead to, one for each reference.
       own: for each query the position of the reference that is the query itself; -1 where none is.
-      of_rows: takes numbers of queries and returns two arrays `[rows, references]` of float64:
+      of_rows: takes positions of queries and returns two arrays `[rows, references]` of float64:
         numbers that rise with the distance, and the difference below which two of them are equal.
-        Numbers to references that are not finite mean nothing.
+        The numbers of references that are not finite mean nothing.
 
     Example:
       Distances of your own, of which the rows only say which of them are finite.

@@ -100,9 +100,9 @@ def read(
     Args:
       path: the file.
       split: which rows to read, where the file has `split`.
-      table: a .csv, .tsv or .parquet file with the columns on the right but the embedding, which
-        count more than what the file says; "" for none. Its rows are found by name where both have
-        names, or else row i of the table is row i of the file.
+      table: a .csv, .tsv or .parquet file with the columns on the right except the embedding; what
+        it says takes precedence over the file. "" for none. Its rows are found by name where both
+        have names, or else row i of the table is row i of the file.
       ignore: pairs of columns of the table, of a query and of a reference, in place of groups: a
         query leaves out the references that share its label and agree with it in every pair.
 

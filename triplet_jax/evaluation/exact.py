@@ -98,7 +98,8 @@ def by_product(
             return np.maximum(found, 0.0, out=found)
 
         def doubt(queries, most):
-            # Nothing that is as near lies farther from the centre than the query and this number.
+            # The query's distance from the centre, plus the largest that a reference as near can
+            # have.
             reach = 2 * np.linalg.norm(queries - centre, axis=1) + np.sqrt(most)
             return unit_of_error * reach**2
 

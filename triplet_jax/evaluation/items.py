@@ -9,7 +9,7 @@ from triplet_jax import arguments, distances, errors
 from triplet_jax.evaluation import exact, neighbours
 from triplet_jax.evaluation.computed_distances import Distances
 
-# At most so many distances are held at a time.
+# The most distances that are held at a time.
 _VALUES = 2**22
 
 
@@ -126,8 +126,8 @@ def nearest_of_items(
       metric: the name of a metric without parameters in `distances.METRICS`.
 
     Raises:
-      InputError: the metric is not known, names are the same without `reference_items`, or an array
-        has another shape or type.
+      InputError: the metric is not known, `same_names` is set without `reference_items`, or an
+        array has another shape or type.
 
     Example:
       >>> from triplet_jax import evaluation

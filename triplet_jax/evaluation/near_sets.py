@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 
 from triplet_jax.evaluation import exact
 
-# A tile of queries and all references has at most so many distances.
+# The most distances of a tile of queries to all references.
 _VALUES = 2**23
 _TILE = 256
-# So many more than are asked for are measured, which decides most ties.
+# This many more than are asked for are measured, which decides most ties.
 _SPARE = 8
 
 

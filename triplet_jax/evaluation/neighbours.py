@@ -199,7 +199,7 @@ def _nearest(queries, references, own, *, neighbours, shown, metric):
 
 
 class Ranking(NamedTuple):
-    """References, in an order that one matrix product gives."""
+    """Values by which references are ranked, from one matrix product."""
 
     values: Callable
     """Takes queries `[queries, dim]`; returns `[queries, references]`, larger where nearer."""

@@ -46,8 +46,8 @@ def k_reciprocal(
     it ends in a half, and k2 nearest that include i itself.
 
     Labels play no part. So references that `ignore` of `retrieval` leaves out count as neighbours
-    and are left out of the ranking alone, as in that program. A query that is by `own` a reference
-    stands in the set once, unless it was changed since and the two rows differ. Rows that are not
+    and are left out of the ranking alone, as in that program. A query that is a reference by `own`
+    is in the set once, unless it was changed since and the two rows differ. Rows that are not
     finite are nobody's neighbours.
 
     Equally near rows come into N(i, k) together; where they would be more than k, none of them
@@ -220,7 +220,7 @@ class _Searched:
         return self._encoded[: len(self._positions)].tocsc()
 
     def distances(self, rows):
-        """Those of some rows of the set to all references, and what makes two of them equal."""
+        """The distances of some rows of the set to all references, and what makes two equal."""
         found, equal = _nowhere(len(rows), self._references)
         equal += _EQUAL
         if not len(self._positions):

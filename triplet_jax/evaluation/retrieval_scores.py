@@ -242,7 +242,7 @@ def _decide(scores, here, rows, wanted, queries):
 def _rank(scores, here, rows, wanted, orders, aparts=None, doubt=None):
     """Puts in the scores of some queries by distances and by what makes two of them equal.
 
-    That is a share of them where there are no `aparts`.
+    Without `aparts`, two distances are equal if they differ by less than a share of themselves.
 
     Returns:
       The queries of which rounding may have changed a rank, by the `doubt` of the distances.

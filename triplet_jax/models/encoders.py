@@ -243,8 +243,8 @@ def encoder(
       name: a name in `BACKBONES`, or a function that makes a backbone, as those in it do.
       dim: values of an embedding.
       norm: "batch" or "group"; of backbones that let one choose.
-      freeze: "backbone", or the stage up to which, and including which, the backbone is frozen;
-        "" for nothing. `stages.names` of a backbone gives its stages.
+      freeze: "backbone" for all of it, or the last of the stages that are frozen, from the first
+        on; "" for nothing. `stages.names` of a backbone gives its stages.
       axis_name: the device axis over which batch statistics are averaged, or None.
       **params: other attributes of `Encoder`, such as `normalize`, and of the backbone, such as
         `width`.

@@ -67,13 +67,13 @@ def load(path: pathlib.Path) -> jax.export.Exported:
     """Reads what `write` wrote; `call` of the result takes a batch of inputs to embeddings.
 
     Raises:
-      InputError: jax cannot read the file, as it is damaged or of another time than this jax.
+      InputError: jax cannot read the file: it is damaged, or too old or too new for this jax.
       OSError: the file cannot be opened.
     """
     content = bytearray(pathlib.Path(path).read_bytes())
     try:
         return jax.export.deserialize(content)
-    except Exception as error:  # of a strange file flatbuffers raises many kinds
+    except Exception as error:  # damage makes flatbuffers raise many kinds
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise errors.InputError(
             f"path={str(path)!r} cannot be read by jax {jax.__version__} ({why}). It is damaged, or"

@@ -42,7 +42,7 @@ def make_embed(
         return collectives.gather(embeddings, collectives.DEVICES)
 
     apply = collectives.over_devices(of_device, in_axes=(None, 0))
-    # By inputs of one shape and type: the abstract pass takes longer than to embed a few of them.
+    # Kept for each shape and type of inputs: an abstract pass takes longer than embedding a few.
     fits: dict[tuple, int] = {}
 
     def embed(variables: PyTree, inputs: np.ndarray | images.Images) -> Float[np.ndarray, "n dim"]:

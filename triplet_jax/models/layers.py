@@ -117,7 +117,7 @@ def max_pool_3x3(
     On a CPU it compares rows, and then columns, as `max_pool_2x2` does. With its gradient it takes
     a quarter of the time of XLA's window reduction, which is a fifteenth of a step of ResNet-18.
     """
-    # Padded here: converters of flax's pooling know no padding by numbers.
+    # Padded here: converters support no explicit padding in flax's pooling.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     if jax.default_backend() != "cpu":
         return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
@@ -174,7 +174,7 @@ def skip(
       x: the output of the branch.
       keys: a key for each row, the same for all blocks.
       rate: the probability; 0 changes nothing and needs no keys.
-      block: the number of the block, which then draws by itself.
+      block: the number of the block, so that each draws by itself.
 
     Raises:
       InputError: `keys` is None, and `rate` is above 0.

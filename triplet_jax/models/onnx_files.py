@@ -76,7 +76,7 @@ def write(
             input_names=[INPUTS],
             output_names=[EMBEDDINGS],
         )
-        # The converter leaves shapes behind of arrays whose axes it has exchanged since.
+        # The converter leaves outdated shapes behind, of arrays whose axes it has exchanged since.
         del model.graph.value_info[:]
         for name, value in (metadata or {}).items():
             text = value if isinstance(value, str) else files.as_json(value)

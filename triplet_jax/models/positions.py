@@ -50,8 +50,8 @@ def bicubic(old: int, new: int, *, antialias: bool) -> np.ndarray:
       new: how many are wanted.
       antialias: True takes $a = -0.5$, and stretches the kernel by $s$ where the row shrinks, as
         Pillow does; values beyond the ends have no weight. False takes $a = -0.75$ and four
-        values, of which those beyond an end are the last. PyTorch differs so between
-        `antialias=True` and `False`, and the references of the families choose one of them.
+        values, of which those beyond an end are the last. These are PyTorch's `antialias=True` and
+        `False`; the reference code of each family uses one of them.
     """
     scale = old / new
     centres = (np.arange(new) + 0.5) * scale - 0.5

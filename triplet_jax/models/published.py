@@ -293,7 +293,7 @@ def _check_types(
 
 
 def _check_zeros(layout: Layout, tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuses arrays that the backbone does without, as zeros, and that are others in the file."""
+    """Refuses arrays that are not zero in the file, where the backbone leaves them out as zeros."""
     wrong = sorted(name for name in layout.zeros if name in tensors and tensors[name].any())
     if wrong:
         raise errors.InputError(

@@ -14,7 +14,7 @@ from triplet_jax.models.layers import Conv, Norm
 from triplet_jax.models.published import Path, Stored
 from triplet_jax.xla import convolution
 
-# Wide 1 x 1 convolutions at 224 pixels are short of memory, not of time.
+# As products, wide 1 x 1 convolutions at 224 pixels would take too much memory.
 _Conv = functools.partial(
     Conv, conv_general_dilated=functools.partial(convolution.convolve, products=False)
 )

@@ -39,7 +39,7 @@ def names(backbone: nn.Module) -> tuple[str, ...]:
 
 
 def count_up_to(backbone: nn.Module, name: str) -> int:
-    """The number of stages up to this one, and including it; all of them for "backbone".
+    """The number of stages up to and including this one; all of them for "backbone".
 
     Raises:
       InputError: the backbone has no stage of this name.

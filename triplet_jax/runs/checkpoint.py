@@ -1,6 +1,6 @@
 """Checkpoints: saves the state of a run, and restores it.
 
-Orbax writes in the background and makes a checkpoint visible by one rename; another one hides it
+Orbax writes in the background and makes a checkpoint visible by one rename; another rename hides it
 before it is removed. So a killed run leaves only whole checkpoints. A digest of the arrays, saved
 beside them, shows later damage.
 """
@@ -23,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 from triplet_jax import errors
 from triplet_jax.devices import allocator
 
-# Bytes of a state above which a copy of it counts beside a step.
+# A state of more bytes is large: a copy of it counts beside the memory of a step.
 _LARGE = 2**27
 # The folder, beside the checkpoints, of those that are being removed.
 _REMOVED = "removed"
@@ -125,7 +125,7 @@ class Checkpoints:
         """Starts to save a state, and returns once it is copied from the device.
 
         On a CPU a large state is written before it returns, since a copy of it beside the next step
-        would raise the most memory that the run needs.
+        would raise the run's peak memory.
 
         Args:
           step: the step of the state.

@@ -56,7 +56,7 @@ def _compiled_apart(step: Callable, *, in_axes: tuple[int | None, ...]) -> Calla
 
 
 def in_phases(steps: Mapping[int, Callable]) -> Callable:
-    """One function of several steps, each of which is taken from a step of the run on.
+    """Joins several steps into one function, each for a phase of the run.
 
     Args:
       steps: functions of a state and more, by the first step of each, of which one is 0.

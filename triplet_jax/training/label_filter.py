@@ -87,7 +87,7 @@ def _centres(
 
 
 def first_thresholds(window: int) -> Thresholds:
-    """Those before the first batch, to be averaged over so many batches."""
+    """The thresholds before the first batch, for a mean over `window` batches."""
     return Thresholds(jnp.zeros(window, jnp.float32))
 
 

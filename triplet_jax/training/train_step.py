@@ -350,7 +350,7 @@ def _metrics(
 
 
 def _with(function, learned, names):
-    """The learned numbers, where the function is applied to those of these names."""
+    """The learned numbers, with the function applied to those that are named."""
     return {name: function(x) if name in names else x for name, x in learned.items()}
 
 

@@ -22,9 +22,9 @@ def convolve(
 
     On a CPU, four kinds of layers are computed in another way than XLA does it:
 
-    - A 1 x 1 kernel is a product of matrices. XLA takes the kernel's gradient for a convolution by
-      a window as large as the image, and copies the transposed images for it.
-    - A depthwise kernel is that of `depthwise`.
+    - A 1 x 1 kernel is a product of matrices. XLA computes the kernel's gradient as a convolution
+      whose window is as large as the image, and copies the transposed images for it.
+    - A depthwise kernel is applied by `depthwise`.
     - If a kernel is larger than the image or the result, XLA exchanges the two in the convolution
       or in its gradient, and has no fast code for that. Here it is a product of matrices, of
       patches and the kernel. A layer of 64 images of 2 x 2 x 512 takes 44 ms of CPU time with its
@@ -38,7 +38,7 @@ def convolve(
       strides: steps of the kernel, by axis.
       padding: "SAME" or "VALID", or rows and columns before and after the image, by axis.
       products: whether a 1 x 1 kernel becomes a product of matrices on a CPU. A step then takes
-        less time and more memory: of ResNet-50 3.7 GiB in place of 2.2.
+        less time and more memory: 3.7 GiB in place of 2.2 for ResNet-50.
       **rest: other arguments of `jax.lax.conv_general_dilated`.
     """
     size, window = x.shape[1:3], kernel.shape[:2]
