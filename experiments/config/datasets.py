@@ -30,9 +30,9 @@ def dataset(config: ml_collections.ConfigDict, *, decoded: bool = True) -> data.
     """All examples, each with its split; images are decoded if they are few and the device holds
     the data.
 
-    Many images are decoded where they are used, so that what is on the device is not in memory a
-    second time. So they are where evaluation reads a part of each picture, since training may read
-    the whole.
+    Otherwise images are decoded where they are used: many images, so that what is on the device is
+    not in memory a second time; and images of which evaluation reads a part, since training may
+    read the whole.
 
     Args:
       config: of the run.

@@ -73,7 +73,7 @@ def input_statistics(config: ml_collections.ConfigDict, everything: data.Dataset
 def keeps_features(config: ml_collections.ConfigDict) -> bool:
     """Whether an image has one vector of features in all of training, which is worth keeping.
 
-    It has if nothing of a backbone with weights of its own moves, and no image is changed.
+    It has if the backbone has weights of its own and none of them moves, and no image is changed.
     """
     c = config.dataset
     others = config.model.towers == 2 or c.name == "pairs" or config.batch.scores

@@ -78,7 +78,7 @@ def _from(start, config):
 
 
 def _kinds(encoder, parameters):
-    """Of each weight "frozen", "backbone" or "head"; what the loss learns goes with the head."""
+    """Labels weights "frozen", "backbone" or "head"; what the loss learns goes with the head."""
 
     def kind(place):
         if place.frozen:
@@ -90,7 +90,7 @@ def _kinds(encoder, parameters):
 
 
 def _scale_by_place(c, encoder):
-    """Scales the updates of the backbone, and those of earlier stages by more."""
+    """Scales the updates of the backbone, and those of earlier stages by smaller factors."""
 
     def factor(place):
         return 1.0 if place.after is None else c.backbone_rate * c.layer_decay**place.after

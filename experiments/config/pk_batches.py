@@ -72,7 +72,7 @@ def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) 
     moved = {}
     if any(field.startswith("batch.") for field in settings.scheduled(config)):
         steps = jnp.arange(config.train.steps)
-        pace = settings.first_pace(config)  # of other fields, which stay out
+        pace = settings.first_pace(config)  # moves other fields, which are dropped
         move = settings.moving(config)
         every = jax.jit(jax.vmap(lambda step: move(step, pace)))(steps)
         moved = {f: np.asarray(x) for f, x in every.items() if f.startswith("batch.")}

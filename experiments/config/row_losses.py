@@ -116,7 +116,7 @@ def _knobs(given: Given) -> dict[str, Any]:
 
 
 def of_batch(config: ml_collections.ConfigDict) -> RowLoss:
-    """The loss of a batch: contrastive, or of triplets, of which two miners may share the loss."""
+    """The loss of a batch: contrastive, or of the triplets of one or two miners."""
     if config.loss.name != "triplet":
         return _contrastive(config)
     first, second = _triplets(config, miner(config)), config.mining.second

@@ -22,7 +22,7 @@ BEFORE: dict[str, Any | Callable[[dict], Any]] = {
 }
 
 
-# The same of the records in the section `schedules`.
+# The same for the records in the section `schedules`.
 BEFORE_IN_SCHEDULES = {"scale": "linear", "holds": "active_fraction"}
 
 

@@ -54,7 +54,7 @@ def step(
 def steps(
     config: ml_collections.ConfigDict, encoder: encoder_parts.Applied, augment: Callable | None
 ) -> dict[int, Callable]:
-    """The same as programs of their own, by the step of the run from which each is taken."""
+    """Steps for the phases of a run, each a program of its own, by the step where it begins."""
     recipes = train_step.phases(_recipe(config, encoder, augment))
     return {
         start: functools.partial(train_step.train_step, recipe=recipe)

@@ -37,7 +37,8 @@ _OF_FIELDS = (
 def write(workdir: pathlib.Path, output: pathlib.Path, notes: Mapping[str, Any]) -> pathlib.Path:
     """Writes the page beside an exported file.
 
-    It is `card.md`. Where a folder has that of another file, the name of this one stands before it.
+    The page is `card.md`. If the folder has the card of another file, the name of this file is put
+    before it.
 
     Args:
       workdir: of the run.

@@ -14,7 +14,7 @@ from experiments.run.class_rules import Threshold
 from triplet_jax import evaluation
 from triplet_jax.data.file_names import from_text, to_text
 
-# At most so many images are printed one by one.
+# The most images that are printed one by one.
 _PRINTED = 20
 RATES = (0.1, 0.05, 0.01)
 

@@ -17,7 +17,7 @@ from triplet_jax.data import decoding, images
 from triplet_jax.data.file_names import from_text, to_text
 from triplet_jax.evaluation import gallery
 
-# At most so many pairs are printed, so many groups drawn, and so many images of each.
+# The most pairs that are printed, groups that are drawn, and images of each group.
 _PRINTED = 20
 _DRAWN = 100
 _IMAGES_OF_ROW = 8

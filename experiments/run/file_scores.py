@@ -42,7 +42,7 @@ def evaluate_files(
     ignore: Sequence[str] = (),
     ranking: Ranking | None = None,
 ) -> dict:
-    """Scores the embeddings of each file, and what each has more than the first, query by query.
+    """Scores the embeddings of each file, and compares each with the first, query by query.
 
     Prints a table, and writes all numbers into `output`.
 

@@ -15,7 +15,7 @@ from triplet_jax.evaluation import gallery
 
 # Files that are embedded before they are written: a killed search loses no more.
 _AT_A_TIME = 1024
-# A message names at most so many files.
+# The most files that a message names.
 _SHOWN = 5
 
 

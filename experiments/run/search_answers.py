@@ -16,7 +16,7 @@ from triplet_jax.analysis import plots
 from triplet_jax.data import images
 from triplet_jax.data.file_names import from_text, to_text
 
-# At most so many queries get a table each; more share one.
+# Up to this many queries get a table each; more share one.
 _OWN_TABLES = 5
 
 

@@ -51,8 +51,9 @@ def application(
       served: the gallery.
       worker: of one thread, which reads and embeds pictures one after the other while further
         requests come in.
-      hosts: the names and addresses that a request may have asked for, without a port. So no other
-        page can read from here by a name of its own that it leads to this machine.
+      hosts: the names and addresses that a request may have asked for, without a port. Others are
+        refused, or another page could read from here by a name of its own that leads to this
+        machine (DNS rebinding).
       limit: the most MiB of a picture.
     """
     page = SearchPage(served, worker, limit)

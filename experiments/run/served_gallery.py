@@ -37,7 +37,7 @@ class Neighbour:
 class ServedGallery:
     """The images of a gallery as they were when this was made.
 
-    It needs the files of the gallery no more, so that other programs may use them. What a call
+    It no longer needs the files of the gallery, so that other programs may use them. What a call
     computes is compiled beforehand. Calls are not meant to run at the same time.
 
     Args:
@@ -128,7 +128,7 @@ class ServedGallery:
 
 @naming.as_flags("max_pixels")
 def _reading(read: Callable[[bytes], np.ndarray], encoded: bytes) -> np.ndarray:
-    """Reads a picture, which is no image of a data set as the form's own message would say."""
+    """Reads a picture; the form's own message would call it an image of a data set."""
     try:
         return read(encoded)
     except errors.InputError as error:

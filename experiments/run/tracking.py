@@ -33,7 +33,7 @@ def tracked(
 ) -> Iterator[Trackers]:
     """Opens the trackers of a run, and waits at the end of the block for what they have to show.
 
-    A block that nobody said the end of has failed.
+    If nobody has said how the run ended when the block ends, it counts as failed.
 
     Args:
       config: of the run.

@@ -148,7 +148,7 @@ def _state_to_go_on_from(run: Setup) -> tuple[Checkpoints | None, train_state.Tr
 
 
 def _holds_checkpoints(workdir: pathlib.Path) -> bool:
-    """Whether the run may go on from a checkpoint, so that it needs no weights of elsewhere."""
+    """Whether the run may go on from a checkpoint, so that it needs no weights from elsewhere."""
 
     def found():
         return np.bool_(bool(whole_steps(workdir / "checkpoints")))

@@ -1,4 +1,4 @@
-"""The trials of a sweep's arms: as many for each, of which the validation split chooses one.
+"""The trials of a sweep's arms: equally many for each; the validation split chooses one.
 
 They are runs of the sweep too, whose arm is named after the trial: `semi_hard.3`, of `semi_hard`.
 """
@@ -87,8 +87,8 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[Trial]
       workdir: of the sweep.
 
     Raises:
-      InputError: arms have not as many trials each, a trial has a seed of the sweep, its score is
-        not known on the validation split, or its config makes no sense.
+      InputError: arms differ in their number of trials, a trial has a seed of the sweep, its score
+        is not known on the validation split, or its config makes no sense.
     """
     plans.check(sweep)
     if not sweep.trials:
@@ -112,8 +112,8 @@ def _check(sweep):
     if len(set(counts.values())) > 1 or len(set(names)) < len(names):
         listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
         raise errors.InputError(
-            f"trials: every arm is to have as many, once, and they have {listed}. Arms that are"
-            " tuned more than others win by that alone."
+            f"trials: name every arm once, with equally many trials; they have {listed}. Arms that"
+            " are tuned more than others win by that alone."
         )
     plans.check_seeds(sweep.trial_seeds, "trial_seeds")
     if both := sorted({*sweep.seeds} & {*sweep.trial_seeds}):

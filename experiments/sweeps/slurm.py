@@ -20,12 +20,12 @@ from triplet_jax import errors
 from triplet_jax.devices import signals
 from triplet_jax.runs import files
 
-# A run fails after so many jobs in a row that ended without getting it any further.
+# A run fails after this many jobs in a row have ended without getting it any further.
 TRIES = 3
 POLL_SECONDS = 2.0
-# So many jobs has an array where the cluster does not say its limit: SLURM's default.
+# The most jobs of an array where the cluster does not tell its limit: SLURM's default.
 ARRAY = 1001
-# So many seconds --cancel waits for a sweep that looks on: it may be submitting jobs.
+# The seconds that --cancel waits for a sweep that watches its jobs: it may be submitting more.
 PATIENCE_SECONDS = 60.0
 
 
@@ -52,7 +52,7 @@ def check() -> None:
 
 
 def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
-    """Submits the runs that have no job, and looks on until all runs have ended.
+    """Submits the runs that have no job, and watches until all runs have ended.
 
     A job that SLURM preempts saves, and goes back into the queue by itself. A run whose job was
     killed gets another one.
@@ -77,13 +77,13 @@ def jobs(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
             book.submit([run for run in again if book.may_try(run)], sweep.slurm)
             show()
             time.sleep(POLL_SECONDS)
-    print("The jobs go on. Run the same command again to look on, or with --cancel to end them.")
+    print("The jobs go on. Run the same command again to watch them, or with --cancel to end them.")
 
 
 def cancel(workdir: pathlib.Path) -> int:
     """Ends all jobs of a sweep.
 
-    A process that looks on leaves first; otherwise it would give the runs other jobs.
+    A process that watches the jobs leaves first; otherwise it would submit the runs again.
 
     Returns:
       How many jobs there were.
@@ -105,7 +105,7 @@ def cancel(workdir: pathlib.Path) -> int:
 
 
 def _leave_file(workdir):
-    """The file that asks a process that looks on to leave."""
+    """The file that asks a process that watches the jobs to leave."""
     return workdir / "slurm" / "leave"
 
 

@@ -49,8 +49,8 @@ def tables(outcome: Outcome) -> Iterator[Table]:
 def tuning(outcome: Outcome) -> Table | None:
     """Makes the table of how the arms were tuned; None where they were not.
 
-    Of each arm it has what was chosen, the score by which it was chosen, and what that became with
-    fresh seeds: on the validation split, which shows what of it was luck, and on the test split.
+    For each arm it has what was chosen, the score that chose it, and the scores with fresh seeds:
+    on the validation split, which shows how much of that score was luck, and on the test split.
     """
     if not len(outcome.trials):
         return None

@@ -299,7 +299,7 @@ class _Group:
 
 
 def _started(members, pending):
-    """The folder and the members of a group that was begun, and holds all that are to do."""
+    """The folder and members of a group that was begun and holds all runs that are pending."""
     names = {_name(run): run for run in members}
     for file in sorted(members[0].workdir.glob("groups/*/members.json")):
         found = json.loads(file.read_text())

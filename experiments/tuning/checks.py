@@ -81,7 +81,7 @@ def _check_pruner(study):
 
 
 def _check_comparable(study, space):
-    """Refuses fields by which trials would be judged differently, or have other budgets unseen."""
+    """Refuses fields by which trials are judged differently, or get budgets unseen by a pruner."""
     set_by_parts = {n for part in space.parts for end in part.ends for n in part.differences(end)}
     for name in sorted(set_by_parts):
         if fields.concerns(name) != declaration.TRAINING:

@@ -18,7 +18,7 @@ Point = dict[str, Any]
 """A place in the space: a value, or the label of an option, by the names of its parts."""
 
 MOST_CORNERS = 32
-"""So many corners of a space are checked, a tenth of a second each: all of five ranges."""
+"""Up to this many corners, all are checked, a tenth of a second each: those of five ranges."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Space:
     def corners(self) -> Iterator[Point]:
         """The points at which every part is at an end, the first of all parts before others.
 
-        Of more than `MOST_CORNERS` there are those with one part at another end than the first,
-        and as many at random.
+        If there are more than `MOST_CORNERS`, they are those with at most one part at another end
+        than the first, and `MOST_CORNERS` at random.
         """
         names = [part.name for part in self.parts]
         ends = [part.ends for part in self.parts]

@@ -27,7 +27,7 @@ ENDED = ("COMPLETE", "PRUNED", "FAIL")
 """The states of a trial that has ended, as Optuna calls them."""
 BEGUN = ("RUNNING", *ENDED)
 
-# So many seconds a process waits for others to have chosen their trials.
+# The seconds that a process waits for others to choose their trials.
 _PATIENCE_SECONDS = 120.0
 _BATCH = "asked with"
 

@@ -1,7 +1,7 @@
 """Every field of a config, of a sweep and of a study, declared once, by section.
 
-What else says something of single fields comes from here: the defaults (`config.defaults`), the
-checks (`config.check`), what may change when a run goes on (`run.changes`), and docs/fields.md,
+Everything else that concerns single fields is derived from here: the defaults (`config.defaults`),
+the checks (`config.check`), what may change when a run goes on (`run.changes`), and docs/fields.md,
 which `python -m experiments.config.fields` writes.
 """
 
