@@ -13,7 +13,7 @@ from triplet_jax import errors, evaluation
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
 
-# Of so many unknown images the accepted share is measured, at least.
+# A rate is measured where it accepts at least this many unknown images.
 _LEAST_ACCEPTED = 10
 
 

@@ -102,7 +102,8 @@ def _kernel_gradient(dy, kernel, x, strides, padding):
     product of matrices sums it. One sum over all would take two to five times as long on a CPU.
 
     Each position of the kernel is compiled by itself where that pays: a loop over them runs 1.2 to
-    3 times as long, and compiles in a sixth of the time, which is a minute for a large kernel.
+    3 times as long, and compiles in a sixth of the time. Alone, the positions of a large kernel
+    take a minute to compile.
     """
     height, width = dy.shape[1:3]
     window = kernel.shape[:2]
