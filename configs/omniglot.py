@@ -9,10 +9,23 @@ one example of 20 classes (`few_shot_1`) with the same encoder. They are trained
 classes, too.
 
 The variant `long` trains semi-hard triplets to the end, in 25 minutes: 20,000 steps on images that
-are changed at random, judged by a moving average of the weights.
+are changed at random, judged by a moving average of the weights. `sharp` takes 8,000 steps, which
+cost four times as much each, on images of 56 x 56 pixels, and is better.
 """
 
 from configs import base
+
+LONG = {
+    "augment.rotate": 10.0,
+    "augment.shift": 2.0,
+    "augment.scale": 0.15,
+    "augment.shear": 10.0,
+    "optimizer.learning_rate": 2e-3,
+    "optimizer.average_decay": 0.999,
+    "train.steps": 20000,
+    "evaluate.every": 1000,
+    "log.every": 100,
+}
 
 VARIANTS = base.VARIANTS | {
     "vinyals": {
@@ -21,16 +34,14 @@ VARIANTS = base.VARIANTS | {
         "loss.num_classes": 4112,
         "evaluate.episodes": 1000,
     },
-    "long": {
-        "augment.rotate": 10.0,
-        "augment.shift": 2.0,
-        "augment.scale": 0.15,
-        "augment.shear": 10.0,
-        "optimizer.learning_rate": 2e-3,
-        "optimizer.average_decay": 0.999,
-        "train.steps": 20000,
-        "evaluate.every": 1000,
-        "log.every": 100,
+    "long": LONG,
+    "sharp": LONG
+    | {
+        "dataset.image_size": 56,
+        "augment.shift": 4.0,
+        "loss.margin": 0.2,
+        "optimizer.learning_rate": 3e-3,
+        "train.steps": 8000,
     },
 }
 
