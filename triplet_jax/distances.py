@@ -329,8 +329,7 @@ def in_precision(precision: str, metric: str | Callable[..., Metric], /, **param
     """As `make`, with the metric's matrix product in a precision of `xla.products.PRECISIONS`.
 
     Raises:
-      InputError: as from `make`, or the precision is below float32 and the metric has no matrix
-        product.
+      InputError: as from `make`, or the precision needs a matrix product that the metric lacks.
     """
     errors.check_known("precision", precision, products.PRECISIONS)
     made, found = make(metric, **params), products.PRECISIONS[precision]
