@@ -120,6 +120,7 @@ def test_hardest_triplets_of_several_labels_are_the_extremes():
     np.testing.assert_allclose(loss, np.mean(values), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pairs_that_nobody_judged_are_left_out():
     related = relations.pairs([[0, 1], [2, 3]], N, negative=[[0, 4], [1, 5], [2, 0]])
     loss, stats = losses.triplet_loss(X, related, miner="batch_all", margin=0.7)

@@ -39,7 +39,7 @@ from triplet_jax.devices import signals
 from triplet_jax.runs import health
 from triplet_jax.training import loop, patience, train_state
 
-TRACED = int(os.environ.get("FUZZ", 15))
+TRACED = int(os.environ.get("FUZZ", 10))
 TRAINED = int(os.environ.get("FUZZ", 1))
 STARTED = int(os.environ.get("FUZZ", 10)) // 10
 HUGE = 1e30

@@ -37,6 +37,7 @@ def steps(recorder, name="loss"):
     return [row["step"] for row in recorder.of("write") if name in row]
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_config_rows_result_and_files_and_goes_on(tmp_path, monkeypatch):
     fake = fake_trackers.put(monkeypatch, fake_trackers.Recorder)
     (tmp_path / "map.png").touch()

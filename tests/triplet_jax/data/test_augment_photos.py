@@ -138,7 +138,8 @@ def half():
     return jnp.full((2, 2, 3), 0.5)
 
 
-@pytest.mark.parametrize("hue", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
+@pytest.mark.slow
+@pytest.mark.parametrize("hue", [0.0, 0.3])
 def test_the_parts_of_jitter_come_in_all_orders(hue):
     """Which shows because each of them clips, so that they do not commute."""
     image = jnp.array([[[0.9, 0.1, 0.2], [0.2, 0.8, 0.7]]])

@@ -294,7 +294,8 @@ def ended_in_words(process, words):
     programs.refused(process.completed(), words, "Run the same command again", status=3)
 
 
-@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
 def test_where_another_process_never_comes_it_is_said(which, tmp_path):
     process, _ = alone_of_two(which, 1, tmp_path)
     ended_in_words(process, "another process of this run has ended, or cannot be reached")

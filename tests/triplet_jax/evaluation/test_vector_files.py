@@ -73,7 +73,7 @@ def test_an_index_of_the_library_is_opened_if_it_is_flat(tmp_path):
         vector_files.read_faiss(str(tmp_path / "graph.faiss"))
 
 
-@pytest.mark.parametrize("suffix", [".lance", ".faiss"])
+@pytest.mark.parametrize("suffix", [pytest.param(".lance", marks=pytest.mark.slow), ".faiss"])
 def test_what_cannot_be_read_is_refused(tmp_path, suffix):
     pytest.importorskip(vector_files._NEEDS[suffix][0])
     path = tmp_path / f"x{suffix}"

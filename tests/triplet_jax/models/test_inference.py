@@ -42,6 +42,7 @@ def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_layers_are_measured_once_for_each_kind_of_inputs(key, monkeypatch):
     measured, whole = [], inference.fitting
 

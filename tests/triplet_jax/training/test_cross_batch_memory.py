@@ -273,11 +273,12 @@ def test_views_and_averages_that_make_no_sense_are_refused(fields, words):
         check.check(config("moco", **fields))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "dim"),
     [
         ({"model__projection": 8, "model__projection_dim": 5}, 5),
-        pytest.param({"loss__nested_dims": (4, 64)}, 64, marks=pytest.mark.slow),
+        ({"loss__nested_dims": (4, 64)}, 64),
     ],
 )
 def test_the_average_sees_what_the_loss_sees(fields, dim):

@@ -194,6 +194,7 @@ def test_dropout_drops_other_features_in_every_step():
         assert (first["loss"] == second["loss"]) == (rate == 0)
 
 
+@pytest.mark.slow
 def test_running_statistics_are_those_of_one_part_after_the_other():
     state, recipe = make_mlp(norm="batch")
     recipe = dataclasses.replace(recipe, augment=None)
@@ -323,7 +324,8 @@ def test_a_number_of_the_loss_is_learned():
     assert history[1]["learned_beta"] == pytest.approx(5.0 - 1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("sign", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_number_that_must_be_positive_is_learned_by_its_logarithm(sign):
     state, recipe = make_mlp(averaged=False)
     learned = {"temperature": jnp.float32(0.5)}
