@@ -18,7 +18,8 @@ RUN := $(VENV)/bin/python
 # Prints a line that counts packages in place of pip's hundreds of lines; make sees pip's status.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
-# What is imported is compiled then, once: most of what comes along never is.
+# Python compiles a module when it is first imported. pip would compile all of them, and most are
+# never imported.
 PIP := $(RUN) -m pip --disable-pip-version-check install --progress-bar off --no-compile
 COUNTED := | awk '/^Collecting/ {printf "\r   %d packages, %-40.40s", ++n, $$2; fflush()} \
 	/^Installing/ {printf "\n   installing them\n"; fflush()}'
