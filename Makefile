@@ -2,7 +2,8 @@
 # make train   a triplet-trained embedding of handwritten digits, beside raw pixels
 # make test    lint and tests
 # make oracle  tests against PyTorch Metric Learning, timm and transformers (installs PyTorch, 5 GB)
-# make slow    tests on a SLURM of this machine, in several processes, and by longer paths
+# make slow    tests on a SLURM of this machine, in several processes, and by longer paths (those
+#              against other libraries, too, where make oracle has installed them)
 # make faults  faults done to real processes, and tests/faults/RESULTS.md (about two hours)
 # make fuzz    configs, damaged files and images at random, for hours (installs atheris)
 # make docs    the documentation as a site, build/docs/html (installs Sphinx)
@@ -27,7 +28,7 @@ COUNTED := | awk '/^Collecting/ {printf "\r   %d packages, %-40.40s", ++n, $$2; 
 .PHONY: help install compare train test lint oracle slow faults fuzz docs lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -12
 
 install: $(VENV)/installed
 
@@ -74,7 +75,7 @@ test: lint
 
 oracle: $(VENV)/oracle
 	@echo "== Testing against PyTorch Metric Learning, timm and transformers"
-	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -n 2 --dist worksteal -m oracle
+	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -n 2 --dist worksteal -m "oracle and not slow"
 
 slow: $(VENV)/installed
 	@echo "== Testing several processes, a cluster, and longer paths"

@@ -39,7 +39,7 @@ gc.set_threshold(50_000)
 # Shapes in annotations are checked while the tests run, and cost nothing otherwise.
 jaxtyping.install_import_hook("triplet_jax", "beartype.beartype")
 
-hypothesis.settings.register_profile("default", deadline=None, max_examples=12)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=8)
 hypothesis.settings.load_profile("default")
 
 

@@ -37,8 +37,11 @@ def test_a_file_that_is_not_there_is_convert(tmp_path):
     assert not output.exists()
 
 
+LONGER = [pytest.param(name, marks=pytest.mark.slow) for name in ("state_dict", "model")]
+
+
 @pytest.mark.oracle
-@pytest.mark.parametrize("owner", ["", "state_dict", "model", "teacher"])
+@pytest.mark.parametrize("owner", ["", "teacher", *LONGER])
 def test_arrays_keep_their_names_types_and_values(owner, tmp_path):
     torch = pytest.importorskip("torch", reason="make oracle installs torch")
     half = torch.tensor([1.5, 2.0], dtype=torch.bfloat16)

@@ -46,11 +46,15 @@ def theirs(torch, loss, miner, x, labels):
     return value.item(), leaf.grad.numpy(), mined
 
 
-def ours(x, labels, **settings):
+@functools.cache
+def compiled(**settings):
+    """The loss with settings, and its gradient: compiled once for all batches of a test."""
     run = functools.partial(losses.triplet_loss, **settings)
-    (loss, stats), gradient = jax.jit(jax.value_and_grad(run, has_aux=True))(
-        jnp.asarray(x, jnp.float32), labels
-    )
+    return jax.jit(jax.value_and_grad(run, has_aux=True))
+
+
+def ours(x, labels, **settings):
+    (loss, stats), gradient = compiled(**settings)(jnp.asarray(x, jnp.float32), labels)
     return float(loss), gradient, stats
 
 
@@ -305,14 +309,13 @@ def test_contrastive_losses_are_theirs(torch, name):
         loss = functools.partial(loss, power=1.0)
     metric = "euclidean" if name in ("pairs", "lifted") else "cosine"
     run = functools.partial(contrastive.contrastive_loss, loss=loss, metric=metric)
+    differentiate = jax.jit(jax.value_and_grad(run, has_aux=True))
     for seed in range(3):
         x, _ = batch(seed)
         # Of an anchor without positives they and we think differently.
         labels = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2, 3], [2, 4, 8, 10]))
         value, gradient, _ = theirs(torch, their_contrastive(name), None, x, labels)
-        (found, _), slope = jax.jit(jax.value_and_grad(run, has_aux=True))(
-            jnp.asarray(x, jnp.float32), labels
-        )
+        (found, _), slope = differentiate(jnp.asarray(x, jnp.float32), labels)
         assert float(found) == pytest.approx(value, rel=1e-4)
         np.testing.assert_allclose(slope, gradient, atol=2e-4 * max(1, np.abs(gradient).max()))
 

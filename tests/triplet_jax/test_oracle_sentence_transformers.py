@@ -37,20 +37,20 @@ def pairs(seed):
 
 def assert_ours_is_theirs(torch, loss, theirs):
     """Value and gradient of each query against all documents."""
+    own = np.arange(QUERIES)
+
+    def ours(queries, documents):
+        return contrastive.contrastive_loss(
+            queries, own, loss=loss, references=documents, reference_labels=own
+        )
+
+    differentiate = jax.jit(jax.value_and_grad(ours, (0, 1), has_aux=True))
     for seed in range(3):
         rows = pairs(seed)
         leaves = [torch.tensor(x, requires_grad=True) for x in rows]
         value = theirs(leaves)
         value.backward()
-        own = np.arange(QUERIES)
-
-        def ours(queries, documents, own=own):
-            return contrastive.contrastive_loss(
-                queries, own, loss=loss, references=documents, reference_labels=own
-            )
-
-        arrays = [jnp.asarray(x, jnp.float32) for x in rows]
-        (found, _), slopes = jax.jit(jax.value_and_grad(ours, (0, 1), has_aux=True))(*arrays)
+        (found, _), slopes = differentiate(*(jnp.asarray(x, jnp.float32) for x in rows))
         assert float(found) == pytest.approx(value.item(), rel=1e-4)
         for slope, leaf in zip(slopes, leaves, strict=True):
             np.testing.assert_allclose(slope, leaf.grad.numpy(), atol=1e-4)
@@ -74,12 +74,13 @@ def test_rows_of_the_same_encoder_are_negatives_as_theirs_are(torch, their_losse
     theirs = their_losses.MultipleNegativesRankingLoss(
         torch.nn.Identity(), scale=10.0, directions=("query_to_doc", "query_to_query")
     )
+    loss = jax.jit(contrastive.contrastive_loss)
     for seed in range(3):
         queries, documents = pairs(seed)
         both = [torch.tensor(queries), torch.tensor(documents)]
         expected = [theirs.compute_loss_from_embeddings(two, None) for two in (both, both[::-1])]
         rows, own = np.stack([queries, documents], axis=1).reshape(-1, DIM), np.arange(QUERIES)
-        found, _ = contrastive.contrastive_loss(jnp.asarray(rows, jnp.float32), own.repeat(2))
+        found, _ = loss(jnp.asarray(rows, jnp.float32), own.repeat(2))
         assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
@@ -133,7 +134,8 @@ def test_given_negatives_are_those_of_all_anchors_as_theirs_are(torch, their_los
     ids, others = np.arange(2 * QUERIES), np.concatenate([positives, negatives])
     nce = functools.partial(contrastive.info_nce, temperature=0.05)
     settings = {"loss": nce, "references": jnp.asarray(others), "reference_labels": ids}
-    found, _ = contrastive.contrastive_loss(jnp.asarray(anchors), ids[:QUERIES], **settings)
+    run = jax.jit(functools.partial(contrastive.contrastive_loss, **settings))
+    found, _ = run(jnp.asarray(anchors), ids[:QUERIES])
     assert float(found) == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -148,5 +150,6 @@ def test_labelled_texts_are_mined_as_theirs_are(torch, their_losses, name, setti
     theirs = getattr(their_losses, name)(torch.nn.Identity())
     rows, labels = pairs(0)[0], np.arange(QUERIES) % 4
     expected = theirs.compute_loss_from_embeddings([torch.tensor(rows)], torch.tensor(labels))
-    found, _ = losses.triplet_loss(jnp.asarray(rows), labels, margin=5.0, **settings)
+    run = jax.jit(functools.partial(losses.triplet_loss, margin=5.0, **settings))
+    found, _ = run(jnp.asarray(rows), labels)
     assert float(found) == pytest.approx(expected.item(), rel=1e-5)

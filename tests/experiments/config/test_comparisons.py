@@ -9,7 +9,7 @@ import pytest
 
 from configs import digits
 from experiments.config import objective
-from tests.support import calls
+from tests.support import calls, cases
 
 
 @pytest.mark.parametrize("variant", ["proxy_nca", "proxy_anchor"])
@@ -28,7 +28,7 @@ def test_proxies_see_the_rows_of_a_batch_that_count(variant):
 
 
 @pytest.mark.parametrize(
-    "variant", ["proxy_nca", "proxy_anchor", pytest.param("arcface", marks=pytest.mark.slow)]
+    "variant", cases.mostly_slow(["proxy_nca", "proxy_anchor", "arcface"], ["proxy_anchor"])
 )
 def test_proxies_over_devices_are_those_of_one(variant):
     made = digits.get_config(variant)

@@ -109,7 +109,18 @@ def test_code_is_never_taken_from_the_folder_of_a_run(place, monkeypatch):
         config_json.read(place / "run")
 
 
-def test_programs_run_where_other_files_have_the_names_of_the_clone(place):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my_parts:nth_band", "train.steps=0 must be"),
+        pytest.param(
+            "my_parts:nth_bend",
+            "my_parts.py has no 'nth_bend'. Did you mean 'nth_band'",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_programs_run_where_other_files_have_the_names_of_the_clone(place, name, said):
     """Configs are those of the clone, and the parts that they name those of the user."""
     trap = "raise SystemExit('it was run')"
     (place / "configs.py").write_text(trap)
@@ -117,20 +128,16 @@ def test_programs_run_where_other_files_have_the_names_of_the_clone(place):
     (place / "experiments" / "train.py").write_text(trap)
     config = "configs/digits.py:batch_hard"
     command = [sys.executable, "-m", "experiments.train", f"--config={config}", "--workdir=run"]
-    for name, said in (
-        ("my_parts:nth_bend", "my_parts.py has no 'nth_bend'. Did you mean 'nth_band'"),
-        ("my_parts:nth_band", "train.steps=0 must be"),
-    ):
-        flags = [f"--config.mining.miner={name}", "--config.train.steps=0"]
-        done = subprocess.run(
-            [*command, *flags],
-            cwd=place,
-            env=programs.environment() | {"PYTHONPATH": str(programs.ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=programs.TIMEOUT,
-        )
-        programs.refused(done, said)
+    flags = [f"--config.mining.miner={name}", "--config.train.steps=0"]
+    done = subprocess.run(
+        [*command, *flags],
+        cwd=place,
+        env=programs.environment() | {"PYTHONPATH": str(programs.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=programs.TIMEOUT,
+    )
+    programs.refused(done, said)
 
 
 SWEEP = """

@@ -123,6 +123,7 @@ def test_heads_that_are_trained_together_learn_from_the_same_features(
     assert _outcome(planned[1].folder)[0] != rows
 
 
+@pytest.mark.slow
 def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
     again = evaluating.evaluate_folder(kept["folder"] / "run")
     for column in ("embedding", "frozen_features"):

@@ -205,6 +205,7 @@ def of_split(trained, split):
     return np.flatnonzero(everything.split == split)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_data_that_were_relabelled_are_refused_by_every_program(split, trained, copied, tmp_path):
     others = features(tmp_path / "others.npz", relabelled=of_split(trained, split))

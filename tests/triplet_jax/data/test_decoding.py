@@ -128,7 +128,7 @@ def draw_other(draw, samples_of, orientation, background):
 
 @pytest.mark.parametrize("draw_file", [draw_png, draw_tiff, draw_other])
 @hypothesis.settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],

@@ -100,7 +100,7 @@ def nearby(to_positives, is_positive, to_negatives, is_negative):
     return mining.Triplets(to_positives[:, None], to_negatives[None, :], weight)
 
 
-@pytest.mark.parametrize("shift", [0.0, 3.0])
+@pytest.mark.parametrize("shift", [pytest.param(0.0, marks=pytest.mark.slow), 3.0])
 @pytest.mark.parametrize("apart", [0.0, 1e-3])
 def test_near_duplicates_lose_no_digits(apart, shift):
     x = rows(0, 16) + np.float32(shift)

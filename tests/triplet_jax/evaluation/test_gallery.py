@@ -4,7 +4,6 @@ import errno
 import re
 import subprocess
 
-import lancedb
 import numpy as np
 import pytest
 
@@ -162,6 +161,8 @@ def test_a_length_past_the_end_of_a_file_is_damage(tmp_path):
 
 
 def test_what_is_no_gallery_is_refused(tmp_path):
+    import lancedb  # which takes seconds that every worker would spend
+
     lancedb.connect(str(tmp_path)).create_table("images", [{"name": "a", "size": 1}])
     with pytest.raises(gallery.UnusableError, match="a table of name, size"):
         gallery.Gallery(tmp_path, dim=8)
@@ -183,6 +184,8 @@ def test_a_path_that_is_there_twice_is_reported(tmp_path):
 
 def test_a_gallery_of_before_goes_on(tmp_path):
     """It has no seal, and the pieces of many changes."""
+    import lancedb
+
     table = None
     for i in range(30):
         row = {"path": str(i), "label": "a", "mark": "1", "vector": [float(i)] * 8}

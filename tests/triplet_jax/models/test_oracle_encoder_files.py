@@ -5,11 +5,10 @@ import pathlib
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import torch_models
+from tests.support import families, torch_models
 from triplet_jax import models
 from triplet_jax.models import encoder_files, published, vit
 
@@ -66,16 +65,10 @@ OPENED = {
 def written(path, backbone, names):
     """An encoder with random weights and statistics, and a file of it."""
     encoder = models.Encoder(backbone, dim=5, statistics=published.IMAGENET)
-    variables = encoder.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
-    rng = np.random.default_rng(0)
-
-    def moved(x):
-        return x + 0.1 * rng.uniform(size=x.shape).astype(np.float32)
-
-    variables = jax.tree.map(moved, variables)
+    variables = families.random_variables(encoder, jax.random.key(0), (SIZE, SIZE, 3))
     inputs = {"mean": encoder.statistics.mean, "std": encoder.statistics.std}
     encoder_files.write(path, encoder, variables, names=names, metadata={"inputs": inputs})
-    x = rng.uniform(size=(3, SIZE, SIZE, 3)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(size=(3, SIZE, SIZE, 3)).astype(np.float32)
     apply = jax.jit(functools.partial(encoder.apply, variables), static_argnames="method")
     return x, apply(x, method="features"), apply(x)
 
