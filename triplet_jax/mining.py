@@ -75,12 +75,36 @@ class Triplets(NamedTuple):
     """How much the triplet counts; 0 or False where there is no triplet."""
 
 
-def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
+def by_triplet(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
     """Marks a miner of all pairs that judges each triplet by its own two distances alone.
 
-    Other distances must not matter, nor whether the two are equal, and the miner may not name
-    `key`, `dim` or `positives_to_negatives`. The loss of a large batch then measures each distance
-    once for both of its ends, in `engine.half_matrix`.
+    It may not name `key`, `dim` or `positives_to_negatives`. With the hinge, the loss then only
+    counts triplets on a CPU, in `engine.counts`, which takes half the time.
+
+    Example:
+      >>> from triplet_jax import mining
+      >>> @mining.by_triplet
+      ... def nearer(to_positives, is_positive, to_negatives, is_negative):
+      ...     pair = is_positive[:, None] & is_negative
+      ...     pair &= to_negatives <= to_positives[:, None]
+      ...     return mining.Triplets(to_positives[:, None], to_negatives[None, :], pair)
+      >>> mining.judges_triplets(nearer)
+      True
+    """
+    miner.judges_triplets = True
+    return miner
+
+
+def judges_triplets(miner: Callable[..., Triplets]) -> bool:
+    """Whether a miner, or the function of which it is a partial, is marked as `by_triplet`."""
+    return getattr(getattr(miner, "func", miner), "judges_triplets", False)
+
+
+def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
+    """Marks a miner as `by_triplet` to which it does not matter whether the two are equal, either.
+
+    The loss of a large batch then measures each distance once for both of its ends, in
+    `engine.half_matrix`.
 
     Example:
       >>> from triplet_jax import mining
@@ -93,7 +117,7 @@ def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
       True
     """
     miner.is_separable = True
-    return miner
+    return by_triplet(miner)
 
 
 def is_separable(miner: Callable[..., Triplets]) -> bool:
@@ -279,6 +303,7 @@ def semi_hard_tfa(
     return Triplets(to_positives, jnp.where(found, d_an, farthest), is_positive & any_negative)
 
 
+@by_triplet
 def semi_hard_band(
     to_positives: ToPositives,
     is_positive: IsPositive,
@@ -421,6 +446,7 @@ def easy(
     return _all_where(to_positives, is_positive, to_negatives, is_negative, inside)
 
 
+@by_triplet
 def hard(
     to_positives: ToPositives,
     is_positive: IsPositive,
@@ -446,6 +472,7 @@ def hard(
     return _all_where(to_positives, is_positive, to_negatives, is_negative, inside)
 
 
+@by_triplet
 def band(
     to_positives: ToPositives,
     is_positive: IsPositive,

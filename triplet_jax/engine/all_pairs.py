@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triplet_jax import errors
-from triplet_jax.engine import miner_views, near_duplicates, rules, sums, terms, tiles
+from triplet_jax.engine import counts, miner_views, near_duplicates, rules, sums, terms, tiles
 from triplet_jax.engine.batches import Anchors, Candidates
 from triplet_jax.mining import Triplets
 
@@ -113,6 +113,8 @@ class OfAllPairs:
         rule = self._rule
         if isinstance(rule, rules.AnchorRule):
             return sums.of_terms(rule, view, knobs)
+        if counts.suits(rule, view.to_positives.shape[1], len(self._candidates.rows)):
+            return counts.of_view(rule, view, knobs["margin"])
         if rule.mining_metric is None:
             mined = miner_views.mine(rule, view, columns, tile.index)
         else:

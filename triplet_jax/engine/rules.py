@@ -58,21 +58,26 @@ def asked(function: Callable, offered: dict[str, Any]) -> dict[str, Any]:
 
 
 def answers_all_pairs(mine: Callable, candidates: int, dim: int) -> bool:
-    """Whether a miner answers with all pairs. Only the shapes of its answer are worked out."""
+    """Whether a miner answers with all pairs."""
+    mined = answer(functools.partial(mine, **asked(mine, {"dim": dim})), candidates, candidates)
+    return max(x.ndim for x in mined) == 2
+
+
+def answer(mine: Callable, positives: int, negatives: int) -> Any:
+    """The shapes and types of the triplets that a miner answers with."""
 
     def array(kind, *shape):
         return jax.ShapeDtypeStruct(shape, kind)
 
     offered = {
         "key": jax.random.key(0),
-        "positives_to_negatives": array(jnp.float32, candidates, candidates),
+        "positives_to_negatives": array(jnp.float32, positives, negatives),
     }
-    answer = jax.eval_shape(
-        functools.partial(mine, **asked(mine, {"dim": dim})),
-        array(jnp.float32, candidates),
-        array(bool, candidates),
-        array(jnp.float32, candidates),
-        array(bool, candidates),
+    return jax.eval_shape(
+        mine,
+        array(jnp.float32, positives),
+        array(bool, positives),
+        array(jnp.float32, negatives),
+        array(bool, negatives),
         **asked(mine, offered),
     )
-    return max(x.ndim for x in answer) == 2
