@@ -32,8 +32,9 @@ def main() -> None:
     )
     difficulty.write(output, scores, everything)
     quartiles = ", ".join(f"{q:.3f}" for q in np.quantile(scores.difficulty, (0.25, 0.5, 0.75)))
+    by = "1 run" if len(workdirs) == 1 else f"{len(workdirs)} runs"
     print(
-        f"{len(scores.difficulty):,} training examples by {len(workdirs)} runs; quartiles of"
+        f"{len(scores.difficulty):,} training examples by {by}; quartiles of"
         f" 1 - R-precision: {quartiles}; written to {output}"
     )
 
