@@ -9,10 +9,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
     "triplet_jax": [
         ("errors", "xla"),
-        ("arguments", "devices", "mining", "schedules"),
+        ("arguments", "devices", "mining", "penalties", "schedules"),
         ("distances", "relations"),
         ("engine",),
-        ("class_centres", "penalties", "regularisers"),
+        ("class_centres", "regularisers"),
         ("losses",),
         ("contrastive", "telemetry"),
         ("runs",),
