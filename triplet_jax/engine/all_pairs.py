@@ -114,7 +114,7 @@ class OfAllPairs:
         if isinstance(rule, rules.AnchorRule):
             return sums.of_terms(rule, view, knobs)
         if counts.suits(rule, view.to_positives.shape[1], len(self._candidates.rows)):
-            return counts.of_view(rule, view, knobs["margin"])
+            return counts.of_pairs(rule.mine, *view[:4], knobs["margin"])
         if rule.mining_metric is None:
             mined = miner_views.mine(rule, view, columns, tile.index)
         else:

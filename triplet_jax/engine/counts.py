@@ -14,17 +14,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped, UInt
+from jaxtyping import Array, Bool, Float
 
 from triplet_jax import mining, penalties
 from triplet_jax.devices import collectives
-from triplet_jax.engine import miner_views, rules, sums
-from triplet_jax.mining import Triplets
+from triplet_jax.engine import rules, sums
 
-_PIECES = 32
-"""The negatives are cut into so many pieces, whose triplets are counted side by side."""
-# Two counts share a number: the lower half is for valid triplets, the upper one for active ones.
-_BITS = 16
+# Two counts below this share a float32, which holds whole numbers up to its square.
+_MOST = 2**12
 
 
 def suits(rule: rules.Rule, width: int, candidates: int) -> bool:
@@ -35,7 +32,7 @@ def suits(rule: rules.Rule, width: int, candidates: int) -> bool:
         or rule.penalize is not penalties.hinge
         or rule.mining_metric is not None
         or not mining.judges_triplets(rule.mine)
-        or candidates >= 2**_BITS
+        or width >= _MOST
     ):
         return False
     mined = rules.answer(rule.mine, width, candidates)
@@ -43,34 +40,33 @@ def suits(rule: rules.Rule, width: int, candidates: int) -> bool:
     return [x.shape for x in mined] == pairs and mined.weight.dtype == bool
 
 
-def of_view(
-    rule: rules.TripletRule, view: miner_views.View, margin: Float[Array, ""]
+def of_pairs(
+    mine: Callable,
+    to_positives: Float[mining.ToPositives, "anchors"],
+    is_positive: Bool[mining.IsPositive, "anchors"],
+    to_negatives: Float[mining.ToNegatives, "anchors"],
+    is_negative: Bool[mining.IsNegative, "anchors"],
+    margin: Float[Array, ""],
 ) -> sums.TripletSums:
-    """The sums over the triplets of some anchors, where `suits` allows it."""
-    mine = jax.vmap(rule.mine)
-    d_ap, d_an = (x.reshape(len(x), -1) for x in mine(*view[:4])[:2])
-    to_positives, is_positive, to_negatives, is_negative = jax.lax.stop_gradient(view[:4])
-    count = functools.partial(_count, mine, jax.lax.stop_gradient(margin))
+    """The sums over the triplets of some anchors, where `suits` allows it.
 
-    def for_negatives(*positive):
-        return count(*positive, to_negatives, is_negative)[:, 0]
+    Args:
+      mine: the miner, which is given the next four arrays of each anchor.
+      margin: of the hinge.
+    """
+    mine = jax.vmap(mine)
+    arrays = (to_positives, is_positive, to_negatives, is_negative)
+    d_ap, d_an = (x.reshape(len(x), -1) for x in mine(*arrays)[:2])
+    number = functools.partial(_number, mine, jax.lax.stop_gradient(margin))
+    positives, negatives = jax.lax.stop_gradient((arrays[:2], arrays[2:]))
+    valid_p, active_p = _of_positives(number, positives, negatives)
+    valid_n, active_n = _of_negatives(number, positives, negatives)
 
-    def for_positives(*piece):
-        return count(to_positives, is_positive, *piece)
-
-    slots = (_cut(x, x.shape[1]) for x in (to_positives, is_positive))
-    of_negatives = _added_up(for_negatives, tuple(slots))
-    pieces = (_cut(x, _PIECES) for x in (to_negatives, is_negative))
-    of_positives = jnp.sum(_added_up(for_positives, tuple(pieces)), axis=2)
-
-    lower = 2**_BITS - 1
-    active_p, active_n = of_positives >> _BITS, of_negatives >> _BITS
-    valid_p, valid_n = of_positives & lower, of_negatives & lower
     # The two sums nearly cancel, and would lose digits. So distances count from the largest active
     # one of each anchor, by which both sums change alike.
     near = jnp.max(d_ap, axis=1, keepdims=True, where=active_p > 0, initial=-jnp.inf)
     near = jax.lax.stop_gradient(jnp.where(jnp.isfinite(near), near, 0.0))
-    valid, active = (jnp.sum(jnp.sum(x.astype(jnp.float32), axis=1)) for x in (valid_p, active_p))
+    valid, active = (jnp.sum(jnp.sum(x, axis=1)) for x in (valid_p, active_p))
     found = sums.TripletSums(
         penalty=_times(active_p, d_ap - near + margin) - _times(active_n, d_an - near),
         valid_weight=valid,
@@ -83,38 +79,52 @@ def of_view(
     return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
 
-def _count(mine, margin, *of_anchors) -> UInt[Array, "anchors positives negatives"]:
-    """1 for each valid triplet, and 2^16 more for an active one."""
-    mined = Triplets(*mine(*of_anchors))
+_Counts = tuple[Float[Array, "anchors n"], Float[Array, "anchors n"]]
+"""Of valid and of active triplets."""
+
+
+def _of_positives(number: Callable, positives: tuple, negatives: tuple) -> _Counts:
+    """The counts of each positive."""
+    candidates = negatives[0].shape[1]
+    pieces = -(-candidates // (_MOST - 1))
+    size = -(-candidates // pieces)
+    found = []
+    for start in range(0, candidates, size):
+        numbers = number(*positives, *(x[:, start : start + size] for x in negatives))
+        # Stored, or XLA goes over one number at a time.
+        found.append(_counts(mining.written_once(jnp.sum(numbers, axis=2))))
+    return jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *found)
+
+
+def _of_negatives(number: Callable, positives: tuple, negatives: tuple) -> _Counts:
+    """The counts of each negative, one positive after the other."""
+
+    def add(total, positive):
+        return total + number(*positive, *negatives)[:, 0], None
+
+    slots = tuple(x.T[:, :, None] for x in positives)
+    nothing, _ = collectives.alike((jnp.zeros(negatives[0].shape, jnp.float32), slots))
+    return _counts(jax.lax.scan(add, nothing, slots)[0])
+
+
+def _number(
+    mine: Callable, margin: Float[Array, ""], *arrays: Array
+) -> Float[Array, "anchors positives negatives"]:
+    """1 for each valid triplet, and `_MOST` more for an active one."""
+    mined = mine(*arrays)
     # A gap that is not a number is active: the loss then is no number either.
     active = mined.weight & ~(mined.d_ap - mined.d_an <= -margin)
-    return jnp.where(active, jnp.uint32(2**_BITS + 1), mined.weight.astype(jnp.uint32))
+    return jnp.where(active, _MOST + 1.0, jnp.where(mined.weight, 1.0, 0.0))
 
 
-def _cut(x: Shaped[Array, "anchors n"], pieces: int) -> Shaped[Array, "pieces anchors size"]:
-    """The columns in pieces, of which the last are filled up with zeros."""
-    size = -(-x.shape[1] // pieces)
-    if size > 1:
-        size = -(-size // 16) * 16  # whole registers
-    pieces = -(-x.shape[1] // size)
-    x = jnp.pad(x, ((0, 0), (0, pieces * size - x.shape[1])))
-    return x.reshape(len(x), pieces, size).swapaxes(0, 1)
-
-
-def _added_up(count: Callable, pieces: tuple[Shaped[Array, "pieces anchors size"], ...]):
-    """The sum of `count(*piece)` over pieces."""
-
-    def step(total, piece):
-        return total + count(*piece), None
-
-    counted = jax.eval_shape(count, *(x[0] for x in pieces))
-    nothing, _ = collectives.alike((jnp.zeros(counted.shape, counted.dtype), pieces))
-    return jax.lax.scan(step, nothing, pieces)[0]
+def _counts(numbers: Float[Array, "anchors n"]) -> _Counts:
+    """The two counts that sums of `_number` are made of."""
+    active = jnp.floor(numbers / _MOST)
+    return numbers - _MOST * active, active
 
 
 def _times(
-    count: UInt[Array, "anchors n"], distances: Float[Array, "anchors n"]
+    count: Float[Array, "anchors n"], distances: Float[Array, "anchors n"]
 ) -> Float[Array, ""]:
     """The sum of distances, each as often as it counts. One that does not may be infinite."""
-    distances = jnp.where(count > 0, distances, 0.0)
-    return jnp.sum(jnp.sum(count.astype(distances.dtype) * distances, axis=1))
+    return jnp.sum(jnp.sum(count * jnp.where(count > 0, distances, 0.0), axis=1))

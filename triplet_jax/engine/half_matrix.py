@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import mining
 from triplet_jax.devices import collectives
-from triplet_jax.engine import miner_views, near_duplicates, positive_masks, rules, sums
+from triplet_jax.engine import counts, miner_views, near_duplicates, positive_masks, rules, sums
 
 WIDTH = 3
 """Slots for positives. With more of them, squares leave the cache of a CPU and tiles are faster."""
@@ -157,6 +157,11 @@ def _add_up_side(
     is_negative: Bool[Array, "rows columns"],
 ) -> sums.TripletSums:
     """The sums of a square of distances whose anchors are its rows, axis 0, or columns, axis 1."""
+    if counts.suits(rule, to_positives.shape[1], distances.shape[1 - axis]):
+        if axis == 1:
+            distances, is_negative = distances.T, is_negative.T
+        arrays = (to_positives, is_positive, distances, is_negative)
+        return counts.of_pairs(rule.mine, *arrays, knobs["margin"])
 
     def of_anchor(*arrays):
         mined = miner_views.of_one_rank(rule.mine(*arrays))
