@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import contrastive, evaluation, losses, mining
 
 pytestmark = [
@@ -95,8 +95,13 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("smooth", [False, True], ids=["hinge", "smooth"])
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    ("name", "smooth"),
+    cases.mostly_slow(
+        [(name, smooth) for name in PAIRS for smooth in (False, True)],
+        [*[(name, False) for name in PAIRS], ("no miner", True), ("BatchHardMiner", True)],
+    ),
+)
 def test_a_miner_finds_the_same_triplets(torch, name, smooth):
     from pytorch_metric_learning import miners
 

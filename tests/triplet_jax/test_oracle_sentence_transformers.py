@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax import contrastive, losses
 
 pytestmark = [
@@ -102,7 +103,7 @@ def given_embeddings(torch):
 
 
 @pytest.mark.parametrize("kind", ["absolute", "relative"])
-@pytest.mark.parametrize("margin", [-0.3, 0.0, 0.05, 0.4])
+@pytest.mark.parametrize("margin", cases.mostly_slow([-0.3, 0.0, 0.05, 0.4], [-0.3, 0.05]))
 def test_positive_aware_margins_are_theirs(torch, their_losses, given_embeddings, kind, margin):
     theirs = their_losses.GISTEmbedLoss(
         given_embeddings,

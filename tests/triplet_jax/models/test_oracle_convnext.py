@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from tests.support import torch_models
+from tests.support import cases, torch_models
 from triplet_jax import models
 
 torch = pytest.importorskip("torch", reason="make oracle installs torch")
@@ -16,8 +16,10 @@ DEPTHS, WIDTHS = (1, 1, 2, 1), (8, 8, 16, 16)
 OURS = functools.partial(models.ConvNeXt, DEPTHS, WIDTHS)
 
 
-@pytest.mark.parametrize("conv_mlp", [False, True])
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("version", "conv_mlp"),
+    cases.mostly_slow([(v, c) for v in (1, 2) for c in (False, True)], [(1, False), (2, True)]),
+)
 def test_convnexts_are_those_of_timm(version, conv_mlp):
     theirs = timm.models.convnext.ConvNeXt(
         num_classes=0,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support import cases
 from triplet_jax.models import positions, published, vit, vit_sizes
 
 pytestmark = pytest.mark.oracle
@@ -348,7 +349,7 @@ def in_timm_named(name):
     return f"vit_{size}_patch{patch}{registers}_{family}.{tag}"
 
 
-@pytest.mark.parametrize("name", vit_sizes.VITS)
+@pytest.mark.parametrize("name", cases.mostly_slow(vit_sizes.VITS, list(vit_sizes.VITS)[::4]))
 def test_a_named_one_has_timms_sizes_and_input(name):
     theirs = in_timm_named(name)
     ours = vit_sizes.VITS[name]()
