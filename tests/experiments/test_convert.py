@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from tests.support import programs
+from tests.support import cases, programs
 
 ARRAYS = {"conv.weight": np.arange(6.0, dtype=np.float32).reshape(2, 3), "count": np.int64(3)}
 
@@ -37,11 +37,10 @@ def test_a_file_that_is_not_there_is_convert(tmp_path):
     assert not output.exists()
 
 
-LONGER = [pytest.param(name, marks=pytest.mark.slow) for name in ("state_dict", "model")]
-
-
 @pytest.mark.oracle
-@pytest.mark.parametrize("owner", ["", "teacher", *LONGER])
+@pytest.mark.parametrize(
+    "owner", cases.mostly_slow(["", "state_dict", "model", "teacher"], ["", "teacher"])
+)
 def test_arrays_keep_their_names_types_and_values(owner, tmp_path):
     torch = pytest.importorskip("torch", reason="make oracle installs torch")
     half = torch.tensor([1.5, 2.0], dtype=torch.bfloat16)

@@ -79,11 +79,13 @@ def of_pairs(
     return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
 
-_Counts = tuple[Float[Array, "anchors n"], Float[Array, "anchors n"]]
+_Counts = tuple[Float[Array, "anchors _"], Float[Array, "anchors _"]]
 """Of valid and of active triplets."""
+_Distances = tuple[Float[Array, "anchors _"], Bool[Array, "anchors _"]]
+"""To positives or to negatives, and which of them count."""
 
 
-def _of_positives(number: Callable, positives: tuple, negatives: tuple) -> _Counts:
+def _of_positives(number: Callable, positives: _Distances, negatives: _Distances) -> _Counts:
     """The counts of each positive."""
     candidates = negatives[0].shape[1]
     pieces = -(-candidates // (_MOST - 1))
@@ -96,7 +98,7 @@ def _of_positives(number: Callable, positives: tuple, negatives: tuple) -> _Coun
     return jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *found)
 
 
-def _of_negatives(number: Callable, positives: tuple, negatives: tuple) -> _Counts:
+def _of_negatives(number: Callable, positives: _Distances, negatives: _Distances) -> _Counts:
     """The counts of each negative, one positive after the other."""
 
     def add(total, positive):

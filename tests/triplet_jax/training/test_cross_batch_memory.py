@@ -274,7 +274,6 @@ def test_views_and_averages_that_make_no_sense_are_refused(fields, words):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "dim"),
     [
