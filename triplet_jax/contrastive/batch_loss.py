@@ -101,7 +101,7 @@ def contrastive_loss(
 
     if len(shares) > 1:
         # The denominators are found by a sweep of their own. All terms then have one gradient,
-        # which saves more than it costs to measure the distances once more. If all anchors are one
+        # which saves more than it costs to measure the distances again. If all anchors are one
         # tile, the compiler measures them only once.
         shares = _inverse(collectives.total(sums_of(shares).weight, axis_name))
     sums, pairs = collectives.total((sums_of(shares), batch.pairs), axis_name)

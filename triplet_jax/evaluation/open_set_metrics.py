@@ -112,8 +112,8 @@ def open_set_threshold(
 
     Args:
       known: as `open_set` takes it.
-      is_right: likewise.
-      unknown: likewise.
+      is_right: as `open_set` takes it.
+      unknown: as `open_set` takes it.
       false_accept_rate: the largest share of unknown probes that may be accepted.
 
     Raises:

@@ -3,7 +3,7 @@
 Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
 (GradCache), https://arxiv.org/abs/2101.06983. A loss over a batch needs all embeddings at once, but
 not all activations. The batch is embedded part by part, the loss gives the gradient of every
-embedding, and the parts are embedded once more, each with its own backward pass.
+embedding, and the parts are embedded a second time, each with its own backward pass.
 """
 
 from collections.abc import Callable, Sequence

@@ -72,7 +72,7 @@ def draw_png(draw, samples_of, orientation, background):
 
 
 def draw_tiff(draw, samples_of, orientation, background):
-    """Likewise a TIFF."""
+    """A TIFF file, and what is shown of it within which tolerance."""
     bits = draw(st.sampled_from([8, 12, 16, 32]))
     # Pillow 13 knows 12 bits, and white as zero with more than 8, in this order of bytes alone.
     order = "<" if bits == 12 else draw(st.sampled_from("<>"))

@@ -78,7 +78,7 @@ def test_response_norm_of_an_empty_image_has_finite_gradients(key):
     x = jnp.zeros((2, 4, 4, 3)).at[1].set(1.0)
     gradient = jax.grad(lambda x: norm.apply(params, x).sum())(x)
     assert jnp.isfinite(gradient).all()
-    # The norms are equal, so each channel gets itself once more.
+    # The norms are equal, so each channel is added to itself.
     np.testing.assert_allclose(norm.apply(params, x)[1], 2.0, rtol=1e-5)
 
 

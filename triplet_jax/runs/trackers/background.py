@@ -24,7 +24,7 @@ class Background:
 
     Args:
       make: opens the tracker; it is called in the thread.
-      complain: takes what went wrong, in words that follow the tracker's name, and the error.
+      complain: reports an error, by the text that follows the tracker's name and the error.
       room: how many rows may wait.
     """
 
