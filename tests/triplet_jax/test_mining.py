@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -214,3 +215,17 @@ def test_distance_weighted_refuses_a_cutoff_at_which_a_weight_is_infinite(cutoff
 
 def test_two_names_of_a_rule_are_one_rule():
     assert mining.MINERS["semi_hard_hardest_beyond"] is mining.easy_positive_semi_hard
+
+
+def test_positives_of_an_anchor_draw_independently():
+    draws, negatives = 8000, jnp.arange(4) / 8.0
+    draw = jax.vmap(
+        lambda key: (
+            mining.semi_hard_facenet(
+                -jnp.ones(2), jnp.ones(2, bool), negatives, jnp.ones(4, bool), width=2.0, key=key
+            ).d_an
+        )
+    )
+    drawn = np.asarray(jax.jit(draw)(jax.random.split(jax.random.key(0), draws)) * 8, int)
+    seen = np.bincount(drawn @ [4, 1], minlength=16)
+    assert np.all(abs(seen - draws / 16) < 5 * math.sqrt(draws / 16))
