@@ -31,7 +31,7 @@ def suits(rule: rules.Rule, width: int, candidates: int) -> bool:
         or not isinstance(rule, rules.TripletRule)
         or rule.penalize is not penalties.hinge
         or rule.mining_metric is not None
-        or not mining.judges_triplets(rule.mine)
+        or not (mining.judges_triplets(rule.mine) or mining.choice(rule.mine))
         or width >= _MOST
     ):
         return False
@@ -54,8 +54,12 @@ def of_pairs(
       mine: the miner, which is given the next four arrays of each anchor.
       margin: of the hinge.
     """
-    mine = jax.vmap(mine)
     arrays = (to_positives, is_positive, to_negatives, is_negative)
+    if choose := mining.choice(mine):
+        chosen = mining.written_once(jax.vmap(choose)(*jax.lax.stop_gradient(arrays)))
+        arrays = (to_positives, chosen[0], to_negatives, chosen[1])
+        mine = mining.batch_all
+    mine = jax.vmap(mine)
     d_ap, d_an = (x.reshape(len(x), -1) for x in mine(*arrays)[:2])
     number = functools.partial(_number, mine, jax.lax.stop_gradient(margin))
     positives, negatives = jax.lax.stop_gradient((arrays[:2], arrays[2:]))

@@ -1,4 +1,4 @@
-"""Sums from counts are those of the penalties, for every miner that judges each triplet alone."""
+"""Sums from counts are those of the penalties, for every miner whose triplets can be counted."""
 
 import functools
 from unittest import mock
@@ -15,7 +15,11 @@ from triplet_jax import distances, losses, mining
 from triplet_jax.engine import counts, rules
 from triplet_jax.penalties import hinge, squared_hinge
 
-COUNTED = [name for name, mine in sorted(mining.MINERS.items()) if mining.judges_triplets(mine)]
+COUNTED = [
+    name
+    for name, mine in sorted(mining.MINERS.items())
+    if mining.judges_triplets(mine) or mining.choice(mine)
+]
 N = 70
 
 
@@ -47,13 +51,14 @@ def assert_same(found, expected):
     )
 
 
-def test_miners_that_judge_each_triplet_alone_are_counted():
-    assert COUNTED == ["band", "batch_all", "easy", "hard", "semi_hard_band"]
+def test_miners_that_judge_triplets_or_candidates_alone_are_counted():
+    judge_triplets = {"band", "batch_all", "easy", "hard", "semi_hard_band"}
+    assert set(COUNTED) == judge_triplets | {"multi_similarity", "rank_range"}
     for name in COUNTED:
         assert counts.suits(rule(mining.MINERS[name]), 3, N)
 
 
-@pytest.mark.parametrize("miner", COUNTED)
+@pytest.mark.parametrize("miner", cases.mostly_slow(COUNTED, ["hard", "rank_range"]))
 @hypothesis.given(y=st.data(), seed=st.integers(0, 99), hidden=st.sampled_from([0.0, 0.3, 1.0]))
 def test_counts_give_the_sums_of_penalties(miner, y, seed, hidden):
     labels = y.draw(st.lists(st.integers(0, 5), min_size=N, max_size=N).map(np.array))
@@ -117,7 +122,7 @@ def test_what_cannot_be_counted_is_not():
     assert counts.suits(rule(functools.partial(mining.band, low=0.1)), 3, N)
     others = rule(mining.batch_all)._replace(mining_metric=distances.METRICS["cosine"])
     for unfit in (
-        rule(mining.rank_range),  # a negative's rank depends on others
+        rule(mining.angular),  # looks at the positive's distances, too
         rule(mining.batch_hard),
         rule(mining.batch_all, squared_hinge),
         rule(mining.by_triplet(of_floats)),
@@ -128,7 +133,7 @@ def test_what_cannot_be_counted_is_not():
     assert not counts.suits(rule(mining.batch_all), 2**12, 2**13)  # two counts share a float
 
 
-@pytest.mark.parametrize("mine", [of_floats, of_means])
+@pytest.mark.parametrize("mine", cases.mostly_slow([of_floats, of_means], [of_means]))
 def test_a_miner_of_ones_own_that_cannot_be_counted_has_its_general_sums(mine):
     x, y = rows(3), np.arange(N) % 6
     marked = mining.by_triplet(mine)
