@@ -101,8 +101,15 @@ def without_paths(app, doctree):
             block += nodes.Text(text)
 
 
+def without_navigation(app, pagename, templatename, context, doctree):
+    """Leaves the list of all pages out of those of source code: it takes a fifth of the time."""
+    if pagename.startswith("_modules/"):
+        context.pop("toctree", None)
+
+
 def setup(app):
     app.connect("source-read", link_to_pages)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("doctree-read", shorten)
     app.connect("doctree-read", without_paths)
+    app.connect("html-page-context", without_navigation, priority=400)
