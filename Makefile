@@ -75,7 +75,8 @@ test: lint
 
 oracle: $(VENV)/oracle
 	@echo "== Testing against PyTorch Metric Learning, timm and transformers"
-	@XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest -n 2 --dist worksteal -m "oracle and not slow"
+	@$(RUN) -m pytest -n 2 --dist worksteal -m "oracle and not slow" \
+		$$(grep -rl --include="test_*.py" mark.oracle tests)
 
 slow: $(VENV)/installed
 	@echo "== Testing several processes, a cluster, and longer paths"
