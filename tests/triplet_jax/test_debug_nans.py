@@ -37,7 +37,7 @@ def debug_nans():
     "miner",
     cases.mostly_slow(
         sorted(mining.MINERS),
-        ["angular", "batch_all", "batch_hard", "boltzmann", "distance_weighted", "quantile"],
+        ["batch_all", "boltzmann", "distance_weighted"],
     ),
 )
 def test_miners(miner, key):
@@ -55,7 +55,7 @@ def test_miners(miner, key):
     "name",
     cases.mostly_slow(
         sorted(contrastive.LOSSES),
-        ["circle", "debiased", "info_nce", "lifted", "multi_similarity", "pairs", "smooth_ap"],
+        ["debiased", "lifted", "smooth_ap"],
     ),
 )
 def test_contrastive_losses(name):

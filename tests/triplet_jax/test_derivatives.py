@@ -69,7 +69,7 @@ CASES += [
 
 
 # Five of the metrics, with as many penalties.
-QUICK = [CASES[i] for i in (1, 2, 3, 5, 7)]
+QUICK = [CASES[i] for i in (1, 3, 5, 7)]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,7 @@ def test_second_derivatives_of_what_was_drawn(miner, key):
     assert float(jnp.vdot(V, change)) == pytest.approx(float(second), rel=0.03, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    "name", cases.mostly_slow(sorted(contrastive.LOSSES), ["circle", "lifted", "proxy_anchor"])
-)
+@pytest.mark.parametrize("name", cases.mostly_slow(sorted(contrastive.LOSSES), ["proxy_anchor"]))
 def test_second_derivatives_of_contrastive_losses(name):
     metric = {"lifted": "euclidean", "pairs": "euclidean", "n_pairs": "dot"}.get(name, "cosine")
     # What a loss takes as a constant is one to every derivative.

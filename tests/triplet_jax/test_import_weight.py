@@ -22,7 +22,9 @@ PRINT_LOADED = "import sys, {module}; print(*sys.modules)"
         ("triplet_jax.runs.journal", set()),
         pytest.param("triplet_jax.models", {"jax", "flax"}, marks=pytest.mark.slow),
         pytest.param("triplet_jax.evaluation.gallery", {"jax", "pandas"}, marks=pytest.mark.slow),
-        ("experiments.run.training", {"flax", "jax", "optax", "orbax"}),
+        pytest.param(
+            "experiments.run.training", {"flax", "jax", "optax", "orbax"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_module_loads_no_more_of_weight_than_it_needs(module, loaded):

@@ -45,7 +45,7 @@ KNOBS = [
 
 @pytest.mark.parametrize(
     ("miner", "names", "values"),
-    cases.mostly_slow(KNOBS, [k for k in KNOBS if k[0] not in ("easy", "semi_hard_band")]),
+    cases.mostly_slow(KNOBS, KNOBS[::3]),
 )
 def test_a_traced_knob_of_a_miner_does_not_recompile(miner, names, values):
     rule = mining.MINERS[miner]
@@ -88,7 +88,7 @@ LEARNED = [
 
 @pytest.mark.parametrize(
     ("penalty", "knob", "metric", "values", "closed_over"),
-    cases.mostly_slow(LEARNED, LEARNED[:3]),
+    cases.mostly_slow(LEARNED, LEARNED[:1]),
 )
 def test_knobs_of_penalties_are_traced_and_learned(penalty, knob, metric, values, closed_over):
     x, y = spread(3, 16), np.arange(16) // 4

@@ -39,9 +39,7 @@ def test_every_miner_agrees_with_brute_force(miner, x, y):
     check(x, y, miner)
 
 
-@pytest.mark.parametrize(
-    "miner", cases.mostly_slow(DETERMINISTIC, ["angular", "batch_all", "quantile", "semi_hard"])
-)
+@pytest.mark.parametrize("miner", cases.mostly_slow(DETERMINISTIC, ["angular", "semi_hard"]))
 @hypothesis.given(x=st.one_of(grids, duplicated), y=labellings, seed=seeds)
 def test_every_miner_finds_triplets_among_references(miner, x, y, seed):
     # Among the references are rows of the batch, and labels of no anchor.
@@ -115,7 +113,9 @@ def test_a_negative_equal_to_a_positive_is_not_beyond_it(dim, n):
         assert stats["num_valid"] == len(oracles.mine(x, y, miner))
 
 
-@pytest.mark.parametrize("miner", oracles.RANDOM)
+@pytest.mark.parametrize(
+    "miner", cases.mostly_slow(oracles.RANDOM, ["boltzmann", "semi_hard_facenet"])
+)
 @hypothesis.given(x=grids, y=labellings, seed=st.integers(0, 99))
 def test_random_miners_draw_a_triplet_wherever_one_is_allowed(miner, x, y, seed):
     x = x / 4
@@ -209,7 +209,10 @@ def test_order_of_the_batch_changes_nothing(miner):
     assert stats["num_active"] == shuffled_stats["num_active"] > 0
 
 
-@pytest.mark.parametrize("miner", MINERS)
+AT_THE_EDGE = ["band", "batch_hard", "distance_weighted", "multi_similarity", "quantile"]
+
+
+@pytest.mark.parametrize("miner", cases.mostly_slow(MINERS, AT_THE_EDGE))
 def test_batches_at_the_edge(miner, key):
     x, run = spread(0, 16), program(miner=miner)
     draws = {"key": key} if miner in oracles.RANDOM else {}
@@ -240,7 +243,7 @@ def test_batches_at_the_edge(miner, key):
     ("miner", "metric"),
     cases.mostly_slow(
         [(miner, metric) for miner in ("batch_hard", "batch_all") for metric in METRICS],
-        [*[("batch_hard", metric) for metric in METRICS], ("batch_all", "euclidean")],
+        [("batch_hard", "cosine"), ("batch_hard", "minkowski"), ("batch_all", "euclidean")],
     ),
 )
 def test_gradient_is_finite_where_all_are_equal(miner, metric):

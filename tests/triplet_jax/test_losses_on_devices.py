@@ -25,7 +25,7 @@ NEAR = ("band", "semi_hard_band", "semi_hard_facenet", "multi_similarity", "dist
 
 
 QUICK = [case for case in ON_DEVICES if case[:2] in {(miner, 4) for miner in MINERS}]
-QUICK = [case for case in QUICK if case[0] in ("batch_all", "boltzmann", "semi_hard")]
+QUICK = [case for case in QUICK if case[0] in ("batch_all", "semi_hard")]
 QUICK += [case for case in ON_DEVICES if case[0] in ("angular", "distance_weighted", "batch_hard")]
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import oracles
+from tests.support import cases, oracles
 from triplet_jax import errors, mining
 
 TO_POSITIVES = jnp.array([1.0, 9.0, 3.0])  # the second is padding
@@ -81,7 +81,9 @@ def asked(name, key):
 
 
 @pytest.mark.parametrize("name", sorted(mining.MINERS))
-@pytest.mark.parametrize("missing", ["positives", "negatives", "both"])
+@pytest.mark.parametrize(
+    "missing", cases.mostly_slow(["positives", "negatives", "both"], ["positives", "negatives"])
+)
 def test_without_positives_or_negatives_there_is_no_triplet(name, missing, key):
     positives = IS_POSITIVE & (missing == "negatives")
     negatives = IS_NEGATIVE & (missing == "positives")

@@ -42,7 +42,7 @@ def test_swap_with_references_measures_between_references():
         assert float(loss) == pytest.approx(means["active"], rel=1e-5)
 
 
-@pytest.mark.parametrize("miner", ["semi_hard", "batch_all"])
+@pytest.mark.parametrize("miner", cases.mostly_slow(["semi_hard", "batch_all"], ["semi_hard"]))
 def test_large_labels_compare_exactly(miner):
     """PyTorch Metric Learning casts labels to float32 when it evaluates."""
     x, y = spread(2, 9), np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
@@ -55,7 +55,8 @@ def test_large_labels_compare_exactly(miner):
         assert stats["num_positive_pairs"] == 18
 
 
-@pytest.mark.parametrize("dim", [pytest.param(512, marks=pytest.mark.slow), 2048])
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [512, 2048])
 def test_distance_weighted_gives_every_anchor_its_triplets(dim, key):
     """PyTorch Metric Learning scales weights by the batch's largest, and most underflow."""
     x = distances.unit(spread(0, 64, dim))
@@ -77,7 +78,7 @@ def test_both_averages_are_exact():
         assert (stats["num_active"], stats["num_valid"]) == (active, valid)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_the_number_of_devices_does_not_change_the_experiment(devices):
     """sentence-transformers and others mine on every device for itself."""
     x, y = spread(4, 16), np.random.default_rng(0).permutation(np.arange(16) // 2)
@@ -111,7 +112,7 @@ def test_the_hinge_has_no_gradient_at_its_kink():
     assert not np.any(gradient)
 
 
-@pytest.mark.parametrize("miner", ["batch_hard", "batch_all"])
+@pytest.mark.parametrize("miner", cases.mostly_slow(["batch_hard", "batch_all"], ["batch_all"]))
 def test_duplicates_give_no_nan(miner):
     """The slope of sqrt at 0 is infinite; optax's norm of a difference gives NaN."""
     x = jnp.repeat(spread(0, 4), 2, axis=0)
@@ -142,9 +143,7 @@ EDGES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("miner", "penalty"), cases.mostly_slow(EDGES, [EDGES[i] for i in (0, 3, 4)])
-)
+@pytest.mark.parametrize(("miner", "penalty"), cases.mostly_slow(EDGES, EDGES[3:4]))
 def test_batches_at_the_edge(miner, penalty):
     """Anchors without a positive or a negative count elsewhere, with distances of 0 or NaN."""
     x = spread(0, 6)

@@ -36,7 +36,7 @@ def program(**settings):
     ("miner", "precision"),
     cases.mostly_slow(
         [(m, p) for m in ("batch_hard", "semi_hard", "quantile") for p in LOWER],
-        [("semi_hard", "bfloat16"), ("batch_hard", "bfloat16"), ("semi_hard", "tf32")],
+        [("semi_hard", "bfloat16"), ("batch_hard", "tf32")],
     ),
 )
 def test_picks_are_those_of_rounded_rows_and_their_distances_those_of_the_rows(miner, precision):
@@ -81,7 +81,7 @@ ERRORS = [
 QUICK = [case for case in ERRORS if case[0] in ("info_nce",)]
 
 
-@pytest.mark.parametrize(("loss", "precision"), cases.mostly_slow(ERRORS, QUICK))
+@pytest.mark.parametrize(("loss", "precision"), cases.mostly_slow(ERRORS, QUICK[:1]))
 def test_the_error_of_a_contrastive_loss_is_that_of_rounding(loss, precision):
     temperature = {"info_nce": 0.1, "supervised_contrastive": 0.1, "multi_similarity": 0.02}
     value, slope = program(loss=loss, metric="cosine", precision=precision)(X)

@@ -131,7 +131,7 @@ def test_value_gradient_and_counts_are_those_of_the_definition(name, seed, y):
     check(name, spread(seed), y)
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK[::4]))
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, QUICK[::8]))
 @settings(max_examples=4)
 @given(
     seed=st.integers(0, 5),
@@ -163,7 +163,7 @@ def test_knobs_are_those_of_the_definition_and_have_a_gradient(name, knob):
     check(name, spread(3), np.arange(N) // 2, changed={knob: other_value(name, knob)})
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["info_nce", "pairs", "proxy_anchor"]))
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["proxy_anchor"]))
 @pytest.mark.parametrize("tile_size", [4, pytest.param(1, marks=pytest.mark.slow)])
 @settings(max_examples=4)
 @given(seed=st.integers(0, 5), y=labellings())
@@ -175,7 +175,7 @@ def test_tiles_change_nothing(name, tile_size, seed, y):
     ("name", "devices"),
     cases.mostly_slow(
         [(name, devices) for name in NAMES for devices in (2, 4, 8)],
-        [("info_nce", 8), ("pairs", 2), ("proxy_anchor", 4)],
+        [("info_nce", 8), ("proxy_anchor", 4)],
     ),
 )
 @settings(max_examples=3)
@@ -184,7 +184,7 @@ def test_devices_change_nothing(name, devices, seed, y):
     check(name, spread(seed, 16), y, devices=devices)
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["info_nce", "pairs", "proxy_anchor"]))
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["info_nce"]))
 @settings(max_examples=3)
 @given(seed=st.integers(0, 5), y=labellings(16), ref_labels=labellings(8))
 def test_references_are_shared_by_devices(name, seed, y, ref_labels):
@@ -206,9 +206,7 @@ def test_memory_grows_as_a_tile_of_anchors_does():
     assert large < matrix / 4
 
 
-@pytest.mark.parametrize(
-    "name", cases.mostly_slow(NAMES, ["info_nce", "multi_similarity", "pairs", "proxy_anchor"])
-)
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["info_nce", "pairs"]))
 def test_a_mask_leaves_rows_out(name):
     x, y = spread(4), np.array([0, 1, 1, 2, 2, 2, 5, 0, 1, 9])
     mask = np.array([1, 1, 0, 1, 1, 0, 1, 1, 1, 0], bool)

@@ -47,7 +47,12 @@ def _slopes(encoder, key):
 
 @pytest.mark.parametrize(
     ("freeze", "still"),
-    [("", ()), ("low", ("low",)), ("high", ("low", "high")), ("backbone", ("low", "high"))],
+    [
+        pytest.param("", (), marks=pytest.mark.slow),
+        ("low", ("low",)),
+        pytest.param("high", ("low", "high"), marks=pytest.mark.slow),
+        ("backbone", ("low", "high")),
+    ],
 )
 def test_a_frozen_stage_has_no_gradient_and_keeps_its_statistics(freeze, still, key):
     slopes, moved = _slopes(models.encoder(Staged, dim=5, freeze=freeze), key)
