@@ -122,8 +122,18 @@ def pooled(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if "note" in found:
             return found
     seconds = [s for found in rounds for s in found["seconds"]]
+    medians = [statistics.median(found["seconds"]) for found in rounds]
     peak = max(found.get("peak", 0.0) for found in rounds)
-    return {**rounds[0], "seconds": seconds, "median": statistics.median(seconds), "peak": peak}
+    median = statistics.median(seconds)
+    return {**rounds[0], "seconds": seconds, "median": median, "medians": medians, "peak": peak}
+
+
+def with_spread(record: dict[str, Any], show: Callable[[float], str]) -> str:
+    """The median time of a case and, in brackets, the least and the most median of a round."""
+    median, medians = show(record["median"]), record["medians"]
+    if len(medians) == 1:
+        return median
+    return f"{median} ({show(min(medians))} to {show(max(medians))})"
 
 
 def ratio(value: float) -> str:

@@ -280,7 +280,7 @@ def _with_best_floor(records):
 
 
 def _table(by_case, time_of):
-    header = ("case", time_of, "/ floor", "peer / ours", "peak MiB", "loss")
+    header = ("case", f"{time_of} (least to most)", "/ floor", "peer / ours", "peak MiB", "loss")
     floor = by_case.get(FLOOR, {}).get("median")
     rows = []
     for name, record in by_case.items():
@@ -293,7 +293,8 @@ def _table(by_case, time_of):
         of_floor = common.ratio(seconds / floor) if floor else ""
         of_ours = _of_ours(name, seconds, by_case)
         peak = "" if math.isnan(record["peak"]) else f"{record['peak']:.0f}"
-        rows.append((title, f"{seconds:.3g}", of_floor, of_ours, peak, loss))
+        shown = common.with_spread(record, "{:.3g}".format)
+        rows.append((title, shown, of_floor, of_ours, peak, loss))
     return common.table(header, rows)
 
 

@@ -245,7 +245,7 @@ def tables(found: dict[str, Any]) -> str:
         "weights",
         "",
         "library",
-        found["unit"],
+        f"{found['unit']} (least to most)",
         "images/s",
         "ours / theirs, images/s",
     )
@@ -260,7 +260,8 @@ def tables(found: dict[str, Any]) -> str:
         faster = common.ratio(seconds / own) if own and peer else ""
         speed = f"{MODELS[model].images / seconds:,.0f}"
         weights = f"{record['weights']:,}"
-        rows.append((model, weights, case, library, f"{1e3 * seconds:.1f}", speed, faster))
+        shown = common.with_spread(record, lambda seconds: f"{1e3 * seconds:.1f}")
+        rows.append((model, weights, case, library, shown, speed, faster))
     return f"{found['machine']}.\n\n{common.table(header, rows)}"
 
 
