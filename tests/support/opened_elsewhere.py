@@ -13,9 +13,7 @@ import sys
 
 import numpy as np
 import safetensors.torch
-import timm
 import torch
-import transformers
 from torch.nn import functional
 
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 8}
@@ -85,6 +83,8 @@ IN_TRANSFORMERS = {
 
 def efficientnet(squeeze, act, padding, epsilon):
     """timm's EfficientNet of two stages."""
+    import timm
+
     builder = timm.models._efficientnet_builder
     after = "_se0.25" if squeeze else ""
     stages = [[f"ds_r1_k3_s1_e1_c8{after}"], [f"ir_r2_k5_s2_e4_c16{after}"]]
@@ -102,6 +102,8 @@ def efficientnet(squeeze, act, padding, epsilon):
 
 def by_timm(kind, weights, folder):
     """The features of images."""
+    import timm  # most folders need one of the two libraries alone
+
     if kind in EFFICIENTNETS:
         model = efficientnet(*EFFICIENTNETS[kind])
     else:
@@ -113,6 +115,8 @@ def by_timm(kind, weights, folder):
 
 def by_transformers(kind, weights, folder):
     """The features of images; the folder gets the configuration of the model."""
+    import transformers
+
     model, config, sizes = IN_TRANSFORMERS[kind]
     getattr(transformers, config)(**HIDDEN | sizes).save_pretrained(folder)
     rest = {"add_pooling_layer": False} if kind == "vit_tiny_16" else {}

@@ -26,6 +26,7 @@ sys.modules |= dict.fromkeys(("jax", "flax", "triplet_jax"))
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 KINDS = every_backbone.kinds()
+LIBRARIES = ("timm", "transformers", "torch")
 
 
 def opened_by(kind):
@@ -35,11 +36,11 @@ def opened_by(kind):
     return ("timm", "transformers") if isinstance(KINDS[kind], models.ViT) else ("timm",)
 
 
-OPENED = [(library, kind) for kind in KINDS for library in opened_by(kind)]
+OPENED = [(library, kind) for library in LIBRARIES for kind in KINDS if library in opened_by(kind)]
 
 
-def write(folder, kind):
-    """Files of an encoder with random weights by all names, each with inputs and embeddings."""
+def write(folder, library, kind):
+    """The file of an encoder with random weights by a library's names, inputs and embeddings."""
     shape = every_backbone.input_shape(kind)
     backbone, given = KINDS[kind], {"statistics": published.IMAGENET}
     if isinstance(backbone, models.ResNet):
@@ -54,30 +55,28 @@ def write(folder, kind):
     said = {}
     if len(shape) == 3:
         said = {"inputs": {"mean": encoder.statistics.mean, "std": encoder.statistics.std}}
-    for library in opened_by(kind):
-        own = folder / f"{library}.{kind}"
-        own.mkdir()
-        np.save(own / "x.npy", x)
-        np.save(own / "wanted.npy", wanted)
-        names = "" if library == "torch" else library
-        encoder_files.write(
-            own / "model.safetensors", encoder, variables, names=names, metadata=said
-        )
+    own = folder / f"{library}.{kind}"
+    own.mkdir()
+    np.save(own / "x.npy", x)
+    np.save(own / "wanted.npy", wanted)
+    names = "" if library == "torch" else library
+    encoder_files.write(own / "model.safetensors", encoder, variables, names=names, metadata=said)
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    """The folder of all, once the other process has embedded."""
+@pytest.fixture
+def opened(tmp_path_factory, library):
+    """The folder of what a library opens, once another process has embedded by it."""
 
     def make(folder):
         folder.mkdir()
         for kind in KINDS:
-            write(folder, kind)
+            if library in opened_by(kind):
+                write(folder, library, kind)
         program = [sys.executable, "-I", "-c", ELSEWHERE, PROGRAM, folder]
         done = subprocess.run(program, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
 
-    return once.made_once(tmp_path_factory, "opened", make)
+    return once.made_once(tmp_path_factory, f"opened_by_{library}", make)
 
 
 @pytest.mark.parametrize(("library", "kind"), OPENED)
