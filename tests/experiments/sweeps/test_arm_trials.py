@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from configs.sweeps import base, drawn, label_noise, ranking
+from configs.sweeps import base, drawn, label_noise, pacing, ranking
 from configs.tune.base import between
 from experiments.run import config_json
 from experiments.sweeps import arm_trials, execution, executors, plan
@@ -163,7 +163,7 @@ def test_arms_that_share_a_field_try_the_same_values_all_over_its_range():
     assert sorted(np.floor(4 * (np.array([t["margin"] for t in both]) + 1))) == [*range(8)]
 
 
-@pytest.mark.parametrize("config", [label_noise, ranking])
+@pytest.mark.parametrize("config", [label_noise, pacing, ranking])
 def test_the_arms_of_tuned_sweeps_can_be_trained(config, tmp_path):
     sweep = config.get_config()
     sweep.settings = sweep.settings[-1:]
