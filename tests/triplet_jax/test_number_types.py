@@ -7,8 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import calls, cases
-from triplet_jax import contrastive, distances, errors, losses, penalties, regularisers, telemetry
+from tests.support import calls, cases, oracles
+from triplet_jax import (
+    contrastive,
+    distances,
+    errors,
+    losses,
+    mining,
+    penalties,
+    regularisers,
+    telemetry,
+)
 from triplet_jax.devices import collectives
 
 ROWS, LABELS = 12, np.repeat([3, 1, 2], 4)
@@ -102,7 +111,7 @@ def test_long_rows_of_float16_do_not_overflow(name):
 
 
 @pytest.mark.parametrize(
-    "kind", cases.mostly_slow([">f4", ">f8", "<f8", "int8", ">i4", "bool"], [">f4"])
+    "kind", cases.mostly_slow([">f4", ">f8", "<f8", "int8", ">i4", "bool"], [">f4", "bool"])
 )
 def test_arrays_of_numpy_give_the_value_of_float32(kind):
     x = (rows(scale=40.0) > 30 if kind == "bool" else rows(scale=40.0)).astype(kind)
@@ -154,6 +163,21 @@ def test_losses_of_float64_in_tiles(settings, precision):
         assert wide_slope.dtype == jnp.float64
     assert float(wide_value) == pytest.approx(float(value), rel=1e-5)
     np.testing.assert_allclose(wide_slope, slope, atol=1e-3 if precision == "bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize(
+    "miner", cases.mostly_slow(sorted(mining.MINERS), ["quantile", "semi_hard_facenet"])
+)
+def test_every_miner_takes_float64(miner, key):
+    def run(x):
+        return losses.triplet_loss(x, LABELS, miner=miner, key=key)
+
+    value, stats = jax.jit(run)(jnp.asarray(rows(dim=3), jnp.float32))
+    with jax.enable_x64(True):
+        wide_value, wide_stats = jax.jit(run)(jnp.asarray(rows(dim=3), jnp.float64))
+    assert wide_stats["num_valid"] == stats["num_valid"]
+    if miner not in oracles.RANDOM:  # other types, other draws
+        assert float(wide_value) == pytest.approx(float(value), rel=1e-5)
 
 
 def test_knobs_of_low_precision_are_learned_in_float32():
