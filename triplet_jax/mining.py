@@ -93,13 +93,13 @@ def by_triplet(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
       >>> mining.judges_triplets(nearer)
       True
     """
-    miner.judges_triplets = True
+    miner.judges_triplets = miner
     return miner
 
 
 def judges_triplets(miner: Callable[..., Triplets]) -> bool:
     """Whether a miner, or the function of which it is a partial, is marked as `by_triplet`."""
-    return getattr(getattr(miner, "func", miner), "judges_triplets", False)
+    return _is_marked(miner, "judges_triplets")
 
 
 def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
@@ -118,52 +118,64 @@ def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
       >>> mining.is_separable(nearby)
       True
     """
-    miner.is_separable = True
+    miner.is_separable = miner
     return by_triplet(miner)
 
 
 def is_separable(miner: Callable[..., Triplets]) -> bool:
     """Whether a miner, or the function of which it is a partial, is marked as `separable`."""
-    return getattr(getattr(miner, "func", miner), "is_separable", False)
+    return _is_marked(miner, "is_separable")
+
+
+def _is_marked(miner, mark):
+    """Whether a miner bears a mark of its own: `functools.wraps` copies that of another miner."""
+    function = getattr(miner, "func", miner)
+    return getattr(function, mark, None) is function
 
 
 Chosen = tuple[IsPositive, IsNegative]
-"""The positives and the negatives of an anchor that form its triplets."""
+"""Which positives and which negatives of an anchor form its triplets."""
 
 
 def by_candidate(choose: Callable[..., Chosen]) -> Callable[..., Triplets]:
-    """Makes a miner of all pairs out of a choice of positives and a choice of negatives.
+    """Makes a miner of all pairs from a rule that chooses positives and negatives.
 
-    `choose` takes the four arrays of a miner, and knobs, and returns `is_positive` and
-    `is_negative` of those that stay. Each such positive forms a triplet with each such negative.
-    `choose` may not name `key`, `dim` or `positives_to_negatives`. With the hinge, the loss then
-    only counts triplets on a CPU, in `engine.counts`, which takes half the time.
+    `choose` takes the four arrays of a miner, and knobs, and returns two masks: which positives
+    stay, and which negatives. Each positive that stays forms a triplet with each negative that
+    stays; padding never does. `choose` may not name `key`, `dim` or `positives_to_negatives`. On a
+    CPU, the loss with the hinge then only counts triplets, in `engine.counts`, which takes about
+    half the time.
 
     Example:
       >>> import jax.numpy as jnp
       >>> from triplet_jax import mining
       >>> @mining.by_candidate
       ... def far(to_positives, is_positive, to_negatives, is_negative):
-      ...     return is_positive & (to_positives > 1.0), is_negative & (to_negatives > 2.0)
+      ...     return to_positives > 1.0, to_negatives > 2.0
       >>> positives, negatives = jnp.array([1.0, 2.0]), jnp.array([1.5, 3.0])
       >>> all_count = jnp.array([True, True])
       >>> far(positives, all_count, negatives, all_count).weight.tolist()
       [[False, False], [False, True]]
     """
 
+    def chosen(to_positives, is_positive, to_negatives, is_negative, **knobs):
+        stay = choose(to_positives, is_positive, to_negatives, is_negative, **knobs)
+        return is_positive & stay[0], is_negative & stay[1]
+
     @functools.wraps(choose)
     def miner(to_positives, is_positive, to_negatives, is_negative, **knobs):
-        chosen = choose(to_positives, is_positive, to_negatives, is_negative, **knobs)
-        return batch_all(to_positives, chosen[0], to_negatives, chosen[1])
+        stay = chosen(to_positives, is_positive, to_negatives, is_negative, **knobs)
+        return batch_all(to_positives, stay[0], to_negatives, stay[1])
 
-    miner.choose = choose
-    signature = inspect.signature(choose)
-    miner.__signature__ = signature.replace(return_annotation=Triplets)
+    miner.chosen, miner.judges_candidates = chosen, miner
+    # What is called and documented is the miner.
+    miner.__annotations__ = {**choose.__annotations__, "return": Triplets}
+    miner.__signature__ = inspect.signature(choose).replace(return_annotation=Triplets)
     return miner
 
 
 def choice(miner: Callable[..., Triplets]) -> Callable[..., Chosen] | None:
-    """How a miner made by `by_candidate`, or a partial of one, chooses; None for all others.
+    """How a miner made by `by_candidate` chooses, with the knobs of a partial; None for any other.
 
     Example:
       >>> import functools
@@ -173,10 +185,11 @@ def choice(miner: Callable[..., Triplets]) -> Callable[..., Chosen] | None:
       >>> mining.choice(mining.batch_all) is None
       True
     """
+    if not _is_marked(miner, "judges_candidates"):
+        return None
     if not isinstance(miner, functools.partial):
-        return getattr(miner, "choose", None)
-    choose = choice(miner.func)
-    return choose and functools.partial(choose, *miner.args, **miner.keywords)
+        return miner.chosen
+    return functools.partial(miner.func.chosen, *miner.args, **miner.keywords)
 
 
 def random(
@@ -609,7 +622,7 @@ def rank_range(
     nearest, found = at_rank(to_negatives, is_negative, first)
     farthest, _ = at_rank(to_negatives, is_negative, jnp.clip(last, 1, count))
     inside = found & (last >= first) & (to_negatives >= nearest) & (to_negatives <= farthest)
-    return is_positive, is_negative & inside
+    return is_positive, inside
 
 
 def quantile(
@@ -836,9 +849,7 @@ def multi_similarity(
     """
     farthest, _ = _farthest(to_positives, is_positive)
     nearest, _ = _nearest(to_negatives, is_negative)
-    are_far = to_positives + epsilon > nearest
-    are_near = to_negatives - epsilon < farthest
-    return is_positive & are_far, is_negative & are_near
+    return to_positives + epsilon > nearest, to_negatives - epsilon < farthest
 
 
 def angular(
@@ -970,9 +981,9 @@ def _draw(key, weights, shape):
 def _draw_of_each(key, allowed):
     """For every row, one of its allowed positions, all equally likely, and whether it has one.
 
-    Positions have numbers at random, which every row scrambles in its own way. A row takes the
-    position with the least number. A CPU looks at many numbers at a time for that, where a running
-    sum of weights takes one after the other.
+    Each position has a random number, which each row scrambles in its own way. A row takes its
+    allowed position with the least number. A CPU finds such a minimum over many numbers at a time,
+    but adds up a running sum of weights one by one.
     """
     rows, positions = allowed.shape
     of_positions, of_rows = jax.random.split(key)

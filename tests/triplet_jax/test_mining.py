@@ -231,3 +231,24 @@ def test_positives_of_an_anchor_draw_independently():
     drawn = np.asarray(jax.jit(draw)(jax.random.split(jax.random.key(0), draws)) * 8, int)
     seen = np.bincount(drawn @ [4, 1], minlength=16)
     assert np.all(abs(seen - draws / 16) < 5 * math.sqrt(draws / 16))
+
+
+def test_a_miner_that_wraps_another_has_none_of_its_marks():
+    for marked in (mining.batch_all, mining.easy, mining.multi_similarity):
+
+        @functools.wraps(marked)
+        def far(*row, marked=marked):
+            found = marked(*row)
+            return found._replace(weight=found.weight & (found.d_an > 3))
+
+        assert not mining.judges_triplets(far) and not mining.is_separable(far)
+        assert mining.choice(far) is None
+        assert mining.choice(functools.partial(far)) is None
+
+
+def test_a_rule_that_chooses_cannot_choose_padding():
+    everything = mining.by_candidate(lambda p, _, n, __: (p >= 0, n >= 0))
+    assert as_list(everything(*ROW)) == as_list(mining.batch_all(*ROW))
+    chosen = mining.choice(everything)(*ROW)
+    np.testing.assert_array_equal(chosen[0], IS_POSITIVE)
+    np.testing.assert_array_equal(chosen[1], IS_NEGATIVE)

@@ -67,6 +67,21 @@ def test_counts_give_the_sums_of_penalties(miner, y, seed, hidden):
     assert_same(program(miner, True)(*arrays), program(miner, False)(*arrays))
 
 
+def test_a_partial_of_a_rule_that_chooses_is_counted_with_a_traced_knob():
+    x, y = rows(2), np.arange(N) % 7
+
+    def run(last):
+        mine = functools.partial(mining.rank_range, last=last)
+        return losses.triplet_loss(x, y, miner=mine)
+
+    found = jax.jit(run)
+    with mock.patch.object(counts, "suits", lambda *_: False):
+        expected = jax.jit(lambda last: run(last)).lower(1).compile()
+    for last in (1, 4, 100):
+        assert_same(found(last), expected(last))
+    assert found(4)[1]["num_valid"] == N * (N / 7 - 1) * 4
+
+
 @pytest.mark.parametrize("n", cases.mostly_slow([17, 64, 4100], [17]))
 def test_pieces_of_any_size_hold_all_negatives(n):
     arrays = (rows(1, n), np.float32(0.2), np.arange(n) // 3, np.ones(n, bool))
@@ -122,7 +137,7 @@ def test_what_cannot_be_counted_is_not():
     assert counts.suits(rule(functools.partial(mining.band, low=0.1)), 3, N)
     others = rule(mining.batch_all)._replace(mining_metric=distances.METRICS["cosine"])
     for unfit in (
-        rule(mining.angular),  # looks at the positive's distances, too
+        rule(mining.angular),  # takes the distances between positives and negatives, too
         rule(mining.batch_hard),
         rule(mining.batch_all, squared_hinge),
         rule(mining.by_triplet(of_floats)),
