@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Int
 
 from triplet_jax.engine import vmapped
 
+_OF_CLASSES = (3, 7, 19, 40)
+
 
 class LabelRuns(NamedTuple):
     """Where the candidates of each anchor's label stand, `[start, stop)`, and the anchor itself."""
@@ -114,18 +116,19 @@ def widths(candidates: int) -> list[int]:
     """The numbers of slots for positives that a compiled program offers, in rising order.
 
     Shapes are static in a compiled program, but the number of positives is not. So the program has
-    a branch for every width and takes the least that suffices. Widths grow by a factor of 2.3 on
-    CPUs: a smaller one would waste fewer slots and take longer to compile. From 3 on it gives 7,
-    17 and 40, which suit classes of 4, 8, 16, 32 and 40 examples. Kernels of accelerators take
+    a branch for every width and takes the least that suffices. On CPUs these are 3, 7, 19 and 40,
+    which suit classes of 4, 8, 16, 20, 32 and 40 examples, and then grow by a factor of 2.3: a
+    smaller one would waste fewer slots and take longer to compile. Kernels of accelerators take
     longest to compile, so there the factor is 5. With few candidates, slots cost little, and the
-    least width is large. A width that is nearly all candidates is left out.
+    least width is large. A width of two thirds of the candidates or more is left out.
     """
-    growth = 2.3 if jax.default_backend() == "cpu" else 5.0
+    usual, growth = (_OF_CLASSES, 2.3) if jax.default_backend() == "cpu" else ((), 5.0)
     offered = []
     width = max(3, 2**16 // max(1, candidates**2))
     while 1.5 * width < candidates:
         offered.append(width)
-        width = int(growth * width) + 1
+        larger = (at for at in usual if at > 1.5 * width)
+        width = next(larger, int(growth * width) + 1)
     return [*offered, candidates]
 
 

@@ -24,7 +24,7 @@ def sized(*sizes):
 LABELLINGS = {
     "pairs": np.arange(N) // 2,
     "one_huge_class": sized(180, 2, 2, 5, 9),
-    "every_width": sized(2, 3, 4, 5, 9, 10, 21, 22, 50, 51),
+    "every_width": sized(2, 3, 4, 5, 8, 9, 20, 21, 41, 42),
     "all_but_one": sized(N - 1),
     "one_class": np.zeros(N, int),
     "all_different": np.arange(N),
@@ -97,6 +97,11 @@ def test_widths_rise_and_suffice(n):
     assert offered[-1] == n
     assert all(a < b for a, b in zip(offered, offered[1:], strict=False))
     assert len(offered) < 16
+
+
+def test_widths_suit_usual_classes_and_none_is_nearly_all_candidates():
+    assert positive_masks.widths(148) == [3, 7, 19, 40, 93, 148]
+    assert positive_masks.widths(139) == [3, 7, 19, 40, 139]
 
 
 @pytest.mark.parametrize("width", [3, 8, 12])
