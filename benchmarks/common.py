@@ -129,9 +129,9 @@ def pooled(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def with_spread(record: dict[str, Any], show: Callable[[float], str]) -> str:
-    """The median time of a case and, in brackets, the least and the most median of a round."""
-    median, medians = show(record["median"]), record["medians"]
-    if len(medians) == 1:
+    """The median time of a case, and the least and the largest median of its rounds in brackets."""
+    median, medians = show(record["median"]), record.get("medians", ())
+    if len(medians) < 2:
         return median
     return f"{median} ({show(min(medians))} to {show(max(medians))})"
 

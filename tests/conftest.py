@@ -7,8 +7,8 @@ import sys
 
 from tests.support import compiling
 
-# Before jax is imported. XLA_FLAGS=--xla_backend_optimization_level=3 compiles as a user's machine
-# does; only programs that are started as a person does are compiled so without it.
+# Before jax is imported. XLA_FLAGS=--xla_backend_optimization_level=3 compiles as on a user's
+# machine; without it, only programs that tests start as a user does are compiled so.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ.get(
     "XLA_FLAGS", compiling.QUICKLY
 )
