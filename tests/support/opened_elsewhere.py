@@ -81,10 +81,8 @@ IN_TRANSFORMERS = {
 }
 
 
-def efficientnet(squeeze, act, padding, epsilon):
+def efficientnet(timm, squeeze, act, padding, epsilon):
     """timm's EfficientNet of two stages."""
-    import timm
-
     builder = timm.models._efficientnet_builder
     after = "_se0.25" if squeeze else ""
     stages = [[f"ds_r1_k3_s1_e1_c8{after}"], [f"ir_r2_k5_s2_e4_c16{after}"]]
@@ -102,10 +100,10 @@ def efficientnet(squeeze, act, padding, epsilon):
 
 def by_timm(kind, weights, folder):
     """The features of images."""
-    import timm  # most folders need one of the two libraries alone
+    import timm  # here, since a folder needs only one of the two libraries
 
     if kind in EFFICIENTNETS:
-        model = efficientnet(*EFFICIENTNETS[kind])
+        model = efficientnet(timm, *EFFICIENTNETS[kind])
     else:
         name, sizes = IN_TIMM[kind]
         model = timm.create_model(name, **{"num_classes": 0} | sizes)

@@ -37,7 +37,7 @@ def debug_nans():
     "miner",
     cases.mostly_slow(
         sorted(mining.MINERS),
-        ["batch_all", "boltzmann", "distance_weighted"],
+        ["batch_all", "boltzmann", "distance_weighted", "quantile"],
     ),
 )
 def test_miners(miner, key):

@@ -68,8 +68,8 @@ CASES += [
 ]
 
 
-# Five of the metrics, with as many penalties.
-QUICK = [CASES[i] for i in (1, 3, 5, 7)]
+# Four of the metrics, with as many penalties.
+QUICK = [CASES[i] for i in (1, 2, 5, 7)]
 
 
 @pytest.mark.parametrize(

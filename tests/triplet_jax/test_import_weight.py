@@ -20,7 +20,7 @@ PRINT_LOADED = "import sys, {module}; print(*sys.modules)"
         ("triplet_jax.data", set()),
         ("triplet_jax.data.tfds", set()),
         ("triplet_jax.runs.journal", set()),
-        pytest.param("triplet_jax.models", {"jax", "flax"}, marks=pytest.mark.slow),
+        ("triplet_jax.models", {"jax", "flax"}),
         pytest.param("triplet_jax.evaluation.gallery", {"jax", "pandas"}, marks=pytest.mark.slow),
         pytest.param(
             "experiments.run.training", {"flax", "jax", "optax", "orbax"}, marks=pytest.mark.slow

@@ -182,7 +182,7 @@ def test_random_miners_draw_with_the_chances_of_their_definition(miner, knobs, d
         assert abs(seen[pair] - draws * chance) < 5 * deviation + 1
 
 
-@pytest.mark.parametrize("miner", cases.mostly_slow(oracles.RANDOM, ["boltzmann"]))
+@pytest.mark.parametrize("miner", cases.mostly_slow(oracles.RANDOM, ["semi_hard_facenet"]))
 def test_draws_do_not_depend_on_tiles_or_on_padding(miner, key):
     # One class of 30 among pairs: in one tile everybody's row is as wide as its positives,
     # and in tiles of one the pairs' are narrow.
@@ -209,7 +209,7 @@ def test_order_of_the_batch_changes_nothing(miner):
     assert stats["num_active"] == shuffled_stats["num_active"] > 0
 
 
-AT_THE_EDGE = ["band", "batch_hard", "distance_weighted", "multi_similarity", "quantile"]
+AT_THE_EDGE = ["semi_hard", "batch_hard", "distance_weighted", "multi_similarity", "quantile"]
 
 
 @pytest.mark.parametrize("miner", cases.mostly_slow(MINERS, AT_THE_EDGE))

@@ -104,7 +104,7 @@ def test_spread_is_the_same_a_few_anchors_at_a_time(anchors, monkeypatch):
     np.testing.assert_allclose(in_parts[1], gradient, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, NAMES[::3]))
+@pytest.mark.parametrize("name", cases.mostly_slow(NAMES, ["histogram", "spread", "variance"]))
 def test_eight_devices_have_the_value_and_the_gradient_of_one(name):
     x, y = rows(1), LABELLINGS["imbalanced"]
     mask = np.arange(N) % 5 > 0
@@ -129,7 +129,7 @@ def test_a_zero_embedding_gives_a_finite_gradient(name):
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("rows", cases.mostly_slow([0, 1, 2], [1]))
+@pytest.mark.parametrize("rows", cases.mostly_slow([0, 1, 2], [0]))
 @pytest.mark.parametrize("name", NAMES)
 def test_few_rows_have_a_finite_value_and_gradient(name, rows):
     mask = np.arange(N) < rows
@@ -181,7 +181,7 @@ NESTED = [
 ]
 
 
-@pytest.mark.parametrize(("variant", "normalize"), cases.mostly_slow(NESTED, NESTED[:1]))
+@pytest.mark.parametrize(("variant", "normalize"), cases.mostly_slow(NESTED, NESTED[6:7]))
 def test_a_nested_loss_is_the_mean_of_those_of_the_first_values(variant, normalize):
     made = digits.get_config(variant)
     made.update_from_flattened_dict(

@@ -12,9 +12,7 @@ from experiments.config import objective
 from tests.support import calls, cases
 
 
-@pytest.mark.parametrize(
-    "variant", cases.mostly_slow(["proxy_nca", "proxy_anchor"], ["proxy_anchor"])
-)
+@pytest.mark.parametrize("variant", cases.mostly_slow(["proxy_nca", "proxy_anchor"], ["proxy_nca"]))
 def test_proxies_see_the_rows_of_a_batch_that_count(variant):
     made = digits.get_config(variant)
     made.batch.update({"classes": 4, "per_class": 3})

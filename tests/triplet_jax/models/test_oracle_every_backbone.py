@@ -63,7 +63,7 @@ def write(folder, library, kind):
     encoder_files.write(own / "model.safetensors", encoder, variables, names=names, metadata=said)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def opened(tmp_path_factory, library):
     """The folder of what a library opens, once another process has embedded by it."""
 
@@ -79,7 +79,7 @@ def opened(tmp_path_factory, library):
     return once.made_once(tmp_path_factory, f"opened_by_{library}", make)
 
 
-@pytest.mark.parametrize(("library", "kind"), OPENED)
+@pytest.mark.parametrize(("library", "kind"), OPENED, scope="module")
 def test_it_embeds_as_we_do(library, kind, opened):
     folder = opened / f"{library}.{kind}"
     found, wanted = np.load(folder / "found.npy"), np.load(folder / "wanted.npy")
