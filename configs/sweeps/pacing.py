@@ -1,11 +1,16 @@
-"""Which share should a self-paced rule hold: of active triplets, or of examples with a gradient?
+"""Which share should a self-paced rule hold: that of active triplets, or that of the gradient?
 
     python -m experiments.sweep --config=configs/sweeps/pacing.py --workdir=runs/pacing
 
-Expected: hardness is better held by the share of examples among which the gradient is spread than
-by the share of active triplets, and better than at any fixed value, since a batch teaches by its
-gradient. With 40% of the labels wrong the gap grows: negatives with wrong labels are active, and
-the gradient gathers on a few examples. The rule by the gradient is this project's own.
+Both rules move the quantile of hardness, up while the share is below its target and down while it
+is above. One holds the share of triplets whose loss is above 0, the other the share of examples
+among which the gradient is spread. Expected: holding the gradient's share beats holding that of
+active triplets, since a batch teaches by its gradient. The rule is this project's own. `quantile`
+has a fixed hardness, and `semi_hard` the usual rule.
+
+Targets are tried where the shares can be. With the easiest and with the hardest negatives, after
+half of a run, the gradient's share is 0.0 and 0.3 (with wrong labels 0.4 and 0.9), and that of
+active triplets 0.0 and 0.2 (0.1 and 1.0).
 
 Every arm is tried with eight settings from the same ranges, chosen by the validation split, and
 then trained with fresh seeds, with clean labels and with 40% of them wrong.
@@ -16,37 +21,25 @@ from configs.tune.base import between
 
 TRIALS = 8
 _QUANTILE = {"mining.miner": "quantile"}
-_INFO_NCE = {"loss.name": "info_nce", "loss.metric": "cosine"}
-_RATE = {"optimizer.learning_rate": between(3e-4, 1e-2, log=True)}
-_MARGIN = _RATE | {"loss.margin": between(0.05, 0.8, log=True)}
-_TEMPERATURE = _RATE | {"loss.knobs.temperature": between(0.02, 0.5, log=True)}
+_MARGIN = {
+    "optimizer.learning_rate": between(3e-4, 1e-2, log=True),
+    "loss.margin": between(0.05, 0.8, log=True),
+}
 
 
-def _paced(name, field, start, end, **rest):
-    """The fields of a schedule that holds a share, and the ranges of what is tried for it."""
-    schedule = {"field": field, "kind": "self_paced", "start": start, "end": end, **rest}
-    ranges = {
-        f"schedules.{name}.target": between(0.2, 0.95),
-        f"schedules.{name}.rate": between(0.003, 0.1, log=True),
-    }
-    return {f"schedules.{name}": schedule}, ranges
+def _paced(holds, target):
+    """The fields of an arm whose hardness holds a share, and the ranges of what is tried for it."""
+    schedule = {"field": "mining.knobs.hardness", "kind": "self_paced", "holds": holds}
+    fields = _QUANTILE | {"schedules.hardness": schedule | {"start": 0.1, "end": 1.0}}
+    rate = between(0.01, 0.1, log=True)
+    return fields, _MARGIN | {"schedules.hardness.target": target, "schedules.hardness.rate": rate}
 
 
-_BY_TRIPLETS, _PACES = _paced("hardness", "mining.knobs.hardness", 0.1, 1.0)
-_BY_GRADIENT, _ = _paced("hardness", "mining.knobs.hardness", 0.1, 1.0, holds="gradient_share")
-_STRENGTH, _PACES_OF_STRENGTH = _paced(
-    "strength", "loss.knobs.hardness_strength", 16.0, 0.0, holds="gradient_share"
-)
 ARMS = {
-    "semi_hard": ({"mining.miner": "semi_hard"}, _MARGIN),
+    "paced_by_triplets": _paced("active_fraction", between(0.02, 0.8, log=True)),
+    "paced_by_gradient": _paced("gradient_share", between(0.05, 0.8, log=True)),
     "quantile": (_QUANTILE, _MARGIN | {"mining.knobs.hardness": between(0.1, 1.0)}),
-    "paced_by_triplets": (_QUANTILE | _BY_TRIPLETS, _MARGIN | _PACES),
-    "paced_by_gradient": (_QUANTILE | _BY_GRADIENT, _MARGIN | _PACES),
-    "strength": (
-        _INFO_NCE,
-        _TEMPERATURE | {"loss.knobs.hardness_strength": between(1.0, 16.0, log=True)},
-    ),
-    "strength_by_gradient": (_INFO_NCE | _STRENGTH, _TEMPERATURE | _PACES_OF_STRENGTH),
+    "semi_hard": ({"mining.miner": "semi_hard"}, _MARGIN),
 }
 
 
@@ -61,5 +54,5 @@ def get_config():
     sweep.trials = tuple(
         (name, drawn.settings(ranges, TRIALS)) for name, (_, ranges) in ARMS.items()
     )
-    sweep.reference = "quantile"
+    sweep.reference = "paced_by_triplets"
     return sweep
