@@ -6,6 +6,7 @@ import os
 import signal
 import types
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import NoReturn
 
 import jax
@@ -102,6 +103,9 @@ def held() -> Iterator[None]:
     Ctrl-C in a terminal and the signals of SLURM reach all processes of a run. Those that load its
     batches must go on until the run itself has reached the step before which it stops.
     """
+    # With the first process, Python starts a tracker of resources, and lets SIGINT and SIGTERM
+    # through again after that: the process itself would be started without the mask.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
