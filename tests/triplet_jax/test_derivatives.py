@@ -96,7 +96,10 @@ def test_second_derivatives_are_those_of_the_definition(miner, penalty, metric):
 @pytest.mark.parametrize("miner", [pytest.param(name, marks=SLOW) for name in oracles.RANDOM])
 def test_second_derivatives_of_what_was_drawn(miner, key):
     x = distances.unit(jnp.asarray(X))
-    settings = {"miner": miner, "penalty": "soft_margin", "key": key, "average": "active"}
+    mine = mining.MINERS[miner]
+    if miner == "semi_hard_facenet":  # a band that nothing enters or leaves within a step
+        mine = functools.partial(mine, width=0.9)
+    settings = {"miner": mine, "penalty": "soft_margin", "key": key, "average": "active"}
     loss = jax.jit(functools.partial(triplet, **settings))
     _, _, change = jax.jit(functools.partial(along, functools.partial(triplet, **settings)))(x, V)
     step = 0.02
@@ -111,6 +114,7 @@ def test_second_derivatives_of_contrastive_losses(name):
     frozen = X, REFERENCES
     knobs = {"circle": {"scale": 5.0}, "multi_similarity": {"beta": 5.0}}.get(name, {})
     knobs |= {"arcface": {"scale": 5.0}, "pairs": {"power": 3.0, "margin": 1.2}}.get(name, {})
+    knobs |= {"fast_ap": {"bins": 7}}.get(name, {})  # no similarity stands where a bin begins
 
     def brute(x):
         settings = (name, metric, REFERENCES, REFERENCE_LABELS)

@@ -86,13 +86,18 @@ def assert_alike(a, b):
     assert steps[0] == steps[1]
     for one, other in zip(*(jax.tree.leaves(state.params) for state in states), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
-    for one, other in zip(*map(jax.tree.leaves, states), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=2e-4 * np.abs(other).max())
+    # The momentum holds single gradients, which jump where rounding takes a unit or a triplet over
+    # 0. All else moves by a thousandth of that.
+    for one, other in zip(*(jax.tree.leaves(state.opt_state) for state in states), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 + 0.1 * np.abs(other).max())
+    rest = [jax.tree.leaves(state.replace(opt_state=())) for state in states]
+    for one, other in zip(*rest, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 + 2e-4 * np.abs(other).max())
     rows = [row_files.read_rows(workdir / "metrics.jsonl") for workdir in (a, b)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for one, other in zip(*rows, strict=True):
-        counts = {name for name in one if "active" in name}
-        for names, within in ((counts, 0.03), (one.keys() - counts, 2e-3)):
+        jumping = {name for name in one if "active" in name} | {"grad_norm"} & one.keys()
+        for names, within in ((jumping, 0.03), (one.keys() - jumping, 2e-3)):
             expected = {name: other[name] for name in names}
             assert {name: one[name] for name in names} == pytest.approx(
                 expected, rel=within, abs=within
