@@ -36,8 +36,8 @@ def _paced(holds, target):
 
 
 ARMS = {
-    "paced_by_triplets": _paced("active_fraction", between(0.02, 0.8, log=True)),
-    "paced_by_gradient": _paced("gradient_share", between(0.05, 0.8, log=True)),
+    "paced_by_triplets": _paced("active_fraction", between(0.02, 1.0)),
+    "paced_by_gradient": _paced("gradient_share", between(0.05, 1.0)),
     "quantile": (_QUANTILE, _MARGIN | {"mining.knobs.hardness": between(0.1, 1.0)}),
     "semi_hard": ({"mining.miner": "semi_hard"}, _MARGIN),
 }
