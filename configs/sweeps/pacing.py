@@ -8,9 +8,9 @@ among which the gradient is spread. Expected: holding the gradient's share beats
 active triplets, since a batch teaches by its gradient. The rule is this project's own. `quantile`
 has a fixed hardness, and `semi_hard` the usual rule.
 
-Targets are tried where the shares can be. With the easiest and with the hardest negatives, after
-half of a run, the gradient's share is 0.0 and 0.3 (with wrong labels 0.4 and 0.9), and that of
-active triplets 0.0 and 0.2 (0.1 and 1.0).
+With the easiest and with the hardest negatives, after half of a run, the gradient's share is 0.0
+and 0.3 (with wrong labels 0.4 and 0.9), and that of active triplets 0.0 and 0.2 (0.1 and 1.0). A
+target outside of that keeps the easiest or the hardest throughout; targets up to 1 are tried.
 
 Every arm is tried with eight settings from the same ranges, chosen by the validation split, and
 then trained with fresh seeds, with clean labels and with 40% of them wrong.
