@@ -1,4 +1,4 @@
-"""Settings that a sweep tries for its arms, from the same ranges for all, and a run to try them."""
+"""Sweeps whose arms are tuned alike: as many settings for each, drawn from ranges, and a run."""
 
 import zlib
 from collections.abc import Mapping
@@ -6,7 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from configs.sweeps import base
 from configs.sweeps.schedules import small_digits
+
+TRIALS = 8
+
+Arms = Mapping[str, tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]]
+"""Of each arm by name the fields that all of its trials share, and the ranges of those they try."""
+
+
+def tuned_alike(arms: Arms):
+    """A sweep on digits that tries `TRIALS` settings for each arm, and trains with ten seeds."""
+    sweep = base.get_config(digits_to_tune())
+    sweep.arms = tuple((name, fields) for name, (fields, _) in arms.items())
+    sweep.trials = tuple((name, settings(ranges, TRIALS)) for name, (_, ranges) in arms.items())
+    sweep.seeds = tuple(range(10))
+    return sweep
 
 
 def settings(ranges: Mapping[str, Mapping[str, Any]], trials: int) -> tuple[dict[str, float], ...]:

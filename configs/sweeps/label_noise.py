@@ -13,10 +13,9 @@ For each share of wrong labels, every arm is tried with eight settings from the 
 by the validation split, whose labels are right, and then trained with fresh seeds.
 """
 
-from configs.sweeps import base, drawn
+from configs.sweeps import drawn
 from configs.tune.base import between
 
-TRIALS = 8
 _STRENGTH = {"field": "loss.knobs.hardness_strength", "start": 0.0}
 _INFO_NCE = {"loss.name": "info_nce", "loss.metric": "cosine"}
 _AWARE = _INFO_NCE | {"loss.name": "positive_aware"}
@@ -71,17 +70,12 @@ ARMS = {
 
 
 def get_config():
-    sweep = base.get_config(drawn.digits_to_tune())
+    sweep = drawn.tuned_alike(ARMS)
     sweep.claim = "With wrong labels, rules that mistrust near negatives beat semi-hard mining"
     sweep.source = "NV-Retriever 2024, Chuang et al. 2020, PRISM 2021"
     sweep.settings = tuple(
         (f"noise{percent}", {"dataset.label_noise": percent / 100}) for percent in (0, 20, 40, 60)
     )
     sweep.also_seeds = ("seed", "dataset.noise_seed")
-    sweep.seeds = tuple(range(10))
-    sweep.arms = tuple((name, fields) for name, (fields, _) in ARMS.items())
-    sweep.trials = tuple(
-        (name, drawn.settings(ranges, TRIALS)) for name, (_, ranges) in ARMS.items()
-    )
     sweep.reference = "semi_hard"
     return sweep

@@ -16,10 +16,9 @@ Every arm is tried with eight settings from the same ranges, chosen by the valid
 then trained with fresh seeds, with clean labels and with 40% of them wrong.
 """
 
-from configs.sweeps import base, drawn
+from configs.sweeps import drawn
 from configs.tune.base import between
 
-TRIALS = 8
 _QUANTILE = {"mining.miner": "quantile"}
 _MARGIN = {
     "optimizer.learning_rate": between(3e-4, 1e-2, log=True),
@@ -44,15 +43,10 @@ ARMS = {
 
 
 def get_config():
-    sweep = base.get_config(drawn.digits_to_tune())
+    sweep = drawn.tuned_alike(ARMS)
     sweep.claim = "Hardness is better held by the gradient's share than by that of active triplets"
     sweep.source = "this project's own rule"
     sweep.settings = (("clean", {}), ("noise40", {"dataset.label_noise": 0.4}))
     sweep.also_seeds = ("seed", "dataset.noise_seed")
-    sweep.seeds = tuple(range(10))
-    sweep.arms = tuple((name, fields) for name, (fields, _) in ARMS.items())
-    sweep.trials = tuple(
-        (name, drawn.settings(ranges, TRIALS)) for name, (_, ranges) in ARMS.items()
-    )
     sweep.reference = "paced_by_triplets"
     return sweep

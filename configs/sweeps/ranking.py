@@ -11,10 +11,9 @@ proxies lose.
 """
 
 from configs.base import CONTRASTIVE
-from configs.sweeps import base, drawn
+from configs.sweeps import drawn
 from configs.tune.base import between
 
-TRIALS = 8
 _RATE = {"optimizer.learning_rate": between(3e-4, 1e-2, log=True)}
 _STEEP = _RATE | {"loss.knobs.temperature": between(0.005, 0.2, log=True)}
 _PROXIES = _RATE | {"optimizer.proxies_rate": between(1.5, 100.0, log=True)}
@@ -39,18 +38,12 @@ RANGES = {
 
 
 def get_config():
-    sweep = base.get_config(drawn.digits_to_tune())
+    of_triplets = _RATE | {"loss.margin": between(0.05, 0.8, log=True)}
+    sweep = drawn.tuned_alike(
+        {"semi_hard": ({"mining.miner": "semi_hard"}, of_triplets)}
+        | {name: (CONTRASTIVE[name], ranges) for name, ranges in RANGES.items()}
+    )
     sweep.claim = "Losses of ranks and proxies beat semi-hard triplets, tuned alike"
     sweep.source = "each loss in its paper; Musgrave et al. 2020 disagree"
-    sweep.arms = (
-        ("semi_hard", {"mining.miner": "semi_hard"}),
-        *((name, CONTRASTIVE[name]) for name in RANGES),
-    )
-    of_triplets = _RATE | {"loss.margin": between(0.05, 0.8, log=True)}
-    sweep.trials = tuple(
-        (name, drawn.settings(ranges, TRIALS))
-        for name, ranges in ({"semi_hard": of_triplets} | RANGES).items()
-    )
-    sweep.seeds = tuple(range(10))
     sweep.reference = "semi_hard"
     return sweep
