@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 
 from triplet_jax.engine import vmapped
 
-_OF_CLASSES = (3, 7, 19, 40)
+_OF_CLASSES = (7, 19, 40)
 
 
 class LabelRuns(NamedTuple):
