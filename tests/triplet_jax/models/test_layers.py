@@ -16,7 +16,9 @@ def test_dropout_keeps_the_mean(key):
     assert float(kept.mean()) == pytest.approx(1, abs=0.02)
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (2, 5, 7, 3), (1, 2, 2, 1)])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((1, 4, 4, 2), marks=pytest.mark.slow), (2, 5, 7, 3), (1, 2, 2, 1)]
+)
 def test_max_pool_is_that_of_windows(shape, key):
     x = jax.random.normal(key, shape)
     window = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import torch_models
+from tests.support import cases, torch_models
 from triplet_jax import models
 from triplet_jax.models.efficientnet import EFFICIENTNETS, Stage
 
@@ -39,13 +39,13 @@ def _of_timm(squeeze, act, padding, epsilon):
     )
 
 
-@pytest.mark.parametrize("size", [32, 27])
+@pytest.mark.parametrize("size", cases.mostly_slow([32, 27], [27]))
 def test_b0_is_that_of_timm(size):
     theirs = _of_timm(True, torch.nn.SiLU, "", 1e-5)
     torch_models.check(models.EfficientNet(SIZES, 8, 24), theirs, size)
 
 
-@pytest.mark.parametrize("size", [32, 27])
+@pytest.mark.parametrize("size", cases.mostly_slow([32, 27], [27]))
 def test_lite_is_that_of_timm_with_the_padding_of_tensorflow(size):
     theirs = _of_timm(False, torch.nn.ReLU6, "same", 1e-3)
     ours = EFFICIENTNETS["efficientnet_lite0"](stage_sizes=SIZES, stem_width=8, features=24)

@@ -32,7 +32,13 @@ def _of_timm(kind):
     return timm.models.resnet.ResNet(block[kind], SIZES[kind], num_classes=0)
 
 
-@pytest.fixture(params=[(lib, kind) for lib in (_of_torchvision, _of_timm) for kind in SIZES])
+PAIRS = [(lib, kind) for lib in (_of_torchvision, _of_timm) for kind in SIZES]
+QUICK = [(_of_torchvision, "basic"), (_of_timm, "bottleneck")]
+
+
+@pytest.fixture(
+    params=[pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow) for case in PAIRS]
+)
 def pair(request):
     """A model of torch, and ours of the same size."""
     make, kind = request.param
