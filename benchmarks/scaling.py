@@ -342,9 +342,9 @@ def tables(found: dict[str, Any]) -> str:
                 ("devices", "batch", *(f"{p}, ms" for p in PARTS), *(f"{p}, MiB" for p in PARTS)),
                 ahead,
             ),
-            f"{QUERIES:,} queries among so many references of {GALLERY_DIM} numbers, in"
-            f" {GALLERY_CLASSES:,} classes: their ten neighbours, and the metrics of retrieval,"
-            " with compiling.",
+            f"{QUERIES:,} queries search the references of each row, all of {GALLERY_DIM} numbers"
+            f" and of {GALLERY_CLASSES:,} classes. The seconds are for ten neighbours and for the"
+            " metrics of retrieval, with compilation.",
             common.table(
                 (
                     "references",

@@ -2,7 +2,7 @@
 
     python -m experiments.tune --config=configs/tune/digits.py --workdir=runs/tune
 
-Cost on two cores: two minutes. docs/tuning.md has what came out.
+Cost on two cores: two to six minutes. docs/tuning.md has what came out.
 """
 
 from configs.sweeps.schedules import small_digits

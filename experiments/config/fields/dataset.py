@@ -146,9 +146,9 @@ SECTION = Section(
         ),
         "split_by": Field(
             "image",
-            "What training and test do not share: image, class, group (a session, a camera or the"
-            " like, of all but tensorflow-datasets), or official, the split that the data set says,"
-            " or vinyals, the lists by which few-shot papers split omniglot.",
+            "What training and test do not share: image, class or group (a session, a camera or the"
+            " like; not for tensorflow-datasets); or a given split: official is the data set's own,"
+            " and vinyals the lists by which few-shot papers split omniglot.",
             when=_HAS_SPLITS,
             concerns=EXAMPLES,
         ),
@@ -260,8 +260,8 @@ SECTION = Section(
         ),
         "index_dir": Field(
             "",
-            "The folder that keeps for later runs where in its files each image is and that it can"
-            " be read; empty for triplet_jax/indexes in the user's cache folder.",
+            "The folder that keeps an index for later runs: where each image is in the files, and"
+            " that it can be read; empty for triplet_jax/indexes in the user's cache folder.",
             when=_HOLDS_IMAGES,
             concerns=MACHINE,
         ),

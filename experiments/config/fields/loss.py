@@ -42,8 +42,8 @@ SECTION = Section(
         ),
         "proxies": Field(
             "",
-            "A learned vector for each class: references are compared with by the batch, anchors"
-            " are compared with the batch; empty for none.",
+            "A learned vector for each class: with references, the batch is compared with these"
+            " vectors, with anchors, they are compared with the batch; empty for none.",
             OneOf(("", "references", "anchors")),
         ),
         "same_tower": Field(
@@ -52,7 +52,9 @@ SECTION = Section(
             when=(When("model.towers=2", ("model.towers",), lambda towers: towers == 2),),
         ),
         "num_classes": Field(
-            0, "The number of proxies: as many as training has classes.", at_least(0, at_most=2**24)
+            0,
+            "The number of training classes, each of which has its proxies.",
+            at_least(0, at_most=2**24),
         ),
         "centres": Field(
             1,
@@ -62,8 +64,8 @@ SECTION = Section(
         ),
         "centres_temperature": Field(
             0.0,
-            "The divisor of the cosines to the proxies of a class in a softmax, whose mean counts"
-            " in place of the nearest; 0 for the nearest.",
+            "The temperature of the softmax that averages the cosines to the proxies of a class; 0"
+            " takes the nearest proxy alone.",
             at_least(0),
             when=(HAS_CENTRES,),
         ),
@@ -71,8 +73,8 @@ SECTION = Section(
         "p": Field(None, "The power of the metric minkowski.", at_least(1), number=float),
         "precision": Field(
             "float32",
-            "The precision of the matrix products that distances come from, of metrics that have"
-            " one: sums, and distances of picked triplets, are in float32 anyway.",
+            "The precision of the matrix products of distances, for metrics that are computed by"
+            " products; sums and the distances of picked triplets are always in float32.",
             OneOf(tuple(products.PRECISIONS)),
         ),
         "penalty": Field(
@@ -183,7 +185,7 @@ SECTION = Section(
                 "The longest list of nearest candidates that recall_at_k looks at.",
                 at_least(1, at_most=1024),
             ),
-            "multiplier": Knob("The factor of the angle to the own class.", at_least(1)),
+            "multiplier": Knob("The factor of the angle to the example's own class.", at_least(1)),
             "negative_share": Knob(
                 "The share of the negatives in the loss.", at_least(0, at_most=1)
             ),
@@ -196,14 +198,14 @@ SECTION = Section(
                 at_least(1),
             ),
             "prior": Knob(
-                "The share of negatives that are positives in truth.",
+                "The share of the negatives that are in fact positives.",
                 Range(0, 1, without_highest=True),
             ),
             "rank_temperature": Knob(
                 "The divisor of ranks that are compared with a length.", more_than(0)
             ),
             "relative_margin": Knob(
-                "absolute_margin as a share of the positive's similarity, to which it is added."
+                "A margin in proportion to the positive's similarity, added to absolute_margin."
             ),
             "scale": Knob("The factor of the similarities.", more_than(0)),
             "slack": Knob("The angle that a positive is forgiven, in radians.", at_least(0)),

@@ -39,8 +39,8 @@ SECTION = Section(
         ),
         "noise_rate": Field(
             0.0,
-            "The share of labels that are taken to be wrong: so many rows of a batch that fit the"
-            " past embeddings of their class the least are left out (PRISM).",
+            "The share of labels that are taken to be wrong: this share of a batch is left out, the"
+            " rows that fit the past embeddings of their class least (PRISM).",
             Range(0, 1, without_highest=True),
             when=(_HAS_MEMORY, WITHOUT_AVERAGE),
             moves=True,

@@ -122,7 +122,7 @@ SECTION = Section(
         ),
         "towers": Field(
             1,
-            "The number of encoders; of each pair of rows, two encoders get one each.",
+            "The number of encoders; with 2, each encoder embeds one row of every pair.",
             at_least(1, at_most=2),
         ),
         "second": Field(

@@ -20,9 +20,9 @@ and a field that differs from its default where nothing reads it. A miner, a los
 backbone, a data set or an augmentation of your own is named by its import path: see
 [components](components.md).
 
-A run that goes on keeps its fields, but for those that say "may change on resume", and for
-`train.steps`, which may grow where nothing depends on the last step: where
-`optimizer.decay=constant`, and no schedule moves by the share of all steps.
+A run that goes on keeps its fields, except those that say "May change on resume" and
+`train.steps`. This number may grow if nothing depends on the last step: if
+`optimizer.decay=constant` and no schedule moves by the share of all steps.
 """
 _KNOBS_ARE = (
     "A knob that is not set keeps the default of the function that takes it. A schedule may move"

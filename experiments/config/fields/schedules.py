@@ -28,14 +28,18 @@ SECTION = Section(
             OneOf(schedules.ORDERS),
         ),
         "start": Field(0.0, "The field's value where a curriculum begins.", FINITE),
-        "end": Field(1.0, "The field's value where it leads.", FINITE),
+        "end": Field(1.0, "The field's value where a curriculum ends.", FINITE),
         "scale": Field(
             "linear",
             "linear moves by equal steps between start and end, log by equal factors.",
             OneOf(tuple(schedules.SCALES)),
         ),
-        "a": Field(0.8, "The share of training that it takes.", more_than(0)),
-        "b": Field(0.0, "The share of the way that it starts at.", at_least(0, at_most=1)),
+        "a": Field(0.8, "The share of training over which the schedule moves.", more_than(0)),
+        "b": Field(
+            0.0,
+            "The share of the way from start to end at which it begins.",
+            at_least(0, at_most=1),
+        ),
         "boundaries": Field(
             (), "The shares of training at which piecewise steps.", Each(at_least(0, at_most=1))
         ),

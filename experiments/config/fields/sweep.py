@@ -30,12 +30,13 @@ SECTION = Section(
         ),
         "trials": Field(
             (),
-            "Pairs of an arm and a list of what is tried for it, each the fields that it sets: as"
-            " many for every arm; in each setting the one with the best score on the validation"
-            " split completes the arm.",
+            "Pairs of an arm and a list of its trials, the same number for every arm, where a trial"
+            " lists the fields that it sets; in each setting the trial with the best score on the"
+            " validation split completes the arm.",
         ),
         "trial_seeds": Field(
-            (100,), "The seeds of every trial, whose mean score counts; none of seeds."
+            (100,),
+            "The seeds of every trial, over which its score is averaged; none may be in seeds.",
         ),
         "reference": Field("", "The arm that the others are compared with.", concerns=JUDGING),
         "seeds": Field(

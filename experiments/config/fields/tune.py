@@ -19,8 +19,8 @@ SECTION = Section(
     {
         "space": Field(
             (),
-            "Pairs of a field and the values that it may have: configs.tune.base.between(low,"
-            " high), or one_of(values); or of any name and alternatives(name={fields}).",
+            "Pairs of a field and its values, configs.tune.base.between(low, high) or"
+            " one_of(values); or pairs of any name and alternatives(name={fields}).",
         ),
         "trials": Field(
             30,
@@ -67,8 +67,8 @@ SECTION = Section(
         ),
         "fresh_seeds": Field(
             5,
-            "The seeds of confirm.py, the sweep that compares the best trial with run: the first"
-            " that no trial had.",
+            "The number of seeds of confirm.py, the sweep that compares the best trial with run; it"
+            " takes the first seeds that no trial had.",
             at_least(2),
             concerns=JUDGING,
         ),
