@@ -367,7 +367,8 @@ class _Pairs(NamedTuple):
         labels = arguments.class_numbers("labels", labels, len(embeddings))
         counts = jnp.asarray(arguments.counted("mask", mask, len(embeddings)))
         embeddings, labels, counts = collectives.whole((embeddings, labels, counts))
-        mine = distances.unit(embeddings), labels, counts
+        kept = jnp.where(counts[:, None], embeddings, 0.0)
+        mine = distances.unit(kept), labels, counts
         places = collectives.own_rows(len(labels), axis_name)
         return cls((*mine, places), *collectives.gather(mine, axis_name), axis_name)
 

@@ -128,6 +128,8 @@ def _sorted_global_batch(
     labels = collectives.gather(labels, axis_name)
     n = len(labels)
     shown = jnp.ones(n, bool) if mask is None else collectives.gather(mask, axis_name)
+    if mask is not None:
+        embeddings = batches.without_hidden(embeddings, shown, embeddings, shown)
     order, labels = positive_masks.by_label(labels, shown)
     return embeddings[order], labels, shown[order], order
 

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from tests.support import cases, oracles
-from tests.support.triplet_programs import COUNTS, MARGIN, MINERS, check, jitted, program, spread
+from tests.support.triplet_programs import (
+    COUNTS,
+    MARGIN,
+    MINERS,
+    PARAMS,
+    check,
+    jitted,
+    program,
+    spread,
+)
 from triplet_jax import distances, errors, losses, mining
 from triplet_jax.engine import picks, positive_masks
 
@@ -340,3 +349,31 @@ def test_bad_settings_are_refused(settings, message):
 def test_labels_that_do_not_fit_are_refused(far):
     with pytest.raises(errors.InputError, match=f"{far}"):
         losses.triplet_loss(spread(0, 2), np.array([0, far]))
+
+
+@pytest.mark.parametrize(
+    ("miner", "metric"),
+    cases.mostly_slow(
+        [(miner, metric) for miner in ("batch_all", "semi_hard") for metric in distances.METRICS],
+        [("batch_all", "cosine"), ("semi_hard", "euclidean")],
+    ),
+)
+@pytest.mark.parametrize("far", [np.nan, 1e6])
+def test_a_row_that_is_hidden_has_no_part(miner, metric, far):
+    x, y = spread(4, 10), np.array([0, 1, 1, 2, 2, 2, 5, 0, 1, 9])
+    mask = np.array([1, 1, 0, 1, 1, 0, 1, 1, 1, 0], bool)
+    if metric == "jaccard":
+        x = np.abs(x)
+    run = functools.partial(
+        losses.triplet_loss,
+        miner=miner,
+        metric=metric,
+        margin=1.0,
+        metric_params=PARAMS.get(metric),
+    )
+    hidden = np.where(mask[:, None], x, far).astype(np.float32)
+    masked = jax.jit(jax.value_and_grad(lambda x: run(x, y, mask=jnp.asarray(mask))[0]))(hidden)
+    kept = jax.jit(jax.value_and_grad(lambda x: run(x, y[mask])[0]))(x[mask])
+    np.testing.assert_allclose(masked[0], kept[0], rtol=1e-5)
+    np.testing.assert_allclose(masked[1][mask], kept[1], rtol=1e-4, atol=1e-6)
+    assert not masked[1][~mask].any()

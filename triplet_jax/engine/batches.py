@@ -109,6 +109,10 @@ def prepare(
     # Without references the batches of all devices are the candidates, each anchor among them.
     among = References(embeddings, labels, mask, own=index) if references is None else references
     candidates, candidate_labels, shown = _of_all_devices(among, axis_name)
+    embeddings, candidates = (
+        without_hidden(x, counts, candidates, shown)
+        for x, counts in ((embeddings, mask), (candidates, shown))
+    )
     if relation is None:
         order, masks = _by_label(labels, mask, among.own, candidate_labels, shown)
         candidates = candidates[order]
@@ -124,6 +128,24 @@ def prepare(
         Candidates(columns, columns_to_mine),
         is_symmetric=relation is None and references is None and collectives.count(axis_name) == 1,
     )
+
+
+def without_hidden(
+    rows: Float[Array, "rows dim"],
+    counts: Bool[Array, "rows"] | None,
+    candidates: Float[Array, "candidates dim"],
+    shown: Bool[Array, "candidates"] | None,
+) -> Float[Array, "rows dim"]:
+    """The rows, with the mean of the candidates that are shown in place of rows that do not count.
+
+    What does not count then has no part in the candidates' centre, nor, if it is NaN, in a product.
+    """
+    if counts is None:
+        return rows
+    shown = jnp.ones(len(candidates), bool) if shown is None else shown
+    total = jnp.sum(jnp.where(shown[:, None], candidates, 0), axis=0)
+    mean = jax.lax.stop_gradient(total / jnp.maximum(jnp.sum(shown), 1))
+    return jnp.where(counts[:, None], rows, mean.astype(rows.dtype))
 
 
 def _by_label(

@@ -1,10 +1,17 @@
 """Distances in float64, for comparisons that float32 cannot decide."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 
 import numpy as np
 from jaxtyping import Float
 
+from triplet_jax import distances, errors
+
+# Those that need no parameters, of which there is nobody to ask here.
+METRICS = [
+    name for name, make in distances.METRICS.items() if not inspect.signature(make).parameters
+]
 # Two distances that differ by less than this share of themselves are equal.
 EQUAL = 1e-12
 _OF_DIFFERENCES = {
@@ -12,6 +19,20 @@ _OF_DIFFERENCES = {
     "squared_euclidean": "sqeuclidean",
     "manhattan": "cityblock",
 }
+
+
+def check_metric(metric: str, allowed: Collection[str] = METRICS) -> None:
+    """Refuses a metric that rows cannot be ranked by.
+
+    Raises:
+      InputError: the name is not one of `allowed`.
+    """
+    if metric in distances.METRICS and metric not in METRICS:
+        raise errors.InputError(
+            f"metric={metric!r} takes parameters, and rows are ranked by metrics without any:"
+            f" {', '.join(sorted(allowed))}. Map the rows first, or give Distances of your own."
+        )
+    errors.check_known("metric", metric, allowed)
 
 
 def ordering(
@@ -37,6 +58,9 @@ def ordering(
     if metric == "jaccard":
         found = np.stack([_jaccard(row, b) for row in a])
         return found, EQUAL * np.abs(found)
+    if metric == "signal_to_noise":
+        found = np.stack([_signal_to_noise(row[None], b) for row in a])
+        return found[..., 0], EQUAL * found[..., 0] + EQUAL**2 * found[..., 1]
     lengths = np.linalg.norm(a, axis=1, keepdims=True), np.linalg.norm(b, axis=1)
     if metric == "cosine":
         a, b = directions(a), directions(b)
@@ -61,6 +85,8 @@ def between(
         return np.abs(a - b).sum(axis=1)
     if metric == "jaccard":
         return _jaccard(a, b)
+    if metric == "signal_to_noise":
+        return _signal_to_noise(a, b)[:, 0]
     if metric == "cosine":
         a, b = directions(a), directions(b)
     return 1.0 - np.einsum("ij,ij->i", a, b)
@@ -126,3 +152,14 @@ def _jaccard(row, others):
     nothing = most <= 1e-15  # as in `distances.jaccard`
     share = np.minimum(row, others).sum(axis=1) / np.where(nothing, 1.0, most)
     return np.where(nothing, 0.0, 1.0 - share)
+
+
+def _signal_to_noise(anchors, others):
+    """Of each row the distance, and what it would be if the mean difference were noise too."""
+    difference = others - anchors
+    noise = np.sum((difference - difference.mean(axis=1, keepdims=True)) ** 2, axis=1)
+    centred = anchors - anchors.mean(axis=1, keepdims=True)
+    signal = np.sum(centred**2, axis=1)
+    is_rounding = signal <= 1e-12 * np.sum(anchors**2, axis=1)  # as in `distances.signal_to_noise`
+    signal = np.where(is_rounding, anchors.shape[1], signal)
+    return np.stack([noise / signal, np.sum(difference**2, axis=1) / signal], axis=1)

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from triplet_jax import arguments, distances, errors
+from triplet_jax import arguments, errors
 from triplet_jax.evaluation import exact, neighbours
 from triplet_jax.evaluation.computed_distances import Distances
 
@@ -137,7 +137,7 @@ def nearest_of_items(
       >>> print(evaluation.retrieval_of_queries(found, labels)["precision_at_1"])
       [ 1.  1. nan]
     """
-    errors.check_known("metric", metric, distances.METRICS)
+    exact.check_metric(metric)
     of_queries = _Items(*_sorted(embeddings, items, "embeddings", "items"))
     if references is None:
         if reference_items is not None or same_names:

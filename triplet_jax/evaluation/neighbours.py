@@ -59,7 +59,7 @@ def nearest(
       >>> print(distance.tolist(), position.tolist())
       [[1.0, 2.5], [0.5, 2.0]] [[0, 1], [1, 0]]
     """
-    errors.check_known("metric", metric, distances.METRICS)
+    exact.check_metric(metric)
     queries = arguments.finite_rows(queries, name="queries")
     own = own_positions(own, queries, references)
     if references is None:
@@ -288,6 +288,15 @@ def make_ranking(references: Float[Array, "references dim"], metric: str) -> Ran
         return Ranking(
             lambda q: hide(distances.product(q, references.T)),
             lambda q, least: unit_of_error * jnp.linalg.norm(q, axis=1) * longest,
+        )
+    if metric == "signal_to_noise":
+        # A query's variance divides all of its distances alike.
+        centred = distances.make(metric).prepare
+        by_noise = make_ranking(centred(references), "euclidean")
+        longest = jnp.max(jnp.linalg.norm(references, axis=1))
+        return Ranking(
+            lambda q: hide(by_noise.values(centred(q))),
+            lambda q, least: unit_of_error * (jnp.linalg.norm(q, axis=1) + longest) ** 2,
         )
     return Ranking(
         lambda q: hide(-distances.pairwise(q, references, metric)),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from triplet_jax import arguments, distances, errors
+from triplet_jax import arguments, errors
 from triplet_jax.evaluation import exact, neighbours, retrieval_scores
 
 
@@ -68,7 +68,7 @@ def retrieval_by_relevance(
       >>> print(found["queries"], found["precision_at_1"], found["map"])
       2 0.0 0.5
     """
-    errors.check_known("metric", metric, distances.METRICS)
+    exact.check_metric(metric)
     if min(ks, default=1) < 1:
         raise errors.InputError(f"ks={tuple(ks)} must be at least 1 each.")
     queries, among, own = neighbours.searched(embeddings, references, own)

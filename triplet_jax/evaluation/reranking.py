@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import scipy
 
-from triplet_jax import arguments, distances, errors
+from triplet_jax import arguments, errors
 from triplet_jax.evaluation import exact, neighbours
 from triplet_jax.evaluation.computed_distances import Distances
 from triplet_jax.evaluation.near_sets import near_sets
@@ -104,7 +104,7 @@ def _check(k1, k2, weight, metric):
             raise errors.InputError(f"{name}={k!r} must be a whole number of at least 1.")
     if not 0 <= weight <= 1:
         raise errors.InputError(f"weight={weight!r} must be in [0, 1].")
-    errors.check_known("metric", metric, set(distances.METRICS) - {"dot"})
+    exact.check_metric(metric, set(exact.METRICS) - {"dot"})
 
 
 def _items(queries, among, own):

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from triplet_jax import arguments, distances, errors
-from triplet_jax.evaluation import neighbours, query_sets, retrieval_scores
+from triplet_jax import arguments, errors
+from triplet_jax.evaluation import exact, neighbours, query_sets, retrieval_scores
 from triplet_jax.evaluation.computed_distances import Distances
 
 
@@ -306,7 +306,7 @@ def _groups(ignore, queries, references):
 def _scores(asked, ranked_by, ks, whole_ranking):
     """The scores of every query; those of one without positives mean nothing."""
     if not isinstance(ranked_by, Distances):
-        errors.check_known("metric", ranked_by, distances.METRICS)
+        exact.check_metric(ranked_by)
     if min(ks, default=1) < 1:
         raise errors.InputError(f"ks={tuple(ks)} must be at least 1 each.")
     wanted = retrieval_scores.Wanted(ranked_by, tuple(ks), whole_ranking)

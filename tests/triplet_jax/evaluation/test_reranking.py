@@ -13,7 +13,7 @@ from triplet_jax.devices import processes
 from triplet_jax.evaluation import near_sets, reranking
 
 KS = (1, 2, 5)
-METRICS = ("euclidean", "cosine", "manhattan", "jaccard")
+METRICS = ("euclidean", "cosine", "manhattan", "jaccard", "signal_to_noise")
 EQUAL = 1e-9  # above the rounding of both, and below what tells two small fractions apart
 
 

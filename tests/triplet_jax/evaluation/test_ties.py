@@ -13,6 +13,7 @@ from triplet_jax import errors, evaluation
 
 KS = (1, 2, 13)  # the last as deep as any rank, so that all are compiled alike
 METRICS = ["euclidean", "squared_euclidean", "cosine", "dot", "manhattan", "jaccard"]
+METRICS += ["signal_to_noise"]
 # One shape, so that the programs are compiled once: 14 rows, of which 5 may be queries.
 ROWS = hnp.arrays(np.float32, (14, 3), elements=st.integers(0, 3))
 LABELS = hnp.arrays(np.int64, 14, elements=st.integers(0, 5))
@@ -35,7 +36,7 @@ def clusters(n=80, classes=10, dim=4, seed=0):
 @hypothesis.settings(max_examples=12)
 def test_ties_count_against_the_query_in_every_order(metric, x, labels, seed):
     expected, _ = oracles.retrieval(x, labels, KS, metric=metric)
-    if metric in ("cosine", "jaccard"):  # of which float64 rounds equal distances apart
+    if metric in ("cosine", "jaccard", "signal_to_noise"):  # float64 rounds their equals apart
         x[:, 1:] = 0
         expected, _ = oracles.retrieval(x, labels, KS, metric=metric)
     order = np.random.default_rng(seed).permutation(14)
@@ -291,3 +292,26 @@ def test_agreement_that_tells_nothing_is_left_out(labels):
 def test_clusters_of_equal_rows_are_no_warning():
     found = evaluation.clustering(np.full((12, 3), 0.3), np.arange(12) % 4)
     assert found["nmi"] == 0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_signal_to_noise_ranks_by_variances(whole):
+    # From (0, 2), at a distance of 4 the own class, and at 1/16 the other.
+    found = evaluation.retrieval(
+        [[0.0, 2.0]],
+        ["own"],
+        references=[[0.0, 6.0], [0.0, 2.5]],
+        reference_labels=["own", "other"],
+        metric="signal_to_noise",
+        whole_ranking=whole,
+    )
+    assert found["precision_at_1"] == 0
+
+
+@pytest.mark.parametrize("metric", ["minkowski", "mahalanobis"])
+def test_a_metric_with_parameters_ranks_nothing(metric):
+    x, message = [[0.0], [1.0]], f"metric='{metric}' takes parameters"
+    with pytest.raises(errors.InputError, match=message):
+        evaluation.retrieval(x, [0, 0], metric=metric)
+    with pytest.raises(errors.InputError, match=message):
+        evaluation.nearest(x, x, metric=metric, neighbours=1)
