@@ -317,8 +317,9 @@ def make(metric: str | Callable[..., Metric], **params) -> Metric:
     if not callable(metric):
         errors.check_known("metric", metric, METRICS)
     made = metric if callable(metric) else METRICS[metric]
-    takes = set(inspect.signature(made).parameters)
-    if takes != set(params):
+    takes = inspect.signature(made).parameters
+    needed = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
+    if not needed <= set(params) <= set(takes):
         raise errors.InputError(
             f"metric={name_of(metric)!r} takes {_listed(takes)}, and was given {_listed(params)}."
         )
@@ -345,7 +346,16 @@ def in_precision(precision: str, metric: str | Callable[..., Metric], /, **param
 
 def name_of(metric: str | Callable[..., Metric]) -> str:
     """The name of a metric in a message."""
+    if isinstance(metric, functools.partial):
+        return name_of(metric.func)
     return getattr(metric, "__name__", repr(metric)) if callable(metric) else metric
+
+
+def maker(metric: str | Callable[..., Metric]) -> str | Callable[..., Metric]:
+    """The function that makes a metric, without what a `functools.partial` sets."""
+    if isinstance(metric, functools.partial):
+        return maker(metric.func)
+    return metric if callable(metric) else METRICS.get(metric, metric)
 
 
 def prepared(

@@ -118,7 +118,7 @@ def triplet_loss(
       [-0.5  1.5 -1.5  0.5]
     """
     mine = miner_of(miner)
-    penalize = lookup("penalty", penalty, PENALTIES)
+    penalize = _penalty_of(penalty)
     errors.check_known("average", average, AVERAGES)
     errors.check_known("derivatives", derivatives, gradient.DERIVATIVES)
     if mining_metric is None:
@@ -206,7 +206,7 @@ def of_triplets(
       >>> print(f"{loss:.2f} of {stats['num_valid']:.0f} triplet")
       0.50 of 1 triplet
     """
-    penalize = lookup("penalty", penalty, PENALTIES)
+    penalize = _penalty_of(penalty)
     errors.check_known("average", average, AVERAGES)
     check_metric_suits(penalize, metric, _SUITED)
     made = distances.make(metric, **params)
@@ -267,6 +267,18 @@ def miner_of(miner: str | Callable[..., mining.Triplets]) -> Callable[..., minin
     return lookup("miner", miner, mining.MINERS)
 
 
+def _penalty_of(penalty: str | Callable[..., Array]) -> Callable[..., Array]:
+    """The penalty of a name, or the function itself, whose margin the loss sets."""
+    penalize = lookup("penalty", penalty, PENALTIES)
+    if isinstance(penalize, functools.partial) and "margin" in penalize.keywords:
+        margin = penalize.keywords["margin"]
+        raise errors.InputError(
+            f"penalty sets margin={margin!r}, and so does the loss: leave it out of the"
+            " functools.partial, and give margin to the loss."
+        )
+    return penalize
+
+
 def _mining_metric(
     precision: str,
     name: str | Callable[..., distances.Metric] | None,
@@ -276,7 +288,11 @@ def _mining_metric(
     if name is not None:
         if isinstance(name, str):
             errors.check_known("mining_metric", name, distances.METRICS)
-        return distances.in_precision(precision, name, **(params or {}))
+        try:
+            return distances.in_precision(precision, name, **(params or {}))
+        except errors.InputError as error:
+            message = errors.renamed(str(error), {"metric": "mining_metric"})
+            raise errors.InputError(message) from None
     if params:
         raise errors.InputError(
             f"mining_metric_params={dict(params)} are given without mining_metric: name the metric."
@@ -326,9 +342,9 @@ def check_metric_suits(
       InputError: the metric does not suit. The message names the metrics that do.
     """
     function = function.func if isinstance(function, functools.partial) else function
-    allowed = suited.get(function, (metric,))
-    if metric not in allowed:
-        names = " or ".join(repr(name) for name in allowed if isinstance(name, str))
+    allowed = next((names for judged, names in suited.items() if judged is function), None)
+    if allowed is not None and distances.maker(metric) not in map(distances.maker, allowed):
+        names = " or ".join(repr(distances.name_of(name)) for name in allowed)
         raise errors.InputError(
             f"{field}={distances.name_of(metric)!r} does not suit {function.__name__}, which is"
             f" defined for {field}={names}."

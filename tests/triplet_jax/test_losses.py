@@ -22,7 +22,7 @@ from tests.support.triplet_programs import (
     program,
     spread,
 )
-from triplet_jax import distances, errors, losses, mining
+from triplet_jax import distances, errors, losses, mining, penalties
 from triplet_jax.engine import picks, positive_masks
 
 DETERMINISTIC = [name for name in MINERS if name not in oracles.RANDOM]
@@ -338,6 +338,8 @@ def test_semi_hard_decides_rightly_among_near_duplicates(metric):
         ({"miner": "distance_weighted", "metric": "cosine"}, "does not suit distance_weighted"),
         ({"penalty": "selectively_contrastive"}, "does not suit selectively_contrastive"),
         ({"miner": functools.partial(mining.angular, degrees=9), "metric": "cosine"}, "angular"),
+        ({"miner": "angular", "metric": distances.cosine}, "='cosine' does not suit angular"),
+        ({"penalty": functools.partial(penalties.hinge, margin=1)}, "penalty sets margin=1"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -377,3 +379,21 @@ def test_a_row_that_is_hidden_has_no_part(miner, metric, far):
     np.testing.assert_allclose(masked[0], kept[0], rtol=1e-5)
     np.testing.assert_allclose(masked[1][mask], kept[1], rtol=1e-4, atol=1e-6)
     assert not masked[1][~mask].any()
+
+
+@pytest.mark.parametrize(
+    ("metric", "named"),
+    [
+        (distances.euclidean, {"metric": "euclidean"}),
+        (
+            functools.partial(distances.minkowski, p=3.0),
+            {"metric": "minkowski", "metric_params": {"p": 3.0}},
+        ),
+    ],
+)
+def test_a_metric_may_be_its_function(metric, named):
+    x, y = spread(0, 16), np.arange(16) % 4
+    miner = "angular" if metric is distances.euclidean else "batch_hard"
+    by_function, _ = losses.triplet_loss(x, y, miner=miner, metric=metric)
+    by_name, _ = losses.triplet_loss(x, y, miner=miner, **named)
+    assert by_function == by_name

@@ -109,6 +109,7 @@ def test_the_parameters_of_both_metrics_are_apart():
     [
         ({"mining_metric": "l1"}, "mining_metric='l1' is not known"),
         ({"mining_metric_params": {"p": 2.0}}, "without mining_metric"),
+        ({"mining_metric": "minkowski"}, "mining_metric='minkowski' takes p"),
         ({"miner": "angular", "mining_metric": "cosine"}, "mining_metric='cosine' does not suit"),
         ({"penalty": "selectively_contrastive", "mining_metric": "cosine"}, "does not suit"),
     ],
