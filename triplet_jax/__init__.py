@@ -15,10 +15,10 @@ The modules that a user imports:
 * `errors`: the errors that these raise.
 * `evaluation`: retrieval, few-shot classification, verification and clustering.
 
-The other packages are behind these, or serve training: `data`, `models`, `training`, `curricula`,
-`runs` and `analysis` above, and `engine`, `devices` and `xla` below.
+`data`, `models`, `training`, `curricula`, `runs` and `analysis` train with these modules and import
+them. These in turn rest on `arguments`, `engine`, `devices` and `xla`.
 
-This package imports none of them: `from triplet_jax import losses` loads jax, and no library for
+This package imports nothing itself: `from triplet_jax import losses` loads jax, and no library for
 data, checkpoints or plots.
 """
 

@@ -43,11 +43,13 @@ def labels(
     if isinstance(given, jax.Array):
         found = given
     else:
-        found = _as_array(given, name)
+        found = as_array(given, name, "shape [n]")
+    if not shape:
+        raise errors.InputError(f"{rows} must be a list or an array, and not a single value.")
     if tuple(found.shape) != tuple(shape[:1]):
         raise errors.InputError(
             f"{name} have the shape {tuple(found.shape)}, and {rows} {tuple(shape)}: give one"
-            f" label for each of the {shape[0]} rows, in a list or an array of shape"
+            f" value for each of the {shape[0]} rows, in a list or an array of shape"
             f" ({shape[0]},).{_way_out(found.shape, shape, name)}"
         )
     if isinstance(found, np.ndarray):
@@ -65,13 +67,23 @@ def _way_out(found: tuple[int, ...], shape: tuple[int, ...], name: str) -> str:
     return ""
 
 
-def _as_array(given: Any, name: str) -> Shaped[np.ndarray, "..."]:
+def as_array(given: Any, name: str, shape: str) -> Shaped[Array | np.ndarray, "..."]:
+    """A list or an array as an array of numpy; as one of jax, if something in it is traced.
+
+    Args:
+      given: the list or the array.
+      name: what the message calls it.
+      shape: what the message says of the shape that is wanted.
+
+    Raises:
+      InputError: the parts of a list have different lengths.
+    """
     try:
         found = np.asarray(given)
     except ValueError as error:  # such as for lists of different lengths
-        raise errors.InputError(
-            f"{name} must be a list or an array of shape [n]: {error}"
-        ) from error
+        raise errors.InputError(f"{name} must be a list or an array of {shape}: {error}") from error
+    except jax.errors.TracerArrayConversionError:  # such as for a list that was passed through jit
+        return jnp.asarray(given)
     # A column of pandas holds strings as objects.
     if found.dtype == object and all(isinstance(label, str) for label in found.flat):
         return found.astype(str)
@@ -119,7 +131,7 @@ def embeddings(given: Embeddings, *, name: str = "embeddings") -> Float[np.ndarr
     Raises:
       InputError: `given` does not have two dimensions, or does not hold real numbers.
     """
-    found = _as_array(given, name)
+    found = as_array(given, name, "shape [n, dim]")
     # By its kinds, numpy does not count bfloat16 and the 8-bit floats as numbers.
     if found.dtype.kind not in "biuf" and not jnp.issubdtype(found.dtype, np.floating):
         raise errors.InputError(f"{name} have dtype {found.dtype}; they must be real numbers.")
@@ -219,7 +231,9 @@ def check_same_dim(**arrays: Float[Array, "_ _"]) -> None:
     """
     if len({x.shape[1] for x in arrays.values()}) > 1:
         shapes = " and ".join(f"{name} has shape {x.shape}" for name, x in arrays.items())
-        raise errors.InputError(f"{shapes}: rows that are compared must have as many values.")
+        raise errors.InputError(
+            f"{shapes}: rows that are compared must have the same number of values."
+        )
 
 
 def class_numbers(name: str, given: Labels, rows: int) -> Int[Array, "rows"]:

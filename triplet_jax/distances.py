@@ -71,7 +71,8 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def unit(x: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
     """Rows scaled to length 1, in the type of `x`; a zero row stays zero, with a finite gradient.
 
-    Lengths are taken in float32 at least: the squared length of a float16 row overflows at 256.
+    Lengths are taken in float32 at least, where they have to be between 1e-19 and 1e19: the squared
+    length of a float16 row overflows at 256.
 
     Example:
       >>> import jax.numpy as jnp
@@ -198,7 +199,7 @@ def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
     Coordinates that are equal have a gradient of 0. A traced p is not checked.
 
     Raises:
-      InputError: p is below 1, where this is no distance, or not finite.
+      InputError: p is not finite, or is below 1, where this is not a distance.
 
     Example:
       >>> import jax.numpy as jnp
@@ -207,7 +208,7 @@ def minkowski(*, p: Float[Array, ""] | float | int) -> Metric:
       >>> print(distances.pairwise(a, b, "minkowski", p=1.0))
       [[7.]]
     """
-    if not isinstance(p, jax.Array) and not 1 <= p < float("inf"):
+    if not isinstance(p, jax.core.Tracer) and not 1 <= p < float("inf"):
         raise errors.InputError(f"p={p} must be at least 1 and finite.")
 
     def between(a, b):
@@ -318,11 +319,10 @@ def make(metric: str | Callable[..., Metric], **params) -> Metric:
         errors.check_known("metric", metric, METRICS)
     made = metric if callable(metric) else METRICS[metric]
     takes = inspect.signature(made).parameters
-    needed = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
+    needed = {name for name, one in takes.items() if one.default is one.empty}
     if not needed <= set(params) <= set(takes):
-        raise errors.InputError(
-            f"metric={name_of(metric)!r} takes {_listed(takes)}, and was given {_listed(params)}."
-        )
+        takes, given = (", ".join(sorted(x)) or "no parameters" for x in (takes, params))
+        raise errors.InputError(f"metric={name_of(metric)!r} takes {takes}, and was given {given}.")
     return made(**params)
 
 
@@ -346,16 +346,8 @@ def in_precision(precision: str, metric: str | Callable[..., Metric], /, **param
 
 def name_of(metric: str | Callable[..., Metric]) -> str:
     """The name of a metric in a message."""
-    if isinstance(metric, functools.partial):
-        return name_of(metric.func)
+    metric = metric.func if isinstance(metric, functools.partial) else metric
     return getattr(metric, "__name__", repr(metric)) if callable(metric) else metric
-
-
-def maker(metric: str | Callable[..., Metric]) -> str | Callable[..., Metric]:
-    """The function that makes a metric, without what a `functools.partial` sets."""
-    if isinstance(metric, functools.partial):
-        return maker(metric.func)
-    return metric if callable(metric) else METRICS.get(metric, metric)
 
 
 def prepared(
@@ -454,7 +446,3 @@ def of_differences(between: Callable) -> Metric:
         return between(a[:, None, :], b.T[None, :, :])
 
     return Metric(_as_is, pairwise, between, by_product=False)
-
-
-def _listed(names):
-    return ", ".join(sorted(names)) or "no parameters"

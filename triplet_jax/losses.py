@@ -46,8 +46,9 @@ def triplet_loss(
 
         loss = sum(weight * penalty(d_ap, d_an, margin)) / sum(weight)
 
-    Both sums run over the triplets of every anchor on every device. The loss is one mean over the
-    global batch, and not a mean of the devices' means. It does not depend on `tile_size` or on the
+    The sums run over the triplets of every anchor on every device; that in the denominator, with
+    `average="active"`, only over those whose penalty is not 0. The loss is one mean over the global
+    batch, and not a mean of the devices' means. It does not depend on `tile_size` or on the
     number of devices. Except for miners that draw at random, it does not depend on the order of the
     batch either.
 
@@ -81,8 +82,8 @@ def triplet_loss(
         candidates, so that a batch of a fixed shape may hold fewer examples.
       key: for miners that draw at random; the same key on every device.
       tile_size: the most anchors at a time; None chooses a size that suits the device. Memory is
-        about `tile_size * candidates` numbers; for a miner of all pairs, that times an anchor's
-        positives.
+        about `tile_size * candidates` numbers. A miner of all pairs adds the triplets of as many
+        anchors as are penalised together, of one at least.
       precision: of the matrix products that distances come from: "float32", "tf32" or "bfloat16",
         for metrics that have one. Sums are in float32, and distances of picked triplets and of near
         duplicates are measured again in it. Other triplets may be picked; docs/losses.md says how
@@ -169,9 +170,10 @@ def of_triplets(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The mean penalty of given triplets, row by row. Nothing is mined.
 
-        loss = sum(penalty(d(a_i, p_i), d(a_i, n_i), margin)) / number of triplets that count
+        loss = sum(penalty(d(a_i, p_i), d(a_i, n_i), margin)) / number of active triplets
 
-    Use it for files of triplets, for triplets that people labelled, and for miners outside of this
+    With `average="valid"` it is divided by the number of all triplets that the mask shows. Use it
+    for files of triplets, for triplets that people labelled, and for miners outside of this
     library. Distances are measured as differences, so that near duplicates lose no digits. The
     loss is ordinary jax code and has derivatives of any order, in forward and in reverse mode.
 
@@ -195,8 +197,9 @@ def of_triplets(
       `num_valid`, `num_active`, `active_fraction`, `mean_d_ap` and `mean_d_an`.
 
     Raises:
-      InputError: the arrays differ in shape, a name is not known, or the metric does not suit the
-        penalty.
+      InputError: the arrays differ in shape or hold no real numbers, the mask has another shape, a
+        name is not known, the parameters are not those of the metric, or the metric does not suit
+        the penalty.
 
     Example:
       >>> import jax.numpy as jnp
@@ -343,12 +346,18 @@ def check_metric_suits(
     """
     function = function.func if isinstance(function, functools.partial) else function
     allowed = next((names for judged, names in suited.items() if judged is function), None)
-    if allowed is not None and distances.maker(metric) not in map(distances.maker, allowed):
+    if allowed is not None and _maker(metric) not in map(_maker, allowed):
         names = " or ".join(repr(distances.name_of(name)) for name in allowed)
         raise errors.InputError(
             f"{field}={distances.name_of(metric)!r} does not suit {function.__name__}, which is"
             f" defined for {field}={names}."
         )
+
+
+def _maker(metric: str | Callable[..., distances.Metric]) -> str | Callable[..., distances.Metric]:
+    """The function that makes a metric, without what a `functools.partial` sets."""
+    metric = metric.func if isinstance(metric, functools.partial) else metric
+    return metric if callable(metric) else distances.METRICS.get(metric, metric)
 
 
 def lookup(field: str, name_or_function: str | Callable, table: Mapping[str, Callable]) -> Callable:

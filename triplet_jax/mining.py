@@ -37,6 +37,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from triplet_jax import errors
+from triplet_jax.xla import storing
 
 MANY = 512
 """With more positives than this, sorting the negatives is faster than comparing each pair."""
@@ -80,8 +81,8 @@ class Triplets(NamedTuple):
 def by_triplet(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
     """Marks a miner of all pairs that judges each triplet by its own two distances alone.
 
-    It may not name `key`, `dim` or `positives_to_negatives`. With the hinge, the loss then only
-    counts triplets on a CPU, in `engine.counts`, which takes half the time.
+    It may not name `key`, `dim` or `positives_to_negatives`. With the hinge and on a CPU, the loss
+    then follows from numbers of triplets, in `engine.counts`, in half the time.
 
     Example:
       >>> from triplet_jax import mining
@@ -103,10 +104,11 @@ def judges_triplets(miner: Callable[..., Triplets]) -> bool:
 
 
 def separable(miner: Callable[..., Triplets]) -> Callable[..., Triplets]:
-    """Marks a miner as `by_triplet` to which it does not matter whether the two are equal, either.
+    """Marks a miner as `by_triplet` whose answer does not hinge on two distances being equal.
 
     The loss of a large batch then measures each distance once for both of its ends, in
-    `engine.half_matrix`.
+    `engine.half_matrix`. The two distances of a triplet are then measured in different ways, and
+    rounding may break a tie.
 
     Example:
       >>> from triplet_jax import mining
@@ -142,9 +144,8 @@ def by_candidate(choose: Callable[..., Chosen]) -> Callable[..., Triplets]:
 
     `choose` takes the four arrays of a miner, and knobs, and returns two masks: which positives
     stay, and which negatives. Each positive that stays forms a triplet with each negative that
-    stays; padding never does. `choose` may not name `key`, `dim` or `positives_to_negatives`. On a
-    CPU, the loss with the hinge then only counts triplets, in `engine.counts`, which takes about
-    half the time.
+    stays; padding never does. `choose` may not name `key`, `dim` or `positives_to_negatives`. As
+    for `by_triplet`, the hinge then takes about half the time on a CPU.
 
     Example:
       >>> import jax.numpy as jnp
@@ -284,8 +285,8 @@ def semi_hard(
 
         min {d(a, n) : d(a, n) > d(a, p)}
 
-    A positive that no negative is farther than has no triplet; a negative exactly as far as the
-    positive is not farther. After Schroff, Kalenichenko and Philbin 2015, "FaceNet", equation 4,
+    A positive beyond which there is no negative has no triplet; a negative exactly as far away does
+    not count as beyond. After Schroff, Kalenichenko and Philbin 2015, "FaceNet", equation 4,
     https://arxiv.org/abs/1503.03832, who leave the choice among such negatives open. There is no
     upper bound: a negative beyond the margin has a hinge of 0, so the margin acts through the
     penalty alone.
@@ -633,7 +634,9 @@ def quantile(
     *,
     hardness: Number = 1.0,
 ) -> Triplets:
-    """Picks for every positive the negative at a quantile of hardness, from 0 to 1, the nearest.
+    """Picks for every positive the negative at a quantile of hardness.
+
+    Hardness 1 is the nearest negative, and 0 the farthest.
 
     Of m negatives in order of distance it is the one with the rank
 
@@ -771,7 +774,7 @@ def distance_weighted(
       >>> print(found.d_an, found.weight)
       [1. 1.] [ True  True]
     """
-    if not isinstance(cutoff, jax.Array) and not cutoff > 0:
+    if not isinstance(cutoff, jax.core.Tracer) and not cutoff > 0:
         raise errors.InputError(
             f"cutoff={cutoff} must be above 0, or a negative at distance 0 weighs infinitely. Use"
             " 0.5, as the paper does."
@@ -796,9 +799,9 @@ def boltzmann(
 ) -> Triplets:
     """Draws one positive by the weights `exp(beta d)` and one negative by `exp(-beta d)`.
 
-    `beta=0` draws uniformly and `beta=inf` is `batch_hard`. An anchor without a positive or without
-    a negative has no triplet. Beyer's "batch sample" has `beta=1`: branch `sampling` of the code of
-    Hermans, Beyer and Leibe 2017, https://arxiv.org/abs/1703.07737.
+    `beta` is at least 0: 0 draws uniformly, and `beta=inf` is `batch_hard`. An anchor without a
+    positive or without a negative has no triplet. Beyer's "batch sample" has `beta=1`: branch
+    `sampling` of the code of Hermans, Beyer and Leibe 2017, https://arxiv.org/abs/1703.07737.
 
     Example:
       >>> import jax
@@ -865,10 +868,10 @@ def angular(
 
         atan(d(a, p) / (2 d(n, c))) > degrees
 
-    c is the midpoint of anchor and positive. `d(n, c)` follows from the three sides, so the metric
-    has to be Euclidean. Wang, Zhou, Wen, Liu and Lin 2017, "Deep Metric Learning with Angular
-    Loss", https://arxiv.org/abs/1708.01682, bound this angle; AngularMiner of PyTorch Metric
-    Learning mines by it.
+    `degrees` is above 0 and below 90. c is the midpoint of anchor and positive. `d(n, c)` follows
+    from the three sides, so the metric has to be Euclidean. Wang, Zhou, Wen, Liu and Lin 2017,
+    "Deep Metric Learning with Angular Loss", https://arxiv.org/abs/1708.01682, bound this angle;
+    AngularMiner of PyTorch Metric Learning mines by it.
 
     Example:
       The anchor is at (-1, 0) and the positive at (1, 0). The negatives at (0, 1) and (0, 4) see
@@ -905,12 +908,11 @@ def _nearest(distances, where):
 
 def _nearest_beyond(to_positives, to_negatives, is_negative):
     """The nearest negative farther than each positive, and whether there is one."""
-    # Kept in memory, or XLA applies the mask again for every positive.
-    negatives = written_once(jnp.where(is_negative, to_negatives, jnp.inf))
+    negatives = storing.behind_a_barrier(jnp.where(is_negative, to_negatives, jnp.inf))
     if len(to_positives) <= MANY:
         beyond = negatives > to_positives[:, None]
         nearest = jnp.min(jnp.where(beyond, negatives, jnp.inf), axis=1)
-        nearest = written_once(nearest)
+        nearest = storing.behind_a_barrier(nearest)
     else:
         ordered = jnp.sort(negatives)
         nearest = ordered.at[jnp.searchsorted(ordered, to_positives, side="right")].get(
@@ -918,14 +920,6 @@ def _nearest_beyond(to_positives, to_negatives, is_negative):
         )
     found = nearest < jnp.inf
     return jnp.where(found, nearest, 0.0), found
-
-
-def written_once(x):
-    """Keeps `x` in memory on a CPU, where XLA would otherwise compute it again at every use.
-
-    On other devices memory is slower than arithmetic, and the compiler decides.
-    """
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def _farthest(distances, where):
@@ -994,10 +988,10 @@ def _draw_of_each(key, allowed):
     # The upper bits, as floats from 1 to 2: minima of floats are faster than those of integers.
     numbers = jax.lax.bitcast_convert_type((scrambled >> 9) | 0x3F800000, jnp.float32)
     numbers = jnp.where(allowed, numbers, 2.0)
-    least = written_once(jnp.min(numbers, axis=1, keepdims=True))
-    places = written_once(jnp.arange(positions, dtype=jnp.float32))
+    least = storing.behind_a_barrier(jnp.min(numbers, axis=1, keepdims=True))
+    places = storing.behind_a_barrier(jnp.arange(positions, dtype=jnp.float32))
     first = jnp.min(jnp.where(numbers == least, places, jnp.inf), axis=1)
-    return written_once(first).astype(jnp.int32), least[:, 0] < 2.0
+    return storing.behind_a_barrier(first).astype(jnp.int32), least[:, 0] < 2.0
 
 
 MINERS: dict[str, Callable[..., Triplets]] = {

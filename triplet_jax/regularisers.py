@@ -24,7 +24,8 @@ SLACK = 0.01
 BINS = 100
 """The parts into which `histogram` divides the cosines."""
 NEAR, FAR = 0.9, 0.5
-"""The cosines of `threshold_consistency`: what pairs of a class shall exceed, and others not."""
+"""The thresholds of `threshold_consistency`: cosines within a class should be above NEAR, and those
+between classes below FAR."""
 
 
 def norm(

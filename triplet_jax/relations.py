@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from triplet_jax import errors
+from triplet_jax import arguments, errors
 from triplet_jax.devices import collectives
 
 
@@ -38,8 +38,8 @@ class Relation:
     """Which candidates are positives of each of this device's rows, as booleans. The candidates are
     the rows of all devices, or the references."""
     negative: Shaped[Array | np.ndarray, "batch candidates"] | None = None
-    """Which are negatives; None for all that are no positives. What is neither is left out, such as
-    pairs that nobody judged."""
+    """Which are negatives; None for all that are not positives. A candidate that is both is a
+    positive. What is neither is left out, such as pairs that nobody judged."""
 
 
 def shared_labels(
@@ -91,7 +91,8 @@ def shared_labels(
 
 
 def _has(name: str, given: Any) -> Float[Array, "rows labels"]:
-    given = given if isinstance(given, jax.Array) else np.asarray(given)
+    if not isinstance(given, jax.Array):
+        given = arguments.as_array(given, name, "shape [rows, labels]")
     if given.ndim != 2:
         raise errors.InputError(
             f"{name} have the shape {given.shape}, and must be a matrix with a row for each"
@@ -113,7 +114,7 @@ def pairs(
     Args:
       positive: the two rows of every positive pair, a list or an array `[pairs, 2]` of integers.
       rows: of the batch.
-      negative: the pairs of negatives; None for all that are no positives.
+      negative: the pairs of negatives; None for all that are not positives.
 
     Raises:
       InputError: an array has another shape, a row is not in the batch, or a pair is both.
@@ -137,7 +138,7 @@ def pairs(
 
 
 def _matrix(name: str, given: Any, rows: int) -> Bool[np.ndarray, "rows rows"]:
-    found = np.asarray(given)
+    found = arguments.as_array(given, f"{name} pairs", "whole numbers [pairs, 2]")
     if found.size and (found.ndim != 2 or found.shape[1] != 2 or found.dtype.kind not in "iu"):
         raise errors.InputError(
             f"{name} pairs have the shape {found.shape} and the type {found.dtype}, and must be"

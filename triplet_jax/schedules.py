@@ -56,8 +56,8 @@ def pacing(
     Args:
       kind: a name in `PACINGS`.
       total_steps: T, at least 1.
-      a: the share of training after which the value is 1, in (0, inf); beyond 1 it never
-        gets there.
+      a: the share of training after which the value is 1, above 0 and finite; above 1, training
+        ends before the value reaches 1.
       b: the value at step 0, in [0, 1]; 1 is standard training.
 
     Raises:
@@ -219,7 +219,7 @@ def geometric(
       end: above 0.
 
     Raises:
-      InputError: an end that is not traced is not above 0.
+      InputError: an end that is not traced is not above 0 and finite.
 
     Example:
       >>> from triplet_jax import schedules

@@ -44,7 +44,8 @@ def of_batch(
       labels: their classes.
       miner: as in `losses.triplet_loss`.
       margin: of the census, in the units of the metric.
-      most_positives: slots for an anchor's positives; K - 1 in a batch with K examples a class.
+      most_positives: at least 1; an anchor's positives beyond it are left out. K - 1 in a batch
+        with K examples a class.
       metric: as in `losses.triplet_loss`.
       mask: which rows of the batch count; None for all.
       key: the key that the loss was given, so that a random miner draws the same triplets.
@@ -69,8 +70,8 @@ def of_batch(
       * `effective_rank`: the exponential of the spectrum's entropy (Roy and Vetterli 2007, "The
         effective rank", https://ieeexplore.ieee.org/document/7098875).
 
-      In a large batch, all but `norms`, `spectrum` and `effective_rank` are those of some anchors
-      at even spaces, so that no more than 2^21 triplets are looked at.
+      In a large batch, all but `norms`, `spectrum` and `effective_rank` are those of some
+      evenly spaced anchors, so that no more than 2^21 triplets are looked at.
 
     Example:
       >>> import jax.numpy as jnp

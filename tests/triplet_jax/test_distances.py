@@ -196,3 +196,8 @@ def test_accelerators_are_asked_for_full_float32(metric):
     program = jax.make_jaxpr(measure)(jnp.ones((2, 3)), jnp.ones((4, 3)))
     text = str(program)
     assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 0
+
+
+def test_a_power_that_is_given_as_an_array_is_checked_too():
+    with pytest.raises(errors.InputError, match="must be at least 1"):
+        distances.pairwise(np.eye(2), np.eye(2), "minkowski", p=jnp.float32(0.5))

@@ -222,3 +222,10 @@ def test_a_relation_goes_through_jit_and_among_references():
 def test_what_makes_no_relation_is_refused(make, message):
     with pytest.raises(errors.InputError, match=message):
         make()
+
+
+def test_lists_of_different_lengths_are_refused():
+    with pytest.raises(errors.InputError, match=r"^positive pairs must be .*\[pairs, 2\]"):
+        relations.pairs([[0, 1], [2]], rows=3)
+    with pytest.raises(errors.InputError, match=r"\[rows, labels\]"):
+        relations.shared_labels([[0, 1], [1]])

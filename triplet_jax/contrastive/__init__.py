@@ -12,7 +12,8 @@ distances `[negatives]` to all candidates; `is_negative` is True where these are
     loss = sum over terms of  sum(value) / sum(weight)
 
 Both sums run over the anchors of all devices, and a term without weight is 0. Keywords are knobs:
-`functools.partial` sets them, and they may be traced and learned.
+`functools.partial` sets them, and they may be traced and learned. Temperatures, scales, `alpha` and
+`beta` must be above 0, and the `power` of `pairs` at least 1; nothing checks them.
 
 Losses that the literature writes in similarities take `s = 1 - d`: the cosine with
 `metric="cosine"`, the inner product with `metric="dot"`.

@@ -46,7 +46,8 @@ def contrastive_loss(
       loss: a name in `LOSSES`, or a function with the signature of those in it. Floats that
         `functools.partial` sets may be traced, and learned.
       metric: a name in `distances.METRICS`, or a function like those in it. Losses of similarities
-        need "cosine" or "dot"; `arcface` needs "cosine".
+        need "cosine", "dot" or `class_centres.to_centres`; those of angles, such as `arcface`, not
+        "dot".
       metric_params: parameters of the metric: `p` of minkowski, `precision` of mahalanobis.
       references: the candidates in place of the batch's own rows: proxies, class weights, a queue
         or the other modality. An array `[references, dim]` of which each device has a part, or

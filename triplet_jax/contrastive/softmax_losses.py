@@ -121,7 +121,7 @@ def nca(
     *,
     temperature: Number = 1.0,
 ) -> Terms:
-    """The chance that a neighbour, drawn by a softmax of distances, is of another class.
+    """Minus the logarithm of the chance that a neighbour, drawn by distance, is of the same class.
 
         -log(sum_p exp(-d_ap / t) / sum_c exp(-d_ac / t)),  mean over anchors with positives
 

@@ -24,7 +24,10 @@ def nearest_of_other_classes(
     *,
     neighbours: int,
 ) -> Int[np.ndarray, "examples neighbours"]:
-    """Finds the nearest examples of other classes for every example, exactly, tile by tile.
+    """Finds the nearest examples of other classes for every example, tile by tile.
+
+    Examples whose distances float32 cannot tell apart may change places. One that is not finite is
+    nobody's neighbour.
 
     >>> nearest_of_other_classes(np.array([[0.0], [1.0], [3.0]]), np.array([0, 0, 1]), neighbours=2)
     array([[ 2, -1],
@@ -59,12 +62,14 @@ def _nearest(
     embeddings: Float[Array, "examples dim"], labels: Int[Array, "examples"], *, neighbours: int
 ) -> Int[Array, "examples neighbours"]:
     rank = evaluation.make_ranking(embeddings, "euclidean").values
+    finite = jnp.all(jnp.isfinite(embeddings), axis=1)
 
     def of_tile(
         rows: Int[Array, "tile"], some: Float[Array, "tile dim"]
     ) -> Int[Array, "tile neighbours"]:
         own = jnp.take(labels, rows, mode="clip")[:, None] == labels
-        value, position = jax.lax.top_k(jnp.where(own, -jnp.inf, rank(some)), neighbours)
+        hidden = own | ~finite
+        value, position = jax.lax.top_k(jnp.where(hidden, -jnp.inf, rank(some)), neighbours)
         return jnp.where(jnp.isfinite(value), position, -1)
 
     return evaluation.by_tiles(of_tile, embeddings)

@@ -159,7 +159,9 @@ def _by_label(
     if shown is None and mask is not None:
         shown = jnp.ones(len(candidate_labels), bool)
     order, sorted_labels = positive_masks.by_label(candidate_labels, shown)
-    itself = jnp.full(len(labels), -1) if own is None else jnp.argsort(order)[own]
+    itself = jnp.full(len(labels), -1)
+    if own is not None:
+        itself = jnp.where(own < 0, -1, jnp.argsort(order)[own])
     runs = positive_masks.label_runs(labels, sorted_labels, itself)
     if shown is not None:
         runs = runs.hiding(jnp.ones(len(labels), bool) if mask is None else mask, jnp.sum(shown))

@@ -19,13 +19,14 @@ from jaxtyping import Array, Bool, Float
 from triplet_jax import mining, penalties
 from triplet_jax.devices import collectives
 from triplet_jax.engine import rules, sums
+from triplet_jax.xla import storing
 
 # Two counts below this share a float32, which holds whole numbers up to its square.
 _MOST = 2**12
 
 
 def suits(rule: rules.Rule, width: int, candidates: int) -> bool:
-    """Whether the triplets of a rule can be counted in place of general sums, and on a CPU."""
+    """Whether counts of a rule's triplets take the place of general sums; never off a CPU."""
     if (
         jax.default_backend() != "cpu"
         or not isinstance(rule, rules.TripletRule)
@@ -56,7 +57,7 @@ def of_pairs(
     """
     arrays = (to_positives, is_positive, to_negatives, is_negative)
     if choose := mining.choice(mine):
-        chosen = mining.written_once(jax.vmap(choose)(*jax.lax.stop_gradient(arrays)))
+        chosen = storing.behind_a_barrier(jax.vmap(choose)(*jax.lax.stop_gradient(arrays)))
         arrays = (to_positives, chosen[0], to_negatives, chosen[1])
         mine = mining.batch_all
     mine = jax.vmap(mine)
@@ -97,8 +98,8 @@ def _of_positives(number: Callable, positives: _Distances, negatives: _Distances
     found = []
     for start in range(0, candidates, size):
         numbers = number(*positives, *(x[:, start : start + size] for x in negatives))
-        # Stored, or XLA goes over one number at a time.
-        found.append(_counts(mining.written_once(jnp.sum(numbers, axis=2))))
+        # A loop of its own, or XLA goes over one number at a time.
+        found.append(_counts(storing.behind_a_barrier(jnp.sum(numbers, axis=2))))
     return jax.tree.map(lambda *x: functools.reduce(jnp.add, x), *found)
 
 

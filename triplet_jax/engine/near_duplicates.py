@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from triplet_jax.distances import Metric
 from triplet_jax.engine import vmapped
-from triplet_jax.mining import written_once
+from triplet_jax.xla import storing
 
 
 def measured(
@@ -40,8 +40,8 @@ def measured(
 def finished(
     metric: Metric, measured: Float[Array, "anchors candidates"]
 ) -> Float[Array, "anchors candidates"]:
-    """The distances, which a CPU keeps instead of working them out wherever they are used."""
-    return written_once(metric.finish(measured))
+    """The distances, in the units of the metric."""
+    return storing.behind_a_barrier(metric.finish(measured))
 
 
 @jax.custom_jvp

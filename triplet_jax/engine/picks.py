@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triplet_jax.engine import miner_views, near_duplicates, rules, sums, tiles
 from triplet_jax.engine.batches import Anchors, Candidates
-from triplet_jax.mining import MANY, Triplets, written_once
+from triplet_jax.mining import MANY, Triplets
+from triplet_jax.xla import storing
 
 
 class OfPicks:
@@ -158,11 +159,10 @@ def _whose(
 ) -> tuple[Int[Array, "anchors triplets"], Bool[Array, "anchors triplets"]]:
     """The slot of each picked distance, the first of equals, and whether there is one.
 
-    If there is none, the slot is one past the last, so that no gradient is added for it. On a GPU,
-    many additions to one place would wait for each other.
+    If there is none, the slot is one past the last. Of a negative, no gradient is then added: on a
+    GPU, many additions to one place would wait for each other.
     """
-    # Written once, or the compiler works out the mask again for every pick.
-    row = written_once(jnp.where(allowed, distances, jnp.inf))
+    row = storing.behind_a_barrier(jnp.where(allowed, distances, jnp.inf))
     first = jax.vmap(_first_equal)(picked, row)
     return first, first < distances.shape[1]
 
@@ -187,9 +187,9 @@ def _first_equal(
     if len(picked) <= MANY:
         # A minimum of floats is faster than one of integers, or than argmax. It is a loop of its
         # own: fused with what stands before or after it, a CPU takes one number at a time.
-        places = written_once(jnp.arange(n, dtype=jnp.float32))
+        places = storing.behind_a_barrier(jnp.arange(n, dtype=jnp.float32))
         first = jnp.min(jnp.where(picked[:, None] == row, places, jnp.inf), axis=1)
-        return jnp.minimum(written_once(first), n).astype(jnp.int32)
+        return jnp.minimum(storing.behind_a_barrier(first), n).astype(jnp.int32)
     ordered, places = jax.lax.sort((row, jnp.arange(n)), num_keys=2)
     at = jnp.minimum(jnp.searchsorted(ordered, picked, side="left"), n - 1)
     return jnp.where(ordered[at] == picked, places[at], n)

@@ -37,8 +37,8 @@ class References:
     its own part of them."""
     own: Int[Array | np.ndarray, "batch"] | None = None
     """For every row of the batch, the place of the reference that is the same example, embedded in
-    some other way. It has the row's class, but is no positive of the row. None where no reference
-    is such an example."""
+    some other way; -1 for none. It has the row's class, but is no positive of the row. Places count
+    on through the devices' parts. None if no reference is such an example."""
 
 
 def of_arguments(
@@ -89,7 +89,7 @@ def checked(references: References, embeddings: Float[Array, "batch dim"]) -> Re
 
     Raises:
       InputError: an array is refused by `arguments`, has no rows, or has another number of columns
-        than the embeddings.
+        than the embeddings, or `own` is not one whole number for each row of the batch.
     """
     rows = arguments.rows("references", references.embeddings)
     labels = references.labels
@@ -99,5 +99,16 @@ def checked(references: References, embeddings: Float[Array, "batch dim"]) -> Re
     arguments.check_same_dim(embeddings=embeddings, references=rows)
     if not len(rows):
         raise errors.InputError("references have no rows: pass at least one.")
-    own = None if references.own is None else jnp.asarray(references.own)
+    own = None if references.own is None else _own(references.own, len(embeddings))
     return References(rows, labels, mask, references.shared, own)
+
+
+def _own(given: Int[Array | np.ndarray, "batch"], rows: int) -> Int[Array, "batch"]:
+    """The places of the batch's examples among the references, as an array of jax."""
+    found = jnp.asarray(given)
+    if found.shape != (rows,) or not jnp.issubdtype(found.dtype, jnp.integer):
+        raise errors.InputError(
+            f"references.own has shape {found.shape} and dtype {found.dtype}: it must be whole"
+            f" numbers [{rows}], for each row of the batch the place of a reference, or -1."
+        )
+    return found

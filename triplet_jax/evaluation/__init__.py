@@ -4,8 +4,7 @@ Each function takes embeddings of any number type and computes in float32. It ta
 or an array with one for each row, and counts in its result what it used. Ties count against the
 embedding, and rows that are not finite score nothing: the docstrings say how.
 
-scikit-learn takes longer to import than all the rest, and scipy.spatial a sixth of what a search
-needs, so only the functions that need them import them.
+scikit-learn and scipy.spatial are slow to import, so the functions that use them import them.
 """
 
 from triplet_jax.evaluation.class_distances import NearestClasses, nearest_classes

@@ -39,17 +39,18 @@ def few_shot(
       seed: of the draws.
       queries: examples to classify from each class.
       groups: the group of every example, or None. The classes of an episode then share a group,
-        which is drawn first. With Omniglot's alphabets as groups this is the harder task of Lake,
-        Salakhutdinov and Tenenbaum 2015, https://doi.org/10.1126/science.aab3050.
+        which is drawn first. A class is in the group of its first example. With Omniglot's
+        alphabets as groups this is the harder task of Lake, Salakhutdinov and Tenenbaum 2015,
+        https://doi.org/10.1126/science.aab3050.
 
     Returns:
       `accuracy`, the mean over episodes; `ci95`, half the width of its 95% interval, 1.96 standard
-      errors; `examples_not_finite`, the number of rows with NaN or infinite values; and `episodes`,
-      `ways`, `shots` and `queries`.
+      errors, NaN for one episode; `examples_not_finite`, the number of rows with NaN or infinite
+      values; and `episodes`, `ways`, `shots` and `queries`.
 
     Raises:
-      InputError: there are too few classes with `shots + queries` examples, or `shots`, `queries`
-        or `episodes` is below 1, or an array has another shape or type.
+      InputError: there are too few classes with `shots + queries` examples, `shots`, `queries` or
+        `episodes` is below 1, `ways` is below 2, or an array has another shape or type.
 
     Example:
       >>> from triplet_jax import evaluation
@@ -66,6 +67,8 @@ def few_shot(
         raise errors.InputError(
             f"shots={shots}, queries={queries} and episodes={episodes} must be at least 1 each."
         )
+    if ways < 2:
+        raise errors.InputError(f"ways={ways} must be at least 2, or no query can be wrong.")
     pools = _episode_pools(labels, groups, ways, shots + queries)
     random = np.random.default_rng(seed)
     chosen = np.empty((episodes, ways, shots + queries), np.int64)
@@ -76,7 +79,9 @@ def few_shot(
     accuracy = np.asarray(_episode_accuracy(jnp.asarray(embeddings), jnp.asarray(chosen), shots))
     return {
         "accuracy": float(accuracy.mean()),
-        "ci95": float(1.96 * accuracy.std(ddof=1) / math.sqrt(episodes)) if episodes > 1 else 0.0,
+        "ci95": 1.96 * float(accuracy.std(ddof=1)) / math.sqrt(episodes)
+        if episodes > 1
+        else math.nan,
         "examples_not_finite": int((~np.isfinite(embeddings).all(axis=1)).sum()),
         "episodes": episodes,
         "ways": ways,
@@ -96,14 +101,14 @@ def _episode_pools(labels, groups, ways, needed):
         for m in members.values():
             of_group.setdefault(int(groups[m[0]]), []).append(m)
         pools = [of_group[g] for g in sorted(of_group)]
-    pools = [pool for pool in pools if len(pool) >= ways]
-    if not pools:
-        where = "" if groups is None else " in any group"
+    most = max(map(len, pools), default=0)
+    if most < ways:
+        where = "there are only" if groups is None else "no group has more than"
         raise errors.InputError(
-            f"ways={ways} with {needed} examples each: there are only {len(members)} classes with"
-            f" that many examples{where}. Use fewer ways, shots or queries."
+            f"ways={ways} with {needed} examples each: {where} {most} classes with that many"
+            " examples. Use fewer ways, shots or queries."
         )
-    return pools
+    return [pool for pool in pools if len(pool) >= ways]
 
 
 @functools.partial(jax.jit, static_argnames="shots")

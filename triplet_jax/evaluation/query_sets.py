@@ -66,7 +66,9 @@ def ask(
       reference_codes: their classes.
       groups: the groups of both, as numbers from 0; None where nothing is ignored.
     """
-    is_own = (own >= 0) & (reference_codes[own] == codes)
+    here = np.flatnonzero(own >= 0)
+    is_own = np.zeros(len(own), bool)
+    is_own[here] = reference_codes[own[here]] == codes[here]
     positives = _matches(codes, reference_codes) - is_own
     ignored = np.zeros_like(positives)
     of_queries, of_references = groups or (
@@ -76,7 +78,9 @@ def ask(
     if groups is not None:
         number = 1 + max(of_queries.max(initial=0), of_references.max(initial=0))
         ignored = _matches(codes * number + of_queries, reference_codes * number + of_references)
-        ignored = ignored - (is_own & (of_references[own] == of_queries))
+        own_ignored = np.zeros(len(own), bool)
+        own_ignored[here] = of_references[own[here]] == of_queries[here]
+        ignored = ignored - (is_own & own_ignored)
     return Asked(
         queries,
         codes,

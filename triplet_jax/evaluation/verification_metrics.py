@@ -44,7 +44,7 @@ def verification(
       are NaN where there are no pairs of one kind.
 
     Raises:
-      InputError: an array has another shape or type.
+      InputError: an array has another shape or type, or a rate is not in [0, 1].
 
     Example:
       The distances of same pairs are 1 and 1, those of different pairs 2, 3, 3 and 4.
@@ -94,7 +94,8 @@ def verification_of_pairs(
       wrongly at every threshold.
 
     Raises:
-      InputError: an array has another shape or type, a position is not there, or there is one fold.
+      InputError: an array has another shape or type, a position is not there, a rate is not in
+        [0, 1], or there is one fold.
 
     Example:
       >>> from triplet_jax import evaluation
@@ -116,7 +117,7 @@ def verification_of_pairs(
     if folds is None:
         return result
     return result | _over_folds(
-        distance, is_same, arguments.codes(folds, pairs.shape, name="folds")
+        distance, is_same, arguments.codes(folds, pairs.shape, name="folds", rows="pairs")
     )
 
 
@@ -170,6 +171,8 @@ def _scores(same, different, false_accept_rates):
     """The scores of the distances of same and of different pairs."""
     names = ["roc_auc", "eer", *(rate_name("tar_at_far", rate) for rate in false_accept_rates)]
     counts = {"same_pairs": len(same), "different_pairs": len(different)}
+    for rate in false_accept_rates:
+        check_rate(rate)
     if not len(same) or not len(different):
         return dict.fromkeys(names, math.nan) | counts
     curve = roc(same, different)
@@ -218,7 +221,12 @@ class Curve(NamedTuple):
     true_accepts: Float[np.ndarray, "thresholds"]
 
     def at(self, false_accept_rate: float) -> Accepted:
-        """The largest threshold that accepts at most this share of different pairs."""
+        """The largest threshold that accepts at most this share of different pairs.
+
+        Raises:
+          InputError: the share is not in [0, 1].
+        """
+        check_rate(false_accept_rate)
         last = np.searchsorted(self.false_accepts, false_accept_rate, side="right") - 1
         return Accepted(*(float(x[last]) for x in self))
 
@@ -291,14 +299,24 @@ def pair_distances(
     return _pair_distances(x, same), _pair_distances(x, different)
 
 
+def check_rate(rate: float) -> None:
+    """Refuses a false accept rate that is no share.
+
+    Raises:
+      InputError: the rate is not in [0, 1].
+    """
+    if not 0 <= rate <= 1:
+        raise errors.InputError(f"false_accept_rates: {rate} is not in [0, 1].")
+
+
 def rate_name(score: str, rate: float) -> str:
     """The name of a score at a rate.
 
-    >>> rate_name("tar_at_far", 0.001)
-    'tar_at_far_1e-3'
+    >>> rate_name("tar_at_far", 0.001), rate_name("tar_at_far", 0.25)
+    ('tar_at_far_1e-3', 'tar_at_far_2.5e-1')
     """
-    mantissa, exponent = f"{rate:.0e}".split("e")
-    return f"{score}_{mantissa}e{int(exponent)}"
+    written = np.format_float_scientific(rate, trim="-", exp_digits=1)
+    return f"{score}_{written.replace('e+', 'e')}"
 
 
 def _equal_error(curve):

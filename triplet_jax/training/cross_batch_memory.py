@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 class Memory(NamedTuple):
     """A ring of past embeddings. It is part of a run's state, and the same on every device."""
 
-    # Any, since jax fills trees with what is no array.
+    # Any, since jax also puts shapes, shardings and None in place of arrays.
     embeddings: Any
     labels: Any
     places: Any

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 class Found(NamedTuple):
     """What was found of a batch, beside the gradient in the parameters."""
 
-    # Any, since jax fills trees with what is no array.
+    # Any, since jax also puts shapes, shardings and None in place of arrays.
     value: Any
     aux: Any
     """What the loss gives beside its value."""

@@ -24,8 +24,8 @@ class Thresholds(NamedTuple):
     """The chances at which labels of the latest batches were left out; part of a run's state."""
 
     latest: Any
-    """`[window]`, the newest first; 0 where there was none yet. (Any, since jax fills trees with
-    what is no array.)"""
+    """`[window]`, the newest first; 0 where there was none yet. (Any, since jax also puts shapes,
+    shardings and None in place of arrays.)"""
 
 
 def chances(

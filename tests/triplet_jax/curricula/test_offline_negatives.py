@@ -176,3 +176,9 @@ def test_what_makes_no_sense_is_refused(fields, words):
     config.update_from_flattened_dict(fields)
     with pytest.raises(errors.InputError, match=words):
         check.check(config)
+
+
+def test_an_example_that_is_not_finite_is_nobodys_neighbour():
+    x = np.array([[0.0], [1.0], [np.nan]])
+    near = offline_negatives.nearest_of_other_classes(x, np.array([0, 1, 2]), neighbours=2)
+    assert near[:2].tolist() == [[1, -1], [0, -1]]

@@ -60,3 +60,20 @@ def test_labels_are_given_once():
 def test_a_batch_without_rows_is_refused():
     with pytest.raises(errors.InputError, match="^embeddings have no rows"):
         losses.triplet_loss(X[:0], Y[:0])
+
+
+def test_a_row_that_no_reference_is_keeps_all_its_positives():
+    own = np.full(len(X), -1)
+    assert loss(losses.References(ROWS, LABELS, own=own)) == loss(losses.References(ROWS, LABELS))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("own", [np.array([0]), np.zeros(len(X))])
+def test_places_that_are_not_one_whole_number_for_each_row_are_refused(own):
+    with pytest.raises(errors.InputError, match="^references.own has shape"):
+        loss(losses.References(ROWS, LABELS, own=own))
+
+
+def test_lists_of_labels_may_be_passed_through_jit():
+    expected = loss(losses.References(ROWS, LABELS))
+    assert jax.jit(loss)(losses.References(ROWS, LABELS.tolist())) == pytest.approx(expected)

@@ -57,3 +57,18 @@ def test_few_shot_without_enough_classes_is_refused():
     x, labels = clusters()
     with pytest.raises(errors.InputError, match="ways=9 with 6 examples each: there are only 8"):
         evaluation.few_shot(x, labels, ways=9, shots=1, episodes=2, seed=0)
+
+
+def test_one_way_is_refused_and_one_episode_has_no_interval():
+    settings = {"shots": 1, "queries": 1, "episodes": 1, "seed": 0}
+    x, labels = [[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1]
+    with pytest.raises(errors.InputError, match="ways=1 must be at least 2"):
+        evaluation.few_shot(x, labels, ways=1, **settings)
+    assert np.isnan(evaluation.few_shot(x, labels, ways=2, **settings)["ci95"])
+
+
+def test_too_few_classes_of_a_group_are_counted_by_group():
+    x, labels = np.zeros((12, 1)), np.arange(12) // 2
+    settings = {"shots": 1, "queries": 1, "episodes": 2, "seed": 0, "groups": labels // 3}
+    with pytest.raises(errors.InputError, match="no group has more than 3 classes"):
+        evaluation.few_shot(x, labels, ways=5, **settings)

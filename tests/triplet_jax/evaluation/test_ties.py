@@ -315,3 +315,10 @@ def test_a_metric_with_parameters_ranks_nothing(metric):
         evaluation.retrieval(x, [0, 0], metric=metric)
     with pytest.raises(errors.InputError, match=message):
         evaluation.nearest(x, x, metric=metric, neighbours=1)
+
+
+def test_queries_without_any_reference_score_nothing():
+    none = {"references": np.zeros((0, 1)), "reference_labels": np.zeros(0, int)}
+    found = evaluation.retrieval([[0.0]], [0], **none)
+    assert found["queries_without_positives"] == 1
+    assert np.isnan(found["precision_at_1"])

@@ -185,3 +185,19 @@ def test_pairs_that_do_not_fit_are_refused(change, message):
     given = {"pairs": pairs, "is_same": is_same, "folds": np.arange(400) % 10} | change
     with pytest.raises(errors.InputError, match=message):
         evaluation.verification_of_pairs(x, **given)
+
+
+def test_rates_have_names_of_their_own():
+    rates = (0.2, 0.25, 0.015, 1e-3, 1.0, 0.0)
+    names = [verification_pairs.rate_name("tar_at_far", rate) for rate in rates]
+    endings = ["2e-1", "2.5e-1", "1.5e-2", "1e-3", "1e0", "0e0"]
+    assert names == [f"tar_at_far_{ending}" for ending in endings]
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
+def test_a_rate_that_is_no_share_is_refused(rate):
+    x, labels = [[0.0], [1.0], [3.0], [4.0]], [0, 0, 1, 1]
+    with pytest.raises(errors.InputError, match="false_accept_rates"):
+        evaluation.verification(x, labels, false_accept_rates=(rate,))
+    with pytest.raises(errors.InputError, match="false_accept_rates"):
+        evaluation.roc(np.array([1.0]), np.array([2.0])).at(rate)
