@@ -84,6 +84,10 @@ def to_centres(*, centres: int, temperature: float) -> distances.Metric:
 def repeated(x: Float[Array, "batch dim"], centres: int) -> Float[Array, "batch _"]:
     """Rows that hold an embedding once for each centre that it is compared with.
 
+    Args:
+      x: the embeddings.
+      centres: how many centres a class has, at least 1.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from triplet_jax import class_centres

@@ -19,6 +19,7 @@ from triplet_jax.relations import Relation
 PENALTIES = penalties.PENALTIES
 """The penalties that `triplet_loss` takes by name."""
 AVERAGES = ("active", "valid")
+"""The denominators that `average` names."""
 
 
 def triplet_loss(

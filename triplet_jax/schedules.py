@@ -33,7 +33,9 @@ _SHAPES: dict[str, Callable] = {
     "logarithmic": lambda x: 1.0 + 0.1 * jnp.log(x + jnp.exp(-10.0)),
 }
 PACINGS = tuple(_SHAPES)
+"""The kinds of `pacing`."""
 ORDERS = ("curriculum", "anti_curriculum", "random", "standard")
+"""The orders in which a schedule takes the values between its ends."""
 
 
 def pacing(
@@ -293,6 +295,10 @@ def first_pace(*, target: float, b: float) -> Pace:
 
     Self-paced learning is due to Kumar, Packer and Koller 2010,
     https://papers.nips.cc/paper/2010/hash/e57c6b956a6521b28495f2886ca0977a-Abstract.html.
+
+    Args:
+      target: the share that self-pacing holds, in [0, 1].
+      b: the fraction at step 0, in [0, 1].
 
     Example:
       >>> from triplet_jax import schedules

@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from triplet_jax import arguments, distances, losses, mining, penalties
+from triplet_jax import arguments, distances, errors, losses, mining, penalties
 from triplet_jax.devices import collectives
 from triplet_jax.engine import batches, miner_views, positive_masks, rules
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+"""The percentiles that `of_batch` gives of lengths and of distances."""
 HARDNESS_EDGES = np.linspace(-1, 1, 41, dtype=np.float32)
+"""The ends of the intervals of `hardness`."""
 RANK_EDGES = np.linspace(0, 1, 21, dtype=np.float32)
+"""The ends of the intervals of `negative_rank`."""
 
 # The most triplets that are looked at. Of a larger batch, only some anchors are.
 _MOST_TRIPLETS = 2**21
@@ -73,6 +76,10 @@ def of_batch(
       In a large batch, all but `norms`, `spectrum` and `effective_rank` are those of some
       evenly spaced anchors, so that no more than 2^21 triplets are looked at.
 
+    Raises:
+      InputError: an array is refused as by `losses.triplet_loss`, a name is not known,
+        `most_positives` is below 1, or the parameters are not those of the metric.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from triplet_jax import telemetry
@@ -83,6 +90,8 @@ def of_batch(
       [0.625 0.    0.375]
     """
     embeddings, labels, shown, order = _sorted_global_batch(embeddings, labels, mask, axis_name)
+    if most_positives < 1:
+        raise errors.InputError(f"most_positives={most_positives} must be at least 1.")
     n = len(labels)
     anchors = max(1, min(n, _MOST_TRIPLETS // (n * most_positives)))
     chosen = (jnp.arange(anchors) * n) // anchors
@@ -189,7 +198,19 @@ def _of_each_anchor(
 def every(steps: int, measure: Callable[..., dict[str, Array]]) -> Callable[..., dict[str, Array]]:
     """`measure` at each `steps`-th step, and at the others zeros, which cost nothing.
 
-    The function that is returned takes the number of the step first, and then what `measure` takes.
+    Args:
+      steps: at least 1.
+      measure: returns arrays by name, always of the same shapes.
+
+    Returns:
+      A function of the number of the step, followed by the arguments of `measure`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from triplet_jax import telemetry
+      >>> sums = telemetry.every(10, lambda x: {"sum": jnp.sum(x)})
+      >>> [float(sums(step, jnp.ones(3))["sum"]) for step in (9, 10)]
+      [0.0, 3.0]
     """
 
     def maybe(step, *args, **kwargs):
