@@ -320,14 +320,19 @@ def file_to_write(flag: flags.FlagHolder, *suffixes: str) -> pathlib.Path:
       *suffixes: the endings that the file may have.
 
     Raises:
-      InputError: it was not given, has another suffix, or its folder does not exist.
+      InputError: it was not given, has another suffix, or its folder does not exist or is
+        read-only, or it is a folder.
     """
     path = pathlib.Path(required(flag, f"the {' or '.join(suffixes)} file to write"))
-    if path.suffix not in suffixes or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    is_file = not path.is_dir() or path.suffix == ".lance"
+    if path.suffix not in suffixes or not is_file or not folder.is_dir():
         raise errors.InputError(
             f"--{flag.name}={path} must be a file named *{' or *'.join(suffixes)},"
             " in a folder that exists."
         )
+    if not os.access(folder, os.W_OK):
+        raise errors.InputError(f"--{flag.name}={path} cannot be written: its folder is read-only.")
     return path
 
 

@@ -143,9 +143,8 @@ def open_gallery() -> served_gallery.ServedGallery:
 
 def host_names() -> list[str]:
     """The names and addresses by which browsers may ask for the page."""
-    names = dict.fromkeys([*_LOCAL, HOST.value, socket.gethostname(), *KNOWN_AS.value])
-    if is_local():
-        names.pop(socket.gethostname(), None)
+    own = [] if is_local() else [socket.gethostname()]
+    names = dict.fromkeys([*_LOCAL, HOST.value, *own, *KNOWN_AS.value])
     return [f"[{name}]" if ":" in name and name[0] != "[" else name for name in names]
 
 

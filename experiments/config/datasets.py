@@ -64,7 +64,7 @@ def check_test(config: ml_collections.ConfigDict, everything: data.Dataset) -> N
         )
     if test.is_query is not None:
         _check_queries(test)
-    if can_score(test.labels):
+    if can_score(config, test):
         return
     raise errors.InputError(
         f"{_left('test', config, everything, test)} Raise dataset.test_fraction,"
@@ -88,7 +88,7 @@ def check_patience(config: ml_collections.ConfigDict, everything: data.Dataset) 
       InputError: with the numbers of examples and classes, and what to change.
     """
     validation = everything.only("validation")
-    if not config.train.patience or can_score(validation.labels):
+    if not config.train.patience or can_score(config, validation):
         return
     raise errors.InputError(
         f"train.patience={config.train.patience} needs validation scores, but"
@@ -97,17 +97,24 @@ def check_patience(config: ml_collections.ConfigDict, everything: data.Dataset) 
     )
 
 
-def can_score(labels: np.ndarray) -> bool:
-    """Whether retrieval among examples with these labels has a score: it needs two classes, and two
-    examples of one of them."""
-    _, counts = np.unique(labels, return_counts=True)
+def can_score(config: ml_collections.ConfigDict, examples: data.Dataset) -> bool:
+    """Whether retrieval among examples has a score.
+
+    It needs two classes, and two examples of one of them; with `evaluate.ignore_group`, of two
+    groups.
+    """
+    _, codes = np.unique(examples.labels, return_inverse=True)
+    if config.evaluate.ignore_group and examples.sessions is not None:
+        _, groups = np.unique(examples.sessions, return_inverse=True)
+        codes = np.unique(np.stack([codes, groups], axis=1), axis=0)[:, 0]
+    counts = np.bincount(codes)
     return len(counts) > 1 and counts.max() > 1
 
 
 def note_on_validation(config: ml_collections.ConfigDict, everything: data.Dataset) -> str:
     """A warning where the validation split gives no score; else empty."""
     validation = everything.only("validation")
-    if not len(validation) or can_score(validation.labels):
+    if not len(validation) or can_score(config, validation):
         return ""
     return (
         f"warning: {_left('validation', config, everything, validation)} So there is no validation"
@@ -127,6 +134,8 @@ def _left(name, config, everything, split):
     why = "all are of one class"
     if len(np.unique(split.labels)) > 1:
         why = "no two are of one class"
+        if config.evaluate.ignore_group:
+            why += " and of two groups"
     return (
         f"{said} {len(split)} of {sizes} for the {name} split, of which {why}, so that no score can"
         " tell a good embedding from a bad one."

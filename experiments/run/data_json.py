@@ -61,7 +61,9 @@ def open_data(
     Raises:
       InputError: they cannot be read, or the run began with other data.
     """
-    where, usual = _PLACES.get(config.dataset.name, "data_dir"), config
+    # A data set of the user's own reads whichever of the two fields is set.
+    usually = "path" if config.dataset.path else "data_dir"
+    where, usual = _PLACES.get(config.dataset.name, usually), config
     if moved_to:
         if config.dataset.name == "digits":
             raise errors.InputError(

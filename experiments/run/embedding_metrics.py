@@ -38,6 +38,8 @@ def embedded(
     """The embeddings with what a run's protocol says of them: who searches whom."""
     everything = np.ones(len(examples), bool)
     asks = examples.is_query
+    if asks is not None and not asks.any():  # as in a validation split: each searches all others
+        asks = None
     return embedding_files.Embedded(
         embeddings,
         examples.labels,

@@ -136,11 +136,12 @@ def protocol(
     train, validation, test = (
         everything.labels[everything.split == split] for split in data.SPLITS
     )
+    of_validation = everything.only("validation")
     if everything.pair_shapes:
         best = f"the best Recall@1 on {len(validation) // 2} validation pairs"
         return {
             "test": f"{len(test) // 2} pairs, none of them seen in training",
-            "checkpoint": f"step {step}, {why_this_checkpoint(config, validation, best)}",
+            "checkpoint": f"step {step}, {why_this_checkpoint(config, of_validation, best)}",
             "retrieval": "every test row of one array is a query, all of the other are references;"
             " Euclidean",
             "chance": "k references at random",
@@ -154,7 +155,7 @@ def protocol(
     return {
         "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
         + ("none of them seen in training" if unseen else "the classes of training"),
-        "checkpoint": f"step {step}, {why_this_checkpoint(config, validation, best)}",
+        "checkpoint": f"step {step}, {why_this_checkpoint(config, of_validation, best)}",
         "retrieval": _who_searches(config, everything.only("test")),
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
@@ -178,19 +179,20 @@ def _who_searches(config, test):
 
 
 def why_this_checkpoint(
-    config: ml_collections.FrozenConfigDict, validation: np.ndarray, best: str
+    config: ml_collections.FrozenConfigDict, validation: data.Dataset, best: str
 ) -> str:
     """Says why the run is judged by this checkpoint.
 
     Args:
       config: of the run.
-      validation: the labels of the validation split.
+      validation: the validation split.
       best: what to say where it is the best one.
     """
     if config.evaluate.checkpoint == "last":
         return "the last"
     if not len(validation):
         return "the last, as there is no validation split"
-    if not datasets.can_score(validation):
-        return "the last, as no two validation examples are of one class, or all are"
+    if not datasets.can_score(config, validation):
+        groups = " and of two groups" if config.evaluate.ignore_group else ""
+        return f"the last, as no two validation examples are of one class{groups}, or all are"
     return best

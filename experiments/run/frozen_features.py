@@ -39,12 +39,12 @@ def scores(run: Setup, variables: PyTree) -> dict[str, dict[str, float]] | None:
     found = {}
     for split in ("validation", "test"):
         places = np.flatnonzero(everything.split == split)
-        if datasets.can_score(everything.labels[places]):
+        among = everything.take(places)
+        if datasets.can_score(run.config, among):
             if run.features is None:
                 features = run.backbone_features.of_split(variables, split)
             else:
                 features = run.features[places]
-            among = everything.take(places)
             found[split] = embedding_metrics.retrieval(run.config, among, features)
     return found
 

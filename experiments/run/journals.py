@@ -54,7 +54,7 @@ def open_journal(
     resources: contextlib.ExitStack,
 ) -> Journal:
     """Opens the journal of a run that goes on from `first_step`; `resources` closes it."""
-    config, validates = run.config, datasets.can_score(run.validation.labels)
+    config, validates = run.config, datasets.can_score(run.config, run.validation)
 
     def rows(name):
         return open_rows(config, run.workdir, name, first_step=first_step, validates=validates)

@@ -113,5 +113,6 @@ def by_folder(folder: pathlib.Path, found: gallery.Gallery, false_accept_rate: f
     try:
         accepted = gallery.threshold(embeddings, labels, false_accept_rate=false_accept_rate)
     except errors.InputError as error:
-        raise errors.InputError(f"--calibration={folder} is too small: --{error}") from error
+        message = errors.renamed(str(error), {"false_accept_rate": "--false_accept_rate"})
+        raise errors.InputError(f"--calibration={folder} is too small: {message}") from error
     return Threshold(accepted, f"among {len(table):,} images of {len(names):,} classes in {folder}")

@@ -132,7 +132,7 @@ class Setup:
 
         Of pairs both are Recall at 1 between the two arrays, the mean of both ways.
         """
-        if not datasets.can_score(self.validation.labels):
+        if not datasets.can_score(self.config, self.validation):
             return {}
         embeddings = self.embed(state.variables, self.validation.inputs)
         scores = embedding_metrics.retrieval(self.config, self.validation, embeddings)

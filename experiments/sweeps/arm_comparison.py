@@ -35,6 +35,7 @@ def compare(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
     rows = []
     for (setting, arm), of_arm in runs.groupby(["setting", "arm"], sort=False):
         done = of_arm[of_arm.state == "done"]
+        ended = of_arm[of_arm.state.isin(["done", "failed"])]
         in_setting = runs[(runs.setting == setting) & (runs.state == "done")]
         reference = in_setting[in_setting.arm == sweep["reference"]]
         mean = low = high = np.nan
@@ -50,7 +51,7 @@ def compare(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
                 "setting": setting,
                 "runs": len(done),
                 "failed": int((of_arm.state == "failed").sum()),
-                "collapsed": int(of_arm.collapsed_at.notna().sum()),
+                "collapsed": int(ended.collapsed_at.notna().sum()),
                 sweep["metric"]: mean,
                 "ci95_low": low,
                 "ci95_high": high,
@@ -87,8 +88,8 @@ def best_of(runs: pd.DataFrame, sweep: dict) -> pd.DataFrame:
     done = runs[runs.state == "done"]
     for setting, _ in sweep["settings"]:
         here = done[done.setting == setting]
-        reference = here[here.arm == sweep["reference"]].score.to_numpy()
-        means = here[here.arm.isin(sweep["best_of"])].groupby("arm").score.mean()
+        reference = here[here.arm == sweep["reference"]].score.dropna().to_numpy()
+        means = here[here.arm.isin(sweep["best_of"])].groupby("arm").score.mean().dropna()
         if not len(means) or len(reference) < 2:
             continue
         best = means.idxmax()

@@ -145,8 +145,12 @@ def chosen(trials: Sequence[Trial], metric: str) -> dict[tuple[str, str], Trial]
     for (setting, arm), trial in best.items():
         if trial.value(metric) == -math.inf:
             where = f" in setting {setting!r}" if setting else ""
+            failed = [run.error_file for run in trial.runs if run.state == "failed"]
+            why = "no trial has a validation score, as the validation split is too small"
+            if failed:
+                why = f"all of its trials failed; {failed[0]} says why"
             raise errors.InputError(
-                f"arm {arm!r}{where}: all of its trials failed; {trial.runs[0].error_file} says"
-                " why. Correct trials of the sweep, and give another --workdir."
+                f"arm {arm!r}{where}: {why}. Correct trials of the sweep, and give another"
+                " --workdir."
             )
     return best

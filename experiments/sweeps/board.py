@@ -25,6 +25,7 @@ class Board:
         self._started = time.monotonic()
         self._before = {run.folder for run in planned if run.has_ended}
         self._told = set(self._before)
+        self._at_start = {run.folder: run.last_step for run in planned}
         # Fixed now, since an engine may redirect what a run prints.
         self._console = rich.console.Console(file=sys.stdout)
         self._live = None
@@ -63,7 +64,7 @@ class Board:
                 continue
             steps = run.config.train.steps
             at = steps if run.has_ended else run.last_step
-            taken, left = taken + at, left + steps - at
+            taken, left = taken + at - self._at_start[run.folder], left + steps - at
         seconds = (time.monotonic() - self._started) * left / max(taken, 1)
         return f"  ETA {seconds:,.0f} s" if taken and left else ""
 
@@ -72,7 +73,7 @@ class Board:
         if state == "done":
             return f"{self._metric} {self._score(run, self._metric):.4f}"
         if state == "failed":
-            return f"failed: {run.error_file.read_text().splitlines()[-1]}"
+            return f"failed: {run.error_file.read_text().splitlines()[0]}"
         step = run.last_step
         return f"{step}/{run.config.train.steps}" if step else "waiting"
 

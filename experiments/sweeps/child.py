@@ -28,10 +28,21 @@ def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
     )
 
 
+# The lines of an error. What stands further up is of an earlier try.
+_LONGEST_ERROR = 12
+
+
 def last_word(folder: pathlib.Path, status: int) -> str:
-    """Says why a process ended, by its exit status and the last line of its log."""
+    """Says why a process ended, by its exit status and the end of its log.
+
+    That is the last error, which may have several lines, or else the last line.
+    """
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
     log = folder / "log.txt"
     lines = log.read_text().strip().splitlines() if log.exists() else []
-    return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"
+    last = lines[-1:]
+    for at in range(len(lines))[-_LONGEST_ERROR:]:
+        if lines[at].startswith("error: "):
+            last = lines[at:]
+    return "\n".join(last).removeprefix("error: ") or f"exit status {status}"

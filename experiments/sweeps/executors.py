@@ -10,6 +10,8 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
+import jax
+
 from experiments import command
 from experiments.run import config_json, lock, training
 from experiments.sweeps import child, runs, slurm, vectorised
@@ -49,6 +51,10 @@ def train_here(run: runs.Run, goes_on: training.GoesOn | None = None) -> None:
         try:
             training.train(run.config, run.folder, goes_on)
         except (errors.InputError, health.NotFiniteError) as error:
+            run.fail(str(error))
+        except jax.errors.JaxRuntimeError as error:
+            if "out of memory" not in str(error).lower():
+                raise
             run.fail(str(error))
 
 

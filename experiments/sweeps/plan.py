@@ -79,6 +79,11 @@ def run_of(
       InputError: a field is not known, or does not take its value.
     """
     setting, arm, seed = names
+    if twice := sorted(set(differences) & set(sweep.also_seeds)):
+        raise errors.InputError(
+            f"arm {arm!r} sets {twice[0]}, which each run takes from its seed: leave it out, or"
+            " take it out of also_seeds."
+        )
     differences = {**differences, **dict.fromkeys(sweep.also_seeds, seed)}
     config = completion.completed(config_of(sweep.run, differences, f"arm {arm!r}"))
     return runs.Run(arm, setting, seed, config, workdir)
@@ -126,7 +131,8 @@ def _check_names(field, pairs):
         if name in seen:
             raise errors.InputError(f"{field}: {name!r} is there twice; names must differ.")
         seen.add(name)
-        if not re.fullmatch(r"[\w.+-]*", name) or (not name and len(pairs) > 1):
+        cannot = name in (".", "..") or (not name and len(pairs) > 1)
+        if cannot or not re.fullmatch(r"[\w.+-]*", name):
             raise errors.InputError(
                 f"{field}: {name!r} is to name a folder; use letters, digits and . _ + - only."
             )

@@ -110,7 +110,9 @@ def raw_pixels(outcome: Outcome, setting: str) -> str:
 def remarks(outcome: Outcome) -> list[str]:
     """Says what stands below the tables: power, the best of several arms, and the failed runs."""
     failed = outcome.runs[outcome.runs.state == "failed"].to_dict("records")
-    of_failed = [f"failed: {run['name']}: {run['error']}" for run in failed]
+    of_failed = [
+        f"failed: {run['name']}: {'; '.join(str(run['error']).splitlines())}" for run in failed
+    ]
     return power(outcome) + best_of(outcome) + of_failed
 
 
@@ -120,10 +122,14 @@ def power(outcome: Outcome) -> list[str]:
     for setting, arms in outcome.summary.groupby("setting", sort=False):
         if arms.detectable.notna().any():
             where = f"{setting}: " if setting else ""
+            others = arms[arms.arm != outcome.sweep["reference"]]
+            among = (
+                "any arm" if others.detectable.notna().all() else "any arm with two or more seeds"
+            )
             lines.append(
                 f"{where}a true difference of {arms.detectable.max():.3f} to"
-                f" {outcome.sweep['reference']} would have been found in any arm with a probability"
-                " of 80% or more"
+                f" {outcome.sweep['reference']} would have been found in {among} with a probability"
+                " of 80% or more, before Holm's correction"
             )
     return lines
 
@@ -153,7 +159,7 @@ def show(outcome: Outcome) -> None:
             printed.add_row(*row)
         console.print(printed)
     for line in remarks(outcome):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def markdown(outcome: Outcome) -> str:

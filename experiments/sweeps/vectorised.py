@@ -136,7 +136,7 @@ class _Group:
             trackers = self._tracked(kept.step, resources)
             together = self._together(first, of_state, resident, kept.state)
             with contextlib.ExitStack() as rows:
-                validates = datasets.can_score(first.validation.labels)
+                validates = datasets.can_score(first.config, first.validation)
                 loggers = [
                     Logger(run, kept.step, validates, own, rows)
                     for run, own in zip(self._members, trackers, strict=True)

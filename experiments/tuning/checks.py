@@ -52,7 +52,7 @@ def check_data(study: ml_collections.ConfigDict, space: spaces.Space) -> None:
             config = trials.config_at(study, space, point, study.seeds[0])
             setup = Setup(config, pathlib.Path(), vectorised.dataset(config))
             setup.check()
-            if not datasets.can_score(setup.validation.labels):
+            if not datasets.can_score(config, setup.validation):
                 raise errors.InputError(
                     f"the validation split has {len(setup.validation.labels)} examples, which give"
                     f" no {study.metric} to judge trials by: raise dataset.validation_fraction. The"

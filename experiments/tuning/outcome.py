@@ -79,5 +79,5 @@ def _row(trial, record):
         **trial.point,
         "steps": trial.steps,
         "seconds": trial.seconds,
-        "error": trial.error.splitlines()[-1] if trial.error else "",
+        "error": trial.error.splitlines()[0] if trial.error else "",
     }

@@ -27,11 +27,13 @@ def write(found: Outcome, space: Space, workdir: pathlib.Path) -> None:
     }
     default = space.of_run(found.study.run)
     if found.best is not None:
-        written["best.py"] = written_configs.best(found, workdir / "best.py")
+        point = space.differences(found.best.point)
+        written["best.py"] = written_configs.best(found, point, workdir / "best.py")
         if found.best.point != default:
-            point = space.differences(found.best.point)
             path = workdir / "confirm.py"
             written["confirm.py"] = written_configs.confirm(found, point, path)
+    for name in {"best.py", "confirm.py"} - written.keys():  # of a study that has grown since
+        (workdir / name).unlink(missing_ok=True)
     for name, text in written.items():
         files.write_text(workdir / name, text)
     show(found, default)
@@ -63,7 +65,7 @@ def show(found: Outcome, default: dict | None) -> None:
         table.add_row(label, f"{row['value']:.4f}", *(_cell(row[name]) for name in names))
     console.print(table)
     for row in found.table[found.table.state == "failed"].to_dict("records"):
-        console.print(f"failed: trial {row['trial']}: {row['error']}", soft_wrap=True)
+        console.print(f"failed: trial {row['trial']}: {row['error']}", soft_wrap=True, markup=False)
     if found.best is None:
         console.print("No trial was trained to the end.")
     elif found.best.point == default:

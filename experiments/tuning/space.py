@@ -144,12 +144,16 @@ class Space:
             yield {n: of[drawn.integers(len(of))] for n, of in zip(names, ends, strict=True)}
 
 
+# The columns of trials.csv that are not parts of a point.
+_COLUMNS = ("trial", "state", "value", "steps", "seconds", "error")
+
+
 def parse(pairs: Sequence[tuple[str, Mapping[str, Any]]]) -> Space:
     """The space of the field `space`; see `configs.tune.base`.
 
     Raises:
-      InputError: it is empty, a part is none that `configs.tune.base` makes, or two parts set one
-        field.
+      InputError: it is empty, a part is none that `configs.tune.base` makes, two parts set one
+        field or have one name, or a name is that of another column of trials.csv.
     """
     if not pairs:
         raise errors.InputError(
@@ -159,6 +163,9 @@ def parse(pairs: Sequence[tuple[str, Mapping[str, Any]]]) -> Space:
     parts, owners = [], {}
     for name, values in pairs:
         parts.append(part := _part(name, values))
+        if name in _COLUMNS or [p.name for p in parts].count(name) > 1:
+            why = "names a column of trials.csv" if name in _COLUMNS else "is there twice"
+            raise errors.InputError(f"space: {name!r} {why}; give another name.")
         for field in sorted({field for end in part.ends for field in part.differences(end)}):
             if owners.setdefault(field, part) is not part:
                 raise errors.InputError(

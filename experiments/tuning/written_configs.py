@@ -5,7 +5,8 @@ from typing import Any
 
 import ml_collections
 
-from experiments.config import completion, defaults, settings
+from experiments.config import defaults, settings
+from experiments.sweeps import plan
 from experiments.tuning.outcome import Outcome
 
 _BEST = '''\
@@ -59,16 +60,25 @@ def get_config():
 '''
 
 
-def best(found: Outcome, path) -> str:
-    """The file of the best config, with the first seed of its trial."""
-    trial = found.best
+def best(found: Outcome, point: Mapping[str, Any], path) -> str:
+    """The file of the best config, with the first seed of its trial.
+
+    Args:
+      found: what the study found.
+      point: the fields that the best point sets.
+      path: of the file.
+    """
+    trial, study = found.best, found.study
+    seeds = dict.fromkeys(study.also_seeds, study.seeds[0])
+    # Not completed: what a policy or the weights bring, they bring to this config, too.
+    config = plan.config_of(study.run, {**point, **seeds}, "space")
     return _BEST.format(
         value=found.value,
         score=found.ranked.value.iloc[0],
         number=trial.number,
         budget=found.budget,
         path=path,
-        differences=_written(differences(trial.runs[0].config)),
+        differences=_written(differences(config)),
     )
 
 
@@ -86,7 +96,7 @@ def confirm(found: Outcome, best: Mapping[str, Any], path) -> str:
         trials=len(found.table),
         budget=found.budget,
         path=path,
-        run=_written(differences(completion.completed(study.run))),
+        run=_written(differences(study.run)),
         best=_written(best),
         seeds=fresh_seeds(study),
         also_seeds=tuple(study.also_seeds),
@@ -102,7 +112,7 @@ def fresh_seeds(study: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 def differences(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The fields in which a config differs from the defaults, as `with_differences` takes them."""
-    usual = settings.flat(completion.completed(defaults.like(config)))
+    usual = settings.flat(defaults.like(config))
     of_schedules = {
         f"schedules.{name}": record.to_dict() for name, record in config.schedules.items()
     }

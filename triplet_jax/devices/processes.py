@@ -5,6 +5,7 @@ the first touches the folder of the run, and passes on what it reads there, so t
 common file system. With one process the functions of this module pass their arguments through.
 """
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,8 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
       process: the number of this process, from 0.
 
     Raises:
-      InputError: only some of the three are given, or `process` is too large.
+      InputError: only some of the three are given, `process` is too large, or numbers are given
+        beside "auto".
     """
     timeouts = {
         "initialization_timeout": JOIN_SECONDS,
@@ -54,6 +56,11 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     if processes and process >= processes:
         raise errors.InputError(
             f"process={process} must be below processes={processes}: the first is number 0."
+        )
+    if coordinator == AUTO and any(given[1:]):
+        raise errors.InputError(
+            f"coordinator='auto' finds the processes and their numbers: leave out"
+            f" processes={processes} and process={process}."
         )
     started = any(int(os.environ.get(name) or 1) > 1 for name in LAUNCHERS.values())
     if coordinator == AUTO or (started and not coordinator):
@@ -102,7 +109,10 @@ def is_first() -> bool:
 
 
 def from_first(tree: PyTree) -> PyTree:
-    """Gives every process the arrays of the first; all pass arrays of the same shapes and types."""
+    """Gives every process the arrays of the first; all pass arrays of the same shapes and types.
+
+    With several processes they are arrays of numpy, which may be written to.
+    """
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.device_get(tree))
@@ -114,7 +124,7 @@ def from_first(tree: PyTree) -> PyTree:
     parts = np.split(heard, ends[:-1]) if arrays else []
     return structure.unflatten(
         [
-            p.view(a.dtype).reshape(np.shape(x))
+            p.copy().view(a.dtype).reshape(np.shape(x))
             for p, a, x in zip(parts, arrays, leaves, strict=True)
         ]
     )
@@ -195,14 +205,23 @@ def all_shares(tree: PyTree, rows: int) -> PyTree:
     """
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(lambda x: x[:rows], multihost_utils.process_allgather(tree, tiled=True))
+
+    def joined(own):
+        # As bytes, since jax would make float32 of float64.
+        own = np.ascontiguousarray(own)
+        sent = own.reshape(len(own), math.prod(own.shape[1:])).view(np.uint8)
+        heard = np.asarray(multihost_utils.process_allgather(sent, tiled=True))[:rows]
+        return heard.copy().view(own.dtype).reshape(rows, *own.shape[1:])
+
+    return jax.tree.map(joined, tree)
 
 
 def _text_of_first(text: str) -> str:
     """Gives every process the text of the first."""
     if jax.process_count() == 1:
         return text
-    data = np.frombuffer(text.encode(), np.uint8)
+    # A file name that is not UTF-8 has halves of surrogates.
+    data = np.frombuffer(text.encode(errors="backslashreplace"), np.uint8)
     size = int(from_first(np.int32(len(data))))
     padded = np.zeros(size, np.uint8)
     if is_first():

@@ -237,7 +237,14 @@ class Checkpoints:
     def _some_steps(self) -> list[int]:
         steps = self.steps
         if not steps:
-            raise errors.InputError(f"{self._folder} holds no checkpoint. Train the run first.")
+            why = f"{self._folder} holds no checkpoint. Train the run first."
+            damaged = self._folder.parent / "damaged_checkpoints"
+            if damaged.exists():
+                why = (
+                    f"Every checkpoint in {self._folder} was damaged, and was moved to {damaged}:"
+                    " train again from the first step."
+                )
+            raise errors.InputError(why)
         return steps
 
     def config_of(self, step: int) -> dict[str, Any] | None:

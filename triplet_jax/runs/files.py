@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -21,9 +22,9 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with files.whole_file("all.parquet") as file:
             pyarrow.parquet.write_table(table, file)
 
-    Until then it has the name of `path` with `.new` added. If the block fails, the `.new` file is
-    removed and `path` stays as it was. Links are followed. A path that is no regular file, such as
-    `/dev/stdout`, is written directly.
+    Until then it has a name of its own, which ends in `.new`, so that several processes may write
+    one file. If the block fails, the `.new` file is removed and `path` stays as it was. Links are
+    followed. A path that is no regular file, such as `/dev/stdout`, is written directly.
 
     Args:
       path: the file; its folder must exist.
@@ -37,7 +38,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             with target.open("wb") as file:
                 yield file
             return
-        fresh = target.with_name(target.name + ".new")
+        fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}.new")
         try:
             with fresh.open("wb") as file:
                 yield file

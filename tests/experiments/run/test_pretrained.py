@@ -341,7 +341,10 @@ def test_several_processes_start_from_the_weights(tmp_path):
             said = process.communicate()
             assert process.returncode == 0, said
 
-    started(tmp_path / "one", model__weights=weights)
+    # In a folder of their own, so that no other test has kept the features that these share.
+    kept = tmp_path / "features"
+    started(tmp_path / "one", model__weights=weights, model__features_dir=kept)
+    assert any(kept.iterdir())
     assert_has_the_weights(state_of(tmp_path / "one", model__weights=str(weights)))
     started(tmp_path / "two", model__init_from=tmp_path / "one")
     assert_has_the_weights(state_of(tmp_path / "two", model__init_from=str(tmp_path / "one")))

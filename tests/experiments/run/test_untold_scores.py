@@ -1,5 +1,6 @@
 """Splits, numbers and maps that can tell nothing are reported, and end nothing."""
 
+import dataclasses
 import json
 import math
 
@@ -8,7 +9,7 @@ import pytest
 
 from configs import base
 from experiments.config import datasets
-from experiments.run import collapse, evaluating, score_table
+from experiments.run import collapse, embedding_metrics, evaluating, score_table
 from experiments.run.setup import Setup
 from experiments.sweeps import runs
 from triplet_jax import arguments, data, errors, evaluation
@@ -48,7 +49,7 @@ def test_a_validation_split_that_can_tell_nothing_is_reported_and_gives_no_score
     note = datasets.note_on_validation(config, everything)
     assert f"leaves {len(validation)} of" in note and "the last checkpoint is evaluated" in note
     assert Setup(config, tmp_path, everything).validate(None) == {}
-    reason = evaluating.why_this_checkpoint(config, everything.only("validation").labels, "best")
+    reason = evaluating.why_this_checkpoint(config, everything.only("validation"), "best")
     assert reason.startswith("the last, as")
     for fine in ([], [0, 0, 1, 1]):
         assert datasets.note_on_validation(config, dataset([0, 0, 1], fine)) == ""
@@ -117,3 +118,38 @@ def test_advice_on_a_collapse_fits_the_inputs_and_the_config():
     assert "mining.miner=semi_hard" in collapse.advice(config, equal)
     config.loss.name = "info_nce"
     assert "miner" not in collapse.advice(config, equal)
+
+
+def with_groups(sessions):
+    split = np.repeat(["train", "validation", "test"], 4)
+    labels, sessions = np.tile([0, 0, 1, 1], 3), np.tile(sessions, 3)
+    return data.Dataset(
+        np.eye(12, 2, dtype=np.float32), labels, split, ("0", "1"), sessions=sessions
+    )
+
+
+def test_classes_of_one_group_have_no_score_where_a_group_is_ignored(tmp_path):
+    config = base.get_config()
+    config.evaluate.ignore_group = True
+    alone, mixed = with_groups([0, 0, 1, 1]), with_groups([0, 1, 0, 1])
+    with pytest.raises(errors.InputError, match="no two are of one class and of two groups"):
+        datasets.check_test(config, alone)
+    datasets.check_test(config, mixed)
+    assert "of two groups" in datasets.note_on_validation(config, alone)
+    assert datasets.note_on_validation(config, mixed) == ""
+    assert Setup(config, tmp_path, alone).validate(None) == {}
+
+
+def test_where_test_rows_search_a_gallery_validation_rows_search_each_other():
+    everything = with_groups([0, 1, 0, 1])
+    asks = (everything.split == "test") & (np.arange(12) % 2 == 0)
+    everything = dataclasses.replace(everything, is_query=asks)
+    embeddings = np.array([[0.0], [1.0], [5.0], [6.0]])
+    of = {
+        split: embedding_metrics.retrieval(
+            base.get_config(), everything.only(split), embeddings.astype(np.float32)
+        )
+        for split in ("validation", "test")
+    }
+    assert of["validation"]["queries"] == 4 and of["validation"]["map_at_r"] == 1
+    assert of["test"]["queries"] == 2

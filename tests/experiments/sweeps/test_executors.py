@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import ml_collections
 import pytest
 
 from experiments.run import lock
-from experiments.sweeps import executors
+from experiments.sweeps import child, executors
 from experiments.sweeps.board import Board
 from tests.support import small_sweeps
 from triplet_jax import errors
@@ -85,3 +86,21 @@ def test_seconds_a_run_are_those_of_all_its_processes(tmp_path):
         (run.folder / "result.json").write_text(json.dumps(result))
     stopwatch.write(new.folder / "seconds.json", [30.0, 12.5])
     assert (old.seconds(), new.seconds()) == (2.0, 42.5)
+
+
+def test_the_last_word_is_the_whole_last_error(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("error: of an earlier try\nstep 20\nerror: another config:\n  margin\nGive it.")
+    assert child.last_word(tmp_path, 2) == "another config:\n  margin\nGive it."
+    log.write_text("Traceback\nKeyError: 3")
+    assert child.last_word(tmp_path, 1) == "KeyError: 3"
+
+
+def test_a_run_for_which_memory_lacks_fails_alone(tmp_path, monkeypatch):
+    def train(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(executors.training, "train", train)
+    run = small_sweeps.a_run(tmp_path)
+    executors.ENGINES["here"]([run], None, lambda: None)
+    assert run.state == "failed" and "Out of memory" in run.error_file.read_text()

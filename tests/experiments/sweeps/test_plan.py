@@ -19,6 +19,8 @@ from triplet_jax import errors
         ({"arms": (("one", {"loss.margin": "wide"}),)}, "arm 'one'"),
         ({"arms": (("one", {"loss.margin": -1.0}),)}, "arm 'one'.*loss.margin=-1.0 must be"),
         ({"arms": (("a/b", {}),), "reference": "a/b"}, "'a/b' is to name a folder"),
+        ({"arms": (("..", {}),), "reference": ".."}, "'..' is to name a folder"),
+        ({"arms": (("one", {"seed": 3}),)}, "arm 'one' sets seed, which each run takes"),
         ({"arms": ()}, "arms is empty"),
         ({"reference": "on"}, "reference='on' is not known"),
         ({"best_of": ("three",)}, "best_of='three'"),

@@ -143,3 +143,35 @@ def test_names_of_arms_are_whole_on_a_narrow_screen(capsys, monkeypatch):
     found.summary["arm"] = found.summary.arm.replace("margin", long)
     summary.show(found)
     assert capsys.readouterr().out.count(f"│ {long} │") == len(SETTINGS)
+
+
+def test_runs_that_have_not_ended_count_in_no_share():
+    whole = outcome()
+    runs = whole.runs.copy()
+    of_margin = (runs.arm == "margin") & (runs.setting == "clean")
+    runs.loc[of_margin, ["state", "collapsed_at", "score"]] = ["training", 20.0, np.nan]
+    compared = arm_comparison.compare(runs, whole.sweep)
+    (arm,) = compared[(compared.arm == "margin") & (compared.setting == "clean")].to_dict("records")
+    assert summary.as_text(arm, "map_at_r")["collapsed"] == ""
+
+
+def test_an_error_is_shown_as_it_is(capsys):
+    found = outcome()
+    found.runs.loc[found.runs.state == "failed", "error"] = "at [batch, dim]:\nshapes [/x]"
+    summary.show(found)
+    assert "at [batch, dim]:; shapes [/x]" in capsys.readouterr().out
+
+
+def test_where_no_arm_has_a_score_there_is_no_best():
+    runs = outcome().runs.assign(score=np.nan)
+    assert not len(arm_comparison.best_of(runs, outcome().sweep))
+
+
+def test_power_says_of_which_arms_it_speaks():
+    whole = outcome()
+    runs = whole.runs.copy()
+    few = (runs.arm == "margin") & (runs.seed > 0)
+    runs.loc[few, "state"] = "waiting"
+    compared = arm_comparison.compare(runs, whole.sweep)
+    found = Outcome(whole.sweep, runs, whole.curves, compared, whole.best_of)
+    assert all("any arm with two or more seeds" in line for line in summary.power(found))

@@ -30,11 +30,18 @@ def parsed(**parts):
         ({"loss__margin": base.one_of()}, "at least one value"),
         ({"loss__margin": (0.1, 1.0)}, "use between, one_of or alternatives"),
         ({"rule": RULES, "mining__miner": base.one_of("hard")}, "is set by 'rule' and by"),
+        ({"value": RULES}, "'value' names a column of trials.csv"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_refused(parts, message):
     with pytest.raises(errors.InputError, match=message):
         parsed(**parts)
+
+
+def test_two_parts_of_one_name_are_refused():
+    margins = base.alternatives(near={"loss.margin": 0.1}, far={"loss.margin": 1.0})
+    with pytest.raises(errors.InputError, match="'rule' is there twice"):
+        spaces.parse([("rule", RULES), ("rule", margins)])
 
 
 def test_corners_are_all_ends_of_all_parts():

@@ -273,6 +273,7 @@ def test_processes_of_unlike_numbers_of_devices_are_refused(tmp_path):
     [
         (["--processes=2"], ["--coordinator=''", "together or not at all"]),
         (["--coordinator=x:1", "--processes=2", "--process=2"], ["--process=2", "below"]),
+        (["--coordinator=auto", "--processes=2", "--process=1"], ["'auto'", "leave out"]),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags, words, tmp_path):

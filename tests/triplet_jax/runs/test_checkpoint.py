@@ -141,6 +141,15 @@ def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
         checkpoints.restore_best(state(0))
 
 
+def test_a_folder_whose_checkpoints_were_all_damaged_says_where_they_are(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [1])
+    flip_a_bit(largest(folder, 1))
+    for _ in range(2):
+        with pytest.raises(errors.InputError, match="was moved to .*damaged_checkpoints: train"):
+            Checkpoints(folder, report=print).restore_best(state(0))
+
+
 def files_of(folder, step):
     return sorted(p for p in (folder / str(step)).rglob("*") if p.is_file() and p.stat().st_size)
 

@@ -176,3 +176,15 @@ def test_a_file_is_replaced_and_nothing_stays_beside_it(tmp_path):
     files.write_json(path, {"a": 2})
     assert files.read_json(path, "a") == {"a": 2}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_may_write_one_file_and_the_last_to_end_has_written_it(tmp_path):
+    path = tmp_path / "kept.bin"
+    with files.whole_file(path) as first:
+        first.write(b"first, the longer one")
+        with files.whole_file(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"!")
+    assert path.read_bytes() == b"first, the longer one!"
+    assert list(tmp_path.iterdir()) == [path]
