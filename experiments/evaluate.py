@@ -72,8 +72,8 @@ def main() -> None:
     )
     if command.OUTPUT.value:
         raise errors.InputError("--output goes with --embeddings: a run has its result.json.")
-    for flag in OF_FILES:
-        if flag.value:
+    for flag in (*OF_FILES, SPLIT):
+        if flag.present:
             raise errors.InputError(
                 f"--{flag.name} goes with --embeddings: evaluate the run's embeddings.npz."
             )
@@ -82,8 +82,8 @@ def main() -> None:
 
 
 def _evaluate_pairs():
-    for flag in (*OF_FILES, command.DATA, command.COORDINATOR):
-        if flag.value:
+    for flag in (*OF_FILES, SPLIT, command.DATA, command.COORDINATOR):
+        if flag.present:
             raise errors.InputError(f"--{flag.name} does not go with --pairs: leave it out.")
     output = command.file_to_write(command.OUTPUT, ".json") if command.OUTPUT.value else None
     if EMBEDDINGS.value and not (command.WORKDIR.value or PAIRS_ROOT.value):

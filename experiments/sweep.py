@@ -11,9 +11,10 @@ import pathlib
 from absl import flags
 
 from experiments import command
-from experiments.config import components
-from experiments.run import lock
+from experiments.config import components, settings
+from experiments.run import changes, config_json, lock
 from experiments.sweeps import arm_trials, execution, plan, runs, slurm
+from triplet_jax import errors
 
 CONFIG = command.config_file("File of a sweep; docs/fields.md lists its fields.")
 CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
@@ -24,15 +25,15 @@ def main() -> None:
     command.required(CONFIG, "a sweep, such as --config=configs/sweeps/schedules.py")
     sweep = CONFIG.value
     workdir = pathlib.Path(command.required(command.WORKDIR, "the folder of the sweep")).absolute()
+    if CANCEL.value:
+        _cancel(workdir)
+        return
     trials = arm_trials.plan(sweep, workdir)
     planned = [run for trial in trials for run in trial.runs] or plan.plan(sweep, workdir)
     plan.check_data(planned)
     command.make_workdir(str(workdir))
-    if CANCEL.value or sweep.engine == "slurm":
+    if sweep.engine == "slurm":
         slurm.check()
-    if CANCEL.value:
-        print(f"cancelled {slurm.cancel(workdir)} jobs")
-        return
     with lock.claimed(workdir):
         _check_unchanged(planned)
         plan.remember(sweep, workdir)
@@ -44,13 +45,36 @@ def main() -> None:
             planned = plan.plan(sweep, workdir, chosen)
             plan.check_data(planned)
             _check_unchanged(planned)
+            _check_chosen(planned)
         _retry(planned)
         execution.carry_out(sweep, planned, workdir)
+
+
+def _cancel(workdir: pathlib.Path) -> None:
+    """Ends the jobs of a sweep, whose data need not be there."""
+    if not (workdir / "sweep.json").exists():
+        raise errors.InputError(f"--workdir={workdir} holds no sweep: there is no sweep.json.")
+    slurm.check()
+    print(f"cancelled {slurm.cancel(workdir)} jobs")
 
 
 def _check_unchanged(planned: list[runs.Run]) -> None:
     for run in planned:
         components.check_unchanged(run.folder, run.config)
+
+
+def _check_chosen(planned: list[runs.Run]) -> None:
+    """Refuses runs that were trained with another trial than is chosen now."""
+    for run in planned:
+        if not (run.folder / "config.json").exists():
+            continue
+        before = settings.flat(config_json.read(run.folder))
+        if lines := changes.refused(before, settings.flat(run.config)):
+            raise errors.InputError(
+                f"{run.name} was trained with another trial than is chosen now:\n"
+                + "\n".join(lines)
+                + "\nGive another --workdir, or the metric and the trials of before."
+            )
 
 
 def _retry(planned: list[runs.Run]) -> None:

@@ -81,7 +81,9 @@ class Run:
         rows = row_files.read_rows(path)
         for row in rows:
             for name, value in row.items():
-                if not isinstance(value, int | float):
+                if value is None:  # NaN, which JSON lacks
+                    row[name] = math.nan
+                elif not isinstance(value, int | float):
                     raise errors.InputError(
                         f"{path} is damaged: {name} of step {row['step']} is no number. Put back"
                         " the file as it was."

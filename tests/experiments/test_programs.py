@@ -391,3 +391,16 @@ def test_every_name_that_is_shown_is_measured(trained):
     shown = [pair for pair in score_table.SHOWN.values() if "group" not in pair[0]]
     assert all(metric in result["embedding"][part] for part, metric in shown)
     assert callable(train)
+
+
+@pytest.mark.parametrize("flag", ["--split=validation", "--items=mean"])
+def test_flags_of_files_are_refused_of_a_run(flag, tmp_path):
+    done = programs.run("evaluate", f"--workdir={tmp_path}", flag)
+    programs.refused(done, f"{flag.partition('=')[0]} goes with --embeddings")
+
+
+def test_only_the_folder_of_a_sweep_has_jobs_to_cancel(tmp_path):
+    config = "--config=configs/sweeps/schedules.py"
+    done = programs.run("sweep", config, f"--workdir={tmp_path / 'none'}", "--cancel")
+    programs.refused(done, "holds no sweep")
+    assert not (tmp_path / "none").exists()

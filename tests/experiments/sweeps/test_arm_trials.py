@@ -10,6 +10,7 @@ import pytest
 from configs import digits
 from configs.sweeps import base, drawn, label_noise, pacing, ranking
 from configs.tune.base import between
+from experiments import sweep as sweep_program
 from experiments.run import config_json
 from experiments.sweeps import arm_trials, execution, executors, plan
 from tests.support import small_sweeps
@@ -182,3 +183,23 @@ def test_the_program_goes_on_from_the_trials_to_the_comparison(tmp_path):
     assert "2 runs: 1 arms x 1 settings x 2 seeds; 2 to do" in done.stdout
     chosen = json.loads((tmp_path / "out/runs/semi_hard/seed0/config.json").read_text())
     assert chosen["loss"]["margin"] in (0.2, 0.4)
+
+
+def test_runs_of_another_trial_than_is_chosen_now_are_refused(tmp_path, engine):
+    sweep = sweep_of()
+    chosen = execution.choose(sweep, arm_trials.plan(sweep, tmp_path))
+    planned = plan.plan(sweep, tmp_path, chosen)
+    run = next(run for run in planned if run.arm == "margin")
+    finish(run, 0.9, 0.9)
+    sweep_program._check_chosen(planned)
+    other = plan.plan(sweep_of(arms=(("rate", {}), ("margin", {}))), tmp_path, chosen)
+    with pytest.raises(errors.InputError, match="another trial than is chosen now:\n.*miner"):
+        sweep_program._check_chosen(other)
+
+
+def test_a_sweep_without_validation_scores_says_so(tmp_path):
+    trials = arm_trials.plan(sweep_of(), tmp_path)[:1]
+    for run in trials[0].runs:
+        finish(run, float("nan"), 0.5)
+    with pytest.raises(errors.InputError, match="no trial has a validation score"):
+        arm_trials.chosen(trials, "map_at_r")
