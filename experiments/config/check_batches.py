@@ -186,9 +186,8 @@ def _check_memory(config):
 
 def _check_pool(config):
     """Refuses a pool of easy or hard examples without scores, which say what is easy."""
-    moved = {c.field: (c.start, c.end) for c in config.schedules.values()}
-    smaller = min(moved.get("batch.pool", (1,))) < 1 or config.batch.pool < 1
-    if smaller and config.batch.order != "random" and not config.batch.scores:
+    needs_scores = settings.lowest(config, "batch.pool") < 1 and config.batch.order != "random"
+    if needs_scores and not config.batch.scores:
         raise errors.InputError(
             f"batch.pool is below 1 and batch.order={config.batch.order!r}, but batch.scores is"
             " empty: make a file with python -m experiments.score, or set batch.order='random'."

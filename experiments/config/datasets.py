@@ -311,14 +311,13 @@ def _numbered(config, train):
 
 
 def _check_pool_size(config, train):
-    schedule = settings.scheduled(config).get("batch.pool")
-    pool = min(schedule.start, schedule.end) if schedule else config.batch.pool
+    pool = settings.lowest(config, "batch.pool")
     smallest = np.unique(train.labels, return_counts=True)[1].min()
     holds = int(np.ceil(pool * smallest))
     if pool < 1 and holds < config.batch.per_class:
         least = min(1.0, config.batch.per_class / smallest)
         raise errors.InputError(
-            f"batch.pool goes down to {pool}, which is {holds} of the {smallest} examples of the"
+            f"batch.pool goes down to {pool:g}, which is {holds} of the {smallest} examples of the"
             f" smallest class, fewer than batch.per_class={config.batch.per_class}. Start it at"
             f" {least:.2f} or above."
         )

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -69,13 +68,7 @@ def draw(config: ml_collections.ConfigDict, encoder: encoder_parts.Applied) -> C
 
 def draw_on_host(config: ml_collections.ConfigDict, index: sampling.ClassIndex) -> Callable:
     """The batch of a step, `step -> positions`, for the processes that load a stream."""
-    moved = {}
-    if any(field.startswith("batch.") for field in settings.scheduled(config)):
-        steps = jnp.arange(config.train.steps)
-        pace = settings.first_pace(config)  # moves other fields, which are dropped
-        move = settings.moving(config)
-        every = jax.jit(jax.vmap(lambda step: move(step, pace)))(steps)
-        moved = {f: np.asarray(x) for f, x in every.items() if f.startswith("batch.")}
+    moved = settings.of_all_steps(config, "batch")
     return functools.partial(_draw_at, settings.constant(config), moved, index, _near(config))
 
 

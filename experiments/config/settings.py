@@ -6,6 +6,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from experiments.config import defaults
 from triplet_jax import schedules
@@ -101,6 +102,28 @@ def moving(config: ml_collections.ConfigDict) -> Callable[..., dict[str, jax.Arr
         return moved
 
     return at
+
+
+def of_all_steps(config: ml_collections.ConfigDict, section: str) -> dict[str, np.ndarray]:
+    """The values that schedules give the fields of a section, `[steps]`, by field.
+
+    A field that the run paces itself has its first value at every step.
+    """
+    if not any(field.startswith(f"{section}.") for field in scheduled(config)):
+        return {}
+    pace, move = first_pace(config), moving(config)
+    every = jax.jit(jax.vmap(lambda step: move(step, pace)))(jnp.arange(config.train.steps))
+    return {f: np.asarray(x) for f, x in every.items() if f.startswith(f"{section}.")}
+
+
+def lowest(config: ml_collections.ConfigDict, field: str) -> float:
+    """The least value that a field may have in a run."""
+    schedule = scheduled(config).get(field)
+    if schedule is None:
+        return flat(config)[field]
+    if schedule.kind == "self_paced":
+        return min(schedule.start, schedule.end)
+    return float(of_all_steps(config, field.partition(".")[0])[field].min())
 
 
 def _path(c, steps, key):

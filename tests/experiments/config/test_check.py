@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from configs import base, benchmarks, digits, omniglot
-from experiments.config import check, completion
+from experiments.config import check, completion, settings
 from tests.support.configs import config, scheduled
 from triplet_jax import contrastive, data, errors, losses, mining
 from triplet_jax.engine import rules
@@ -178,6 +178,20 @@ def test_a_field_that_nothing_reads_is_refused(fields, message):
 def test_schedules_that_make_no_sense_are_refused(field, record, message):
     with pytest.raises(errors.InputError, match=message):
         check.check(scheduled(field, **record))
+
+
+@pytest.mark.parametrize(
+    ("record", "least"),
+    [
+        ({"b": 0.25}, 0.25),
+        ({"kind": "constant"}, 1.0),
+        ({"kind": "piecewise", "levels": (0.5, 1.0), "boundaries": (0.5,)}, 0.5),
+        ({"kind": "self_paced"}, 0.0),
+    ],
+)
+def test_the_least_value_of_a_schedule_is_one_that_it_reaches(record, least):
+    config = scheduled("batch.pool", start=0.0, end=1.0, **record)
+    assert settings.lowest(config, "batch.pool") == pytest.approx(least)
 
 
 def test_a_loss_without_triplets_paces_itself_by_the_share_of_its_gradient():
