@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -54,7 +55,7 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
     """Carries out all runs: one group of runs that can be trained together after the other."""
     stop = signals.Stop()
     with stop.listening():
-        for members in groups(planned):
+        for members in itertools.chain.from_iterable(map(_as_begun, groups(planned))):
             group = _Group(members)
             with contextlib.ExitStack() as claims:
                 for run in group.pending:
@@ -298,13 +299,35 @@ class _Group:
             return evaluating.evaluate(trained, first.everything, extra=extra, inputs=inputs)
 
 
-def _started(members, pending):
-    """The folder and members of a group that was begun and holds all runs that are pending."""
+def _as_begun(members):
+    """The runs in parts: each group that was begun and has not ended, and those that are new."""
+    pending = [run for run in members if not run.has_ended]
+    if not pending or _started(members, pending):
+        return [members]
+    left, parts = {_name(run): run for run in pending}, []
+    for _, group in sorted(_begun(members), key=lambda begun: -len(begun[1])):
+        names = {_name(run) for run in group}
+        if waiting := names & left.keys():
+            parts.append(group)
+            left = {name: run for name, run in left.items() if name not in waiting}
+    return [*parts, [*left.values()]] if left else parts
+
+
+def _begun(members):
+    """The folder and the members of each group of these runs that was begun."""
     names = {_name(run): run for run in members}
     for file in sorted(members[0].workdir.glob("groups/*/members.json")):
         found = json.loads(file.read_text())
-        if set(found) <= set(names) and {_name(run) for run in pending} <= set(found):
-            return file.parent, [names[name] for name in found]
+        if set(found) <= set(names):
+            yield file.parent, [names[name] for name in found]
+
+
+def _started(members, pending):
+    """The folder and members of a group that was begun and holds all runs that are pending."""
+    wanted = {_name(run) for run in pending}
+    for folder, group in _begun(members):
+        if wanted <= {_name(run) for run in group}:
+            return folder, group
     return None
 
 

@@ -10,7 +10,7 @@ import ml_collections
 import pytest
 
 from experiments.run import lock
-from experiments.sweeps import child, executors
+from experiments.sweeps import child, executors, vectorised
 from experiments.sweeps.board import Board
 from tests.support import small_sweeps
 from triplet_jax import errors
@@ -104,3 +104,13 @@ def test_a_run_for_which_memory_lacks_fails_alone(tmp_path, monkeypatch):
     run = small_sweeps.a_run(tmp_path)
     executors.ENGINES["here"]([run], None, lambda: None)
     assert run.state == "failed" and "Out of memory" in run.error_file.read_text()
+
+
+def test_runs_that_were_begun_together_go_on_beside_a_new_one(tmp_path):
+    begun = small_sweeps.planned(tmp_path, arms=(("one", {}),), reference="one", seeds=(0, 1))
+    (members,) = vectorised.groups(begun)
+    vectorised._fresh(members)
+    more = small_sweeps.planned(tmp_path, arms=(("one", {}),), reference="one", seeds=(0, 1, 2))
+    (members,) = vectorised.groups(more)
+    parts = vectorised._as_begun(members)
+    assert [[run.seed for run in part] for part in parts] == [[0, 1], [2]]
