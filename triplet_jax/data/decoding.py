@@ -38,6 +38,7 @@ _UPRIGHT = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 # Tags of a TIFF, and values of these tags.
+_WIDTH, _HEIGHT = 256, 257
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _LOWEST, _HIGHEST = 258, 262, 339, 340, 341
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 
@@ -101,8 +102,10 @@ def upright_size(encoded: bytes | str, *, max_pixels: int = MAX_PIXELS) -> tuple
     """
     try:
         with _open(encoded, max_pixels) as image:
-            is_turned = _orientation(image) in (5, 6, 7, 8)
-            return image.size[::-1] if is_turned else image.size
+            size = image.size
+            if image.format == "TIFF":  # Pillow 13 has turned its size, but not its orientation
+                size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+            return size[::-1] if _orientation(image) in (5, 6, 7, 8) else size
     except Exception as error:  # damage makes Pillow raise many kinds
         raise errors.InputError(_why(error, max_pixels)) from error
 

@@ -279,6 +279,14 @@ def test_inks_read_as_the_colours_that_they_print(form):
 # -- what is not square, and what is large -----------------------------------------------
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_decoded_picture(form, orientation):
+    file = oriented(PIL.Image.new("L", (100, 40)), form, orientation)
+    picture = decoding.decode(file, least=100, background=255)
+    assert decoding.upright_size(file) == picture.size
+
+
 def test_the_whole_of_a_long_picture_is_seen_where_it_is_asked_for():
     signatures = np.full((2, 8, 100), 255, np.uint8)
     signatures[0, :, :20], signatures[1, :, 80:] = 0, 0

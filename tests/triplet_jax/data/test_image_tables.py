@@ -181,9 +181,10 @@ def boxed(folder, *boxes, name="scene.jpg"):
     return write(folder, rows)
 
 
-def test_a_box_is_the_part_of_the_upright_picture_that_is_read(tmp_path):
+@pytest.mark.parametrize("name", ["scene.jpg", "scene.tif"])
+def test_a_box_is_the_part_of_the_upright_picture_that_is_read(tmp_path, name):
     left, right = (0, 0, 40, 64), (56, 0, 96, 64)
-    path = boxed(tmp_path, left, right, (8, 0, 88, 64))
+    path = boxed(tmp_path, left, right, (8, 0, 88, 64), name=name)
     found = read(path, columns=data.Columns(box=EDGES))
     assert [name.partition("#")[2] for name in found.names] == [
         "0,0,40,64",
