@@ -80,7 +80,9 @@ def _one_for_each(
             f" x has shape {x.shape}. {name} must be integers, strings or booleans of shape"
             f" ({len(x)},), one for each of the {len(x)} rows of x."
         )
-    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+    return (
+        np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+    )
 
 
 def pairs(path: str, *, held_out: HeldOut) -> Dataset:

@@ -50,6 +50,7 @@ def test_arrays_that_do_not_fit_are_refused(arrays, message, tmp_path):
     [
         (np.array(["emu", "cat"] * 8), ("cat", "emu")),
         (np.array([b"caf\xc3\xa9", b"tea"] * 8), ("caf\u00e9", "tea")),
+        (np.array([b"caf\xe9", b"caf\xe8"] * 8), ("caf\\xe8", "caf\\xe9")),
         (np.array([True, False] * 8), ("False", "True")),
         (np.array([2**31 - 1, -5] * 8, ">i8"), ("-5", "2147483647")),
     ],
