@@ -252,11 +252,12 @@ def fit_classes(dataset: Dataset, *, classes: int, per_class: int, small_classes
     if len(small) and small_classes == "refuse":
         sizes = dict(zip(present, count, strict=True))
         named = ", ".join(f"{dataset.class_names[c]!r} ({sizes[c]})" for c in small[:5])
+        fewer = f"per_class={count.min()}, or " if count.min() >= 2 else ""
         raise errors.InputError(
             f"per_class={per_class}, but {len(small)} of {len(present)} training classes"
             f" have fewer examples: {named}{', ...' if len(small) > 5 else ''}. Set"
-            f" per_class={max(2, count.min())}, or small_classes='drop' to leave these"
-            " classes out, or 'redraw' to use their examples more than once a batch."
+            f" {fewer}small_classes='drop' to leave these classes out, or 'redraw' to use their"
+            " examples more than once a batch."
         )
     if len(small) and small_classes == "drop":
         dataset = dataset.take(np.flatnonzero(~np.isin(dataset.labels, small)))

@@ -193,6 +193,17 @@ def test_small_classes_are_named_and_refused():
         sampling.fit_classes(dataset(SMALL), classes=2, per_class=4, small_classes="refuse")
 
 
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [([0, 0, 0, 1, 1], r"Set per_class=2, or small_classes='drop' to"), ([0, 0, 1], "Set small_")],
+)
+def test_the_advice_for_small_classes_helps(labels, advice):
+    with pytest.raises(errors.InputError, match=rf"\. {advice}"):
+        sampling.fit_classes(
+            dataset(np.array(labels)), classes=2, per_class=len(labels) - 1, small_classes="refuse"
+        )
+
+
 def test_small_classes_can_be_dropped_or_redrawn():
     fit = {"classes": 2, "per_class": 4}
     dropped = sampling.fit_classes(dataset(SMALL), small_classes="drop", **fit)
