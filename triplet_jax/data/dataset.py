@@ -131,53 +131,47 @@ def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
     This suits drawings that become another character when they are turned, as on Omniglot
     (Vinyals et al. 2016, https://arxiv.org/abs/1606.04080). Class `c` turned k times by 90 degrees
     is class `k * classes + c`.
+
+    A copy keeps what is known of its image, such as its file in `names`, but `reference` becomes
+    None: it was made of the image as it is, and not of the copies.
     """
-    if isinstance(dataset.inputs, np.ndarray):
-        turned = np.concatenate([np.rot90(dataset.inputs, k, axes=(1, 2)) for k in range(4)])
-    else:
-        turned = _again(dataset.inputs, 4).turned(np.repeat(np.arange(4), len(dataset)))
-    return _copies_as_classes(dataset, turned, ("", " turned 90", " turned 180", " turned 270"))
+    copies = _copies_as_classes(dataset, ("", " turned 90", " turned 180", " turned 270"))
+    if isinstance(copies.inputs, Images):
+        turns = np.repeat(np.arange(4), len(dataset))
+        return dataclasses.replace(copies, inputs=copies.inputs.turned(turns))
+    for k, part in enumerate(np.split(copies.inputs, 4)):
+        part[:] = np.rot90(part, k, axes=(1, 2))
+    return copies
 
 
 def mirrored_as_classes(dataset: Dataset) -> Dataset:
     """Makes two classes of each: its images as they are, and mirrored, left and right.
 
     This suits drawings that become another character when they are mirrored, as
-    `quarter_turns_as_classes`. Class `c` mirrored is class `classes + c`.
+    `quarter_turns_as_classes`, and keeps as much. Class `c` mirrored is class `classes + c`.
     """
-    if isinstance(dataset.inputs, np.ndarray):
-        inputs = np.concatenate([dataset.inputs, dataset.inputs[:, :, ::-1]])
-    else:
-        is_copy = np.repeat([False, True], len(dataset))
-        inputs = _again(dataset.inputs, 2).mirrored(is_copy)
-    return _copies_as_classes(dataset, inputs, ("", " mirrored"))
+    copies = _copies_as_classes(dataset, ("", " mirrored"))
+    if isinstance(copies.inputs, Images):
+        is_mirrored = np.repeat([False, True], len(dataset))
+        return dataclasses.replace(copies, inputs=copies.inputs.mirrored(is_mirrored))
+    copies.inputs[len(dataset) :] = dataset.inputs[:, :, ::-1]
+    return copies
 
 
-def _again(images: Images, copies: int) -> Images:
-    """Repeats the images as a whole, one copy of all after the other."""
-    return images[np.tile(np.arange(len(images)), copies)]
-
-
-def _copies_as_classes(
-    dataset: Dataset, inputs: np.ndarray | Images, endings: tuple[str, ...]
-) -> Dataset:
-    """A data set of altered copies of another, each of which has classes of its own.
+def _copies_as_classes(dataset: Dataset, endings: tuple[str, ...]) -> Dataset:
+    """Repeats a data set as a whole, where each copy has classes of its own.
 
     Args:
       dataset: the data set that is copied.
-      inputs: those of all copies, one copy after the other.
       endings: what each copy adds to the names of its classes.
     """
-    copies, classes = range(len(endings)), len(dataset.class_names)
-    return Dataset(
-        inputs=inputs,
-        labels=np.concatenate([dataset.labels + k * classes for k in copies]).astype(np.int32),
-        split=np.tile(dataset.split, len(endings)),
+    times, classes = len(endings), len(dataset.class_names)
+    copies = dataset.take(np.tile(np.arange(len(dataset)), times))
+    shift = classes * np.repeat(np.arange(times), len(dataset))
+    return dataclasses.replace(
+        copies,
+        labels=(copies.labels + shift).astype(np.int32),
         class_names=tuple(name + ending for ending in endings for name in dataset.class_names),
-        groups=_tiled(dataset.groups, len(endings)),
-        difficulty=_tiled(dataset.difficulty, len(endings)),
+        groups=None if dataset.groups is None else np.tile(dataset.groups, times),
+        reference=None,
     )
-
-
-def _tiled(array: np.ndarray | None, times: int) -> np.ndarray | None:
-    return None if array is None else np.tile(array, times)

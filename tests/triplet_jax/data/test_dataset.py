@@ -5,6 +5,7 @@ import hashlib
 import shutil
 
 import numpy as np
+import pytest
 
 from tests.support.image_folders import fold
 from triplet_jax import data
@@ -84,6 +85,40 @@ def test_mirrored_images_are_new_classes_and_may_be_turned(class_folders):
     assert turned.class_names[-1].endswith(" mirrored turned 270")
     np.testing.assert_array_equal(images.load(of_same.inputs), turned.inputs)
     assert of_same.inputs.digest(0) != of_same.inputs.digest(12)
+
+
+@pytest.mark.parametrize(
+    ("make", "times"), [(data.mirrored_as_classes, 2), (data.quarter_turns_as_classes, 4)]
+)
+def test_copies_keep_what_is_known_of_their_images(make, times):
+    pixels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1)
+    of_examples = {
+        "split": np.array(["train", "test", "test"]),
+        "difficulty": np.array([0.1, 0.2, 0.3], np.float32),
+        "names": np.array(["a.png", "b.png", "c.png"]),
+        "sessions": np.array(["monday", "monday", "friday"]),
+        "is_query": np.array([False, True, False]),
+        "query_groups": np.array([0, 1, 2]),
+        "reference_groups": np.array([2, 1, 0]),
+    }
+    labels = np.array([0, 1, 1], np.int32)
+    found = data.Dataset(
+        pixels,
+        labels,
+        class_names=("x", "y"),
+        groups=np.array([5, 6]),
+        reference=np.ones((3, 2), np.float32),
+        notes=("a note",),
+        **of_examples,
+    )
+    copies = make(found)
+    for name, values in of_examples.items():
+        np.testing.assert_array_equal(getattr(copies, name), np.tile(values, times))
+    assert copies.groups.tolist() == [5, 6] * times
+    assert copies.notes == ("a note",)
+    assert copies.reference is None
+    np.testing.assert_array_equal(copies.inputs[:3], pixels)
+    assert found.inputs is pixels and pixels[1, 0, 0, 0] == 16, "the images stay as they are"
 
 
 def test_images_are_mirrored_as_they_stand(class_folders):
