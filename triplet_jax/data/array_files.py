@@ -34,7 +34,7 @@ def arrays(path: str, *, split_by: str, held_out: HeldOut) -> Dataset:
 
     Raises:
       InputError: the file, its keys, shapes or types are not these, a value is not finite, no group
-        can be held out, or a class has two categories.
+        can be held out, a class has two categories, or `held_out` is refused.
     """
     errors.check_known("split_by", split_by, ("image", "class", "group", "official"))
     needed = ["x", "y", *{"group": ["group"], "official": ["split"]}.get(split_by, [])]
@@ -97,7 +97,8 @@ def pairs(path: str, *, held_out: HeldOut) -> Dataset:
       held_out: the shares of the pairs to hold out.
 
     Raises:
-      InputError: the file, its keys, shapes or types are not these, or a value is not finite.
+      InputError: the file, its keys, shapes or types are not these, a value is not finite, or
+        `held_out` is refused.
     """
     names = ("x", "pair")
     read = files.read_arrays(path, names)

@@ -29,7 +29,8 @@ def official(
     ['train', 'validation', 'test']
 
     Raises:
-      InputError: a name is none of `SPLITS`, or nothing is for training or for the test.
+      InputError: a name is none of `SPLITS`, nothing is for training or for the test, or as in
+        `splits.with_test`.
     """
     names = np.char.lower(names)
     unknown = sorted(set(names.tolist()) - set(SPLITS))

@@ -23,6 +23,9 @@ def digits(held_out: HeldOut) -> Dataset:
 
     Args:
       held_out: the shares of each class's examples to hold out.
+
+    Raises:
+      InputError: a share is outside [0, 1), or both are 1 or more.
     """
     pixels, classes = _read()
     images = np.round(pixels * (255 / 16)).astype(np.uint8)[..., None]

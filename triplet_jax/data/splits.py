@@ -15,6 +15,8 @@ Split = Shaped[np.ndarray, "examples"]
 class HeldOut(NamedTuple):
     """How much of a data set is held out of training, in shares of all examples.
 
+    What splits by other shares raises an `InputError`.
+
     >>> labels = np.repeat(np.arange(10), 10)
     >>> split = at_random(labels, HeldOut(test=0.2, validation=0.1, seed=0), by="image")
     >>> [int(np.sum(split == name)) for name in ("train", "validation", "test")]
@@ -65,8 +67,27 @@ def hold_out(
     return np.isin(unit, units[: round(fraction * len(units))])
 
 
+def _check_shares(held_out: HeldOut) -> None:
+    for name, share in (("test", held_out.test), ("validation", held_out.validation)):
+        if not 0 <= share < 1:
+            raise errors.InputError(
+                f"{name}={share} is no share of the examples to hold out of training: it must be at"
+                " least 0 and below 1."
+            )
+    if held_out.test + held_out.validation >= 1:
+        raise errors.InputError(
+            f"test={held_out.test} and validation={held_out.validation} leave nothing to train on;"
+            " together they must be below 1."
+        )
+
+
 def at_random(labels: Labels, held_out: HeldOut, *, by: str) -> Split:
-    """Holds out the test, then validation, both by `hold_out`."""
+    """Holds out the test, then validation, both by `hold_out`.
+
+    Raises:
+      InputError: a share is outside [0, 1), or both are 1 or more.
+    """
+    _check_shares(held_out)
     is_test = hold_out(labels, held_out.test, by=by, seed=held_out.seed)
     of_rest = held_out.validation / (1 - held_out.test)
     return _with_validation(labels, is_test, of_rest, by=by, seed=held_out.seed + 1)
@@ -89,7 +110,11 @@ def with_test(
       is_test: which examples are for the test.
       held_out: `validation` is the share of the other examples; `test` is not read.
       groups: the group of every class; None where classes have no groups.
+
+    Raises:
+      InputError: the share of validation is outside [0, 1).
     """
+    _check_shares(held_out._replace(test=0.0))
     is_shared = np.intersect1d(labels[is_test], labels[~is_test]).size > 0
     by = "image" if is_shared else "class" if groups is None else "group"
     return _with_validation(
@@ -121,7 +146,11 @@ def of_groups(labels: Labels, groups: Shaped[np.ndarray, "examples"], held_out: 
       labels: the class of every example.
       groups: the group of every example; a group may hold several classes.
       held_out: the shares of the examples, which large groups may exceed a little.
+
+    Raises:
+      InputError: as in `at_random`.
     """
+    _check_shares(held_out)
     split = np.full(len(labels), "train", "<U10")
     parts = (("test", held_out.test), ("validation", held_out.validation / (1 - held_out.test)))
     for draw, (name, fraction) in enumerate(parts):

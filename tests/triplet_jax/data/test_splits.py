@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triplet_jax import data
+from triplet_jax import data, errors
 from triplet_jax.data import splits
 
 
@@ -35,6 +35,33 @@ def test_hold_out_depends_on_the_seed_alone():
     first, again, other = (data.hold_out(labels, 0.5, by="image", seed=s) for s in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((-0.1, 0.0), r"test=-0\.1 is no share"),
+        ((1.0, 0.0), r"test=1\.0 is no share .* below 1"),
+        ((0.0, float("nan")), "validation=nan is no share"),
+        ((0.6, 0.6), r"test=0\.6 and validation=0\.6 leave nothing to train on"),
+        ((0.5, 0.5), "together they must be below 1"),
+    ],
+)
+def test_shares_that_leave_nothing_or_are_none_are_refused(shares, message):
+    labels, held_out = np.repeat(np.arange(10), 10), data.HeldOut(*shares, seed=0)
+    for by in ("image", "class"):
+        with pytest.raises(errors.InputError, match=message):
+            splits.at_random(labels, held_out, by=by)
+    with pytest.raises(errors.InputError, match=message):
+        splits.of_groups(labels, np.arange(100), held_out)
+
+
+def test_where_the_test_is_given_its_share_is_not_read():
+    labels, is_test = np.repeat(np.arange(10), 10), np.arange(100) % 2 == 0
+    split = splits.with_test(labels, is_test, data.HeldOut(1.0, 0.2, seed=0))
+    assert [(split == name).sum() for name in data.SPLITS] == [40, 10, 50]
+    with pytest.raises(errors.InputError, match="validation=2 is no share"):
+        splits.with_test(labels, is_test, data.HeldOut(0.0, 2, seed=0))
 
 
 @given(
