@@ -7,6 +7,7 @@ import dataclasses
 import os
 import pathlib
 
+from triplet_jax import errors
 from triplet_jax.data.file_names import to_text
 from triplet_jax.data.named_splits import SPLITS
 
@@ -46,9 +47,19 @@ def layout_of(root: pathlib.Path, *, class_level: int = 1) -> Layout:
 
     They say so if every one of them is in `named_splits.SPLITS`, or if one is for training and one
     for another split. A lone folder "train" among others is a class.
+
+    Raises:
+      InputError: the folder cannot be listed.
     """
+    try:
+        listed = os.listdir(root)
+    except OSError as error:
+        raise errors.InputError(
+            f"path={str(root)!r} cannot be listed: {error.strerror}. See whether this user may read"
+            " it, and whether the disk answers."
+        ) from error
     # Not by scandir, whose is_dir raises an error for a link to itself.
-    names = [n for n in os.listdir(root) if n[0] != "." and os.path.isdir(os.path.join(root, n))]
+    names = [n for n in listed if n[0] != "." and os.path.isdir(os.path.join(root, n))]
     splits = {SPLITS.get(name.lower()) for name in names}
     known = splits - {None}
     has_splits = bool(known) and (None not in splits or ("train" in known and len(known) > 1))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from triplet_jax import errors
-from triplet_jax.data import image_rows, kept_arrays, named_splits
+from triplet_jax.data import image_rows, kept_arrays, named_splits, table_files
 from triplet_jax.data.dataset import Dataset
 from triplet_jax.data.file_names import some
 from triplet_jax.data.image_checks import Faults
@@ -185,8 +185,8 @@ def _cells_of(path: str, split: str, part: Any, name: str) -> Shaped[np.ndarray,
     cells = part.select_columns([name]).with_format("arrow")[:].column(0)
     values = [cell for chunk in cells.iterchunks() for cell in chunk.to_pylist()]
     to_name = getattr(part.features[name], "int2str", None)
-    absent = (None, -1) if to_name else (None, "")
-    lost = [row for row, value in enumerate(values) if value in absent]
+    absent = -1 if to_name else ""
+    lost = [row for row, x in enumerate(values) if x == absent or table_files.is_missing(x)]
     if lost:
         raise errors.InputError(
             f"path={path!r}: {len(lost)} of {len(values)} rows of the split {split!r} have no"

@@ -1,5 +1,6 @@
 """A data set from a folder of images: its classes, and how its splits are made."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -53,12 +54,13 @@ def folder(
         "cat/tabby". The first of several is the category of the class: its `groups`.
 
     Raises:
-      InputError: there is no such folder, it holds no class folders with images, a file cannot be
-        read as an image, a link leads nowhere, or its folders do not fit `split_by`.
+      InputError: there is no such folder, it cannot be listed, it holds no class folders with
+        images, a file cannot be read as an image, a link leads nowhere, or its folders do not fit
+        `split_by`.
     """
     errors.check_known("split_by", split_by, SPLIT_BY)
     root = pathlib.Path(path)
-    if not path or not root.is_dir():
+    if not os.path.isdir(path):
         raise errors.InputError(
             f"path={path!r} is not a folder. Give a folder that holds one folder of images for"
             " every class."

@@ -45,9 +45,9 @@ def table(
       columns: the names of the columns; None for the usual ones.
 
     Raises:
-      InputError: the file cannot be read, lacks a column, or has an empty cell in one that is used;
-        a file is listed twice, is not there, or cannot be read as an image; a class has two
-        categories; or the splits do not fit `split_by`.
+      InputError: the file cannot be read; a column that is used is not there, there twice, or has
+        an empty cell; a file is listed twice, is not there, or cannot be read as an image; a class
+        has two categories; or the splits do not fit `split_by`.
     """
     errors.check_known("split_by", split_by, SPLIT_BY)
     columns = columns or Columns()

@@ -1,6 +1,8 @@
 """The columns of a table in a file."""
 
 import csv
+import math
+import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -31,10 +33,11 @@ def read(path: str, used: Sequence[str], also: Sequence[str] = ()) -> dict[str, 
       The cells of each column.
 
     Raises:
-      InputError: the file cannot be read, lacks a needed column, has no rows, or has an empty cell.
+      InputError: the file cannot be read, lacks a needed column or has a used one twice, has no
+        rows, or has an empty cell, such as NaN in a column of floats.
     """
     file = pathlib.Path(path)
-    if not path or not file.is_file():
+    if not os.path.isfile(path):
         raise errors.InputError(f"path={path!r} is not a file. Give a .csv, .tsv or .parquet file.")
     if file.suffix == ".parquet":
         present, cells = _read_parquet(file, {*used, *also})
@@ -81,13 +84,33 @@ def numbered(
     return queries, references
 
 
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of a typed column holds nothing: null, or a float that is no number."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _check_once(path: str, present: Sequence[str], used: Collection[str]) -> None:
+    twice = [name for name in used if present.count(name) > 1]
+    if twice:
+        raise errors.InputError(
+            f"path={path!r} has the columns {sorted(twice)} more than once. Rename or remove one of"
+            " each."
+        )
+
+
 def _read_text(file, used):
     try:
         # utf-8-sig leaves out the mark with which spreadsheets begin a file.
         with file.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.DictReader(opened, delimiter=_DELIMITERS[file.suffix], strict=True)
             present = reader.fieldnames or []
+            _check_once(str(file), present, used)
             rows = list(reader)
+    except OSError as error:
+        raise errors.InputError(
+            f"path={str(file)!r} cannot be read: {error.strerror}. See whether this user may read"
+            " it, and whether the disk answers."
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise errors.InputError(
             f"path={str(file)!r} cannot be read as a table in UTF-8: {error}."
@@ -104,7 +127,7 @@ def _read_text(file, used):
 def _read_parquet(file, used):
     present, columns = read_parquet(str(file), used, otherwise="write the table as .csv")
     return present, {
-        name: ["" if cell is None else str(cell) for cell in columns[name].to_pylist()]
+        name: ["" if is_missing(cell) else str(cell) for cell in columns[name].to_pylist()]
         for name in columns.column_names
     }
 
@@ -121,7 +144,7 @@ def read_parquet(path: str, used: Collection[str], *, otherwise: str) -> tuple[l
       The names of all columns, and the table of those that are used, which is one of pyarrow.
 
     Raises:
-      InputError: pyarrow is not installed, or the file cannot be read.
+      InputError: pyarrow is not installed, the file cannot be read, or it has a used column twice.
     """
     try:
         import pyarrow.parquet
@@ -132,6 +155,7 @@ def read_parquet(path: str, used: Collection[str], *, otherwise: str) -> tuple[l
     try:
         opened = pyarrow.parquet.ParquetFile(path)
         present = opened.schema_arrow.names
+        _check_once(path, present, used)
         return present, opened.read(columns=[name for name in used if name in present])
     except (pyarrow.ArrowException, OSError) as error:
         raise errors.InputError(

@@ -133,6 +133,17 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
     assert reasons(tmp_path) == {"dog": ("cannot be listed: Permission denied", True)}
 
 
+def test_a_whole_folder_that_may_not_be_listed_is_refused(tmp_path, monkeypatch):
+    pictures(tmp_path, "cat/0.png", "dog/0.png")
+
+    def refusing(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    with pytest.raises(errors.InputError, match="^path='.*' cannot be listed: Permission denied"):
+        fold(tmp_path)
+
+
 # -- classes
 
 

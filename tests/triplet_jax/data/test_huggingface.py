@@ -170,6 +170,8 @@ def test_what_makes_no_data_set_is_refused(tmp_path):
     refusing(tmp_path, r"lacks the columns \['species'\]", columns=data.Columns(label="species"))
     refusing(tmp_path, "1 of 8 rows of the split 'train' have no 'label'", label=[-1, *[0] * 7])
     refusing(tmp_path, "1 of 8 rows .* have no 'label', first row 7", label=[*[0] * 7, None])
+    nan = {"features": datasets.Features(FEATURES | {"label": datasets.Value("float64")})}
+    refusing(tmp_path, "1 of 8 .* have no 'label'", label=[float("nan"), *[0.0] * 7], **nan)
     refusing(tmp_path, "is no folder or file", path="/not/there")
     refusing(tmp_path, "is no folder or file", path="../x/y")
     with pytest.raises(errors.InputError, match="has no split 'valid', but train"):

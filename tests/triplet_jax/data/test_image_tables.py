@@ -264,6 +264,7 @@ def test_a_table_that_makes_no_sense_is_refused(listed, change, split_by, messag
         ("table.csv", b"path,label\na.png\n", "row 1 has another number of cells than the 2"),
         ("table.csv", b"path,label\na.png,b,c\n", "row 1 has another number of cells"),
         ("table.csv", b"path,label\n", "has no rows"),
+        ("table.csv", b"path,label,label\na.png,b,c\n", r"the columns \['label'\] more than once"),
         ("table.csv", b"", r"lacks the columns \['path', 'label'\]; it has \[\]"),
         ("table.parquet", b"PAR1", "cannot be read as a Parquet file"),
     ],
@@ -274,6 +275,32 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(errors.InputError, match=message):
         read(str(tmp_path / name))
+
+
+def test_a_table_that_may_not_be_read_is_named(listed, monkeypatch):
+    path = write(*listed)
+
+    def refusing(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "open", refusing)
+    with pytest.raises(errors.InputError, match=r"table\.csv' cannot be read: Permission denied"):
+        read(path)
+
+
+def test_a_column_of_parquet_that_is_there_twice_is_refused(tmp_path):
+    parquet, pyarrow = map(pytest.importorskip, ("pyarrow.parquet", "pyarrow"))
+    twice = pyarrow.table([["a.png"], ["b"], ["c"]], names=["path", "label", "label"])
+    parquet.write_table(twice, tmp_path / "table.parquet")
+    with pytest.raises(errors.InputError, match=r"has the columns \['label'\] more than once"):
+        read(str(tmp_path / "table.parquet"))
+
+
+def test_nan_is_an_empty_cell(listed):
+    folder, rows = listed
+    numbers = [row | {"label": float("nan") if i == 3 else 1.0} for i, row in enumerate(rows)]
+    with pytest.raises(errors.InputError, match="1 of 24 rows have an empty 'label', first row 4"):
+        read(write_parquet(folder, numbers))
 
 
 def test_real_photographs_with_their_table():
