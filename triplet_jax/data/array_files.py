@@ -128,6 +128,8 @@ def _flat(x: Shaped[np.ndarray, "examples ..."]) -> Float[np.ndarray, "examples 
 
 def _images_or_features(path: str, name: str, x: np.ndarray) -> Shaped[np.ndarray, "examples ..."]:
     """Checks an array of inputs: images stay uint8, features become float32."""
+    if x.ndim and not len(x):
+        raise errors.InputError(f"path={path!r}: {name} has no rows. Write one for each example.")
     if x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3):
         return x
     if not (np.issubdtype(x.dtype, np.floating) and x.ndim == 2):

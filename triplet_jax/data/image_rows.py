@@ -207,9 +207,15 @@ def of_images(
       held_out: as in `image_tables.table`.
 
     Raises:
-      InputError: a class has two categories, or the splits do not fit `split_by`.
+      InputError: there are no images, a class has two categories, or the splits do not fit
+        `split_by`.
     """
     source = f"path={source!r}"
+    if not len(inputs):
+        raise errors.InputError(
+            f"{source} holds no image that can be read. Put readable images there, or give another"
+            " place."
+        )
     class_names, labels = np.unique(rows.labels, return_inverse=True)
     labels = labels.astype(np.int32)
     notes, is_query = [], None

@@ -29,6 +29,7 @@ def test_arrays_hold_features_or_images(tmp_path):
     ("arrays", "message"),
     [
         ({"images": np.ones((4, 2)), "y": np.zeros(4, int)}, r"lacks \['x'\]"),
+        ({"x": np.ones((0, 2)), "y": np.zeros(0, int)}, "x has no rows"),
         ({"x": np.ones((4, 2)), "y": np.zeros(4)}, "y has shape .4,. and dtype float64"),
         ({"x": np.ones((4, 2)), "y": np.zeros(3, int)}, "one for each of the 4 rows"),
         ({"x": np.ones((4, 2)), "y": np.zeros((4, 1), int)}, r"y .*.4, 1. .* x has shape .4, 2."),

@@ -277,6 +277,15 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, name, content, message):
         read(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("split_by", ["image", "class", "group"])
+def test_a_table_without_a_readable_image_is_refused(listed, split_by):
+    folder, rows = listed
+    for row in rows:
+        (folder / row["path"]).write_text("no image")
+    with pytest.raises(errors.InputError, match=r"table\.csv' holds no image that can be read"):
+        read(write(folder, rows), split_by=split_by, bad_images="skip")
+
+
 def test_a_table_that_may_not_be_read_is_named(listed, monkeypatch):
     path = write(*listed)
 
