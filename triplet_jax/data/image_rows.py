@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -143,7 +144,7 @@ def of_files(
     Raises:
       InputError: as in `image_tables.table`.
     """
-    check_twice(source, rows.names)
+    check_twice(source, root, rows.paths, rows.boxes)
     rows = rows.take(kept(source, root, rows.paths, bad_images, form.max_pixels))
     files = [str(root / name) for name in rows.paths]
     if rows.boxes is not None:
@@ -242,17 +243,32 @@ def of_images(
     )
 
 
-def check_twice(path: str, names: list[str]) -> None:
-    """Refuses a table that lists an image twice.
+def check_twice(
+    path: str,
+    top: pathlib.Path,
+    names: Sequence[str],
+    boxes: Sequence[tuple[int, ...]] | Int[np.ndarray, "rows 4"] | None = None,
+) -> None:
+    """Refuses a table that lists an image twice, even by two ways of writing its path.
+
+    Args:
+      path: the table, for messages.
+      top: the folder that names are relative to.
+      names: the file of each row.
+      boxes: the part of each that is read; None for whole images.
 
     Raises:
       InputError: with the name of one.
     """
-    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    written = collections.defaultdict(list)
+    for row, name in enumerate(names):
+        box = None if boxes is None else tuple(boxes[row])
+        written[os.path.normpath(top / name), box].append(name)
+    twice = [names for names in written.values() if len(names) > 1]
     if twice:
         raise errors.InputError(
-            f"path={path!r} lists {len(twice)} files more than once, such as {twice[0]!r}: give"
-            " each image one row."
+            f"path={path!r} lists {len(twice)} files more than once, such as"
+            f" {some(list(dict.fromkeys(twice[0])))}: give each image one row."
         )
 
 

@@ -99,7 +99,7 @@ def list_images(
     cells = table_files.read(path, [columns.path], [columns.label])
     names = cells[columns.path]
     top = pathlib.Path(root or pathlib.Path(path).parent)
-    image_rows.check_twice(path, names)
+    image_rows.check_twice(path, top, names)
     kept = image_rows.kept(path, top, names, bad_images, max_pixels)
     labels = cells.get(columns.label, [""] * len(names))
     return [top / names[row] for row in kept], [labels[row] for row in kept]

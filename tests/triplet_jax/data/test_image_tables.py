@@ -239,6 +239,7 @@ def test_files_that_are_lost_or_no_images_are_refused_or_left_out(listed):
     [
         ({3: {"label": ""}}, "image", "1 of 24 rows have an empty 'label', first row 4"),
         ({3: {"path": "pictures/9.png"}}, "image", "lists 1 files more than once, such as"),
+        ({3: {"path": "./pictures/x/../9.png"}}, "image", "such as '.*/x/../9.png', 'pictures/9.p"),
         (
             {3: {"split": "dev"}},
             "official",
