@@ -13,6 +13,7 @@ from typing import NamedTuple
 from triplet_jax import errors
 from triplet_jax.data import image_rows
 from triplet_jax.data.dataset import Dataset
+from triplet_jax.data.file_names import some
 from triplet_jax.data.image_rows import Rows
 from triplet_jax.data.images import ImageForm
 from triplet_jax.data.splits import HeldOut
@@ -67,11 +68,13 @@ def benchmark(
       path: its folder, as it is unpacked.
       form: what every image is brought to when it is read.
       held_out: how much of the training split validates.
-      bad_images: whether to "refuse" or to "skip" files that cannot be read as images.
+      bad_images: whether to "refuse" or to "skip" files that cannot be read as images; a note
+        says which were skipped. Files that are not there are refused in any case.
       parts: the numbers to expect; None for the published ones.
 
     Raises:
-      InputError: the folder has another layout, or other numbers of images or classes.
+      InputError: the folder has another layout, other numbers of images or classes, or lacks an
+        image; or a file cannot be read as an image.
     """
     errors.check_known("name", name, BENCHMARKS)
     found, top = BENCHMARKS[name], pathlib.Path(path)
@@ -79,6 +82,7 @@ def benchmark(
         raise errors.InputError(f"path={path!r} is not a folder. Give the folder of {name}.")
     rows = found.read(top)
     _check_parts(name, path, rows, parts or found.parts)
+    _check_there(name, path, top / found.images, rows)
     return image_rows.of_files(
         rows,
         source=path,
@@ -107,6 +111,15 @@ def _check_parts(name, path, rows, expected):
         raise errors.InputError(
             f"path={path!r} does not hold {name} as it is published: {'; '.join(wrong)}. Unpack it"
             " anew."
+        )
+
+
+def _check_there(name, path, root, rows):
+    lost = [image for image in rows.paths if not (root / image).is_file()]
+    if lost:
+        raise errors.InputError(
+            f"path={path!r}: {len(lost):,} of {len(rows.paths):,} images of {name} are not there:"
+            f" {some(lost)}. Unpack it anew."
         )
 
 

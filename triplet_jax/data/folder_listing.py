@@ -11,9 +11,10 @@ import stat
 from collections.abc import Sequence
 
 from triplet_jax import errors
-from triplet_jax.data import decoding, image_checks
+from triplet_jax.data import decoding
 from triplet_jax.data.file_names import to_text
 from triplet_jax.data.folder_layout import Layout
+from triplet_jax.data.image_checks import Faults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ def only_images(
     *,
     max_pixels: int = decoding.MAX_PIXELS,
 ) -> Listing:
-    """Keeps the files that can be read as images.
+    """Keeps the files that can be read as images, and passes over the others.
 
     Args:
       listing: from `find`.
@@ -146,9 +147,17 @@ def only_images(
     Raises:
       InputError: `bad_images` is "refuse", and there is an unreadable file or a lost name.
     """
-    kept = set(image_checks.keep_images(listing.paths, bad_images, max_pixels=max_pixels))
+    paths = list(map(str, listing.paths))
+    faults = Faults.of(paths, lambda i: paths[i], max_pixels)
+    faults.check(len(paths), bad_images)
     listing.check_nothing_is_lost(bad_images)
-    return dataclasses.replace(listing, files=tuple(f for f in listing.files if f.path in kept))
+    why = dict(zip(faults.positions.tolist(), faults.reasons.tolist(), strict=True))
+    bad = [
+        PassedOver(listing.files[i].path, f"cannot be read as an image: {why[i]}", is_lost=True)
+        for i in why
+    ]
+    files = tuple(file for i, file in enumerate(listing.files) if i not in why)
+    return Listing(files, (*listing.passed_over, *bad))
 
 
 class _Walk:

@@ -145,13 +145,16 @@ def of_files(
       InputError: as in `image_tables.table`.
     """
     check_twice(source, root, rows.paths, rows.boxes)
-    rows = rows.take(kept(source, root, rows.paths, bad_images, form.max_pixels))
+    chosen = kept(source, root, rows.paths, bad_images, form.max_pixels)
+    left_out = np.delete(rows.names, chosen).tolist()
+    rows = rows.take(chosen)
     files = [str(root / name) for name in rows.paths]
     if rows.boxes is not None:
         for file, box in zip(files, rows.boxes, strict=True):
             images.inside(box, decoding.upright_size(file, max_pixels=form.max_pixels), file)
     inputs = Images(files, form, boxes=rows.boxes)
-    return of_images(rows, inputs, source=source, split_by=split_by, held_out=held_out)
+    found = of_images(rows, inputs, source=source, split_by=split_by, held_out=held_out)
+    return _with_note(found, source, left_out)
 
 
 def of_encoded(
@@ -189,9 +192,14 @@ def of_encoded(
         split_by=split_by,
         held_out=held_out,
     )
-    if not len(faults.positions):
+    return _with_note(found, source, faults.names.tolist())
+
+
+def _with_note(found: Dataset, source: str, left_out: Sequence[str]) -> Dataset:
+    """Notes which images were left out, if there are any."""
+    if not left_out:
         return found
-    note = f"passed over in {source}: {len(faults.positions)} images: {some(faults.names.tolist())}"
+    note = f"passed over in {source}: {len(left_out)} images: {some(left_out)}"
     return dataclasses.replace(found, notes=(*found.notes, note))
 
 

@@ -95,13 +95,13 @@ LISTS = {
 }
 
 
-def read(name, top, parts, validation=0.0):
+def read(name, top, parts, validation=0.0, bad_images="refuse"):
     return data.benchmark(
         name,
         str(top),
         form=images.ImageForm(size=4, channels=3),
         held_out=data.HeldOut(0.0, validation, seed=0),
-        bad_images="refuse",
+        bad_images=bad_images,
         parts=parts,
     )
 
@@ -139,8 +139,18 @@ def test_an_image_too_few_is_named(name, tmp_path):
     lost.unlink()
     # Market-1501 has no list of its files.
     said = "query has 3 images of 2 classes instead of 4" if name == "market1501" else lost.name
-    with pytest.raises(errors.InputError, match=said):
-        read(name, tmp_path, parts)
+    for bad_images in ("refuse", "skip"):
+        with pytest.raises(errors.InputError, match=said):
+            read(name, tmp_path, parts, bad_images=bad_images)
+
+
+def test_an_image_that_was_skipped_is_noted(tmp_path):
+    parts = cub200(tmp_path)
+    bad = sorted(tmp_path.rglob("*.jpg"))[-1]
+    bad.write_text("no image")
+    found = read("cub200", tmp_path, parts, bad_images="skip")
+    assert len(found) == sum(part.images for part in parts.values()) - 1
+    assert bad.name in found.notes[-1]
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -32,7 +32,10 @@ def test_files_that_are_no_images_are_listed_and_refused(class_folders):
     assert "3 of 15 files cannot be read" in message
     assert all(name in message for name in ("notes.txt", "broken.png", "cut.jpg"))
     assert "bad_images='skip'" in message
-    assert len(fold(class_folders, bad_images="skip")) == 12
+    found = fold(class_folders, bad_images="skip")
+    assert len(found) == 12
+    assert "notes.txt cannot be read as an image: is no .jpg" in found.notes[0]
+    assert "broken.png cannot be read as an image: it is none of" in found.notes[0]
 
 
 def test_an_image_of_another_kind_is_given_to_no_program(tmp_path, monkeypatch):

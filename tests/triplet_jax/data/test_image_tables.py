@@ -229,6 +229,7 @@ def test_files_that_are_lost_or_no_images_are_refused_or_left_out(listed):
     (folder / rows[5]["path"]).write_text("no image")
     found = read(write(folder, rows), bad_images="skip")
     assert found.names.tolist() == [row["path"] for i, row in enumerate(rows) if i not in (3, 5)]
+    assert found.notes[-1].endswith("table.csv: 2 images: 'pictures/3.png', 'pictures/5.png'")
     (folder / rows[3]["path"]).write_text("no image")
     with pytest.raises(errors.InputError, match="2 of 24 files cannot be read as images"):
         read(write(folder, rows))
