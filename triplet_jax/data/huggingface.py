@@ -68,8 +68,8 @@ def from_huggingface(
       train_split: the split for training; several are joined, as in "train+extra".
       validation_split: the split for validation; "" to hold it out of training.
       test_split: the split for the test.
-      index_dir: the folder that keeps which images can be read, so that the next call need not try
-        them all; "" to keep nothing.
+      index_dir: the folder that keeps which images can be read, so that the next call tries only
+        the others; "" to keep nothing.
 
     Raises:
       InputError: `datasets` is not installed or cannot open it; there is no such split or column;
@@ -253,4 +253,7 @@ def _faults(encoded: Encoded, parts: dict[str, Any], form: ImageForm, index_dir:
     def compute() -> Arrays:
         return dataclasses.asdict(Faults.of(encoded, encoded.name, form.max_pixels))
 
-    return Faults(**kept_arrays.find(index_dir if files else "", about, compute))
+    def renew(kept: Arrays) -> Arrays:
+        return dataclasses.asdict(Faults(**kept).tried_again(encoded, form.max_pixels))
+
+    return Faults(**kept_arrays.find(index_dir if files else "", about, compute, renew))

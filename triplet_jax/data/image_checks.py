@@ -33,7 +33,12 @@ class Faults:
 
     @classmethod
     def of(
-        cls, encoded: Sequence[bytes | str], name_of: Callable[[int], str], max_pixels: int
+        cls,
+        encoded: Sequence[bytes | str],
+        name_of: Callable[[int], str],
+        max_pixels: int,
+        *,
+        among: Sequence[int] | None = None,
     ) -> "Faults":
         """Decodes every image once, a JPEG at an eighth of its size, to find those that fail.
 
@@ -41,22 +46,34 @@ class Faults:
           encoded: the images, each as `ImageForm.read` takes it.
           name_of: gives what the image at a position is called.
           max_pixels: an image of more pixels cannot be read.
+          among: the positions of the images that are tried; None for all.
         """
-        size = min(256, 1 + len(encoded) // 64)  # a million tasks at once would fill the memory
+        tried = range(len(encoded)) if among is None else among
+        size = min(256, 1 + len(tried) // 64)  # a million tasks at once would fill the memory
 
         def of_block(start):
-            block = range(start, min(start + size, len(encoded)))
+            block = tried[start : start + size]
             return {i: why for i in block if (why := _fault(encoded, i, max_pixels))}
 
         found: dict[int, str] = {}
         with ThreadPoolExecutor() as threads:
-            for faults in threads.map(of_block, range(0, len(encoded), size)):
+            for faults in threads.map(of_block, range(0, len(tried), size)):
                 found |= faults
         return cls(
             np.array(list(found), np.int64),
             np.array([name_of(i) for i in found], str),
             np.array(list(found.values()), str),
         )
+
+    def tried_again(self, encoded: Sequence[bytes | str], max_pixels: int) -> "Faults":
+        """Those that still cannot be read, such as after a package was installed.
+
+        Args:
+          encoded: all images, as in `of`.
+          max_pixels: as in `of`.
+        """
+        names = dict(zip(self.positions.tolist(), self.names.tolist(), strict=True))
+        return Faults.of(encoded, names.__getitem__, max_pixels, among=list(names))
 
     def check(self, images: int, bad_images: str) -> None:
         """Refuses these images, unless they are skipped.

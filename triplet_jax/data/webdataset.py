@@ -85,14 +85,19 @@ def from_webdataset(
         "plan": dataclasses.asdict(plan),
         "form": [form.rules, form.max_pixels],
     }
-    index = kept_arrays.find(index_dir, about, lambda: _index(shards, plan, form.max_pixels))
+    index = kept_arrays.find(
+        index_dir,
+        about,
+        lambda: _index(shards, plan, form.max_pixels),
+        lambda kept: _renewed(kept, shards, form.max_pixels),
+    )
     cells = {name.removeprefix(CELL): x for name, x in index.items() if name.startswith(CELL)}
     if split_by == "official" and columns.split not in cells:
         cells[columns.split] = _named_splits(path, shards)[index["shard"]]
     return image_rows.of_encoded(
         Rows.of_cells(cells, columns, paths=None, split_by=split_by),
-        Pieces(shards, index["shard"], index["start"], index["size"]),
-        Faults(index["bad"], index["bad_names"], index["reasons"]),
+        _pieces(index, shards),
+        _faults(index),
         source=path,
         form=form,
         split_by=split_by,
@@ -152,7 +157,25 @@ def _index(shards: Sequence[str], plan: Plan, max_pixels: int) -> Arrays:
         for name, values in columns.items():
             found[name].append(np.array(values))
     index = {name: np.concatenate(parts) for name, parts in found.items()}
-    pieces = Pieces(shards, index["shard"], index["start"], index["size"])
     keys = index.pop("key")
-    faults = Faults.of(pieces, lambda i: f"{shards[index['shard'][i]]}: {keys[i]}", max_pixels)
+    faults = Faults.of(
+        _pieces(index, shards), lambda i: f"{shards[index['shard'][i]]}: {keys[i]}", max_pixels
+    )
+    return _with_faults(index, faults)
+
+
+def _renewed(kept: Arrays, shards: Sequence[str], max_pixels: int) -> Arrays:
+    """A kept index, whose images that could not be read are tried again."""
+    return _with_faults(kept, _faults(kept).tried_again(_pieces(kept, shards), max_pixels))
+
+
+def _pieces(index: Arrays, shards: Sequence[str]) -> Pieces:
+    return Pieces(shards, index["shard"], index["start"], index["size"])
+
+
+def _faults(index: Arrays) -> Faults:
+    return Faults(index["bad"], index["bad_names"], index["reasons"])
+
+
+def _with_faults(index: Arrays, faults: Faults) -> Arrays:
     return index | {"bad": faults.positions, "bad_names": faults.names, "reasons": faults.reasons}

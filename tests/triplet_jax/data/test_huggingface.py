@@ -142,6 +142,17 @@ def test_images_are_tried_once(parquet, tmp_path, monkeypatch):
     assert data.fingerprints(read(parquet, **kept)) == data.fingerprints(first)
 
 
+def test_images_that_could_not_be_read_are_tried_again(parquet, tmp_path, monkeypatch):
+    kept = {"index_dir": str(tmp_path / "index"), "bad_images": "skip"}
+    with monkeypatch.context() as patched:  # as HEIC without its package
+        patched.setattr(image_checks, "_fault", lambda _, i, __: "" if i != 5 else "needs more")
+        assert len(read(parquet, **kept)) == 23
+    found = read(parquet, **kept)
+    assert len(found) == 24 and not found.notes
+    monkeypatch.setattr(image_checks, "_fault", None)
+    assert len(read(parquet, **kept)) == 24, "it is kept that all can be read"
+
+
 def test_images_that_cannot_be_read_are_refused_or_skipped(tmp_path):
     images_ = rows(range(8))["image"]
     images_[3], images_[5] = {"bytes": b"no image", "path": None}, None

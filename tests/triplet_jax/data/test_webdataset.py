@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from triplet_jax import data, errors
-from triplet_jax.data import batch_loading, images, shard_samples
+from triplet_jax.data import batch_loading, image_checks, images, shard_samples
 
 FORM = images.ImageForm(size=4, channels=1)
 SOME = data.HeldOut(test=0.25, validation=0.2, seed=0)
@@ -177,6 +177,18 @@ def test_an_index_is_kept_until_a_shard_changes(shards, tmp_path, monkeypatch):
     for file in (tmp_path / "index").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     assert len(read(shards, index_dir=str(tmp_path / "index"))) == 20, "a damaged index"
+
+
+def test_images_that_could_not_be_read_are_tried_again(tmp_path, monkeypatch):
+    numbered(tmp_path / "part.tar", range(24))
+    kept = {"index_dir": str(tmp_path / "index"), "bad_images": "skip"}
+    with monkeypatch.context() as patched:  # as HEIC without its package
+        patched.setattr(image_checks, "_fault", lambda _, i, __: "" if i != 5 else "needs more")
+        assert len(read(tmp_path / "part.tar", **kept)) == 23
+    found = read(tmp_path / "part.tar", **kept)
+    assert len(found) == 24 and not found.notes
+    monkeypatch.setattr(image_checks, "_fault", None)
+    assert len(read(tmp_path / "part.tar", **kept)) == 24, "it is kept that all can be read"
 
 
 def test_images_that_cannot_be_read_are_refused_or_skipped(shards):
