@@ -250,8 +250,8 @@ def encoder(
         `width`.
 
     Raises:
-      InputError: the backbone, the norm or the stage is not known, or the backbone has no attribute
-        of a name in `params`.
+      InputError: the backbone, the norm or the stage is not known, the backbone has no attribute
+        of a name in `params`, or it cannot freeze a part of its stages.
     """
     if not callable(name):
         errors.check_known("name", name, BACKBONES)
@@ -272,8 +272,20 @@ def encoder(
     frozen = stages.count_up_to(backbone, freeze) if freeze else 0
     whole = frozen == len(stages.names(backbone))
     if frozen and not whole:
-        backbone = make(**params, frozen=frozen)
+        if hasattr(backbone, "frozen") and (takes_all or "frozen" in known):
+            backbone = make(**params, frozen=frozen)
+        _check_frozen(backbone, frozen, freeze)
     return Encoder(backbone=backbone, dim=dim, frozen=whole, **of_encoder)
+
+
+def _check_frozen(backbone: nn.Module, frozen: int, freeze: str) -> None:
+    """Refuses a backbone that was not told how many of its stages are frozen."""
+    if getattr(backbone, "frozen", 0) != frozen:
+        raise errors.InputError(
+            f"freeze={freeze!r}: the backbone {type(backbone).__name__} has no attribute `frozen`,"
+            " the number of its leading stages that are frozen, or what makes it does not take it."
+            " Add it, or freeze 'backbone'."
+        )
 
 
 _ATTRIBUTES = {field.name for field in dataclasses.fields(Encoder)} - {"backbone", "dim", "frozen"}

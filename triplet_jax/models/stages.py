@@ -1,8 +1,10 @@
 """The stages of an encoder's backbone: which of them are frozen, and what comes after each.
 
 A backbone may have a method `stages() -> {name: groups}`, which names its stages from the input to
-the output, each with the top-level groups of parameters that belong to it. One without the method
-is a single stage, "backbone".
+the output, each with the top-level groups of parameters that belong to it. To freeze some of them,
+it needs an attribute `frozen`, the number of its leading stages that are frozen: in training, too,
+these compute what they do in evaluation. A backbone without the method is a single stage,
+"backbone".
 """
 
 from collections.abc import Callable

@@ -100,6 +100,26 @@ def test_the_head_alone_gives_the_same_embedding_from_kept_features(key):
     )
 
 
+class Unaware(nn.Module):
+    """Two stages, but no way to say that the first is frozen."""
+
+    def stages(self):
+        return {"low": ("low",), "high": ("high",)}
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(4, name="high")(nn.Dense(4, name="low")(x))
+
+
+@pytest.mark.parametrize(
+    "backbone", [Unaware, lambda **settings: Unaware(), lambda: Staged(), lambda **_: Staged()]
+)
+def test_a_backbone_that_cannot_freeze_a_stage_is_refused(backbone):
+    with pytest.raises(errors.InputError, match="freeze='low'.*no attribute `frozen`.*'backbone'"):
+        models.encoder(backbone, dim=4, freeze="low")
+    assert models.encoder(backbone, dim=4, freeze="backbone").frozen
+
+
 def test_an_unknown_stage_is_refused_with_the_stages_there_are():
     with pytest.raises(errors.InputError, match="freeze='layer9'.*backbone, high, low"):
         models.encoder(Staged, dim=4, freeze="layer9")
