@@ -102,13 +102,16 @@ def read(path: pathlib.Path, encoder: nn.Module, input_shape: tuple[int, ...]) -
         read_here = _of_backbone(one, wanted, own)
         for place in wanted.keys() - read_here.keys():
             read_here[place] = _surrounding(place, wanted[place], own, path)
+        _check_left(own.keys() - {_own_name(place) for place in wanted}, path)
         tower = prefix.removesuffix(".")
         found |= {(p[0], *filter(None, [tower]), *p[1:]): x for p, x in read_here.items()}
     return flax.traverse_util.unflatten_dict(found)
 
 
 def metadata(path: pathlib.Path) -> dict[str, Any]:
-    """What a file says beside its arrays, with JSON read as what it means.
+    """What a file says beside its arrays.
+
+    A text that is a JSON object or list is given as that; all others, numbers too, stay texts.
 
     Raises:
       InputError: the file cannot be read.
@@ -174,10 +177,10 @@ def _layouts(backbone: nn.Module, names: str) -> list[published.Layout]:
 def _of_backbone(encoder: nn.Module, wanted: Mapping, tensors: Mapping[str, np.ndarray]) -> dict:
     """The backbone's arrays by their paths in the encoder; none where their names are ours."""
     inner = {(p[0], *p[2:]): x for p, x in wanted.items() if _inner(p)}
-    if any(_own_name(p) in tensors for p in wanted if _inner(p)) or not inner:
+    layouts = tuple(_layouts(encoder.backbone, ""))
+    if not (layouts and inner) or any(_own_name(p) in tensors for p in wanted if _inner(p)):
         return {}
-    like = flax.traverse_util.unflatten_dict(inner)
-    filled = published.fill(like, tensors, tuple(_layouts(encoder.backbone, "")))
+    filled = published.fill(flax.traverse_util.unflatten_dict(inner), tensors, layouts)
     flat = flax.traverse_util.flatten_dict(filled.variables)
     return {(p[0], _BACKBONE, *p[1:]): x for p, x in flat.items()}
 
@@ -194,6 +197,16 @@ def _surrounding(place: published.Path, wanted: Any, tensors: Mapping, path: pat
             " the encoder that the file was written from."
         )
     return jnp.asarray(array)
+
+
+def _check_left(names: set[str], path: pathlib.Path) -> None:
+    """Refuses names of ours that the encoder has no use for."""
+    left = sorted(name for name in names if name.startswith(published.OWN))
+    if left:
+        raise errors.InputError(
+            f"path={str(path)!r}: the encoder has no place for {', '.join(left)}. Give the encoder"
+            " that the file was written from."
+        )
 
 
 def _inner(path: published.Path) -> bool:

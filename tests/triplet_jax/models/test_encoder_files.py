@@ -49,7 +49,7 @@ def test_the_backbone_has_its_published_names_and_the_head_those_of_ours(tmp_pat
     encoder = ENCODERS["published"]
     variables = random_variables(encoder, SHAPE)
     file = tmp_path / "one.safetensors"
-    said = {"config": {"seed": 0}, "license": "mit"}
+    said = {"config": {"seed": 0}, "license": "mit", "size": "3"}
     assert encoder_files.write(file, encoder, variables, metadata=said) == "tiny"
     tensors = weight_files.read(str(file)).tensors
     theirs = {
@@ -110,6 +110,22 @@ def test_the_file_of_another_encoder_is_refused(tmp_path):
         (encoder.clone(dim=5), r"head.* has shape .*needs shape"),
         (encoder.clone(projection=5), "Projection_0.* is not there"),
         (models.encoder("resnet18", dim=4, width=4), "arrays are missing"),
+        (models.encoder("conv4", dim=4), r"triplet_jax\.\w+\.backbone.* is not there"),
     ]:
         with pytest.raises(errors.InputError, match=words):
             encoder_files.read(file, other, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "less", "left"),
+    [
+        ("with a projection", SHAPE, {"projection": 0}, "Projection_0"),
+        ("of features", (7,), {"standardised": False}, "features"),
+    ],
+)
+def test_a_file_with_more_than_the_encoder_has_is_refused(kind, shape, less, left, tmp_path):
+    encoder = ENCODERS[kind]
+    file = tmp_path / "one.safetensors"
+    encoder_files.write(file, encoder, random_variables(encoder, shape))
+    with pytest.raises(errors.InputError, match=rf"no place for triplet_jax\.\w+\.{left}"):
+        encoder_files.read(file, encoder.clone(**less), shape)
