@@ -193,11 +193,13 @@ def fill(
       layouts: those that the backbone knows. The one whose names fit `tensors` best is used.
 
     Raises:
-      InputError: an array of the backbone is missing, is no float32 or has another shape, or a
-        published array is neither used nor left out on purpose.
+      InputError: an array of the backbone is missing, is no float32 or has another shape, a
+        published array is neither used nor left out on purpose, or the layout is not one of these
+        arrays.
     """
     layout = max(layouts, key=lambda one: _fit(one, tensors))
     ours = flax.traverse_util.flatten_dict(dict(variables))
+    _check_places(layout, ours)
     _check_names(layout, ours, tensors)
     _check_types(layout, ours, tensors)
     _check_zeros(layout, tensors)
@@ -227,9 +229,11 @@ def published(variables: Mapping[str, PyTree], layout: Layout) -> dict[str, np.n
     """The arrays of a backbone under their published names: the inverse of `fill`.
 
     Raises:
-      InputError: the layout has no place for an array that is not zero.
+      InputError: the layout has no place for an array that is not zero, or it is not one of these
+        arrays.
     """
     ours = flax.traverse_util.flatten_dict(dict(variables))
+    _check_places(layout, ours)
     pieces: dict[str, list[tuple[Part | None, np.ndarray]]] = {}
     for path, stored in layout.arrays.items():
         try:
@@ -256,6 +260,19 @@ def _fit(layout: Layout, tensors: Mapping[str, np.ndarray]) -> int:
     """How many names of the layout are in a file, less those that are not."""
     names = {name for stored in layout.arrays.values() for name in stored.names()}
     return len(names & set(tensors)) - len(names - set(tensors))
+
+
+def _check_places(layout: Layout, ours: Mapping[Path, PyTree]) -> None:
+    """Refuses a layout that forgets an array of the backbone, or has one that is not there."""
+    for paths, what in (
+        (ours.keys() - layout.arrays.keys(), "forgets arrays of the backbone"),
+        (layout.arrays.keys() - ours.keys(), "has arrays that the backbone has not"),
+    ):
+        if paths:
+            raise errors.InputError(
+                f"the layout {layout.name!r} {what}:\n{_listed(sorted(map('/'.join, paths)))}\n"
+                "Mend the method `layouts` of the backbone."
+            )
 
 
 def _check_names(

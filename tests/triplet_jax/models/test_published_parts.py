@@ -70,6 +70,19 @@ def test_an_array_without_a_name_is_published_only_if_it_is_zero(tensors):
         published.published({"params": params | {"bias": np.ones(2)}}, LAYOUT)
 
 
+def test_a_layout_of_other_arrays_is_refused(tensors):
+    more = {"params": VARIABLES["params"] | {"temperature": np.ones(1)}}
+    fewer = {"params": {k: x for k, x in VARIABLES["params"].items() if k != "bias"}}
+    for variables, words in (
+        (more, "'fused' forgets arrays of the backbone:\n  params/temperature"),
+        (fewer, "'fused' has arrays that the backbone has not:\n  params/bias"),
+    ):
+        with pytest.raises(errors.InputError, match=words):
+            published.published(variables, LAYOUT)
+        with pytest.raises(errors.InputError, match=words):
+            published.fill(variables, tensors, (LAYOUT,))
+
+
 def test_the_layout_without_the_missing_array_is_taken(tensors):
     more = Layout("more", LAYOUT.arrays | {("params", "bias"): Stored("bias")})
     for layouts in [(LAYOUT, more), (more, LAYOUT)]:
