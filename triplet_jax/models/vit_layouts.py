@@ -175,7 +175,7 @@ def _under(prefix: str, names: Names) -> Names:
         tokens={ours: (prefix + name, form) for ours, (name, form) in names.tokens.items()},
         block=prefix + names.block,
         norm=prefix + names.norm,
-        pre_norm=prefix + names.pre_norm,
+        pre_norm=prefix + names.pre_norm if names.pre_norm else "",
         pool={ours: prefix + name for ours, name in names.pool.items()},
         left_out=(*names.left_out, *(prefix + pattern for pattern in names.left_out)),
     )
@@ -201,11 +201,38 @@ FAMILIES: dict[str, tuple[Names, ...]] = {
 
 
 def layouts(vit: Any) -> tuple[Layout, ...]:
-    """The layouts of a `vit.ViT`."""
+    """The layouts of a `vit.ViT`, without those that lack a name for one of its parts.
+
+    timm has names for every part, so that there is always one layout.
+    """
     return tuple(
         Layout(names.layout, _arrays(vit, names), _left_out(vit, names), _zeros(vit, names))
         for names in FAMILIES[vit.family]
+        if _has_all(vit, names)
     )
+
+
+def _has_all(vit: Any, names: Names) -> bool:
+    """Whether a layout has names for all parts of a vision transformer."""
+    return (
+        names.tokens.keys() >= set(_own_tokens(vit))
+        and names.mlp.keys() >= set(_maps(vit))
+        and (vit.layer_scale is None or all(names.scales))
+        and (not vit.pre_norm or bool(names.pre_norm))
+        and (vit.pool != "map" or bool(names.pool))
+        and (not vit.output or bool(names.projection))
+    )
+
+
+def _own_tokens(vit: Any) -> tuple[str, ...]:
+    """The tokens and the learned positions that a vision transformer has."""
+    own = {"cls_token": vit.class_token, "pos_embed": vit.grid, "reg_token": vit.registers}
+    return tuple(name for name, has in own.items() if has)
+
+
+def _maps(vit: Any) -> tuple[str, ...]:
+    """The linear maps after attention."""
+    return ("gate", "up", "down") if vit.gated else ("fc1", "fc2")
 
 
 def _left_out(vit: Any, names: Names) -> tuple[str, ...]:
@@ -242,10 +269,9 @@ def _tokens(vit: Any, names: Names) -> Arrays:
     arrays = {("params", "patch_embed", "kernel"): Stored(names.patch + "weight", CONV)}
     if vit.patch_bias:
         arrays["params", "patch_embed", "bias"] = Stored(names.patch + "bias")
-    own = {"cls_token": vit.class_token, "pos_embed": vit.grid, "reg_token": vit.registers}
-    for name in (name for name, has in own.items() if has):
+    for name in _own_tokens(vit):
         arrays["params", name] = Stored(*names.tokens[name])
-    if vit.registers and vit.grid and names is not TIMM:
+    if vit.registers and vit.grid and vit.class_token and names is not TIMM:
         # Published with a position of the class token, which timm and we add to the token.
         name, form = names.tokens["pos_embed"]
         places = vit.grid**2 + 1
@@ -271,8 +297,7 @@ def _block(vit: Any, path: Path, names: Names, prefix: str) -> Arrays:
     if vit.layer_scale is not None:
         for i, scale in enumerate(names.scales, 1):
             arrays["params", *path, f"gamma_{i}"] = Stored(prefix + scale)
-    mlp = ("gate", "up", "down") if vit.gated else ("fc1", "fc2")
-    maps = {name: prefix + names.mlp[name] for name in mlp}
+    maps = {name: prefix + names.mlp[name] for name in _maps(vit)}
     return arrays | _linear((*path, "mlp"), maps, vit.mlp)
 
 

@@ -57,6 +57,27 @@ def test_each_layout_is_read_as_it_is_published(name):
         assert jax.tree.all(jax.tree.map(np.array_equal, filled.variables, variables))
 
 
+@pytest.mark.parametrize(
+    ("family", "other"),
+    [
+        ("vit", {"gated": True}),
+        ("vit", {"pool": "map"}),
+        ("vit", {"layer_scale": 0.1}),
+        ("vit", {"pre_norm": True}),
+        ("vit", {"output": 3}),
+        ("siglip", {"class_token": True}),
+        ("siglip", {"registers": 2, "pool": "map", "class_token": False}),
+    ],
+)
+def test_a_layout_that_lacks_a_name_is_left_out(family, other):
+    model = TINY(family=family, **other)
+    (layout,) = model.layouts()
+    assert layout.name == "timm"
+    variables = random_variables(model)
+    filled = published.fill(shapes_of(model), published.published(variables, layout), (layout,))
+    assert jax.tree.all(jax.tree.map(np.array_equal, filled.variables, variables))
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_parameter_is_in_one_stage(name):
     model = VARIANTS[name]()
