@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,34 @@ def test_without_the_converter_the_message_names_the_extra(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(errors.InputError, match=r"jax2onnx.*pip install 'triplet_jax\[onnx\]'"):
         onnx_files.write(tmp_path / "one.onnx", *initialised("mlp"))
+
+
+class _Graph(types.SimpleNamespace):
+    """A converted program with nothing in it."""
+
+    def SerializeToString(self):  # noqa: N802
+        return b"program"
+
+
+def test_a_program_that_gives_nan_for_one_batch_is_not_written(tmp_path, monkeypatch):
+    encoder, variables, shape = initialised("mlp")
+
+    def run(_, given):
+        found = np.asarray(encoder.apply(variables, jnp.asarray(given["inputs"])))
+        return [found if len(found) > 1 else found * np.nan]
+
+    graph = _Graph(graph=types.SimpleNamespace(value_info=[]))
+    packages = {
+        "jax2onnx": {"to_onnx": lambda *_, **__: graph},
+        "onnx": {"checker": types.SimpleNamespace(check_model=lambda *_, **__: None)},
+        "onnxruntime": {"InferenceSession": lambda *_, **__: types.SimpleNamespace(run=run)},
+    }
+    for name, given in packages.items():
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**given))
+    monkeypatch.setattr(onnx_files.importlib.metadata, "version", lambda _: "0")
+    with pytest.raises(errors.InputError, match="off by nan. It was not written"):
+        onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_encoder_that_no_file_holds_is_refused(tmp_path, monkeypatch):
