@@ -29,9 +29,10 @@ def make_features(
     """Makes a function from inputs to their features in evaluation, which computes each once.
 
     A file in `folder` keeps them, by a digest of each input. The file's name is a digest of the
-    backbone, of what it does to pixel values, and of its weights. So another backbone, other
-    weights, another image or another way of reading it never gives features that were kept before.
-    The weights are read, and the backbone is compiled, once for all calls of the function.
+    compiled program of the backbone, which does what its code says to pixel values, and of its
+    weights. So another backbone, code that was changed, other weights, another image or another way
+    of reading it never gives features that were kept before. A new version of jax may compute them
+    again. The weights are read, and the backbone is compiled, once for all calls of the function.
 
     Args:
       encoder: the model.
@@ -45,12 +46,19 @@ def make_features(
       cannot be written.
     """
     backbone = _of_backbone(variables)
-    path = folder / f"{_digest_of_backbone(encoder, backbone)}.npz"
+    weights = _digest_of_weights(backbone)
+    # Kept for each shape of an input: tracing takes longer than reading a few features.
+    programs: dict[tuple[int, ...], tuple[bytes, int]] = {}
     embed = inference.make_embed(encoder_parts.BackboneOf(encoder), batch=batch)
 
     def features(inputs: np.ndarray | images.Images) -> Float[np.ndarray, "n features"]:
         digests = _digests(inputs)
-        kept, found = _read_in_first(path, digests, _dim(encoder, backbone, inputs.shape), report)
+        shape = inputs.shape[1:]
+        if shape not in programs:
+            programs[shape] = _program(encoder, backbone, shape)
+        program, dim = programs[shape]
+        path = folder / f"{hashlib.sha256(program + weights).hexdigest()[:32]}.npz"
+        kept, found = _read_in_first(path, digests, dim, report)
         missing = np.flatnonzero(~kept)
         if len(missing):
             found[missing] = embed(backbone, inputs[missing])
@@ -60,10 +68,15 @@ def make_features(
     return features
 
 
-def _dim(encoder: Encoder, variables: PyTree, shape: tuple[int, ...]) -> int:
-    """The number of features of an input."""
-    example = jax.ShapeDtypeStruct((1, *shape[1:]), np.float32)
-    return jax.eval_shape(encoder_parts.BackboneOf(encoder).apply, variables, example).shape[1]
+def _program(encoder: Encoder, variables: PyTree, shape: tuple[int, ...]) -> tuple[bytes, int]:
+    """A digest of what is computed from an input of this shape, and how many features that gives.
+
+    The text of the program has no names of files and no addresses. Unlike the text of the module,
+    it changes with the code of the backbone, and not with the place of a function in memory.
+    """
+    example = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    lowered = jax.jit(encoder_parts.BackboneOf(encoder).apply).lower(variables, example)
+    return hashlib.sha256(lowered.as_text().encode()).digest(), lowered.out_info.shape[1]
 
 
 def _of_backbone(variables: PyTree) -> PyTree:
@@ -75,14 +88,13 @@ def _of_backbone(variables: PyTree) -> PyTree:
     }
 
 
-def _digest_of_backbone(encoder: Encoder, variables: PyTree) -> str:
-    described = encoder.clone(dim=1, dropout=0.0, projection=0, normalize=True, frozen=True)
-    digest = hashlib.sha256(repr(described).encode())
+def _digest_of_weights(variables: PyTree) -> bytes:
+    digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         array = np.ascontiguousarray(jax.device_get(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
-    return digest.hexdigest()[:32]
+    return digest.digest()
 
 
 def _digests(inputs: np.ndarray | images.Images) -> UInt8[np.ndarray, "n 16"]:

@@ -1,7 +1,9 @@
 """Kept features: equal to those computed now, computed once, and never of another thing."""
 
 import functools
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,6 +114,44 @@ def test_another_head_has_the_same_features(encoder, variables, files, computed,
     params = params | {"backbone": variables["params"]["backbone"]}
     kept_features.make_features(other, variables | {"params": params}, folder=folder)(inputs)
     assert computed == [5]
+
+
+class Own(nn.Module):
+    """A backbone whose code is a function, which its text does not show."""
+
+    change: Callable
+
+    def __repr__(self):
+        return "Own()"
+
+    @nn.compact
+    def __call__(self, x, train):
+        return self.change(nn.Dense(3)(x.reshape(x.shape[0], -1)))
+
+
+class OwnWithAddress(Own):
+    """The same, with a text that has the function's address."""
+
+    def __repr__(self):
+        return f"Own({id(self.change)})"
+
+
+@pytest.mark.parametrize("backbone", [Own, OwnWithAddress])
+def test_the_code_of_a_backbone_decides_and_not_where_it_is_in_memory(
+    backbone, computed, tmp_path, key
+):
+    inputs = np.random.default_rng(0).random((4, 5), np.float32)
+
+    def features(change):
+        encoder = models.encoder(backbone, dim=2, change=change, freeze="backbone")
+        variables = encoder.init(key, jnp.asarray(inputs))
+        return kept_features.make_features(encoder, variables, folder=tmp_path)(inputs)
+
+    first = features(lambda x: x + 1.0)
+    np.testing.assert_array_equal(features(lambda x: x + 1.0), first)
+    assert computed == [4]
+    np.testing.assert_allclose(features(lambda x: x + 2.0), first + 1.0, rtol=1e-6)
+    assert computed == [4, 4]
 
 
 def test_a_damaged_file_is_reported_and_replaced(encoder, variables, computed, tmp_path):
