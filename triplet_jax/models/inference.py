@@ -34,7 +34,7 @@ def make_embed(
 
     Returns:
       A function of the encoder's variables and of inputs: an array, or `images.Images`, which are
-      decoded batch by batch. Embeddings come in the order of the inputs.
+      decoded batch by batch. Embeddings come in the order of the inputs; `[0, dim]` for none.
     """
 
     def of_device(variables: PyTree, inputs: Shaped[Array, "rows ..."]) -> Float[Array, "all dim"]:
@@ -56,7 +56,8 @@ def make_embed(
         # The positions, within a batch, of the inputs that this process embeds.
         own = (collectives.own_devices()[:, None] * rows + np.arange(rows)).reshape(-1)
         parts = []
-        for start in range(0, len(inputs), jax.device_count() * rows):
+        # One batch of padding, where there are no inputs: its rows say how many values they have.
+        for start in range(0, max(1, len(inputs)), jax.device_count() * rows):
             mine = start + own
             part = images.load(inputs[mine[mine < len(inputs)]])
             filled = np.zeros((len(own), *part.shape[1:]), part.dtype)

@@ -42,6 +42,15 @@ def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [0, 3])
+def test_no_inputs_have_no_embeddings_of_the_same_size(batch, key):
+    encoder = models.encoder("mlp", dim=4, norm="group", width=8)
+    inputs = np.zeros((5, 4, 4, 1), np.uint8)
+    variables = encoder.init(key, as_floats(jnp.asarray(inputs)))
+    found = inference.make_embed(encoder, batch=batch)(variables, inputs[:0])
+    assert found.shape == (0, 4) and found.dtype == np.float32
+
+
 @pytest.mark.slow
 def test_the_layers_are_measured_once_for_each_kind_of_inputs(key, monkeypatch):
     measured, whole = [], inference.fitting
