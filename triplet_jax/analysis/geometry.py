@@ -1,6 +1,7 @@
 """The geometry of a set of embeddings: alignment, uniformity, spectrum, hubness and CKA."""
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Int
 
 from triplet_jax import arguments, errors, evaluation
@@ -51,14 +52,16 @@ def uniformity(embeddings: arguments.Embeddings, *, t: float = 2.0, tile: int = 
       The logarithm; NaN for a single example.
     """
     x = arguments.finite_rows(embeddings).astype(np.float64)
-    n, lengths, total = len(x), np.sum(x**2, axis=1), 0.0
+    n, lengths, of_tiles = len(x), np.sum(x**2, axis=1), []
     if n < 2:
         return float("nan")
     for start in range(0, n, tile):
-        some = slice(start, start + tile)
-        squared = lengths[some, None] + lengths - 2 * x[some] @ x.T
-        total += float(np.exp(-t * np.maximum(squared, 0.0)).sum())
-    return float(np.log((total - n) / (n * (n - 1))))
+        rows = np.arange(start, min(start + tile, n))
+        squared = lengths[rows, None] + lengths - 2 * x[rows] @ x.T
+        exponent = -t * np.maximum(squared, 0.0)
+        exponent[np.arange(len(rows)), rows] = -np.inf  # nobody is a pair with itself
+        of_tiles.append(scipy.special.logsumexp(exponent))
+    return float(scipy.special.logsumexp(of_tiles) - np.log(n * (n - 1)))
 
 
 def spectrum(embeddings: arguments.Embeddings) -> Float[np.ndarray, "dim"]:

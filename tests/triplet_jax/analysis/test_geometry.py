@@ -31,6 +31,13 @@ def test_uniformity_in_one_point_is_0_and_of_one_example_unknown():
     assert np.isnan(geometry.uniformity(np.ones((1, 3))))
 
 
+@pytest.mark.filterwarnings("error")
+def test_uniformity_of_far_points_is_finite():
+    assert geometry.uniformity([[0, 0], [0, 10]]) == -200
+    np.testing.assert_allclose(geometry.uniformity([[0], [10], [100]], tile=1), np.log(1 / 3) - 200)
+    assert geometry.uniformity([[0, 0], [0, 10]], t=0.0) == 0
+
+
 def test_the_spectrum_is_that_of_the_covariance_and_its_rank_counts_dimensions():
     random = np.random.default_rng(0)
     x = random.normal(size=(40, 6)) * np.array([5, 3, 1, 0.5, 0.1, 0.01])
