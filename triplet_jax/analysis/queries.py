@@ -1,5 +1,6 @@
 """How queries change from one run to another: which got better, and which got worse."""
 
+import numpy as np
 import pandas as pd
 
 from triplet_jax import arguments, errors, evaluation
@@ -25,13 +26,15 @@ def changes(
       change to the best.
 
     Raises:
-      InputError: the runs have different numbers of examples, or there is no such score.
+      InputError: the runs have different numbers of examples, the labels have the wrong shape or
+        type, or there is no such score.
     """
     if not len(before) == len(after) == len(labels):
         raise errors.InputError(
             f"Two embeddings of the same examples are needed: {len(before)} and {len(after)} rows,"
             f" {len(labels)} labels."
         )
+    labels = np.asarray(arguments.labels(labels, (len(before),)))
     found = [evaluation.retrieval_of_queries(x, labels) for x in (before, after)]
     errors.check_known("score", score, found[0])
     table = pd.DataFrame(

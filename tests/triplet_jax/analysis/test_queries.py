@@ -1,6 +1,7 @@
 """Two runs side by side, query by query."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from triplet_jax import errors, evaluation
@@ -20,3 +21,10 @@ def test_comparing_two_runs_orders_queries_by_their_change(blobs):
         queries.changes(x, x[:5], labels)
     with pytest.raises(errors.InputError, match="map_at_r"):
         queries.changes(x, x, labels, score="map")
+
+
+@pytest.mark.parametrize("index", [range(59, -1, -1), range(100, 160)])
+def test_labels_are_taken_by_their_order_and_not_by_an_index(blobs, index):
+    x, labels = blobs
+    found = queries.changes(x[::-1], x, pd.Series(labels, index=index))
+    pd.testing.assert_frame_equal(found, queries.changes(x[::-1], x, labels))
