@@ -68,8 +68,8 @@ def misplacement(
       tile: how many examples are compared with all at a time.
 
     Returns:
-      The ratio for each example; infinite for an example alone in its class, and 0 if there is
-      only one class.
+      The ratio for each example; infinite for an example alone in its class, 0 if there is only one
+      class, and 1 if both means are 0, as for copies with different labels.
     """
     x = arguments.finite_rows(embeddings).astype(np.float64)
     labels = np.asarray(arguments.labels(labels, x.shape))
@@ -83,7 +83,7 @@ def misplacement(
         own = _mean_of_nearest(np.where(same, distance, np.inf), neighbours)
         other = _mean_of_nearest(np.where(same, np.inf, distance), neighbours)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found[rows] = own / other
+            found[rows] = np.where(own == other, 1.0, own / other)
     return found
 
 

@@ -37,6 +37,13 @@ def test_misplacement_is_the_ratio_of_distances(blobs):
     assert (suspects.misplacement(x[:5], np.zeros(5, int)) == 0).all()
 
 
+def test_copies_with_different_labels_are_as_near_to_either_class():
+    x = [[0.0], [0.0], [0.0], [0.0], [5.0], [6.0]]
+    found = suspects.misplacement(x, [0, 0, 1, 1, 0, 1], neighbours=1)
+    np.testing.assert_allclose(found, [1, 1, 1, 1, 5, 6])
+    assert suspects.misplacement([[0.0], [1.0], [2.0]], [0, 1, 1], neighbours=1)[0] == np.inf
+
+
 def test_picks_count_farthest_positives_and_nearest_negatives():
     # One class on a line with an outlier, another far away: every anchor's pick is known.
     x = np.array([[0.0], [1.0], [5.0], [20.0], [21.0], [22.5]], np.float32)
