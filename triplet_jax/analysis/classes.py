@@ -143,6 +143,8 @@ def clusters(
     embeddings = arguments.finite_rows(embeddings)
     if not 1 <= number <= len(embeddings):
         raise errors.InputError(f"number={number} must be in [1, {len(embeddings)}].")
+    if number == 1:
+        return np.zeros(len(embeddings), np.int64)
     if method == "kmeans":
         found = sklearn.cluster.KMeans(number, n_init=3, random_state=seed)
     else:

@@ -72,6 +72,7 @@ def test_clusters_and_their_agreement(blobs, method):
         classes.clusters(x, 61)
     with pytest.raises(errors.InputError, match="kmeans"):
         classes.clusters(x, 2, method="k-means")
+    assert classes.clusters(x[:1], 1, method=method).tolist() == [0]
 
 
 def test_the_tree_joins_the_nearest_classes_first(blobs):
