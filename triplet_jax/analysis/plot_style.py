@@ -33,6 +33,11 @@ def without_ticks(axes: matplotlib.axes.Axes) -> matplotlib.axes.Axes:
     return axes
 
 
+def plain(name: object) -> str:
+    """A name as the text of a plot, in which two dollar signs do not enclose mathematics."""
+    return str(name).replace("$", r"\$")
+
+
 def in_words(column: str) -> str:
     """The name of a metric as the label of an axis."""
     names = {

@@ -70,7 +70,8 @@ def embedding_map(
     for c in present if len(present) <= most_names else ():
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85}
         place = np.median(points[labels == c], axis=0)
-        axes.annotate(class_names[c], place, ha="center", va="center", weight="bold", bbox=box)
+        name = plot_style.plain(class_names[c])
+        axes.annotate(name, place, ha="center", va="center", weight="bold", bbox=box)
     return plot_style.without_ticks(axes)
 
 
@@ -80,8 +81,8 @@ def confusion(axes: matplotlib.axes.Axes, table: pd.DataFrame) -> matplotlib.axe
     axes.figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     axes.set(xlabel="class of the nearest neighbour", ylabel="class")
     if len(table) <= 40:
-        axes.set_xticks(range(len(table)), table.columns, rotation=90)
-        axes.set_yticks(range(len(table)), table.index)
+        axes.set_xticks(range(len(table)), map(plot_style.plain, table.columns), rotation=90)
+        axes.set_yticks(range(len(table)), map(plot_style.plain, table.index))
     return axes
 
 
@@ -97,7 +98,7 @@ def class_scores(
       most: how many classes are shown at most.
     """
     worst = table.sort_values(column).head(most)[::-1]
-    axes.barh(worst.name, worst[column], color=COLORS[0])
+    axes.barh(worst.name.map(plot_style.plain), worst[column], color=COLORS[0])
     axes.set(xlabel=plot_style.in_words(column), ylabel="class")
     if len(table) > most:
         axes.set_title(f"the lowest {most} of {len(table)} classes")
@@ -112,7 +113,7 @@ def class_tree(
 
     scipy.cluster.hierarchy.dendrogram(
         linkage,
-        labels=list(names),
+        labels=list(map(plot_style.plain, names)),
         orientation="right",
         ax=axes,
         link_color_func=lambda _: COLORS[0],
@@ -132,15 +133,17 @@ def pair_distances(
 
     Args:
       axes: where to draw.
-      same: distances of pairs of one class, from `evaluation.pair_distances`.
-      different: distances of pairs of two classes.
+      same: distances of pairs of one class, from `evaluation.pair_distances`; there may be none.
+      different: distances of pairs of two classes; there may be none.
       margin: draws a band of this width from the median of `same`; None draws none. A negative
         beyond the band costs nothing together with a typical positive.
     """
-    edges = np.linspace(0, max(np.max(same), np.max(different)), 80)
+    farthest = max(np.max(same, initial=0), np.max(different, initial=0))
+    look = {"density": True, "histtype": "step", "lw": 1.8}
     for distances, color, name in ((same, GOOD, "same class"), (different, BAD, "different")):
-        axes.hist(distances, edges, density=True, histtype="step", color=color, lw=1.8, label=name)
-    if margin is not None:
+        if len(distances):
+            axes.hist(distances, np.linspace(0, farthest, 80), color=color, label=name, **look)
+    if margin is not None and len(same):
         middle = float(np.median(same))
         label = f"margin {margin:g}, from the median of same"
         axes.axvspan(middle, middle + margin, color=GREY, alpha=0.2, lw=0, label=label)

@@ -126,6 +126,8 @@ def histogram_over_steps(
 ) -> matplotlib.axes.Axes:
     """A histogram for each logged step; the darker, the more triplets.
 
+    Each reaches half of the way to the step before it, and to the one after it.
+
     Args:
       axes: where to draw.
       arrays: from `run.Run.telemetry`.
@@ -137,8 +139,8 @@ def histogram_over_steps(
         "negative_rank": "rank of the negative: 0 nearest, 1 farthest",
     }
     steps = arrays["step"]
-    half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 0.5
-    ends = np.append(steps - half, steps[-1] + half)
+    half = np.diff(steps) / 2 if len(steps) > 1 else np.array([0.5])
+    ends = np.concatenate([steps[:1] - half[0], steps[:-1] + half, steps[-1:] + half[-1]])
     mesh = axes.pcolormesh(ends, edges, arrays[name].T, cmap="Blues", norm=plot_style.root_scale())
     axes.figure.colorbar(mesh, ax=axes, label="share of mined triplets")
     axes.set(xlabel="step", ylabel=labels[name])

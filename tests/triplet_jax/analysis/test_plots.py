@@ -58,6 +58,38 @@ def test_confusion_and_tree_name_classes(axes, blobs):
     assert sorted(text.get_text() for text in axes.get_yticklabels()) == list("abcde")
 
 
+def _drawn(axes, name):
+    """Whether a text of the axes or of their ticks shows this name as it is."""
+    axes.figure.canvas.draw()
+    texts = [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels()]
+    shown = [text._preprocess_math(text.get_text()) for text in texts]
+    return (name, False) in shown
+
+
+def test_dollar_signs_of_a_name_are_no_mathematics(axes, blobs):
+    x, labels = blobs
+    names = ("$5 to $9", "b", "c", "d", "one $")
+    plots.embedding_map(axes, projection.pca(x), labels, names)
+    assert _drawn(axes, names[0]) and _drawn(axes, names[4])
+    for draw, given in (
+        (plots.confusion, (classes.confusion(x, labels, names),)),
+        (plots.class_scores, (classes.statistics(x, labels, names),)),
+        (plots.class_tree, (classes.tree(x, labels), names)),
+    ):
+        axes.clear()
+        draw(axes, *given)
+        assert _drawn(axes, names[0]) and _drawn(axes, names[4])
+
+
+@pytest.mark.filterwarnings("error")
+def test_pairs_of_one_kind_are_drawn_without_the_other(axes):
+    plots.pair_distances(axes, np.zeros(0), np.array([1.0, 2.0]), margin=0.5)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["different"]
+    axes.clear()
+    plots.pair_distances(axes, np.array([1.0, 2.0]), np.zeros(0))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["same class"]
+
+
 def test_pairs_and_roc_draw_what_they_are_given(axes, blobs):
     same, different = evaluation.pair_distances(*blobs)
     plots.pair_distances(axes, same, different, margin=0.5)
@@ -131,6 +163,17 @@ def test_telemetry_is_drawn_over_the_steps(axes):
     axes.clear()
     training_plots.histogram_over_steps(axes, arrays, "hardness")
     assert axes.get_xlim() == (25, 125)
+
+
+@pytest.mark.parametrize(
+    ("steps", "edges"),
+    [([0, 100, 110, 120], [-50, 50, 105, 115, 125]), ([7], [6.5, 7.5])],
+)
+def test_a_histogram_reaches_half_of_the_way_to_the_next_step(axes, steps, edges):
+    arrays = {"step": np.array(steps), "hardness": np.full((len(steps), 40), 1 / 40)}
+    training_plots.histogram_over_steps(axes, arrays, "hardness")
+    found = axes.collections[0].get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(found, edges)
 
 
 def test_suspects_and_changes_and_spectra_are_drawn(axes, blobs):
