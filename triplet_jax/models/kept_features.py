@@ -75,7 +75,9 @@ def _program(encoder: Encoder, variables: PyTree, shape: tuple[int, ...]) -> tup
     it changes with the code of the backbone, and not with the place of a function in memory.
     """
     example = jax.ShapeDtypeStruct((1, *shape), np.float32)
-    lowered = jax.jit(encoder_parts.BackboneOf(encoder).apply).lower(variables, example)
+    # Shapes alone, so that the text does not say on which devices the weights are.
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)
+    lowered = jax.jit(encoder_parts.BackboneOf(encoder).apply).lower(like, example)
     return hashlib.sha256(lowered.as_text().encode()).digest(), lowered.out_info.shape[1]
 
 

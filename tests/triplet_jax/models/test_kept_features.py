@@ -116,6 +116,17 @@ def test_another_head_has_the_same_features(encoder, variables, files, computed,
     assert computed == [5]
 
 
+def test_weights_on_several_devices_have_the_same_features(computed, tmp_path, key):
+    inputs = np.random.default_rng(0).random((4, 5), np.float32)
+    encoder = models.encoder("mlp", dim=2, width=3, freeze="backbone")
+    variables = encoder.init(key, jnp.asarray(inputs))
+    mesh = jax.sharding.Mesh(jax.devices(), "devices")
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    for held in (variables, jax.device_put(variables, everywhere), jax.device_get(variables)):
+        kept_features.make_features(encoder, held, folder=tmp_path)(inputs)
+    assert computed == [4]
+
+
 class Own(nn.Module):
     """A backbone whose code is a function, which its text does not show."""
 
