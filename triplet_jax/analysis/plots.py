@@ -138,7 +138,7 @@ def pair_distances(
       margin: draws a band of this width from the median of `same`; None draws none. A negative
         beyond the band costs nothing together with a typical positive.
     """
-    farthest = max(np.max(same, initial=0), np.max(different, initial=0))
+    farthest = max(np.max(same, initial=0), np.max(different, initial=0)) or 1.0
     look = {"density": True, "histtype": "step", "lw": 1.8}
     for distances, color, name in ((same, GOOD, "same class"), (different, BAD, "different")):
         if len(distances):

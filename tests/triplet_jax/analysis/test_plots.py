@@ -88,6 +88,9 @@ def test_pairs_of_one_kind_are_drawn_without_the_other(axes):
     axes.clear()
     plots.pair_distances(axes, np.array([1.0, 2.0]), np.zeros(0))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["same class"]
+    axes.clear()
+    plots.pair_distances(axes, np.zeros(3), np.zeros(2))  # all embeddings are one point
+    assert axes.get_xlim()[1] > 1
 
 
 def test_pairs_and_roc_draw_what_they_are_given(axes, blobs):
