@@ -354,7 +354,7 @@ def in_timm_named(name):
     return f"vit_{size}_patch{patch}{registers}_{family}.{tag}"
 
 
-@pytest.mark.parametrize("name", cases.mostly_slow(vit_sizes.VITS, list(vit_sizes.VITS)[::4]))
+@pytest.mark.parametrize("name", cases.mostly_slow(vit_sizes.VITS, list(vit_sizes.VITS)[::8]))
 def test_a_named_one_has_timms_sizes_and_input(name):
     theirs = in_timm_named(name)
     ours = vit_sizes.VITS[name]()
