@@ -24,6 +24,7 @@ from experiments.run import (
     search_flags,
     search_threshold,
 )
+from triplet_jax import errors
 from triplet_jax.evaluation import class_distances
 
 BY = flags.DEFINE_enum(
@@ -39,6 +40,11 @@ def main() -> None:
     folder = search_flags.folder()
     command.required(queries.QUERY, "the image to classify")
     search_flags.check_numbers()
+    if BY.value == "means" and search_flags.NEIGHBOURS.present:
+        raise errors.InputError(
+            "--neighbours has no effect with --by=means, which has one mean of each class: leave it"
+            " out."
+        )
     asked = queries.of_flag(workdir)
     listing = image_flags.list_folder(search_flags.GALLERY, workdir)
     search_threshold.check_class_folders(folder, listing, flag="gallery")
@@ -74,4 +80,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, again="Run the same command again: the images embedded so far are kept.")
+    command.run(
+        main,
+        again="Run the same command again: the images embedded so far are kept.",
+        takes=(command.OUTPUT,),
+    )

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import ml_collections
@@ -44,6 +44,7 @@ def run(
     *,
     of_several: bool = False,
     again: str = "Run the same command again.",
+    takes: Sequence[flags.FlagHolder] = (),
 ) -> None:
     """Runs a program: parses flags, calls `main`, and turns errors into a message.
 
@@ -51,6 +52,7 @@ def run(
       main: the program.
       of_several: whether it may have several processes, which it joins by `start_processes`.
       again: what to do after an end with status 3, and what is kept then.
+      takes: which of `DATA` and `OUTPUT` it reads.
 
     The exit status is 0 after the end and after a stop that was asked for, 2 after refused input,
     1 after a failed run, and 3 if a process or room on a disk is missing, or if the program was
@@ -76,6 +78,9 @@ def run(
                     "--coordinator, --processes and --process are of train, evaluate and embed:"
                     " this program is one process. Leave them out."
                 )
+            for flag in (DATA, OUTPUT):
+                if flag.value and not any(flag is one for one in takes):
+                    raise errors.InputError(f"--{flag.name} is of other programs: leave it out.")
             main()
         except (Exception, KeyboardInterrupt) as error:
             found = _ending(error)

@@ -91,4 +91,4 @@ def _tensors(found: Any, source: pathlib.Path, kind: type) -> tuple[dict[str, An
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, takes=(command.OUTPUT,))

@@ -64,4 +64,4 @@ def write(
 
 
 if __name__ == "__main__":
-    command.run(main, of_several=True)
+    command.run(main, of_several=True, takes=(command.OUTPUT,))

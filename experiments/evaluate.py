@@ -117,4 +117,4 @@ def _evaluate_files():
 
 
 if __name__ == "__main__":
-    command.run(main, of_several=True)
+    command.run(main, of_several=True, takes=(command.DATA, command.OUTPUT))

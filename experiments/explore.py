@@ -128,4 +128,4 @@ def choose(split: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, takes=(command.DATA, command.OUTPUT))

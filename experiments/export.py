@@ -85,4 +85,4 @@ def _described(done: exporting.Exported) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, takes=(command.DATA, command.OUTPUT))

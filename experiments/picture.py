@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, takes=(command.DATA, command.OUTPUT))

@@ -41,6 +41,8 @@ DUPLICATES = flags.DEFINE_bool("duplicates", False, "Find near duplicates within
 WITHIN = flags.DEFINE_float(
     "within", None, "The distance up to which images are duplicates; default: that of JPEG copies."
 )
+OF_QUERIES = (APPROXIMATE, PARQUET, search_flags.NEIGHBOURS, search_flags.RATE)
+OF_QUERIES += (search_flags.CALIBRATION,)
 
 
 def main() -> None:
@@ -79,8 +81,11 @@ def main() -> None:
 
 def find_duplicates(workdir: pathlib.Path, folder: pathlib.Path) -> None:
     """Finds the near duplicates of the gallery."""
-    if queries.QUERY.value:
-        raise errors.InputError("--duplicates compares the images of --gallery: leave out --query.")
+    for flag in (queries.QUERY, *OF_QUERIES):
+        if flag.present:
+            raise errors.InputError(
+                f"--duplicates compares the images of --gallery: leave out --{flag.name}."
+            )
     listing = image_flags.list_folder(search_flags.GALLERY, workdir)
     galleries.make_place(galleries.place_of(workdir, folder, search_flags.GALLERY_DIR.value))
     sheet, table = files_to_write(workdir, "duplicates.png")
@@ -137,4 +142,8 @@ def search(found: gallery.Gallery, embeddings: np.ndarray) -> list[pd.DataFrame]
 
 
 if __name__ == "__main__":
-    command.run(main, again="Run the same command again: the images embedded so far are kept.")
+    command.run(
+        main,
+        again="Run the same command again: the images embedded so far are kept.",
+        takes=(command.OUTPUT,),
+    )

@@ -404,3 +404,20 @@ def test_only_the_folder_of_a_sweep_has_jobs_to_cancel(tmp_path):
     done = programs.run("sweep", config, f"--workdir={tmp_path / 'none'}", "--cancel")
     programs.refused(done, "holds no sweep")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "words"),
+    [
+        ("train", ["--data=elsewhere"], "--data is of other programs"),
+        ("report", ["--output=out.html"], "--output is of other programs"),
+        ("search", ["--duplicates", "--gallery=.", "--neighbours=3"], "leave out --neighbours"),
+        (
+            "classify",
+            ["--gallery=.", "--query=x.png", "--by=means", "--neighbours=3"],
+            "--neighbours has no effect with --by=means",
+        ),
+    ],
+)
+def test_flags_without_an_effect_are_refused(program, flags, words, tmp_path):
+    programs.refused(programs.run(program, f"--workdir={tmp_path}", *flags), words)
