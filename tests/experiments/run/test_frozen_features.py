@@ -18,7 +18,7 @@ from experiments.sweeps import plan, vectorised
 from tests.support import configs, stops, tiny_backbone
 from triplet_jax import evaluation, models
 from triplet_jax.data import images
-from triplet_jax.models import encoder_parts, kept_features, principal
+from triplet_jax.models import encoder_parts, inference, kept_features, principal
 
 SMALL = {
     "model.name": tiny_backbone.PATH,
@@ -51,6 +51,17 @@ def _config(folder):
 
 def _nothing(*_, **__):
     raise AssertionError("the backbone was applied")
+
+
+def _compute_no_features(monkeypatch):
+    make_embed = inference.make_embed
+
+    def made(encoder, **settings):
+        if isinstance(encoder, encoder_parts.BackboneOf):
+            return _nothing
+        return make_embed(encoder, **settings)
+
+    monkeypatch.setattr(inference, "make_embed", made)
 
 
 @pytest.fixture
@@ -107,8 +118,7 @@ def test_a_head_that_is_stopped_ends_with_the_same_bits(kept, config, tmp_path, 
 def test_heads_that_are_trained_together_learn_from_the_same_features(
     kept, config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(encoder_parts.BackboneOf, "apply", _nothing)
-    monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)
+    _compute_no_features(monkeypatch)
     sweep = sweeps.get_config(config)
     sweep.arms, sweep.reference = (("one", {}), ("two", {"loss.margin": 0.4})), "one"
     sweep.seeds, sweep.claim = (config.seed,), "None."
@@ -133,8 +143,7 @@ def test_other_programs_embed_images_by_the_weights_of_the_run(kept):
 
 @pytest.mark.slow
 def test_a_second_head_computes_no_features_and_reads_all_once(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder_parts.BackboneOf, "apply", _nothing)
-    monkeypatch.setattr(kept_features, "_dim", lambda *_: 4 * tiny_backbone.WIDTH)
+    _compute_no_features(monkeypatch)
     read = collections.Counter()
 
     def count(name):
@@ -146,11 +155,11 @@ def test_a_second_head_computes_no_features_and_reads_all_once(config, tmp_path,
 
         monkeypatch.setattr(kept_features, name, counted)
 
-    count("_digest_of_backbone")
-    count("_digests")
+    for name in ("_digest_of_weights", "_program", "_digests"):
+        count(name)
     config.model.dim, config.model.head = 5, "principal"
     _train(config, tmp_path / "second")
-    assert read == {"_digest_of_backbone": 1, "_digests": 1}
+    assert read == {"_digest_of_weights": 1, "_program": 1, "_digests": 1}
 
 
 def test_the_features_alone_are_scored_before_training(kept, config):
