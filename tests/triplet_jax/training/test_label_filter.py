@@ -140,7 +140,6 @@ def of_a_quarter(devices):
     return run(config(memory__noise_rate=0.25), devices)
 
 
-@pytest.mark.slow
 def test_what_is_left_out_is_not_remembered_and_has_no_part_in_the_loss():
     found = of_a_quarter(1)
     written = np.diff([0] + [int(state.memory.next) for state, _ in found])

@@ -106,7 +106,6 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
 
 
 @pytest.mark.parametrize("of_average", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.slow
 def test_eight_devices_remember_what_one_does(of_average):
     state, recipe = make(norm="group")
     state = state.replace(memory=cross_batch_memory.empty(48, 4))
@@ -163,7 +162,6 @@ def test_the_memory_of_an_average_is_what_the_average_sees():
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
-@pytest.mark.slow
 def test_micro_batches_take_the_step_of_the_whole_batch(devices):
     # Without statistics of the batch, which a part has of its own.
     state, recipe = make_mlp()
