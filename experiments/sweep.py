@@ -11,8 +11,8 @@ import pathlib
 from absl import flags
 
 from experiments import command
-from experiments.config import components, settings
-from experiments.run import changes, config_json, lock
+from experiments.config import components
+from experiments.run import config_json, lock
 from experiments.sweeps import arm_trials, execution, plan, runs, slurm
 from triplet_jax import errors
 
@@ -68,12 +68,10 @@ def _check_chosen(planned: list[runs.Run]) -> None:
     for run in planned:
         if not (run.folder / "config.json").exists():
             continue
-        before = settings.flat(config_json.read(run.folder))
-        if lines := changes.refused(before, settings.flat(run.config)):
+        if lines := config_json.refused(run.folder, run.config):
             raise errors.InputError(
-                f"{run.name} was trained with another trial than is chosen now:\n"
-                + "\n".join(lines)
-                + "\nGive another --workdir, or the metric and the trials of before."
+                f"{run.name} was trained with another trial than is chosen now:\n{lines}\nGive"
+                " another --workdir, or the metric and the trials of before."
             )
 
 

@@ -59,6 +59,19 @@ def _check_once(config):
         _CHECKED.add(text)
 
 
+def refused(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> str:
+    """The changes with which the run in a folder cannot go on, in lines; empty if it can.
+
+    Args:
+      workdir: of the run.
+      config: that it would go on with.
+
+    Raises:
+      InputError: as from `read`.
+    """
+    return "\n".join(changes.refused(settings.flat(read(workdir)), settings.flat(config)))
+
+
 def remember(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> None:
     """Writes the config of a new run, or checks that a run may go on with this one.
 
@@ -74,9 +87,7 @@ def remember(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> 
         _write_config(path, config)
         return
     components.check_unchanged(workdir, config)
-    refused = changes.refused(settings.flat(read(workdir)), settings.flat(config))
-    if refused:
-        lines = "\n".join(refused)
+    if lines := refused(workdir, config):
         raise errors.InputError(
             f"--workdir={workdir} holds a run with another config:\n{lines}\nGive another"
             " --workdir, or the same fields to continue that run."

@@ -161,8 +161,7 @@ def _probes(known, is_right, unknown):
 
 def _limit(unknown, rate):
     """The distance below which thresholds have at most this FAR."""
-    if not 0 <= rate <= 1:
-        raise errors.InputError(f"false_accept_rate={rate} must be in [0, 1].")
+    verification_metrics.check_rate(rate)
     number = len(unknown)
     if not number:
         return np.inf

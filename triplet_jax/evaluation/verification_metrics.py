@@ -306,7 +306,7 @@ def check_rate(rate: float) -> None:
       InputError: the rate is not in [0, 1].
     """
     if not 0 <= rate <= 1:
-        raise errors.InputError(f"false_accept_rates: {rate} is not in [0, 1].")
+        raise errors.InputError(f"false_accept_rate={rate} must be in [0, 1].")
 
 
 def rate_name(score: str, rate: float) -> str:
