@@ -23,9 +23,9 @@ class Board:
         self._planned, self._metric = planned, metric
         self._score = runs.Run.validation_score if of_validation else runs.Run.score
         self._started = time.monotonic()
-        self._before = {run.folder for run in planned if run.has_ended}
-        self._told = set(self._before)
-        self._at_start = {run.folder: run.last_step for run in planned}
+        # The steps that each run which had not ended had taken.
+        self._at_start = {run.folder: run.last_step for run in planned if not run.has_ended}
+        self._told = {run.folder for run in planned} - self._at_start.keys()
         # Fixed now, since an engine may redirect what a run prints.
         self._console = rich.console.Console(file=sys.stdout)
         self._live = None
@@ -60,7 +60,7 @@ class Board:
         """Estimates the time left by the steps taken since the start."""
         taken, left = 0, 0
         for run in self._planned:
-            if run.folder in self._before:
+            if run.folder not in self._at_start:
                 continue
             steps = run.config.train.steps
             at = steps if run.has_ended else run.last_step
