@@ -325,8 +325,8 @@ def file_to_write(flag: flags.FlagHolder, *suffixes: str) -> pathlib.Path:
       *suffixes: the endings that the file may have.
 
     Raises:
-      InputError: it was not given, has another suffix, or its folder does not exist or is
-        read-only, or it is a folder.
+      InputError: it was not given, has another suffix or is a folder, or its folder does not exist
+        or is read-only.
     """
     path = pathlib.Path(required(flag, f"the {' or '.join(suffixes)} file to write"))
     folder = path.absolute().parent

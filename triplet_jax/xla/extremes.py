@@ -1,7 +1,7 @@
 """The larger and the smaller of two numbers, with gradients that survive compilation.
 
 The gradient of `jnp.maximum` and of `jnp.max` goes to the operands that *equal* the result. XLA may
-compute an operand once for the result and once more for that comparison, and round the two in
+compute an operand once for the result and a second time for that comparison, and round the two in
 different ways (a product and a sum may be one instruction or two). Then nothing is equal:
 `jnp.maximum` loses the gradient, and `jnp.max` divides by a count of 0
 (findings/jax_max_gradient.sh). Here the operands are compared with each other, so that the shares

@@ -98,7 +98,7 @@ def _product(
 
 @_product.defjvp
 def _slope_of_product(precision, primals, tangents):
-    # The gradient of the product in bfloat16 itself would be rounded once more.
+    # The gradient of the product in bfloat16 itself would be rounded a second time.
     (a, b), (of_a, of_b) = primals, tangents
     slope = _of_rounded(precision, of_a, b) + _of_rounded(precision, a, of_b)
     return _product(precision, a, b), slope
