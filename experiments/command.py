@@ -62,16 +62,8 @@ def run(
     _go_on = again
 
     def guarded(_):
-        # Orbax and grain log the traceback of an error that they raise as well.
-        logging.set_verbosity(logging.FATAL)
-        # Python's tracker of shared memory is a process of its own. At the end it frees what a
-        # stream had loaded ahead, and would print a warning after the program's last line.
-        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-        gc.freeze()  # what was imported stays, and need not be looked through for garbage
-        use_compilation_cache()
         use_xla_flags()
-        signals.interrupt_on_signals()
-        sys.unraisablehook = _leave_out_late_reads
+        prepare()
         try:
             if not of_several and (COORDINATOR.value or PROCESSES.value or PROCESS.value >= 0):
                 raise errors.InputError(
@@ -89,6 +81,19 @@ def run(
             _leave(*found)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def prepare() -> None:
+    """Prepares a process for its work: its signals, its caches, and what libraries may print."""
+    # Orbax and grain log the traceback of an error that they raise as well.
+    logging.set_verbosity(logging.FATAL)
+    # Python's tracker of shared memory is a process of its own. At the end it frees what a stream
+    # had loaded ahead, and would print a warning after the program's last line.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    gc.freeze()  # what was imported stays, and need not be looked through for garbage
+    use_compilation_cache()
+    signals.interrupt_on_signals()
+    sys.unraisablehook = _leave_out_late_reads
 
 
 def _ending(error):

@@ -8,12 +8,12 @@ from typing import IO
 
 from experiments.config import saved_configs
 
-# Runs `python -m experiments.train`, and has Linux end it when the process that started it is
-# killed. `preexec_fn` could ask for that too, but forks this process while jax has threads.
+# Runs `python -m experiments.train`. `preexec_fn` could ask to end with the parent too, but it forks
+# this process while jax has threads.
 _TRAIN = """
-import ctypes, runpy, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+import runpy
+from triplet_jax.devices import signals
+signals.end_with_parent()
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 
@@ -38,11 +38,16 @@ def last_word(folder: pathlib.Path, status: int) -> str:
     That is the last error, which may have several lines, or else the last line.
     """
     if status < 0:
-        return f"ended by {signal.Signals(-status).name}"
+        return ending(status)
     log = folder / "log.txt"
     lines = log.read_text().strip().splitlines() if log.exists() else []
     last = lines[-1:]
     for at in range(len(lines))[-_LONGEST_ERROR:]:
         if lines[at].startswith("error: "):
             last = lines[at:]
-    return "\n".join(last).removeprefix("error: ") or f"exit status {status}"
+    return "\n".join(last).removeprefix("error: ") or ending(status)
+
+
+def ending(status: int) -> str:
+    """Names how a process ended, by its exit status."""
+    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -14,7 +14,7 @@ import jax
 
 from experiments import command
 from experiments.run import config_json, lock, training
-from experiments.sweeps import child, runs, slurm, vectorised
+from experiments.sweeps import child, runs, slurm, vectorised_processes
 from triplet_jax import errors
 from triplet_jax.devices import signals
 from triplet_jax.runs import health
@@ -107,6 +107,6 @@ def _start(run):
 ENGINES: dict[str, Engine] = {
     "here": here,
     "processes": processes,
-    "vectorised": vectorised.train_all,
+    "vectorised": vectorised_processes.train_all,
     "slurm": slurm.jobs,
 }

@@ -49,6 +49,8 @@ NUMBERS += ("batch.pool", "batch.same_group", "batch.strictness")
 NUMBERS += ("optimizer.learning_rate", "memory.weight")
 OWNERS = ("mining.knobs", "loss.knobs")
 OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
+# Seconds to wait for a run that a process of a killed sweep may still be saving.
+_PATIENCE = 60.0
 
 
 def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
@@ -60,7 +62,7 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
             with contextlib.ExitStack() as claims:
                 for run in group.pending:
                     run.folder.mkdir(parents=True, exist_ok=True)
-                    claims.enter_context(lock.claimed(run.folder))
+                    claims.enter_context(lock.claimed(run.folder, patience=_PATIENCE))
                 if group.pending:
                     group.train(stop, show)
             if stop.signal is not None:

@@ -64,7 +64,11 @@ SECTION = Section(
             concerns=MACHINE,
         ),
         "processes": Field(
-            2, "The runs at a time of the engine processes.", at_least(1), concerns=MACHINE
+            2,
+            "How many processes train at a time: one run each by the engine processes, and on a CPU"
+            " the runs of one program each by the engine vectorised.",
+            at_least(1),
+            concerns=MACHINE,
         ),
     },
 )

@@ -16,6 +16,8 @@ from tests.support import small_sweeps
 from triplet_jax import errors
 from triplet_jax.runs import stopwatch
 
+ALONE = ml_collections.ConfigDict({"processes": 1})
+
 
 def test_a_run_that_was_evaluated_before_its_end_is_not_done(tmp_path):
     run = small_sweeps.a_run(tmp_path)
@@ -50,13 +52,14 @@ def test_a_terminal_shows_all_runs_in_one_table(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["here", "vectorised"])
-def test_a_run_that_another_process_trains_is_left_to_it(engine, tmp_path):
+def test_a_run_that_another_process_trains_is_left_to_it(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(vectorised, "_PATIENCE", 0.0)
     run = small_sweeps.a_run(tmp_path)
     with (
         lock.claimed(run.folder),
         pytest.raises(errors.InputError, match=r"is working in .*seed0"),
     ):
-        executors.ENGINES[engine]([run], None, lambda: None)
+        executors.ENGINES[engine]([run], ALONE, lambda: None)
     assert run.state == "waiting"
 
 
@@ -74,7 +77,7 @@ def test_a_process_that_lacks_something_has_not_failed(
             return subprocess.Popen(["sh", "-c", ending], stdout=log)
 
     monkeypatch.setattr(executors, "_start", start)
-    executors.processes([run], ml_collections.ConfigDict({"processes": 1}), lambda: None)
+    executors.processes([run], ALONE, lambda: None)
     assert words in capsys.readouterr().out
     assert run.state == "waiting"
 
