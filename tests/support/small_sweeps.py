@@ -62,9 +62,14 @@ def planned(tmp_path, **fields):
     return plan.plan(made, tmp_path)
 
 
+def of_one_arm(tmp_path, seeds):
+    """The runs of a sweep of one arm, one for each seed."""
+    return planned(tmp_path, arms=(("one", {}),), seeds=tuple(range(seeds)))
+
+
 def a_run(tmp_path):
     """One of a sweep, that is not done."""
-    run = planned(tmp_path)[0]
+    (run,) = of_one_arm(tmp_path, 1)
     run.folder.mkdir(parents=True)
     return run
 

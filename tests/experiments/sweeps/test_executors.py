@@ -110,10 +110,10 @@ def test_a_run_for_which_memory_lacks_fails_alone(tmp_path, monkeypatch):
 
 
 def test_runs_that_were_begun_together_go_on_beside_a_new_one(tmp_path):
-    begun = small_sweeps.planned(tmp_path, arms=(("one", {}),), reference="one", seeds=(0, 1))
+    begun = small_sweeps.of_one_arm(tmp_path, 2)
     (members,) = vectorised.groups(begun)
     vectorised._fresh(members)
-    more = small_sweeps.planned(tmp_path, arms=(("one", {}),), reference="one", seeds=(0, 1, 2))
+    more = small_sweeps.of_one_arm(tmp_path, 3)
     (members,) = vectorised.groups(more)
     parts = vectorised._as_begun(members)
     assert [[run.seed for run in part] for part in parts] == [[0, 1], [2]]

@@ -13,7 +13,6 @@ import time
 
 import pytest
 
-from experiments.sweeps import slurm
 from tests.support import programs
 
 TIMEOUT = 900
@@ -309,9 +308,3 @@ def test_jobs_are_cancelled(cluster, tmp_path):
     launcher.send_signal(signal.SIGINT)
     assert "The jobs go on." in ended(launcher)
     assert "cancelled 2 jobs" in ended(sweep(cluster, config, tmp_path / "sweep", "--cancel"))
-
-
-def test_without_a_cluster_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(slurm.errors.InputError, match="needs"):
-        slurm.check()

@@ -13,10 +13,17 @@ import types
 import ml_collections
 import pytest
 
+from configs import digits
+from configs.sweeps import base as sweeps
 from experiments.run import lock
 from experiments.sweeps import slurm
 from tests.support import small_sweeps
 from triplet_jax import errors
+
+
+def write_jobs(folder, jobs):
+    (folder / "slurm").mkdir()
+    (folder / "slurm" / "jobs.json").write_text(json.dumps(jobs))
 
 
 def test_without_submitit_the_message_names_the_extra(monkeypatch):
@@ -25,12 +32,79 @@ def test_without_submitit_the_message_names_the_extra(monkeypatch):
         slurm.check()
 
 
+@pytest.fixture
+def programs_of_slurm(tmp_path, monkeypatch):
+    """Makes programs that stand for those of a cluster, by their names and what they run."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    (tmp_path / "bin").mkdir()
+
+    def make(**scripts):
+        for name, script in scripts.items():
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+
+    return make
+
+
+def test_a_cluster_that_cannot_be_asked_is_refused(programs_of_slurm, monkeypatch, tmp_path):
+    pytest.importorskip("submitit", reason="pip install submitit to run this test")
+    programs_of_slurm(squeue="echo the controller is away >&2; exit 1")
+    with pytest.raises(errors.InputError, match=r"squeue cannot be asked \(the controller is away"):
+        slurm.check()
+    programs_of_slurm(squeue="exit 1")
+    with pytest.raises(errors.InputError, match=r"\(squeue failed\): choose engine='processes'"):
+        slurm.check()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(errors.InputError, match=r"needs a SLURM cluster, .*No such file"):
+        slurm.check()
+
+
+def test_jobs_that_wait_or_run_are_in_the_queue(programs_of_slurm):
+    lines = r"7_0 RUNNING\n7_1 PENDING\n6_4 COMPLETED\n7_2 COMPLETING\n"
+    programs_of_slurm(squeue=f"test $1 = --me && printf '{lines}'")
+    assert slurm._queue() == {"7_0", "7_1", "7_2"}
+
+
+def test_of_a_cluster_that_does_not_answer_no_job_is_taken_for_lost(tmp_path, monkeypatch):
+    def silent():
+        raise OSError("Socket timed out")
+
+    known, new = small_sweeps.of_one_arm(tmp_path, 2)
+    write_jobs(tmp_path, {known.name: {"job": "7_0", "step": 0, "tries": 1}})
+    monkeypatch.setattr(slurm, "_queue", silent)
+    assert slurm.Book(tmp_path).without_job([known, new]) == [new]
+    monkeypatch.setattr(slurm, "_queue", set)
+    assert slurm.Book(tmp_path).without_job([known, new]) == [known, new]
+
+
+def test_a_launcher_ends_with_its_runs_or_leaves_the_jobs_behind(tmp_path, monkeypatch, capsys):
+    looks = []
+
+    def look():
+        looks.append(True)
+        if len(looks) == 1:
+            done.fail("it broke")
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    done, going = small_sweeps.of_one_arm(tmp_path, 2)
+    write_jobs(tmp_path, {going.name: {"job": "7_1", "step": 0, "tries": 1}})
+    monkeypatch.setattr(slurm, "_queue", lambda: {"7_0", "7_1"})
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(slurm.Book, "submit", lambda *_: None)
+    sweep = ml_collections.ConfigDict({"slurm": {}})
+    slurm.jobs([done], sweep, look)
+    assert (len(looks), capsys.readouterr().out) == (1, "")
+    slurm.jobs([done, going], sweep, look)
+    assert len(looks) == 2
+    assert capsys.readouterr().out.startswith("The jobs go on. Run the same command again")
+
+
 def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
     run = small_sweeps.a_run(tmp_path)
-    (tmp_path / "slurm").mkdir()
     of_another = {"job": "7_1", "step": 0, "tries": 1}
     jobs = {run.name: {"job": "7_0", "step": 0, "tries": 3}, "another": of_another}
-    (tmp_path / "slurm" / "jobs.json").write_text(json.dumps(jobs))
+    write_jobs(tmp_path, jobs)
     assert not slurm.Book(tmp_path).may_try(run)
     assert run.state == "failed"
     slurm.Book(tmp_path).forget([run])
@@ -40,10 +114,7 @@ def test_a_run_that_is_tried_again_is_forgotten_by_the_cluster(tmp_path):
 
 def test_a_launcher_that_looks_on_leaves_when_its_jobs_are_cancelled(tmp_path, monkeypatch):
     run, ended = small_sweeps.a_run(tmp_path), []
-    (tmp_path / "slurm").mkdir()
-    (tmp_path / "slurm" / "jobs.json").write_text(
-        json.dumps({run.name: {"job": "7_0", "step": 0, "tries": 1}})
-    )
+    write_jobs(tmp_path, {run.name: {"job": "7_0", "step": 0, "tries": 1}})
     monkeypatch.setattr(slurm, "_queue", lambda: {"7_0"} - set(ended))
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(slurm.subprocess, "run", lambda command, **_: ended.extend(command[1:]))
@@ -62,6 +133,31 @@ def test_a_launcher_that_looks_on_leaves_when_its_jobs_are_cancelled(tmp_path, m
         launcher.result(60)
     assert ended == ["7_0"]
     assert sorted(path.name for path in (tmp_path / "slurm").iterdir()) == ["jobs.json"]
+
+
+@pytest.mark.parametrize(
+    ("task", "ending", "error"),
+    [
+        ("0", "exit 2", "the loss is unknown\n"),
+        ("0", "exit 1", "the loss is unknown\n"),
+        ("0", "exit 3", None),  # it lacks something, and another job may go on
+        ("1", "exit 2", None),
+    ],
+)
+def test_the_first_task_of_a_job_writes_why_its_run_failed(
+    task, ending, error, tmp_path, monkeypatch
+):
+    def start(folder, log):
+        return subprocess.Popen(
+            ["sh", "-c", f"echo error: the loss is unknown; {ending}"], stdout=log
+        )
+
+    monkeypatch.setenv("SLURM_PROCID", task)
+    monkeypatch.setattr(slurm.child, "start", start)
+    slurm.Job(tmp_path)()
+    file = tmp_path / "error.txt"
+    assert (file.read_text() if file.exists() else None) == error
+    assert (tmp_path / "log.txt").exists() == (task == "0")
 
 
 @pytest.mark.parametrize("task", ["0", "1"])
@@ -131,7 +227,47 @@ def test_more_runs_than_an_array_takes_are_several_arrays(tmp_path, monkeypatch)
     monkeypatch.setattr(slurm, "_largest_array", lambda: 2)
     monkeypatch.setattr(slurm, "_executor", Executor)
     (tmp_path / "slurm").mkdir()
-    some = small_sweeps.planned(tmp_path)[:5]
+    some = small_sweeps.of_one_arm(tmp_path, 5)
     slurm.Book(tmp_path).submit(some, None)
     assert submitted == [[3, 3], [3, 3], [3]]
     assert slurm.Book(tmp_path).numbers() == ["1_1", "1_2", "2_1", "2_2", "3_1"]
+
+
+def test_jobs_that_the_cluster_does_not_take_are_refused(tmp_path, monkeypatch):
+    utils = pytest.importorskip(
+        "submitit.core.utils", reason="pip install submitit to run this test"
+    )
+
+    class Executor:
+        @contextlib.contextmanager
+        def batch(self):
+            yield
+            raise utils.FailedJobError("sbatch: error: invalid partition\n")
+
+        def submit(self, job):
+            return None
+
+    monkeypatch.setattr(slurm, "_largest_array", lambda: 9)
+    monkeypatch.setattr(slurm, "_executor", lambda *_, **__: Executor())
+    book = slurm.Book(tmp_path)
+    with pytest.raises(
+        errors.InputError, match="take the jobs: sbatch: error: invalid partition. C"
+    ):
+        book.submit(small_sweeps.of_one_arm(tmp_path, 1), None)
+    assert not book.numbers()
+
+
+def test_jobs_ask_the_cluster_for_what_the_config_says(tmp_path, programs_of_slurm):
+    pytest.importorskip("submitit", reason="pip install submitit to run this test")
+    programs_of_slurm(srun="exit 0")  # submitit looks for it
+    c = sweeps.get_config(digits.get_config()).slurm
+    few = slurm._executor(tmp_path, c, arrays=2 * c.parallel).parameters
+    assert few["array_parallelism"] == 1  # of each array
+    assert not {"partition", "gpus_per_node", "mem", "setup"} & few.keys()
+    c.update({"partition": "main", "minutes": 90, "memory_gb": 3, "gpus_per_node": 2})
+    c.update({"parallel": 9, "setup": ("module load cuda",), "grace_seconds": 45})
+    asked = slurm._executor(tmp_path, c, arrays=2).parameters
+    expected = {"partition": "main", "time": 90, "mem": "3GB", "gpus_per_node": 2}
+    expected |= {"array_parallelism": 4, "setup": ["module load cuda"], "signal_delay_s": 45}
+    expected |= {"job_name": "triplet_jax", "additional_parameters": {"requeue": True}}
+    assert expected.items() <= asked.items()
