@@ -8,7 +8,7 @@ from typing import IO
 
 from experiments.config import saved_configs
 
-# Runs `python -m experiments.train`. `preexec_fn` could ask to end with the parent too, but it forks
+# Runs `python -m experiments.train`. `preexec_fn` could ask to end with the parent too, but forks
 # this process while jax has threads.
 _TRAIN = """
 import runpy

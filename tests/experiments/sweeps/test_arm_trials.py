@@ -11,7 +11,6 @@ from configs import digits
 from configs.sweeps import base, drawn, label_noise, pacing, ranking
 from configs.tune.base import between
 from experiments import sweep as sweep_program
-from experiments.run import config_json
 from experiments.sweeps import arm_trials, execution, executors, plan
 from tests.support import small_sweeps
 from triplet_jax import errors
@@ -31,17 +30,6 @@ def sweep_of(**fields):
     sweep.reference, sweep.seeds, sweep.trial_seeds = "rate", (0, 1), (7, 8)
     sweep.update(fields)
     return sweep
-
-
-def finish(run, validation, test):
-    """Leaves the files of a finished run with these scores."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    config_json.remember(run.folder, run.config)
-    steps = run.config.train.steps
-    rows = [{"step": steps, "loss": 0.1}, {"step": steps, "validation/map_at_r": validation}]
-    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    scores = {"embedding": {"retrieval": {"map_at_r": test}}, "trained_steps": steps}
-    (run.folder / "result.json").write_text(json.dumps(scores))
 
 
 def scores(run):
@@ -64,7 +52,7 @@ def engine(monkeypatch):
         for run in planned:
             if not run.has_ended:
                 seen.append(run.name)
-                finish(run, *scores(run))
+                small_sweeps.finish(run, *scores(run))
 
     monkeypatch.setitem(executors.ENGINES, "vectorised", fake)
     return seen
@@ -83,7 +71,7 @@ def carried_out(sweep, workdir):
 def test_the_validation_split_chooses_in_each_setting_and_what_is_finished_stays(tmp_path, engine):
     sweep = sweep_of()
     before = arm_trials.plan(sweep, tmp_path / "out")[0].runs[0]
-    finish(before, *scores(before))
+    small_sweeps.finish(before, *scores(before))
     planned = carried_out(sweep, tmp_path / "out")
     assert len(engine) == 2 * 2 * 2 * 2 + 2 * 2 * 2 - 1
     assert engine[:2] == ["clean rate.0 seed 8", "clean rate.1 seed 7"]
@@ -128,9 +116,9 @@ def test_a_sweep_without_trials_says_nothing_of_them(tmp_path, engine):
 def test_a_trial_that_failed_is_not_chosen_and_an_arm_needs_one(tmp_path):
     trials = [t for t in arm_trials.plan(sweep_of(), tmp_path) if t.setting == "clean"][:2]
     trials[0].runs[0].fail("not finite")
-    finish(trials[0].runs[1], 0.99, 0.99)
+    small_sweeps.finish(trials[0].runs[1], 0.99, 0.99)
     for run in trials[1].runs:
-        finish(run, 0.2, 0.2)
+        small_sweeps.finish(run, 0.2, 0.2)
     assert trials[0].value("map_at_r") == -math.inf
     assert arm_trials.chosen(trials, "map_at_r") == {("clean", "rate"): trials[1]}
     with pytest.raises(errors.InputError, match=r"arm 'rate' in setting 'clean': all of its tri"):
@@ -190,7 +178,7 @@ def test_runs_of_another_trial_than_is_chosen_now_are_refused(tmp_path, engine):
     chosen = execution.choose(sweep, arm_trials.plan(sweep, tmp_path))
     planned = plan.plan(sweep, tmp_path, chosen)
     run = next(run for run in planned if run.arm == "margin")
-    finish(run, 0.9, 0.9)
+    small_sweeps.finish(run, 0.9, 0.9)
     sweep_program._check_chosen(planned)
     other = plan.plan(sweep_of(arms=(("rate", {}), ("margin", {}))), tmp_path, chosen)
     with pytest.raises(errors.InputError, match="another trial than is chosen now:\n.*miner"):
@@ -200,6 +188,6 @@ def test_runs_of_another_trial_than_is_chosen_now_are_refused(tmp_path, engine):
 def test_a_sweep_without_validation_scores_says_so(tmp_path):
     trials = arm_trials.plan(sweep_of(), tmp_path)[:1]
     for run in trials[0].runs:
-        finish(run, float("nan"), 0.5)
+        small_sweeps.finish(run, float("nan"), 0.5)
     with pytest.raises(errors.InputError, match="no trial has a validation score"):
         arm_trials.chosen(trials, "map_at_r")
