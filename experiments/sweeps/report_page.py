@@ -102,9 +102,8 @@ def _plots(outcome, setting, colours):
         setting,
         _differences(arms, colours, sweep["reference"], metric),
     )
-    if not len(outcome.curves):
-        return
-    curves = outcome.curves[outcome.curves.setting == setting]
+    curves = outcome.curves  # without columns where no run has metrics
+    curves = curves[curves.setting == setting] if len(curves) else curves
     columns = {
         name.format(metric=metric): title.format(metric=metric) for name, title in CURVES.items()
     }

@@ -1,5 +1,6 @@
 """The reports of a sweep compare arms as scipy does, and all show the same numbers."""
 
+import dataclasses
 import html
 import re
 
@@ -135,6 +136,13 @@ def test_a_sweep_on_pairs_has_no_score_of_raw_pixels(capsys):
     texts = capsys.readouterr().out, summary.markdown(found)
     assert not any("raw pixels" in text or "nan" in text for text in texts)
     assert "Raw pixels:" not in report_page.render(found)
+
+
+def test_the_page_of_runs_whose_metrics_are_gone_has_their_scores_and_times():
+    found = dataclasses.replace(outcome(), curves=pd.DataFrame())
+    plots = report_page._plots(found, "noisy", dict.fromkeys(ARMS, "#000000"))
+    titles = [plot.title[:20] for plot in plots]
+    assert titles == ["map_at_r on the test", "Paired difference to", "Wall time of a run, "]
 
 
 def test_names_of_arms_are_whole_on_a_narrow_screen(capsys, monkeypatch):
