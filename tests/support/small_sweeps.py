@@ -51,16 +51,20 @@ def finished(path, workdir, *flags):
     return programs.run("sweep", f"--config={path}", f"--workdir={workdir}", *flags)
 
 
+def made(**fields):
+    """A sweep of two arms with these fields."""
+    run = digits.get_config()
+    run.update_from_flattened_dict(SMALL | {"batch.per_class": 8})  # tests have 8 devices
+    sweep = sweeps.get_config(run)
+    sweep.arms = (("one", {}), ("two", {"loss.margin": 0.5}))
+    sweep.reference = "one"
+    sweep.update(fields)
+    return sweep
+
+
 def planned(tmp_path, **fields):
-    """The runs of a sweep of two arms with these fields, of which none is done."""
-    made = digits.get_config()
-    made.update_from_flattened_dict(SMALL | {"batch.per_class": 8})  # tests have 8 devices
-    made = sweeps.get_config(made)
-    made.arms = (("one", {}), ("two", {"loss.margin": 0.5}))
-    made.reference = "one"
-    for name, value in fields.items():
-        made[name] = value
-    return plan.plan(made, tmp_path)
+    """The runs of such a sweep, of which none is done."""
+    return plan.plan(made(**fields), tmp_path)
 
 
 def of_one_arm(tmp_path, seeds):

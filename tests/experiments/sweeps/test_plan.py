@@ -30,6 +30,10 @@ from triplet_jax import errors
         ({"seeds": (-1, 0)}, "seeds="),
         ({"arms": (("one", {"dataset.placement": "stream"}),)}, "does not obey dataset.placement"),
         ({"engine": "slurmm"}, "engine='slurmm' is not known"),
+        (
+            {"slurm": {"minutes": 2, "grace_seconds": 120}},
+            "=120 must be below slurm.minutes=2, .*120",
+        ),
     ],
 )
 def test_sweeps_that_make_no_sense_are_refused(tmp_path, fields, message):
@@ -53,6 +57,16 @@ def test_a_sweep_that_is_older_than_a_field_goes_on(tmp_path):
     plan.remember(sweep, tmp_path)
     assert "centres" in json.loads(path.read_text())["run"]["loss"]
     sweep.run.loss.margin += 0.1
+    with pytest.raises(errors.InputError, match="holds another sweep: run differ"):
+        plan.remember(sweep, tmp_path)
+
+
+@pytest.mark.parametrize("run", [3, {"loss": {"margin": "wide"}}])
+def test_a_sweep_whose_file_is_damaged_is_another(run, tmp_path):
+    sweep = schedules.get_config()
+    plan.remember(sweep, tmp_path)
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run": run}))
     with pytest.raises(errors.InputError, match="holds another sweep: run differ"):
         plan.remember(sweep, tmp_path)
 
