@@ -120,6 +120,18 @@ def test_a_study_goes_on_after_a_process_was_killed_while_it_asked(tmp_path, mon
     assert list(table(tmp_path).state) == ["complete"] * 2
 
 
+def test_the_last_process_of_a_study_writes_what_it_found(tmp_path, monkeypatch, capsys):
+    study = small_studies.made(trials=2)
+    trained = small_studies.put_engine(monkeypatch)
+    with small_studies.shared(study, tmp_path).claim(1):
+        search(study, tmp_path)
+        assert [run.arm for run in trained] == ["trial001"]
+        assert "Other processes still train 1 trials. The last one" in capsys.readouterr().out
+        assert not (tmp_path / "trials.csv").exists()
+    search(study, tmp_path)  # as the other process was killed
+    assert list(table(tmp_path).state) == ["complete"] * 2
+
+
 def test_a_study_whose_own_parts_have_changed_is_refused(tmp_path, monkeypatch):
     study = small_studies.made(trials=1)
     small_studies.put_engine(monkeypatch)
