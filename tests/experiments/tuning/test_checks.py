@@ -1,6 +1,7 @@
 """Which studies make no sense, told before anything is written."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -96,6 +97,24 @@ def test_a_study_without_a_validation_split_is_refused():
         errors.InputError, match="raise dataset.validation_fraction. The test split"
     ):
         checks.check_data(study, checks.spaces.parse(study.space))
+
+
+def test_a_model_is_built_with_each_option_and_not_with_each_number(monkeypatch):
+    built = []
+
+    def setup(config, *_):
+        built.append((config.mining.miner, config.model.name, config.loss.margin))
+        return types.SimpleNamespace(check=lambda: None, validation=None)
+
+    monkeypatch.setattr(checks, "Setup", setup)
+    monkeypatch.setattr(checks.vectorised, "dataset", lambda _: None)
+    monkeypatch.setattr(checks.datasets, "can_score", lambda *_: True)
+    parts = {"loss__margin": base.between(0.1, 0.5), "model__name": base.one_of("mlp", "conv4")}
+    miners = base.one_of("semi_hard", "batch_hard", "batch_all")
+    study = small_studies.made(**space(mining__miner=miners, **parts))
+    checks.check_data(study, checks.spaces.parse(study.space))
+    of_first = [("semi_hard", "mlp", 0.1), ("batch_hard", "mlp", 0.1), ("batch_all", "mlp", 0.1)]
+    assert sorted(built) == sorted([*of_first, ("semi_hard", "conv4", 0.1)])
 
 
 def test_a_folder_keeps_its_study_whose_trials_may_grow(tmp_path):
