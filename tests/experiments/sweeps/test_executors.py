@@ -12,7 +12,7 @@ import pytest
 
 from experiments.config import saved_configs
 from experiments.run import config_json, lock
-from experiments.sweeps import child, executors, vectorised
+from experiments.sweeps import child, executors
 from experiments.sweeps.board import Board
 from tests.support import small_sweeps
 from triplet_jax import errors
@@ -188,13 +188,3 @@ def test_a_run_fails_alone_by_an_error_of_its_own(error, tmp_path, monkeypatch):
     else:
         executors.ENGINES["here"]([run], None, lambda: None)
         assert run.state == "failed" and run.error_file.read_text() == f"{error}\n"
-
-
-def test_runs_that_were_begun_together_go_on_beside_a_new_one(tmp_path):
-    begun = small_sweeps.of_one_arm(tmp_path, 2)
-    (members,) = vectorised.groups(begun)
-    vectorised._fresh(members)
-    more = small_sweeps.of_one_arm(tmp_path, 3)
-    (members,) = vectorised.groups(more)
-    parts = vectorised._as_begun(members)
-    assert [[run.seed for run in part] for part in parts] == [[0, 1], [2]]
