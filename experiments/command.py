@@ -256,9 +256,6 @@ class _WithOwnKnobs(flags.ArgumentParser):
                     defaults.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
         return config
 
-    def flag_type(self):
-        return self._of_file.flag_type()
-
 
 def _last_value(argv, flag):
     """The value of the last flag of this name, given as --NAME=VALUE or --NAME VALUE."""
