@@ -128,3 +128,21 @@ def test_a_process_that_cannot_join_the_others_says_so_alone(number, words):
     done = programs.run_code(JOINING, int(number))
     programs.refused(done, words, "Again.\n", status=3)
     assert done.stderr.count("\n") == 1 and "dump" not in done.stderr
+
+
+JOINED = """
+import os, signal
+from experiments import command
+command.processes.several = lambda: True
+command.signals.share_sigterm = lambda: print("SIGTERM is shared")
+with command._saying_when_others_are_lost():
+    pass
+print("joined", flush=True)
+os.kill(os.getpid(), signal.SIGABRT)
+"""
+
+
+def test_a_process_that_has_joined_the_others_says_when_one_is_lost():
+    done = programs.run_code(JOINED)
+    programs.refused(done, "another process of this run has ended", status=3)
+    assert done.stdout == "SIGTERM is shared\njoined\n"

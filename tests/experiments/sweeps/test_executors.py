@@ -94,7 +94,7 @@ def test_a_process_that_lacks_something_has_not_failed(
 
 def test_a_process_that_fails_stops_no_other(tmp_path, monkeypatch):
     runs, seen = small_sweeps.of_one_arm(tmp_path, 3), []
-    waits = f"until test -e {runs[0].error_file}; do sleep 0.05; done; echo trained"
+    waits = f"until test -s {runs[2].folder}/log.txt; do sleep 0.05; done"
     started = started_as(monkeypatch, ["echo error: no room; exit 1", waits, "echo trained"])
 
     def show():

@@ -58,6 +58,13 @@ def test_what_is_left_of_a_group_goes_on_as_the_group(tmp_path, trained):
     assert len([*tmp_path.glob("groups/*")]) == 1
 
 
+def test_runs_that_ended_by_another_engine_make_no_group(tmp_path, trained):
+    (run,) = small_sweeps.of_one_arm(tmp_path, 1)
+    small_sweeps.finish(run, 0.9, 0.9)
+    vectorised.train_all([run], None, lambda: None)
+    assert not trained and not (tmp_path / "groups").exists()
+
+
 def test_after_a_stop_no_other_group_begins(tmp_path, monkeypatch):
     def train(group, stop, show):
         trained.append([(run.arm, run.seed) for run in group.pending])
