@@ -12,7 +12,7 @@ import pytest
 
 from experiments.config import saved_configs
 from experiments.run import config_json, lock
-from experiments.sweeps import child, executors
+from experiments.sweeps import child, executors, vectorised
 from experiments.sweeps.board import Board
 from tests.support import small_sweeps
 from triplet_jax import errors
