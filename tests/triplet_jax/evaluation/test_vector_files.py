@@ -1,7 +1,11 @@
 """Embeddings in the files of vector stores, written and opened by their own libraries too."""
 
 import csv
+import importlib.util
+import pathlib
+import pickle
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +20,49 @@ NAMES = np.array([f"{c}/{i}.jpg" for i, c in enumerate(LABELS)])
 WORDS = np.array([f"class {c}" for c in LABELS])
 
 
+class IndexHNSWFlat:
+    """A stand-in for an index of faiss that is not flat."""
+
+    def __init__(self, width, *_):
+        self.rows, self.ntotal = np.zeros((0, width), np.float32), 0
+
+    def add(self, rows):
+        self.rows = np.concatenate([self.rows, rows])
+        self.ntotal = len(self.rows)
+
+    def reconstruct_n(self, first, count):
+        return self.rows[first : first + count]
+
+
+class IndexFlatIP(IndexHNSWFlat):
+    """And for one that is."""
+
+
+def read_index(path):
+    try:
+        return pickle.loads(pathlib.Path(path).read_bytes())
+    except pickle.UnpicklingError as error:
+        raise RuntimeError("read error") from error
+
+
+@pytest.fixture
+def faiss(monkeypatch):
+    """The package, or a stand-in with files of its own where it is not installed."""
+    if importlib.util.find_spec("faiss"):
+        return pytest.importorskip("faiss")
+    stand_in = types.SimpleNamespace(
+        IndexHNSWFlat=IndexHNSWFlat,
+        IndexFlat=IndexFlatIP,
+        IndexFlatIP=IndexFlatIP,
+        IndexFlatL2=IndexFlatIP,
+        serialize_index=lambda index: np.frombuffer(pickle.dumps(index), np.uint8),
+        write_index=lambda index, path: pathlib.Path(path).write_bytes(pickle.dumps(index)),
+        read_index=read_index,
+    )
+    monkeypatch.setitem(sys.modules, "faiss", stand_in)
+    return stand_in
+
+
 def write(path):
     pytest.importorskip(vector_files._NEEDS[path.suffix][0])
     vector_files.write(path, X, names=NAMES, labels=WORDS)
@@ -23,7 +70,7 @@ def write(path):
 
 
 @pytest.mark.parametrize("suffix", vector_files.SUFFIXES)
-def test_embeddings_come_back_with_their_labels(tmp_path, suffix):
+def test_embeddings_come_back_with_their_labels(tmp_path, faiss, suffix):
     path = write(tmp_path / f"mine{suffix}")
     path = write(tmp_path / f"mine{suffix}")  # which replaces the first
     table = str(tmp_path / "mine.csv") if suffix == ".faiss" else ""
@@ -56,12 +103,18 @@ def test_faiss_searches_what_is_written(tmp_path):
     index = faiss.read_index(write(tmp_path / "mine.faiss"))
     _, nearest = index.search(X, 1)
     assert nearest[:, 0].tolist() == list(range(len(X)))
-    with (tmp_path / "mine.csv").open() as file:
-        assert [row["path"] for row in csv.DictReader(file)] == NAMES.tolist()
 
 
-def test_an_index_of_the_library_is_opened_if_it_is_flat(tmp_path):
-    faiss = pytest.importorskip("faiss")
+def test_an_index_has_its_names_and_labels_beside_it(tmp_path, faiss):
+    write(tmp_path / "mine.faiss")
+    with (tmp_path / "mine.csv").open(newline="") as file:
+        assert [*csv.reader(file)] == [
+            ["path", "label"],
+            *map(list, zip(NAMES, WORDS, strict=True)),
+        ]
+
+
+def test_an_index_of_the_library_is_opened_if_it_is_flat(tmp_path, faiss):
     flat = faiss.IndexFlatIP(X.shape[1])
     flat.add(X)
     faiss.write_index(flat, str(tmp_path / "flat.faiss"))
@@ -74,7 +127,7 @@ def test_an_index_of_the_library_is_opened_if_it_is_flat(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [pytest.param(".lance", marks=pytest.mark.slow), ".faiss"])
-def test_what_cannot_be_read_is_refused(tmp_path, suffix):
+def test_what_cannot_be_read_is_refused(tmp_path, faiss, suffix):
     pytest.importorskip(vector_files._NEEDS[suffix][0])
     path = tmp_path / f"x{suffix}"
     with pytest.raises(errors.InputError, match="is not there"):
@@ -84,7 +137,7 @@ def test_what_cannot_be_read_is_refused(tmp_path, suffix):
         embedding_files.read(str(path))
 
 
-def test_an_index_without_a_table_has_no_labels(tmp_path):
+def test_an_index_without_a_table_has_no_labels(tmp_path, faiss):
     with pytest.raises(errors.InputError, match=r"lacks \['labels'\].* give a table"):
         embedding_files.read(write(tmp_path / "mine.faiss"))
 
