@@ -1,6 +1,7 @@
 """What crosses devices, and its gradient."""
 
 import re
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -72,3 +73,20 @@ def test_numbers_of_several_kinds_stay_what_they_are():
     total = over_all(lambda x: collectives.total(x, "devices"), out_axes=None)(tree)
     assert total["count"].dtype == np.int32
     assert int(total["count"]) == DEVICES * (2**24 + 1)
+
+
+def test_the_largest_of_all_devices():
+    x = np.random.default_rng(3).normal(size=(DEVICES, ROWS)).astype(np.float32)
+    found = over_all(lambda rows: collectives.largest(rows, "devices"), out_axes=None)(x)
+    np.testing.assert_array_equal(found, x.max(axis=0))
+    assert collectives.largest(x, None) is x
+
+
+def test_the_devices_of_a_process_are_neighbours_on_the_axis(monkeypatch):
+    places = [(1, 3), (0, 2), (1, 1), (0, 0)]
+    devices = [mock.Mock(spec=jax.Device, process_index=p, id=i) for p, i in places]
+    assert collectives._in_order() is None
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    found = [(device.process_index, device.id) for device in collectives._in_order()]
+    assert found == [(0, 0), (0, 2), (1, 1), (1, 3)]
