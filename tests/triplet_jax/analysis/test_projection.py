@@ -1,6 +1,7 @@
 """Maps in two dimensions: what they keep, and that they repeat."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -40,3 +41,22 @@ def test_without_umap_learn_the_message_names_the_extra(blobs, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(errors.InputError, match=r"pip install 'triplet_jax\[umap\]'"):
         projection.umap(blobs[0])
+
+
+@pytest.mark.parametrize(("rows", "neighbours"), [(5, 4), (60, 15)])
+def test_umap_has_its_usual_neighbours_where_there_are_so_many(rows, neighbours, monkeypatch):
+    made = []
+
+    class UMAP:
+        def __init__(self, **settings):
+            made.append(settings)
+
+        def fit_transform(self, x):
+            return x[:, :2].tolist()
+
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=UMAP))
+    x = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
+    np.testing.assert_array_equal(projection.umap(x, seed=3), x[:, :2])
+    assert (made[0]["n_neighbors"], made[0]["random_state"]) == (neighbours, 3)
+    np.testing.assert_array_equal(projection.umap(x[:4]), projection.pca(x[:4]))  # too few
+    assert len(made) == 1

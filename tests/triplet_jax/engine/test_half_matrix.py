@@ -13,7 +13,7 @@ from tests.support import cases, oracles
 from triplet_jax import distances, losses, mining
 from triplet_jax.devices import collectives
 from triplet_jax.engine import half_matrix, rules
-from triplet_jax.penalties import anchor_swap, hinge
+from triplet_jax.penalties import anchor_swap, hinge, soft_margin
 
 SEPARABLE = [name for name, mine in sorted(mining.MINERS.items()) if mining.is_separable(mine)]
 MARGIN = 0.3
@@ -196,3 +196,28 @@ def test_squares_need_a_distance_that_is_the_same_both_ways():
 
     assert suits("euclidean") and not suits("signal_to_noise")
     assert not suits("euclidean", anchor_swap)  # which takes distances between candidates
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_penalty_that_needs_each_triplet_is_summed_from_both_sides_of_a_square(axis):
+    batch_all = mining.MINERS["batch_all"]
+    rule = rules.TripletRule(distances.make("euclidean"), batch_all, soft_margin, None)
+    rng = np.random.default_rng(axis)
+    square, is_negative = np.float32(rng.random((4, 6))), rng.random((4, 6)) < 0.7
+    side = square.shape[axis]
+    to_positives, is_positive = np.float32(rng.random((side, 2))), rng.random((side, 2)) < 0.7
+
+    @jax.jit
+    def add_up(square, *arrays):
+        return half_matrix._add_up_side(rule, square, {"margin": jnp.float32(0)}, axis, *arrays)
+
+    found = add_up(square, to_positives, is_positive, is_negative)
+    to_negatives, is_negative = (np.moveaxis(x, axis, 0) for x in (square, is_negative))
+    chosen = is_positive[:, :, None] & is_negative[:, None, :]
+    d_ap, d_an = (
+        np.broadcast_to(x, chosen.shape)[chosen]
+        for x in (to_positives[:, :, None], to_negatives[:, None, :])
+    )
+    assert found.valid == chosen.sum()
+    assert float(found.penalty) == pytest.approx(np.log1p(np.exp(d_ap - d_an)).sum(), rel=1e-5)
+    assert [float(found.d_ap), float(found.d_an)] == pytest.approx([d_ap.sum(), d_an.sum()])

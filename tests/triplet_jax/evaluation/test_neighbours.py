@@ -43,6 +43,23 @@ def test_equally_near_references_come_in_their_order():
         assert position[row].tolist() == expected
 
 
+def test_rows_that_float32_cannot_order_are_ordered_by_float64():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 3)).astype(np.float32)
+    x[:40] = x[0] + 1e-5 * random.normal(size=(40, 3))  # more of them than are looked at
+    found, position = evaluation.nearest(x, None, neighbours=4)
+    d = np.linalg.norm(np.float64(x)[:, None] - x, axis=2)
+    np.fill_diagonal(d, np.inf)
+    np.testing.assert_array_equal(position, np.argsort(d, axis=1, kind="stable")[:, :4])
+    np.testing.assert_allclose(found, np.sort(d, axis=1)[:, :4], rtol=1e-5, atol=1e-7)
+
+
+def test_no_queries_have_no_neighbours():
+    found, position = evaluation.nearest(np.zeros((0, 2)), np.zeros((3, 2)), neighbours=2)
+    assert (found.shape, position.shape) == ((0, 2), (0, 2))
+    assert (found.dtype, position.dtype) == (np.float32, np.int32)
+
+
 @pytest.mark.parametrize("neighbours", [0, 9])
 def test_more_neighbours_than_references_are_refused(neighbours):
     with pytest.raises(errors.InputError, match=r"must be in \[1, 8\]"):

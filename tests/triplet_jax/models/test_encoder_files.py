@@ -49,7 +49,7 @@ def test_the_backbone_has_its_published_names_and_the_head_those_of_ours(tmp_pat
     encoder = ENCODERS["published"]
     variables = random_variables(encoder, SHAPE)
     file = tmp_path / "one.safetensors"
-    said = {"config": {"seed": 0}, "license": "mit", "size": "3"}
+    said = {"config": {"seed": 0}, "license": "mit", "size": "3", "title": "{draft"}
     assert encoder_files.write(file, encoder, variables, metadata=said) == "tiny"
     tensors = weight_files.read(str(file)).tensors
     theirs = {
@@ -99,6 +99,16 @@ def test_names_that_do_not_fit_are_refused(kind, words, tmp_path):
     file = tmp_path / "one.safetensors"
     with pytest.raises(errors.InputError, match=words):
         encoder_files.write(file, encoder, random_variables(encoder, SHAPE), names="timm")
+    assert not file.exists()
+
+
+def test_arrays_that_no_layout_holds_are_refused(tmp_path):
+    encoder = ENCODERS["published"]
+    variables = random_variables(encoder, SHAPE)
+    del variables["params"]["backbone"]["conv"]
+    file = tmp_path / "one.safetensors"
+    with pytest.raises(errors.InputError, match="conv"):
+        encoder_files.write(file, encoder, variables)
     assert not file.exists()
 
 

@@ -12,6 +12,7 @@ from triplet_jax import errors
 from triplet_jax.models import hub, weight_files
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
+failures = pytest.importorskip("huggingface_hub.errors")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -37,6 +38,14 @@ def cache(tmp_path, monkeypatch):
         return folder
 
     return put
+
+
+def lacks(folder, *names):
+    """Notes in the cache that the repository has no such files."""
+    for name in names:
+        missing = folder / ".no_exist" / COMMIT / name
+        missing.parent.mkdir(parents=True, exist_ok=True)
+        missing.touch()
 
 
 def saved(**tensors):
@@ -66,21 +75,27 @@ def test_weights_in_several_files_are_read_by_their_index(cache):
     folder = cache(
         "org/large", parts | {"model.safetensors.index.json": json.dumps(index).encode()}
     )
-    missing = folder / ".no_exist" / COMMIT / "model.safetensors"
-    missing.parent.mkdir(parents=True)
-    missing.touch()
+    lacks(folder, "model.safetensors")
     found = weight_files.read("hf://org/large")
     assert found.tensors.keys() == {"a", "b"}
     hashes = [hashlib.sha256(content).hexdigest() for content in parts.values()]
     assert found.sha256 == hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
+@pytest.mark.parametrize("index", [b"{", b"[]", b"{}", b'{"weight_map": [1]}'])
+def test_a_damaged_index_is_named(cache, index):
+    folder = cache("org/large", {"model.safetensors.index.json": index})
+    lacks(folder, "model.safetensors")
+    with pytest.raises(errors.InputError, match="index.json is damaged. Remove it, and it is fetc"):
+        weight_files.read("hf://org/large")
+
+
 def test_a_repository_without_weights_is_refused(cache):
-    folder = cache("org/name", {"README.md": b"A page."})
-    for name in ("model.safetensors", "model.safetensors.index.json"):
-        missing = folder / ".no_exist" / COMMIT / name
-        missing.parent.mkdir(parents=True, exist_ok=True)
-        missing.touch()
+    lacks(
+        cache("org/name", {"README.md": b"A page."}),
+        "model.safetensors",
+        "model.safetensors.index.json",
+    )
     with pytest.raises(errors.InputError, match="the repository has no model.safetensors"):
         weight_files.read("hf://org/name")
 
@@ -90,16 +105,30 @@ def test_offline_the_message_names_what_is_missing(cache):
         weight_files.read("hf://org/name")
 
 
-def test_without_a_network_the_weights_are_lost_for_now(cache, monkeypatch):
+@pytest.mark.parametrize("error", [ConnectionError, failures.LocalEntryNotFoundError])
+def test_without_a_network_the_weights_are_lost_for_now(cache, monkeypatch, error):
     from huggingface_hub import constants
 
     def unreachable(*_, **__):
-        raise ConnectionError("no route to the host")
+        raise error("no route to the host")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     with pytest.raises(errors.LostError, match=r"cannot be reached \(no route to the host\)"):
         weight_files.read("hf://org/name")
+
+
+def test_a_file_that_the_hub_lacks_is_named(cache, monkeypatch):
+    asked = []
+
+    def lacking(_, name, **__):
+        asked.append(name)
+        raise failures.EntryNotFoundError("404")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lacking)
+    with pytest.raises(errors.InputError, match="the repository has no model.safetensors. Give"):
+        weight_files.read("hf://org/name")
+    assert asked == ["model.safetensors", "model.safetensors.index.json"]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +140,6 @@ def test_without_a_network_the_weights_are_lost_for_now(cache, monkeypatch):
     ],
 )
 def test_what_the_hub_refuses_is_refused(cache, monkeypatch, failure, words):
-    from huggingface_hub import errors as failures
-
     def refusing(*_, **__):
         kind = getattr(failures, failure)
         raise kind.__new__(kind)

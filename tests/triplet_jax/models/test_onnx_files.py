@@ -58,23 +58,59 @@ class _Graph(types.SimpleNamespace):
         return b"program"
 
 
-def test_a_program_that_gives_nan_for_one_batch_is_not_written(tmp_path, monkeypatch):
+@pytest.fixture
+def convert(monkeypatch):
+    """Has a stand-in for the packages, whose program gives an encoder's embeddings, changed."""
+
+    def convert(encoder, variables, change):
+        def run(_, given):
+            return [change(np.asarray(encoder.apply(variables, jnp.asarray(given["inputs"]))))]
+
+        said = {}
+        props = types.SimpleNamespace(add=lambda key, value: said.update({key: value}))
+        graph = _Graph(graph=types.SimpleNamespace(value_info=["of old"]), metadata_props=props)
+        packages = {
+            "jax2onnx": {"to_onnx": lambda *_, **__: graph},
+            "onnx": {"checker": types.SimpleNamespace(check_model=lambda *_, **__: None)},
+            "onnxruntime": {"InferenceSession": lambda *_, **__: types.SimpleNamespace(run=run)},
+        }
+        for name, given in packages.items():
+            monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**given))
+        monkeypatch.setattr(onnx_files.importlib.metadata, "version", lambda _: "0")
+        return graph, said
+
+    return convert
+
+
+def test_a_program_that_gives_nan_for_one_batch_is_not_written(tmp_path, convert):
     encoder, variables, shape = initialised("mlp")
-
-    def run(_, given):
-        found = np.asarray(encoder.apply(variables, jnp.asarray(given["inputs"])))
-        return [found if len(found) > 1 else found * np.nan]
-
-    graph = _Graph(graph=types.SimpleNamespace(value_info=[]))
-    packages = {
-        "jax2onnx": {"to_onnx": lambda *_, **__: graph},
-        "onnx": {"checker": types.SimpleNamespace(check_model=lambda *_, **__: None)},
-        "onnxruntime": {"InferenceSession": lambda *_, **__: types.SimpleNamespace(run=run)},
-    }
-    for name, given in packages.items():
-        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**given))
-    monkeypatch.setattr(onnx_files.importlib.metadata, "version", lambda _: "0")
+    convert(encoder, variables, lambda found: found if len(found) > 1 else found * np.nan)
     with pytest.raises(errors.InputError, match="off by nan. It was not written"):
+        onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_embeds_alike_is_written_with_what_is_said_of_it(tmp_path, convert):
+    encoder, variables, shape = initialised("mlp")
+    graph, said = convert(encoder, variables, lambda found: found)
+    metadata = {"config": {"seed": 0}, "license": "mit"}
+    onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape, metadata=metadata)
+    assert (tmp_path / "one.onnx").read_bytes() == b"program"
+    assert (json.loads(said["config"]), said["license"]) == ({"seed": 0}, "mit")
+    assert not graph.graph.value_info
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(RuntimeError("no rule\nfor erf"), r"\(no rule\)"), (KeyError(), r"\(KeyError\)")],
+)
+def test_what_the_converter_does_not_take_is_said_in_a_line(tmp_path, convert, error, why):
+    def refuse(_):
+        raise error
+
+    encoder, variables, shape = initialised("mlp")
+    convert(encoder, variables, refuse)
+    with pytest.raises(errors.InputError, match=f"jax2onnx 0 does not convert this .*{why}"):
         onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape)
     assert not list(tmp_path.iterdir())
 

@@ -87,6 +87,17 @@ def test_places_count_the_stages_after_a_parameter(key):
     assert places["first"]["backbone"]["high_norm"]["scale"] == (0, False)
     assert places["first"]["Dense_0"]["kernel"] == (None, False)
     assert places["second"]["backbone"]["Dense_0"]["kernel"] == (0, False)
+    stray = {"first": {"backbone": {"middle": {"kernel": jnp.zeros(1)}}}}
+    with pytest.raises(ValueError, match="'middle' belongs to no stage of .*Staged"):
+        stages.map_places(lambda place: place, towers, stray)
+
+
+def test_both_towers_are_frozen_as_a_whole():
+    towers = models.TwoTowers(*(models.encoder("mlp", dim=5, width=w, depth=1) for w in (4, 6)))
+    found = stages.frozen_whole(towers)
+    assert found.first.frozen and found.second.frozen
+    assert (found.first.backbone.width, found.second.backbone.width) == (4, 6)
+    assert not towers.first.frozen
 
 
 def test_the_head_alone_gives_the_same_embedding_from_kept_features(key):

@@ -74,8 +74,9 @@ def test_damaged_files_are_refused(tmp_path):
     whole = written(tmp_path / "w.safetensors").read_bytes()
     for content in (whole[:-3], whole[:20], whole[:4], b"", b"text", b"\xff" * 100):
         (tmp_path / "w.safetensors").write_bytes(content)
-        with pytest.raises(errors.InputError, match="is damaged, cut off or of another kind"):
-            weight_files.read(str(tmp_path / "w.safetensors"))
+        for read in (weight_files.read, weight_files.metadata):
+            with pytest.raises(errors.InputError, match="is damaged, cut off or of another kind"):
+                read(str(tmp_path / "w.safetensors"))
 
 
 def test_a_path_without_a_file_is_refused(tmp_path):

@@ -129,6 +129,36 @@ def test_where_nothing_is_written_a_damaged_one_is_said_with_the_way_out(damage,
     assert Checkpoints(tmp_path, read_only=True).restore_best(state(0))[0] == 3
 
 
+def test_where_nothing_is_written_one_without_a_score_is_said_and_stays(tmp_path):
+    save(tmp_path / "checkpoints", [1])
+    (tmp_path / "checkpoints" / "1" / "metrics" / "metrics").write_text("{")
+    with pytest.raises(DamagedError, match="step 1 in .* has no score"):
+        Checkpoints(tmp_path / "checkpoints", read_only=True)
+    assert checkpoint.whole_steps(tmp_path / "checkpoints") == [1]
+
+
+def test_a_full_disk_is_named_and_what_was_saved_before(tmp_path, monkeypatch):
+    checkpoints = save(tmp_path, [1])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(SaveError, match=r"is of step 1: the disk is full .*Free some space"):
+        checkpoints.save(2, state(2))
+    assert checkpoint.whole_steps(tmp_path) == [1]
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_its_arrays(tmp_path):
+    checkpoints = save(tmp_path, [1, 2])
+    checkpoints.check_arrays(state(0))
+    other = {**state(0), "w": jnp.zeros(3), "bias": jnp.zeros(2)}
+    del other["step"]
+    (tmp_path / "2" / "state" / "_METADATA").write_text("{")  # which restoring reports
+    words = (
+        r"(?s)The checkpoint of step 1 .*bias: no array there, shape \[2\] now"
+        r".*step: shape \[\] there, no array now.*w: shape \[5000\] there, shape \[3\] now"
+    )
+    with pytest.raises(errors.InputError, match=words):
+        checkpoints.check_arrays(other)
+
+
 def test_the_latest_is_restored_as_it_was(tmp_path):
     save(tmp_path, [1, 2])
     same(Checkpoints(tmp_path).restore_latest(state(0)), state(2))

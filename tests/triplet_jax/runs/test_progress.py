@@ -1,4 +1,8 @@
-"""The plain lines of progress, where there is no terminal."""
+"""The plain lines of progress where there is no terminal, and the bar where there is one."""
+
+import functools
+
+import rich.console
 
 from triplet_jax.runs.progress import Progress
 
@@ -23,3 +27,17 @@ def test_there_is_no_speed_where_no_step_was_timed(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "step 1/100  loss 0.2500"
     assert lines[2].startswith("step 2/100  loss 0.2500  ")
+
+
+def test_a_terminal_has_a_bar_below_what_is_said(capsys, monkeypatch):
+    terminal = functools.partial(rich.console.Console, force_terminal=True, width=99)
+    monkeypatch.setattr(rich.console, "Console", terminal)
+    progress = Progress(steps=100, first_step=25, batch=10)
+    assert "step 25/100  compiling" in capsys.readouterr().out
+    progress.update({"step": 50, "loss": 0.25})
+    progress.say("a line of 7 words, none of them red")
+    progress.close()
+    said = capsys.readouterr().out
+    assert "a line of 7 words, none of them red" in said  # in one colour
+    assert "step 50/100  loss 0.2500" in said.partition("none of them red")[2]
+    assert not progress._bar.live.is_started
