@@ -6,6 +6,7 @@ beside them, shows later damage.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -355,15 +356,9 @@ def _metadata(folder: pathlib.Path) -> Any:
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     """The shape of every array, by its path in the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {".".join(map(_name, path)): tuple(np.shape(leaf)) for path, leaf in leaves}
-
-
-def _name(entry: Any) -> str:
-    """The name of one step on a path; orbax saves named tuples as dicts, and others as lists."""
-    for attribute in ("key", "name", "idx"):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
-    return str(entry)
+    # By plain names, since orbax saves named tuples as dicts, and others as lists.
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
+    return {name(path): tuple(np.shape(leaf)) for path, leaf in leaves}
 
 
 def _words(shape: tuple[int, ...] | None) -> str:

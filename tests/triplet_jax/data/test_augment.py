@@ -80,6 +80,14 @@ def test_a_chain_of_nothing_changes_nothing(key, image):
     assert augment.chain()(key, image) is image
 
 
+def test_a_chain_turns_by_the_key_of_its_step(image):
+    chain = augment.chain(crop_pixels=1, turn=True)
+    for key in jax.random.split(jax.random.key(2), 4):
+        cropped = augment.crop(jax.random.fold_in(key, 0), image, pixels=1)
+        expected = augment.quarter_turn(jax.random.fold_in(key, 1), cropped)
+        np.testing.assert_array_equal(chain(key, image), expected)
+
+
 def test_a_chain_draws_for_every_step_anew(key, image):
     both = augment.chain(crop_pixels=2, noise_std=0.1)(key, image)
     cropped = augment.crop(jax.random.fold_in(key, 0), image, pixels=2)

@@ -194,6 +194,14 @@ def test_annotations_of_cars_that_are_lost_damaged_or_of_other_classes_are_named
         read("cars196", tmp_path, parts)
 
 
+def test_a_folder_of_birds_without_a_number_is_named(tmp_path):
+    parts = cub200(tmp_path)
+    lines = (tmp_path / "images.txt").read_text().replace("101.Bird_101/", "Wren/")
+    (tmp_path / "images.txt").write_text(lines)
+    with pytest.raises(errors.InputError, match="images.txt names the folder 'Wren', which begins"):
+        read("cub200", tmp_path, parts)
+
+
 def test_splits_that_are_exchanged_are_named(tmp_path):
     parts = sop(tmp_path)
     train, test = tmp_path / "Ebay_train.txt", tmp_path / "Ebay_test.txt"

@@ -130,3 +130,12 @@ def test_images_are_mirrored_as_they_stand(class_folders):
         for mirrors in (which[i], which[::-1][i]):
             expected = np.fliplr(expected) if mirrors else expected
         np.testing.assert_array_equal(image, expected)
+
+
+def test_images_as_classes_are_one_class_each(class_folders):
+    found = fold(class_folders)
+    made = data.images_as_classes(found)
+    assert made.labels.tolist() == list(range(len(found)))
+    assert len(made.class_names) == len(found)
+    assert made.inputs is found.inputs
+    np.testing.assert_array_equal(made.split, found.split)

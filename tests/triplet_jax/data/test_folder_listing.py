@@ -89,6 +89,32 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     assert "gone.png is a link to no_such_file.png" in skipping.notes[0]
 
 
+def test_a_loop_through_a_linked_folder_ends(tmp_path):
+    pictures(tmp_path / "outside", "1.png")
+    pictures(tmp_path / "root", "cat/0.png")
+    (tmp_path / "root" / "cat" / "more").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside" / "back").symlink_to(tmp_path / "root" / "cat")
+    root = tmp_path / "root"
+    assert set(found(root)) == {"cat/0.png", "cat/more/1.png"}
+    assert reasons(root) == {"cat/more/back": ("is a link to a folder that it lies in", False)}
+
+
+def test_pipes_and_links_to_them_are_named_and_never_opened(tmp_path):
+    pictures(tmp_path, "cat/0.png")
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    (tmp_path / "cat" / "link.png").symlink_to("pipe.png")
+    assert set(found(tmp_path)) == {"cat/0.png"}
+    no_file = ("is no regular file", False)
+    assert reasons(tmp_path) == {"cat/pipe.png": no_file, "cat/link.png": no_file}
+
+
+def test_a_link_in_no_class_folder_is_a_loose_file(tmp_path):
+    pictures(tmp_path / "outside", "1.png")
+    pictures(tmp_path / "root", "cat/0.png")
+    (tmp_path / "root" / "loose.png").symlink_to(tmp_path / "outside" / "1.png")
+    assert found(tmp_path / "root") == {"cat/0.png": "cat", "loose.png": ""}
+
+
 def test_a_file_of_several_names_comes_once(tmp_path):
     pictures(tmp_path, "cat/5.png")
     (tmp_path / "cat" / "1.png").symlink_to("5.png")

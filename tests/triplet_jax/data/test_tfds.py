@@ -115,6 +115,23 @@ def test_the_keys_of_a_builder_are_told_apart_by_their_kind(tmp_path):
         read("lfw", tmp_path)
 
 
+def test_images_of_all_classes_are_drawn_for_a_split_by_image(tmp_path):
+    prepared.omniglot(tmp_path, classes=2, images=8)
+    held_out = data.HeldOut(0.25, 0.25, seed=0)
+    found = read("omniglot", tmp_path, split_by="image", held_out=held_out)
+    assert [(found.split == s).sum() for s in data.SPLITS] == [8, 4, 4]
+    assert all(set(found.only(split).labels) == {0, 1} for split in data.SPLITS)
+
+
+def test_a_builder_whose_code_cannot_be_loaded_is_refused(tmp_path, monkeypatch):
+    def without(name):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(tfds, "builder_cls", without)
+    with pytest.raises(errors.InputError, match="name='omniglot'.*tensorflow"):
+        read("omniglot", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -70,6 +70,21 @@ def test_omniglot_by_the_lists_of_vinyals(omniglot_dir):
     np.testing.assert_array_equal(turned, np.rot90(first))
 
 
+def test_the_lists_of_vinyals_divide_every_quarter_turn(tmp_path, monkeypatch):
+    folder = prepared.omniglot(tmp_path, classes=4, images=2)
+    names = ["Greek_0", "Greek_1", "Hebrew_0", "ULOG_0", *(f"x_{i}" for i in range(1619))]
+    (folder / "label.labels.txt").write_text("\n".join(names) + "\n")
+    characters = {"train": 2, "validation": 1, "test": 1}
+    monkeypatch.setattr("triplet_jax.data.omniglot_lists.CHARACTERS", characters)
+    wanted = OMNIGLOT | {"split_by": "vinyals"}
+    found = data.from_tfds("omniglot", data_dir=str(tmp_path), form=FORM, **wanted)
+    assert len(found) == 4 * 8 and len(found.class_names) == 4 * 4
+    for split, alphabet, number in (("train", "Greek", 16), ("validation", "Hebrew", 8)):
+        part = found.only(split)
+        assert len(part) == number
+        assert all(found.class_names[label].startswith(alphabet) for label in part.labels)
+
+
 def test_a_part_of_omniglot_has_no_lists(tmp_path):
     prepared.omniglot(tmp_path)
     with pytest.raises(errors.InputError, match="1,623 characters.*for test. Set name='omniglot'"):

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from triplet_jax import data, errors
-from triplet_jax.data import batch_loading, image_checks, images, shard_samples
+from triplet_jax.data import batch_loading, image_checks, images, shard_samples, tar_members
 
 FORM = images.ImageForm(size=4, channels=1)
 SOME = data.HeldOut(test=0.25, validation=0.2, seed=0)
@@ -224,6 +224,13 @@ def compressed(path):
     path.write_bytes(gzip.compress(path.read_bytes()))
 
 
+def sparse(path):
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as shard:
+        member = tarfile.TarInfo("0000.png")
+        member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9"}
+        shard.addfile(member)
+
+
 def with_members(*members):
     return lambda path: pack(path, [*sample(0, cls=b"0"), *members])
 
@@ -233,6 +240,7 @@ REFUSED = {
     "cut between members": (cut_between_members, "damaged or cut short: .* byte 4,096"),
     "damaged": (damaged, "damaged or cut short: .* byte 2,048"),
     "compressed": (compressed, "is compressed, .* `gunzip x.tar`"),
+    "sparse": (sparse, "'0000.png' is stored as a sparse file. Pack it without --sparse"),
     "empty": (lambda path: path.write_bytes(b""), "cannot be read as a tar"),
     "no samples": (lambda path: pack(path, []), "holds no samples"),
     "no class": (with_members(*sample(1)), "'0001' has no .cls, where others have"),
@@ -271,6 +279,11 @@ def test_what_makes_no_data_set_is_refused(name, tmp_path):
     write(tmp_path / "x.tar")
     with pytest.raises(errors.InputError, match=rf"(?s)x\.tar.*{message}"):
         read(tmp_path)
+
+
+def test_a_shard_that_may_not_be_opened_is_refused(tmp_path):
+    with pytest.raises(errors.InputError, match="x.tar cannot be read: No such file"):
+        next(tar_members.members(str(tmp_path / "x.tar")))
 
 
 @pytest.mark.parametrize(
