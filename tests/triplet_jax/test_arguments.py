@@ -38,6 +38,11 @@ def test_labels_come_in_the_byte_order_of_the_machine():
     assert found.dtype == np.int32 and found.tolist() == [1, 258]
 
 
+def test_labels_of_a_single_value_are_refused():
+    with pytest.raises(errors.InputError, match="queries must be a list or an array, and not a s"):
+        arguments.labels([1], (), rows="queries")
+
+
 def test_labels_may_be_traced():
     assert jax.jit(lambda x: arguments.labels(x, (3, 2)) + 1)(jnp.arange(3)).tolist() == [1, 2, 3]
     with pytest.raises(errors.InputError, match=r"shape \(3, 1\), and embeddings \(3, 2\)"):

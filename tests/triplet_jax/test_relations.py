@@ -229,3 +229,10 @@ def test_lists_of_different_lengths_are_refused():
         relations.pairs([[0, 1], [2]], rows=3)
     with pytest.raises(errors.InputError, match=r"\[rows, labels\]"):
         relations.shared_labels([[0, 1], [1]])
+
+
+def test_given_negatives_are_the_only_ones():
+    found = relations.pairs([[0, 1]], rows=3, negative=[[2, 1]])
+    assert found.positive.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert found.negative.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert found.negative.dtype == bool

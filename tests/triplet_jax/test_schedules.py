@@ -172,3 +172,9 @@ def test_the_share_of_a_gradient_does_not_depend_on_its_scale(rows, seed, scale)
 
 def test_the_share_of_no_gradient_is_0():
     assert float(schedules.gradient_share(jnp.zeros((4, 2)))) == 0.0
+
+
+def test_a_warmup_of_fewer_steps_than_none_is_refused():
+    with pytest.raises(errors.InputError, match="steps=-1 must be at least 0"):
+        schedules.warmup(steps=-1)
+    assert schedules.warmup(steps=0)(0) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support import cases, oracles
-from triplet_jax import mining, telemetry
+from triplet_jax import errors, mining, telemetry
 from triplet_jax.devices import collectives
 
 
@@ -127,6 +127,24 @@ def test_a_batch_without_triplets_gives_zeros():
     found = measure(np.ones((8, 3)), np.zeros(8, int), "batch_all")
     assert all(np.isfinite(value).all() for value in found.values())
     assert found["hardness"].sum() == found["census"].sum() == 0
+
+
+def test_hidden_rows_are_kept_out_of_the_numbers():
+    x, labels = batch(6, 3, 2)
+    x[[1, 4]] = np.nan
+    shown = jnp.array([True, False, True, True, False, True])
+    arranged = jax.jit(telemetry._sorted_global_batch, static_argnums=3)
+    rows, sorted_labels, still_shown, order = arranged(x, labels, shown, None)
+    assert still_shown.tolist() == [True] * 4 + [False] * 2
+    assert np.isfinite(rows).all()
+    assert sorted_labels[:4].tolist() == [0, 0, 2, 2]
+    np.testing.assert_array_equal(rows[:4], x[order[:4]])
+
+
+def test_at_least_one_positive_is_kept():
+    settings = {"miner": "batch_all", "margin": 0.5, "most_positives": 0}
+    with pytest.raises(errors.InputError, match="most_positives=0 must be at least 1"):
+        jax.eval_shape(lambda: telemetry.of_batch(*batch(), **settings))
 
 
 def test_only_some_steps_are_measured():

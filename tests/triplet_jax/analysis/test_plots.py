@@ -115,6 +115,10 @@ def test_a_gallery_marks_hits_and_misses():
     assert titles == ["a", "✓ a", "✗ b", "b", "✓ b", "✗ a"]
     figure.canvas.draw()
     plt.close(figure)
+    far = np.array([[0.25, 1.5]])
+    figure = plots.gallery(images, np.zeros(4, int), ("a",), [0], np.array([[1, 2]]), far)
+    assert [axes.get_title() for axes in figure.axes] == ["a", "✓ a\n0.25", "✓ a\n1.50"]
+    plt.close(figure)
 
 
 def test_curves_bands_and_arms(axes):
@@ -131,6 +135,10 @@ def test_curves_bands_and_arms(axes):
     training_plots.curves(axes, {"a": table}, "validation/map_at_r")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.1, 0.3])
     assert axes.get_ylabel() == "validation MAP@R"
+    assert axes.get_legend() is None
+    axes.clear()
+    training_plots.curves(axes, {"a": table, "b": table}, "validation/map_at_r")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
     axes.clear()
     summary = pd.DataFrame(
         {

@@ -60,3 +60,18 @@ def test_an_empty_split_and_a_torn_config_are_named(workdir):
     (workdir / "config.json").write_text("{")
     with pytest.raises(errors.InputError, match="config.json cannot be read"):
         run.load(workdir)
+
+
+def test_files_that_do_not_fit_together_are_named(workdir, blobs):
+    x, labels = blobs
+    split = np.full(60, "test")
+    for changed in ({"labels": labels[1:]}, {"embeddings": labels}, {"split": labels}):
+        arrays = {"embeddings": x, "labels": labels, "split": split} | changed
+        np.savez(workdir / "embeddings.npz", **arrays)
+        with pytest.raises(errors.InputError, match="its arrays do not fit together"):
+            run.load(workdir)
+    np.savez(workdir / "embeddings.npz", embeddings=x, labels=labels, split=split)
+    for positions in ([60], [0, 1, 2], [0.5, 1.5]):
+        np.savez(workdir / "label_noise.npz", positions=positions, given=[1, 2])
+        with pytest.raises(errors.InputError, match="label_noise.npz is damaged: it does not fit"):
+            run.load(workdir)

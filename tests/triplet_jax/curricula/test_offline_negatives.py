@@ -182,3 +182,11 @@ def test_an_example_that_is_not_finite_is_nobodys_neighbour():
     x = np.array([[0.0], [1.0], [np.nan]])
     near = offline_negatives.nearest_of_other_classes(x, np.array([0, 1, 2]), neighbours=2)
     assert near[:2].tolist() == [[1, -1], [0, -1]]
+
+
+@pytest.mark.parametrize("neighbours", [0, 4])
+def test_more_neighbours_than_examples_are_refused(neighbours):
+    with pytest.raises(errors.InputError, match=rf"neighbours={neighbours} must be in \[1, 3\]"):
+        offline_negatives.nearest_of_other_classes(
+            np.zeros((3, 2)), np.array([0, 0, 1]), neighbours=neighbours
+        )

@@ -220,3 +220,16 @@ def test_a_full_disk_is_reported_and_the_rows_that_were_there_stay(tmp_path):
         assert len(kept.table()) >= 500
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_approximate_search_of_few_images_is_refused(tmp_path):
+    found, _, _ = filled(tmp_path, n=3)
+    words = f"needs {gallery.LEAST_APPROXIMATE:,} images, and there are 3: .* Search exactly"
+    with pytest.raises(errors.InputError, match=words):
+        found.build_index()
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_rate_that_accepts_none_or_all_is_refused(rate):
+    with pytest.raises(errors.InputError, match=f"false_accept_rate={rate} must be above 0 and b"):
+        gallery.threshold(np.zeros((2, 1), np.float32), np.arange(2), false_accept_rate=rate)

@@ -222,3 +222,13 @@ def test_each_process_ranks_its_share(monkeypatch):
         monkeypatch.setattr(processes, "all_shares", keep)
         evaluation.retrieval_of_queries(near, labels)
     np.testing.assert_array_equal(np.concatenate(found)[:35], whole)
+
+
+@pytest.mark.parametrize("query", [0.0, np.nan])
+@pytest.mark.parametrize("references", [[], [np.nan], [np.nan, np.inf]])
+def test_nothing_to_search_is_near_to_nothing(query, references):
+    among = np.reshape(references, (-1, 1))
+    near = evaluation.k_reciprocal([[query], [query]], among, k1=2, k2=1)
+    distance, equal = near.of_rows(np.arange(2))
+    assert distance.shape == equal.shape == (2, len(references))
+    assert not np.isfinite(distance).any()

@@ -225,3 +225,10 @@ def test_classes_count_alike_in_an_average_over_classes():
         assert found[name] == pytest.approx(expected, abs=1e-6), name
     with pytest.raises(errors.InputError, match="average"):
         evaluation.retrieval(x, labels, average="macro")
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+    with pytest.raises(errors.InputError, match=r"first has the shape \(2, 1\) and second \(1, 1"):
+        evaluation.retrieval_of_pairs([[0.0], [1.0]], [[0.2]], ks=(1,))
+    with pytest.raises(errors.InputError, match="references and reference_labels belong together"):
+        evaluation.retrieval([[0.0]], [0], references=[[1.0]])

@@ -96,6 +96,12 @@ def test_pairs_of_long_rows_take_little_memory():
     np.testing.assert_allclose(np.sort(np.concatenate([same, different])), expected, rtol=1e-5)
 
 
+def test_distances_whose_squares_overflow_are_measured():
+    same, different = evaluation.pair_distances([[0.0], [2e30], [-1e30]], ["a", "b", "a"])
+    np.testing.assert_allclose(same, [1e30], rtol=1e-6)
+    np.testing.assert_allclose(np.sort(different), [2e30, 3e30], rtol=1e-6)
+
+
 # -- pairs that a benchmark gives
 
 

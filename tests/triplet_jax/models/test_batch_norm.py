@@ -97,3 +97,12 @@ def test_devices_together_have_the_gradients_of_one(key):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=2e-4), found, once)
     # Each device differentiates the sum over all of them, as many times as there are devices.
     np.testing.assert_allclose(of_x.reshape(inputs.shape) / devices, inputs, rtol=1e-3, atol=1e-6)
+
+
+def test_other_backends_sum_by_themselves(key, monkeypatch):
+    x = jax.random.normal(key, SHAPE)
+    on_cpu = jax.jit(lambda x: batch_norm._sums(x))(x)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    elsewhere = jax.jit(lambda x: batch_norm._sums(x)).trace(x)
+    assert "dot_general" not in str(elsewhere.jaxpr)
+    np.testing.assert_allclose(elsewhere.lower().compile()(x), on_cpu, rtol=1e-5, atol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import families
 from triplet_jax import errors, models
-from triplet_jax.models import efficientnet, published
+from triplet_jax.models import efficientnet, efficientnet_layouts, published
 from triplet_jax.models.efficientnet import Stage
 
 SIZES = (Stage(1, 4, 1, 3, 1), Stage(2, 8, 2, 3, 2))
@@ -97,3 +97,10 @@ def test_stochastic_depth_draws_by_row(key):
 
 def test_half_precision_keeps_parameters_statistics_and_features_whole(key):
     families.check_half_precision(LITE, key, most=0.03)
+
+
+def test_a_larger_kernel_is_no_matrix():
+    kernel = np.arange(6.0).reshape(2, 3, 1, 1)
+    np.testing.assert_array_equal(efficientnet_layouts._matrix(kernel), kernel[:, :, 0, 0])
+    with pytest.raises(ValueError, match=r"no 1 x 1 kernel: \(2, 3, 3, 3\)"):
+        efficientnet_layouts._matrix(np.zeros((2, 3, 3, 3)))

@@ -175,3 +175,13 @@ def test_a_damaged_file_is_reported_and_replaced(encoder, variables, computed, t
     assert "is damaged" in said[0] and str(path) in said[0]
     kept_features.make_features(encoder, variables, folder=tmp_path, report=said.append)(inputs)
     assert computed == [4, 4] and len(said) == 1
+
+
+def test_a_file_of_another_shape_is_reported_and_replaced(tmp_path):
+    path, said = tmp_path / "kept.npz", []
+    np.savez(path, digests=np.zeros((2, kept_features._DIGEST), np.uint8), features=np.ones((2, 3)))
+    keys, values = kept_features._read(path, 4, said.append)
+    assert (len(keys), values.shape) == (0, (0, 4))
+    assert str(path) in said[0] and "its arrays have other shapes" in said[0]
+    assert kept_features._read(path, 3, said.append)[1].shape == (2, 3)
+    assert len(said) == 1

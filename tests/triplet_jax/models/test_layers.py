@@ -40,6 +40,15 @@ def test_overlapping_max_pool_and_its_gradient_are_those_of_windows(size, key):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+def test_other_backends_take_the_maximum_of_windows_themselves(key, monkeypatch):
+    x = jax.random.normal(key, (2, 5, 8, 3))
+    on_cpu = jax.jit(lambda x: layers.max_pool_3x3(x))(x)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    elsewhere = jax.jit(lambda x: layers.max_pool_3x3(x)).trace(x)
+    assert "reduce_window" in str(elsewhere.jaxpr)
+    np.testing.assert_array_equal(elsewhere.lower().compile()(x), on_cpu)
+
+
 def test_stochastic_depth_skips_whole_rows_and_keeps_the_mean(key):
     keys = jax.random.split(key, 4000)
     x = jnp.ones((4000, 2, 3))

@@ -86,6 +86,21 @@ def test_every_parameter_is_in_one_stage(name):
     assert list(model.stages()) == ["embeddings", "blocks.0", "blocks.1", "norm"]
 
 
+def test_the_mean_is_of_the_patches_alone():
+    model = TINY(blocks=0, registers=2, pool="mean")
+    variables = random_variables(model)
+    x = np.random.default_rng(1).normal(size=(1, 4, 4, 3)).astype(np.float32)
+    params = jax.tree.map(np.asarray, variables["params"])
+    patches = x.reshape(2, 2, 2, 2, 3).transpose(0, 2, 1, 3, 4).reshape(4, 12)
+    tokens = patches @ params["patch_embed"]["kernel"].reshape(12, 8)
+    tokens += params["patch_embed"]["bias"] + params["pos_embed"].reshape(-1, 8)[-4:]
+    tokens -= tokens.mean(axis=1, keepdims=True)
+    tokens /= np.sqrt(np.square(tokens).mean(axis=1, keepdims=True) + model.epsilon)
+    expected = (tokens * params["norm"]["scale"] + params["norm"]["bias"]).mean(axis=0)
+    [found] = jax.jit(lambda x: model.apply(variables, x, False))(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_of_another_family_are_refused_by_name():
     dinov2, plain = VARIANTS["dinov2"](), VARIANTS["vit"]()
     tensors = published.published(random_variables(dinov2), dinov2.layouts()[0])

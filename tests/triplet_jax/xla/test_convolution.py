@@ -92,3 +92,23 @@ def test_numbers_of_half_the_length_stay_so():
     y = convolution.convolve(x, kernel, (1, 1), "SAME", **FORM)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, jnp.full((3, 2, 2, 4), 8))
+
+
+def test_other_backends_convolve_as_they_do_themselves(monkeypatch):
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(2, 3, 3, 2)), jnp.float32)
+    kernel = jnp.asarray(random.normal(size=(1, 1, 2, 4)), jnp.float32)
+
+    def found():
+        def convolve(x, kernel):
+            return convolution.convolve(x, kernel, (2, 2), "SAME", products=True, **FORM)
+
+        return convolve(x, kernel), "conv_general_dilated" in str(
+            jax.make_jaxpr(convolve)(x, kernel)
+        )
+
+    on_cpu, convolves_on_cpu = found()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    elsewhere, convolves = found()
+    np.testing.assert_allclose(elsewhere, on_cpu, rtol=1e-5, atol=1e-6)
+    assert convolves and not convolves_on_cpu

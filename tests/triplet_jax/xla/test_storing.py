@@ -8,8 +8,10 @@ import pytest
 from triplet_jax.xla import storing
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("first", [0.5, 1.0, -np.inf, np.inf, np.nan])
-def test_the_values_are_those_of_the_function(first):
+def test_the_values_are_those_of_the_function(first, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     x = np.array([[first, 2.0]], np.float32)
     found = jax.jit(lambda x: storing.stored(lambda x, y: (x + y, x > y), x, x[0]))(x)
     np.testing.assert_array_equal(found[0], x + x[0])
