@@ -1,5 +1,6 @@
 """Vision transformers: layouts, stages, sizes of images, precision, skipped blocks."""
 
+import dataclasses
 import functools
 
 import flax.traverse_util
@@ -84,6 +85,21 @@ def test_every_parameter_is_in_one_stage(name):
     groups = [group for groups in model.stages().values() for group in groups]
     assert sorted(groups) == sorted(shapes_of(model)["params"])
     assert list(model.stages()) == ["embeddings", "blocks.0", "blocks.1", "norm"]
+
+
+def test_a_position_of_the_class_token_is_added_to_it_where_registers_stand_between():
+    model = VARIANTS["dinov2 with registers"]()
+    for layout in (layout for layout in model.layouts() if layout.name != "timm"):
+        token, places = (layout.arrays["params", name] for name in ("cls_token", "pos_embed"))
+        arrays = {("params", "cls_token"): token, ("params", "pos_embed"): places}
+        drawn = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
+        tensors = {token.name: drawn[:, :1], places.name: drawn[:, 1:]}
+        like = {"params": {"cls_token": np.zeros((1, 1, 8)), "pos_embed": np.zeros((1, 4, 8))}}
+        alone = dataclasses.replace(layout, arrays=arrays, zeros={})
+        found = published.fill(like, tensors, (alone,)).variables["params"]
+        position = tensors[places.name]
+        np.testing.assert_array_equal(found["cls_token"], tensors[token.name] + position[:, :1])
+        np.testing.assert_array_equal(found["pos_embed"], position[:, 1:])
 
 
 def test_the_mean_is_of_the_patches_alone():
