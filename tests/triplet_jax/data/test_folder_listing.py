@@ -90,11 +90,10 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
 
 
 def test_a_loop_through_a_linked_folder_ends(tmp_path):
-    pictures(tmp_path / "outside", "1.png")
-    pictures(tmp_path / "root", "cat/0.png")
-    (tmp_path / "root" / "cat" / "more").symlink_to(tmp_path / "outside")
-    (tmp_path / "outside" / "back").symlink_to(tmp_path / "root" / "cat")
-    root = tmp_path / "root"
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    pictures(tmp_path, "outside/1.png", "root/cat/0.png")
+    (root / "cat" / "more").symlink_to(outside)
+    (outside / "back").symlink_to(root / "cat")
     assert set(found(root)) == {"cat/0.png", "cat/more/1.png"}
     assert reasons(root) == {"cat/more/back": ("is a link to a folder that it lies in", False)}
 
