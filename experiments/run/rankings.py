@@ -110,10 +110,9 @@ def _numbers(flag, values, form, types):
     """The numbers of a flag; an alpha that is left out is 0."""
     if not values:
         return None
-    if len(values) == 1 and "alpha" in types:
-        values = [*values, "0"]
+    whole = [*values, "0"] if len(values) == 1 and "alpha" in types else values
     try:
-        found = [kind(value) for kind, value in zip(types.values(), values, strict=True)]
+        found = [kind(value) for kind, value in zip(types.values(), whole, strict=True)]
     except ValueError as error:
         raise errors.InputError(f"--{flag}={','.join(values)} must be {form}.") from error
     return tuple(found)

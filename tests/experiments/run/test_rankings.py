@@ -151,6 +151,7 @@ def test_flags_become_a_ranking():
         ((None, None, ["20"]), "--rerank=20 must be K1,K2,WEIGHT"),
         ((None, None, ["20", "6", "much"]), "--rerank=20,6,much must be K1,K2,WEIGHT"),
         ((None, ["1", "2", "3"], None), "--expand_queries=1,2,3 must be COUNT or COUNT,ALPHA"),
+        ((None, ["few"], None), "--expand_queries=few must be COUNT or COUNT,ALPHA"),
         (("nearest", None, ["20", "6", "0.3"]), "--items=nearest goes without"),
     ],
 )
