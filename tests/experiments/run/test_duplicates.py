@@ -57,6 +57,18 @@ def test_groups_are_counted_and_drawn(found, folder, tmp_path, capsys):
         assert round(sheet.size[1] / 182) == 2  # a row for each group
 
 
+def test_a_large_group_is_drawn_in_part_and_says_how_many_more(found, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(duplicates, "_IMAGES_OF_ROW", 2)
+    monkeypatch.setattr(
+        duplicates.sheets, "draw", lambda count, row, _: drawn.extend(map(row, range(count)))
+    )
+    form = images.ImageForm(size=8, channels=3)
+    duplicates.draw(duplicates.find(found, 4.0), form, "sheet.png")
+    titles = [[title for _, title, _ in row] for row in drawn]
+    assert titles == [["1: a\n0.000", "b\n0.000"], ["2: a\n2.000", "a\n2.000, 1 more"]]
+
+
 def test_a_gallery_without_duplicates_says_so_and_draws_nothing(found, folder, tmp_path, capsys):
     pairs = duplicates.find(found, 0.0).iloc[:0]
     duplicates.show(pairs, folder, 0.0)
