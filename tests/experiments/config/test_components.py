@@ -25,10 +25,9 @@ from experiments.config import (
 from experiments.run import config_json, embedders
 from experiments.sweeps import plan
 from tests.support import programs
+from tests.support.own_parts import CODE
 from triplet_jax import distances, errors, losses, mining
 
-DOCS = (programs.ROOT / "docs" / "components.md").read_text()
-CODE = "\n\n".join(re.findall(r"```python\n(.*?)```", DOCS, re.S))
 OWN = {
     "dataset.name": "my_parts:even_digits",
     "loss.metric": "my_parts:canberra",
@@ -50,19 +49,6 @@ SMALL = {
     "model.width": 8,
     "model.dim": 8,
 }
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working directory with the file of the documentation, outside of the repository."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    (tmp_path / "my_parts.py").write_text(CODE)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def config(**differences):
@@ -278,6 +264,7 @@ def bigger(key, image): return image[:2]
         ("mining.miner", "nth_band", "is not known.*A miner of your own is named by its import"),
         ("model.name", "own_net", "is not known.*A backbone of your own is named by its import"),
         ("loss.metric", "builtins:print", "and not a distances.Metric"),
+        ("model.name", "no_module:x", "there is no module 'no_module'"),
     ],
 )
 def test_a_part_that_does_not_fit_is_refused_with_what_is_expected(field, name, words, place):
@@ -315,6 +302,48 @@ def test_parts_whose_input_is_known_late_are_tried_out_before_training(place):
         datasets.dataset(config(dataset__name="bad_parts:text"))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("labels=made.labels[:5]", "arrays of different lengths: {'inputs': 891, 'labels': 5"),
+        ("split=np.full(len(made), 'dev')", r"the splits \['dev'\]; allowed: train, validation"),
+    ],
+)
+def test_a_data_set_that_does_not_hold_together_is_refused(change, words, place):
+    (place / "odd_parts.py").write_text(
+        "import dataclasses, my_parts\nimport numpy as np\n"
+        "def odd(fields):\n"
+        "    made = my_parts.even_digits(fields)\n"
+        f"    return dataclasses.replace(made, {change})\n"
+    )
+    with pytest.raises(errors.InputError, match=f"dataset.name='odd_parts:odd' returns .*{words}"):
+        datasets.dataset(config(dataset__name="odd_parts:odd"))
+
+
+def test_what_a_data_set_of_ones_own_refuses_is_said_as_it_is(place):
+    (place / "strict.py").write_text(
+        "from triplet_jax import errors\n"
+        "def strict(fields):\n    raise errors.InputError('seed=3 is taken.')\n"
+    )
+    with pytest.raises(errors.InputError, match="^dataset.split_seed=3 is taken.$"):
+        datasets.dataset(config(dataset__name="strict:strict"))
+
+
+def test_a_program_that_reads_a_run_warns_of_parts_that_changed(place, capsys):
+    made = config(mining__miner="my_parts:nth_band")
+    path, before = place / "config.json", {"my_parts:nth_band": "0" * 64}
+    path.write_text(json.dumps({"components": before}))
+    components.warn_of_changes(place, made)
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {place / 'my_parts.py'} is not the file that 'my_parts:nth_b")
+    assert said.endswith("What follows is by the code as it is now.\n")
+    with pytest.raises(errors.InputError, match="holds a run of other code.*Put the file back"):
+        components.check_unchanged(place, made)
+    path.write_text(json.dumps({"components": ["my_parts:nth_band"]}))
+    with pytest.raises(errors.InputError, match=r"config.json is damaged: components=\["):
+        components.warn_of_changes(place, made)
+
+
 def test_images_are_embedded_as_a_data_set_of_ones_own_has_them(place):
     form = embedders.image_form(config(dataset__name="my_parts:even_digits"), place)
     assert (form.size, form.channels) == (8, 1)
@@ -347,32 +376,3 @@ def test_an_augmentation_of_ones_own_comes_after_the_others(place):
     both = augmentations.augmentation(made, (8, 8, 1))
     seen = {round(float(both(jax.random.key(i), image)[4, 4, 0]), 5) for i in range(20)}
     assert seen == {0.25, 0.75}
-
-
-def test_a_path_is_told_from_the_names_of_libraries():
-    for name in ("my_parts:nth_band", "a.b.c:D", "_x:_y"):
-        assert import_paths.is_path(name)
-    for name in (
-        "omniglot:3.0.0",
-        "omniglot/split:1.0.0",
-        "semi_hard",
-        "a:b:c",
-        "a-b:c",
-        ":c",
-        "",
-        3,
-    ):
-        assert not import_paths.is_path(name)
-
-
-def test_the_hash_is_of_the_file_that_defines_the_function(place):
-    (place / "kit").mkdir()
-    (place / "kit" / "__init__.py").write_text(
-        "import functools\nfrom kit import miners\n"
-        "half = functools.partial(miners.mine, band=0.5)\n"
-    )
-    (place / "kit" / "miners.py").write_text("def mine(a, b, c, d, *, band=1.0): ...\n")
-    assert import_paths.source("kit:half") == place / "kit" / "miners.py"
-    before = import_paths.digest("kit:half")
-    (place / "kit" / "miners.py").write_text("def mine(a, b, c, d, *, band=2.0): ...\n")
-    assert import_paths.digest("kit:half") != before
