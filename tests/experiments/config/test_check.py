@@ -108,6 +108,27 @@ def test_every_knob_is_a_field():
             {"loss__name": "pairs", "loss__proxies": "references", "loss__num_classes": 0},
             "needs a proxy for each training class",
         ),
+        (
+            {
+                "loss__name": "pairs",
+                "loss__proxies": "references",
+                "loss__num_classes": 6,
+                "loss__centres": 2,
+            },
+            "loss.metric='euclidean' with loss.centres=2: .* set loss.metric='cosine', or loss.c",
+        ),
+        (
+            {"dataset__test_fraction": 0.9, "dataset__validation_fraction": 0.2},
+            "validation_fraction=0.2 leave nothing to train on; together they must be below 1",
+        ),
+        (
+            {"optimizer__warmup_steps": 1000},
+            "optimizer.warmup_steps=1000 must be below train.steps=1000",
+        ),
+        (
+            {"batch__scores": "none.npz"},
+            "batch.scores='none.npz' is not a file: make it with python -m experiments.score",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(fields, message):
@@ -178,6 +199,38 @@ def test_a_field_that_nothing_reads_is_refused(fields, message):
 def test_schedules_that_make_no_sense_are_refused(field, record, message):
     with pytest.raises(errors.InputError, match=message):
         check.check(scheduled(field, **record))
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "fields", "message"),
+    [
+        (
+            "loss.margin",
+            "linear",
+            {"loss.name": "info_nce", "loss.metric": "cosine"},
+            "of loss.margin of kind 'linear' needs triplets, and loss.name='info_nce' has none",
+        ),
+        (
+            "batch.pool",
+            "self_paced",
+            {"dataset.placement": "stream", "batch.scores": __file__},
+            "self_paced' moves batch.pool by .* set dataset.placement='device', or choose a pacing",
+        ),
+    ],
+)
+def test_schedules_that_do_not_suit_other_fields_are_refused(field, kind, fields, message):
+    made = scheduled(field, miner="semi_hard", kind=kind)
+    made.update_from_flattened_dict(fields)
+    with pytest.raises(errors.InputError, match=message):
+        check.check(made)
+
+
+def test_a_number_in_the_place_of_a_section_is_refused():
+    made = config()
+    with made.ignore_type():
+        made.loss.knobs = 3
+    with pytest.raises(errors.InputError, match="^loss.knobs=3 must be a section of fields.$"):
+        check.check(made)
 
 
 @pytest.mark.parametrize(

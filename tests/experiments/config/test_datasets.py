@@ -1,6 +1,7 @@
 """From config fields to the data of a run."""
 
 import io
+import re
 import tarfile
 
 import numpy as np
@@ -37,6 +38,48 @@ def test_proxies_are_of_the_classes_of_training():
     np.testing.assert_array_equal(proxies, objective.learned(made)["proxies"])
     made.seed = 1
     assert not np.array_equal(proxies, objective.learned(made)["proxies"])
+
+
+@pytest.mark.parametrize(
+    ("field", "copies", "move"),
+    [
+        ("mirrored_as_classes", 2, lambda x: x[:, :, ::-1]),
+        ("turns_as_classes", 4, lambda x: np.rot90(x, 3, axes=(1, 2))),
+    ],
+)
+def test_changed_images_are_classes_of_their_own(field, copies, move):
+    clean = datasets.dataset(config())
+    truth = clean.only("train")
+    train, wrong = datasets.training_split(config(**{f"dataset__{field}": True}), clean)
+    assert len(train) == copies * len(truth) and len(wrong) == len(truth)
+    assert len(train.class_names) == 10 * copies
+    last = slice(-len(truth), None)
+    np.testing.assert_array_equal(train.labels[last], truth.labels + 10 * (copies - 1))
+    np.testing.assert_array_equal(train.inputs[last], move(truth.inputs))
+
+
+@pytest.mark.parametrize(
+    ("field", "shape", "wanted"),
+    [
+        ("mirrored_as_classes", (5,), "images"),
+        ("turns_as_classes", (5,), "square images"),
+        ("turns_as_classes", (4, 5, 1), "square images"),
+    ],
+)
+def test_inputs_that_cannot_be_mirrored_or_turned_are_refused(field, shape, wanted):
+    x, names = np.zeros((30, *shape), np.float32), tuple("abcdefghij")
+    everything = data.Dataset(x, np.arange(30) // 3, np.full(30, "train"), names)
+    words = re.escape(f"dataset.{field}=True needs {wanted}, not inputs of shape {shape}; set it")
+    with pytest.raises(errors.InputError, match=words):
+        datasets.training_split(config(**{f"dataset__{field}": True}), everything)
+
+
+def test_images_are_classes_of_their_own():
+    made = config(dataset__images_as_classes=True, batch__small_classes="redraw")
+    clean = datasets.dataset(made)
+    train, _ = datasets.training_split(made, clean)
+    np.testing.assert_array_equal(train.labels, np.arange(len(clean.only("train"))))
+    assert train.class_names[7] == "image 7"
 
 
 def test_a_pool_that_is_too_small_is_refused():
@@ -85,6 +128,25 @@ def test_fields_open_what_the_package_datasets_opens(tmp_path):
     assert len(list((tmp_path / "index").iterdir())) == 1
     with pytest.raises(errors.InputError, match="dataset.image_column='kind'"):
         datasets.open_dataset(config(**fields, dataset__image_column="kind").dataset)
+
+
+def test_fields_open_the_images_that_a_table_lists(tmp_path):
+    for number in range(8):
+        PIL.Image.new("L", (8, 8), 10 * number).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{'ab'[number % 2]}" for number in range(8)]
+    (tmp_path / "all.csv").write_text("\n".join(["scan,kind", *rows]))
+    fields = {"dataset__name": "table", "dataset__path": str(tmp_path / "all.csv")}
+    fields |= {"dataset__path_column": "scan", "dataset__label_column": "kind"}
+    found = datasets.open_dataset(config(**fields, dataset__root=str(tmp_path)).dataset)
+    assert (len(found), found.class_names) == (8, ("a", "b"))
+    with pytest.raises(errors.InputError, match="dataset.path='.*all.csv' lacks the columns"):
+        datasets.open_dataset(config(**fields | {"dataset__path_column": "file"}).dataset)
+
+
+def test_fields_open_a_benchmark(tmp_path):
+    made = config(dataset__name="cub200", dataset__path=str(tmp_path / "nowhere"))
+    with pytest.raises(errors.InputError, match="dataset.path='.*nowhere'"):
+        datasets.open_dataset(made.dataset)
 
 
 def test_many_images_are_decoded_where_they_are_used(tmp_path, monkeypatch):

@@ -48,3 +48,13 @@ def test_the_table_names_fields_that_there_are(tmp_path):
     """And gives a value of their type, also to a config that lacks them all."""
     for field in saved_configs.BEFORE:
         saved.get_config(write(tmp_path, without(field)))
+
+
+@pytest.mark.parametrize(("before", "trackers"), [(True, ("tensorboard",)), (False, ())])
+def test_the_field_for_tensorboard_became_one_of_the_trackers(before, trackers, tmp_path):
+    content = without("log.trackers")
+    content["log"]["tensorboard"] = before
+    assert saved.get_config(write(tmp_path, content)).log.trackers == trackers
+    content["log"]["tensorboard"] = "yes"
+    with pytest.raises(TypeError, match="log.tensorboard='yes' must be true or false"):
+        saved.get_config(write(tmp_path, content))
