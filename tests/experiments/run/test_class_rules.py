@@ -8,6 +8,7 @@ import pytest
 from experiments.run import class_answers, class_rules
 from experiments.run.class_rules import Embedded, Rule
 from experiments.run.queries import Queries
+from tests.support import bare_runs
 from triplet_jax import errors, evaluation
 
 
@@ -125,3 +126,25 @@ def test_without_labels_nothing_is_scored(capsys):
     class_answers.show(*answers(["a", "", ""]))
     printed = capsys.readouterr().out
     assert "accuracy" in printed and "DIR" not in printed
+
+
+def test_the_validation_split_of_a_run_sets_the_threshold(tmp_path, capsys):
+    run = bare_runs.write(tmp_path / "run", dataset__validation_fraction=0.5)
+    with np.load(run / "embeddings.npz") as saved:
+        here = saved["split"] == "validation"
+        x, labels = saved["embeddings"][here], saved["labels"][here]
+    found = class_rules.by_validation(run, Rule("neighbours", 1), 0.5)
+    d = np.linalg.norm(x[:, None] - x, axis=-1)
+    nearest = np.where(labels[:, None] == labels, np.inf, d).min(1)  # as if its class was unknown
+    within = np.mean(nearest <= found.accepted.threshold + 1e-5)
+    assert within == found.accepted.false_accepts <= 0.5
+    assert f"{here.sum()} images of 5 classes of the validation split" in str(found)
+    assert "--calibration=FOLDER measures it in this gallery" in found.caution
+    assert class_rules.by_validation(run, Rule("means", 1), 0.01) is None
+    assert "no threshold by the validation split: " in capsys.readouterr().out
+
+
+def test_a_rule_says_how_near_a_class_is():
+    assert str(Rule("means", 1)) == "by the distance to the mean of a class"
+    assert str(Rule("neighbours", 1)) == "by the distance to the nearest image of a class"
+    assert "mean distance to the 3 nearest images" in str(Rule("neighbours", 3))

@@ -8,7 +8,9 @@ import pytest
 from experiments.config import datasets
 from experiments.run import embedding_metrics
 from tests.support.configs import config
+from tests.support.image_folders import save_image
 from triplet_jax import data, errors, evaluation
+from triplet_jax.data import images
 
 ASKS = np.arange(60) % 3 == 0
 
@@ -87,3 +89,39 @@ def test_a_protocol_that_the_data_do_not_have_is_refused(walkers):
         errors.InputError, match="none of the 20 queries has its class among the 40"
     ):
         datasets.check_test(fair, dataclasses.replace(examples, labels=apart))
+
+
+def test_a_process_that_is_not_the_first_scores_retrieval_alone(walkers, monkeypatch):
+    examples, x = walkers
+    monkeypatch.setattr(embedding_metrics.processes, "is_first", lambda: False)
+    assert list(embedding_metrics.scores(config(), examples, x)) == ["retrieval"]
+
+
+def test_few_shot_tasks_are_drawn_within_groups_where_classes_have_some():
+    x, labels = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 6
+    groups = np.repeat([0, 1], 3)
+    names = tuple("abcdef")
+    examples = data.Dataset(x, labels, np.full(60, "test"), names, groups=groups)
+    few = config(evaluate__episodes=20, evaluate__ways=3)
+    found = embedding_metrics.scores(few, examples, x)
+    tasks = {"ways": 3, "shots": 1, "episodes": 20, "seed": 0}
+    within = evaluation.few_shot(x, labels, groups=groups[labels], **tasks)
+    assert found["few_shot_1_within_group"] == within != found["few_shot_1"]
+
+
+def test_images_in_files_are_scored_anew_where_one_has_changed(tmp_path, monkeypatch):
+    for i in range(12):
+        save_image(tmp_path / f"{i}.png", 20 * i)
+    files = [str(tmp_path / f"{i}.png") for i in range(12)]
+    inputs = images.Images(files, images.ImageForm(size=8, channels=3))
+    test = data.Dataset(inputs, np.arange(12) // 3, np.full(12, "test"), tuple("abcd"))
+    # In place of scores: the vectors of which they would be.
+    monkeypatch.setattr(embedding_metrics, "scores", lambda config, examples, x: x)
+
+    def raw():
+        return embedding_metrics.judge(config(), test, np.ones((12, 3)))["raw_pixels"]
+
+    before = raw()
+    assert raw() is before
+    save_image(tmp_path / "0.png", 255)
+    assert not np.array_equal(raw(), before)

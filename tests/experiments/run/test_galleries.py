@@ -157,3 +157,12 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.InputError, match="cannot be written.*--gallery_dir"):
         galleries.make_place(tmp_path / "file" / "place")
+
+
+def test_what_is_embedded_part_by_part_says_how_far_it_is(place, folder, monkeypatch, capsys):
+    monkeypatch.setattr(galleries, "_AT_A_TIME", 3)
+    assert len(followed(place, folder)) == 8
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("embedded")] == [
+        f"embedded {count} of 8" for count in (3, 6, 8)
+    ]

@@ -1,5 +1,6 @@
 """A folder is one process's at a time."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -89,3 +90,20 @@ def test_where_locks_are_not_to_be_had_it_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(lock.fcntl, "flock", without)
     with lock.claimed(tmp_path), lock.claimed(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks_locks_nothing_and_other_errors_are_raised(
+    tmp_path, monkeypatch
+):
+    def fail(number):
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    fail(errno.ENOLCK)
+    with lock.claimed(tmp_path):
+        assert not lock.is_claimed(tmp_path)
+    fail(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        lock.is_claimed(tmp_path)

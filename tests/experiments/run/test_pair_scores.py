@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.run import pair_scores
+from tests.experiments.run.test_galleries import Encoder, paint
 from tests.support import programs
 from triplet_jax import errors, evaluation
 
@@ -95,3 +96,17 @@ def test_a_run_is_judged_on_a_folder_of_images(own_run, tmp_path):
     (tmp_path / "lfw" / "two" / "two_0008.jpg").unlink()
     done = programs.run("evaluate", *given, f"--pairs_root={tmp_path / 'lfw'}")
     programs.refused(done, "--pairs_root=", "lacks 1 of 24 images", "two_0008.jpg")
+
+
+def test_a_run_embeds_the_images_of_the_pairs(pairs, tmp_path, monkeypatch):
+    """With an encoder of greys, of which each person has one."""
+    for person, grey in (("Ann", 10), ("Bob", 90), ("Cid", 200)):
+        for i in range(1, 9):
+            paint(tmp_path / "lfw" / person / f"{person}_{i:04}.jpg", grey + i)
+    monkeypatch.setattr(pair_scores.embedders, "load_embedder", lambda workdir: Encoder())
+    given = (tmp_path, pairs, str(tmp_path / "lfw"), None)
+    (scores,) = pair_scores.evaluate_run(*given)["scores"].values()
+    assert scores["accuracy"] == 1 and scores["same_pairs"] == scores["different_pairs"] == 3000
+    (tmp_path / "lfw" / "Cid" / "Cid_0008.jpg").unlink()
+    with pytest.raises(errors.InputError, match="--pairs_root=.* lacks 1 of 24 images.*Cid_0008"):
+        pair_scores.evaluate_run(*given)
