@@ -1,5 +1,6 @@
 """The page on which a picture is dropped, and the same for a program."""
 
+import asyncio
 import contextlib
 import http.client
 import io
@@ -215,6 +216,20 @@ def test_a_page_may_load_nothing_from_elsewhere_and_names_are_text(client, folde
     assert client.get("/thumbnails/0").headers["cache-control"] == "no-store"
 
 
+def test_somebody_who_leaves_while_a_picture_is_sent_raises_no_error(app):
+    answers = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        answers.append(message)
+
+    request = {"type": "http", "method": "POST", "path": "/search", "query_string": b""}
+    asyncio.run(app(request | {"headers": [(b"host", b"127.0.0.1")]}, receive, send))
+    assert answers[0]["status"] == 400
+
+
 def test_a_gallery_without_a_threshold_gives_no_verdict(served, folder, monkeypatch, client):
     monkeypatch.setattr(served, "threshold", None)
     content = some(folder, 1)[0].read_bytes()
@@ -357,43 +372,6 @@ def test_the_program_serves_until_it_is_stopped(own_run, served, folder, tmp_pat
     rest, _ = process.communicate()
     assert process.returncode == 0
     assert rest.strip() == "stopped by SIGTERM"
-
-
-CHECK = """
-import sys
-from absl import flags
-from absl.testing import flagsaver
-from experiments import serve
-from triplet_jax import errors
-
-def said(check, *given):
-    with flagsaver.flagsaver():
-        flags.FLAGS(["serve", *given])
-        try:
-            check()
-            print(given, "passes:", *serve.host_names())
-        except errors.InputError as error:
-            print(error)
-
-for given in sys.argv[1:]:
-    said(serve.check_flags, given)
-sys.modules["uvicorn"] = None
-said(serve.web)
-"""
-
-
-def test_flags_that_make_no_sense_are_refused_and_the_extra_is_named():
-    wrong = ["--port=-1", "--port=65536", "--upload_limit=0", "--known_as=*", "--known_as=a/b"]
-    wrong += ["--neighbours=0", "--false_accept_rate=1"]
-    done = programs.run_code(CHECK, *wrong, "--host=localhost", "--host=::", "--known_as=shop")
-    assert done.returncode == 0, done.stderr
-    *lines, local, open_to_all, named, missing = done.stdout.splitlines()
-    for flag, line in zip(wrong, lines, strict=True):
-        assert line.startswith(flag) and "must be" in line
-    own = "localhost 127.0.0.1 [::1]"
-    assert local.endswith(f"passes: {own}") and named.endswith(f"passes: {own} shop")
-    assert open_to_all.endswith(f"passes: {own} [::] {socket.gethostname()}")
-    assert "pip install -e '.[serve]'" in missing
 
 
 def post(port, content):

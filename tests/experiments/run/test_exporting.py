@@ -11,7 +11,7 @@ from configs import base, digits
 from experiments.config import completion, datasets
 from experiments.run import cards, config_json, exporting, pretrained, restoring, training
 from experiments.run.setup import Setup
-from tests.support import cases, programs, tiny_backbone
+from tests.support import tiny_backbone
 from triplet_jax import errors
 from triplet_jax.models import encoder_files, export
 from triplet_jax.runs import files
@@ -104,20 +104,6 @@ def test_without_a_converter_the_message_names_the_flags(folder, tmp_path, monke
     with pytest.raises(errors.InputError, match=r"^--output=.*jax2onnx.*--format=safetensors"):
         exporting.export_encoder(folder / "digits", tmp_path / "mine.onnx", kind="onnx")
     assert not list(tmp_path.iterdir())
-
-
-UNFIT = {
-    "a.safetensors": ((), "Give --format=safetensors, or a file named *.jaxexport"),
-    "a.jaxexport": (("--names=timm",), "--names=timm has no effect with --format=jax"),
-    "a.pth": (("--format=torch",), "Give that; in torch, safetensors.torch.load_file(FILE)"),
-}
-
-
-@pytest.mark.parametrize("name", cases.mostly_slow(UNFIT, ["a.jaxexport"]))
-def test_flags_that_do_not_go_together_are_refused(name, tmp_path):
-    flags, words = UNFIT[name]
-    done = programs.run("export", f"--workdir={tmp_path}", f"--output={tmp_path / name}", *flags)
-    programs.refused(done, words)
 
 
 # -- the card ----------------------------------------------------------------------------
