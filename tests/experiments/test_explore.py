@@ -1,16 +1,20 @@
 """The page to explore embeddings, and the same for TensorBoard."""
 
 import base64
+import io
 import json
 import re
 import shutil
+import sys
+import types
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from experiments.run import explore_page
-from tests.support import browser, once, programs
-from triplet_jax import data, evaluation
+from tests.support import browser, mains, once, programs
+from triplet_jax import data, errors, evaluation
 from triplet_jax.analysis import run
 
 
@@ -154,19 +158,31 @@ def test_13180_points_with_thumbnails_open_in_a_browser(tmp_path):
     assert not found["slider"]
 
 
+def page_of(pixels):
+    """A page of 30 examples at one point."""
+    shown = data.Dataset(pixels, np.arange(30) % 3, np.full(30, "test"), ("a", "b", "c"))
+    none = np.zeros((30, 10))
+    at = np.zeros((30, 2))
+    view = explore_page.View("step 1", at, none.astype(int), none, np.zeros(30, int), note="")
+    return content_of(explore_page.render("a page", shown, pixels, [view]))
+
+
 def test_features_have_no_thumbnails():
-    x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    shown = data.Dataset(x, np.arange(30) % 3, np.full(30, "test"), ("a", "b", "c"))
-    view = explore_page.View(
-        name="step 1",
-        points=x[:, :2],
-        neighbours=np.zeros((30, 10), int),
-        distances=np.zeros((30, 10)),
-        clusters=np.zeros(30, int),
-        note="",
-    )
-    page = explore_page.render("features", shown, x, [view])
-    assert content_of(page)["atlas"] is None
+    assert page_of(np.ones((30, 4), np.float32))["atlas"] is None
+
+
+def test_large_images_are_made_small():
+    x = np.zeros((30, 130, 130, 3), np.uint8)
+    x[:, :65] = 200  # the upper half
+    atlas = page_of(x)["atlas"]
+    side, columns = atlas["side"], atlas["columns"]
+    assert (side, columns) == (32, 6)
+    _, encoded = atlas["src"].split(",")
+    with PIL.Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (5 * side, 6 * side, 3)
+    last = pixels[4 * side :, 5 * side :].astype(int)
+    assert (abs(last[: side // 2 - 1] - 200) < 20).all() and (last[side // 2 + 1 :] < 20).all()
 
 
 def test_the_projector_of_tensorboard_gets_vectors_names_and_images(trained):
@@ -208,23 +224,51 @@ def test_files_that_cannot_be_explored_are_refused(tmp_path):
     x, labels = np.ones((30, 2), np.float32), np.arange(30) % 3
     np.savez(tmp_path / "a.npz", embeddings=x, labels=labels)
     np.savez(tmp_path / "b.npz", embeddings=x, labels=labels[::-1])
+    np.savez(tmp_path / "few.npz", embeddings=x[:10], labels=labels[:10])
     output = f"--output={tmp_path / 'page.html'}"
-    one, both = f"--embeddings={tmp_path / 'a.npz'}", f"--embeddings={tmp_path / 'a.npz'},"
-    for flags, words in (
-        ((one,), ["--output"]),
-        ((one, output, "--workdir=x"), ["leave out --workdir"]),
-        ((both + str(tmp_path / "b.npz"), output), ["differ in labels"]),
-        ((one, output, f"--projector={tmp_path}"), ["--projector"]),
-        ((one, output, "--most=10"), ["--most=10 must be above 10"]),
-    ):
-        programs.refused(programs.run("explore", *flags), *words)
+    one, few = f"--embeddings={tmp_path / 'a.npz'}", f"--embeddings={tmp_path / 'few.npz'}"
+    refused(
+        ((one,), "--output is missing"),
+        ((one, output, "--workdir=x"), "leave out --workdir"),
+        ((f"{one},{tmp_path / 'b.npz'}", output), "differ in labels"),
+        ((one, output, f"--projector={tmp_path}"), "--data and --projector"),
+        ((one, output, "--most=10"), "--most=10 must be above 10"),
+        ((few, output), "--split=test has 10 examples; more than 10 are needed"),
+    )
 
 
 def test_bad_input_is_refused(trained, tmp_path):
-    programs.refused(programs.run("explore", f"--workdir={tmp_path}"), "holds no run")
-    for flag, words in (
-        ("--split=dev", ["--split='dev'", "validation"]),
-        ("--projection=tsn", ["--projection='tsn'", "tsne"]),
-        ("--most=5", ["--most=5 must be above 10"]),
-    ):
-        programs.refused(programs.run("explore", f"--workdir={trained}", flag), *words)
+    run = f"--workdir={trained}"
+    refused(
+        ((f"--workdir={tmp_path}",), "holds no run"),
+        ((), "--workdir is missing: the folder of a trained run, or give --embeddings=FILE.npz"),
+        ((run, "--split=dev"), "--split='dev' is not known. Allowed: test, train, validation"),
+        ((run, "--projection=tsn"), "--projection='tsn' is not known. Did you mean 'tsne'"),
+        ((run, "--most=5"), "--most=5 must be above 10"),
+        ((run, "--table=rows.csv"), "--table goes with --embeddings"),
+        ((run, "--output=page.txt"), "--output=page.txt must be a file named *.html"),
+    )
+
+
+def refused(*cases):
+    """Asserts that each list of flags is refused with these words."""
+    answers = mains.said("explore", *(flags for flags, _ in cases))
+    for (flags, words), answer in zip(cases, answers, strict=True):
+        assert answer.startswith("error: ") and words in answer, (flags, answer)
+
+
+def test_the_projector_names_the_package_that_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(errors.InputError, match="--projector needs tensorboardX: pip install"):
+        explore_page.write_projector(tmp_path, np.ones((3, 2), np.float32), None, None)
+
+
+def test_a_run_without_checkpoints_says_how_to_mend_that():
+    class Run:
+        checkpoints = types.SimpleNamespace(steps=[])
+
+        def judged(self):
+            raise errors.InputError("it holds no checkpoint")
+
+    with pytest.raises(errors.InputError, match="it holds no checkpoint"):
+        next(explore_page.embeddings_of_checkpoints(Run(), None))
