@@ -24,7 +24,7 @@ def write(folder, **fields):
     np.savez(path, x=random.normal(size=(60, 4)).astype(np.float32), y=labels)
     plain = {"dataset__name": "arrays", "dataset__path": str(path), "model__name": "mlp"}
     plain |= {"augment__shift": 0.0, "augment__rotate": 0.0, "augment__scale": 0.0}
-    plain |= {"batch__classes": CLASSES, "batch__per_class": 2}
+    plain |= {"batch__classes": 4, "batch__per_class": 4}
     made = ml_collections.FrozenConfigDict(completion.completed(config(**plain | fields)))
     everything = datasets.dataset(made)
     config_json.remember(folder, made)
