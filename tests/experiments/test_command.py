@@ -1,6 +1,7 @@
 """What the programs share: flags of XLA, how errors end a program, and refusals of flags."""
 
 import errno
+import importlib
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import types
 import jax
 import pytest
 
+import experiments
 from experiments import command
 from tests.support import programs
 from triplet_jax import errors
@@ -146,3 +148,12 @@ def test_a_process_that_has_joined_the_others_says_when_one_is_lost():
     done = programs.run_code(JOINED)
     programs.refused(done, "another process of this run has ended", status=3)
     assert done.stdout == "SIGTERM is shared\njoined\n"
+
+
+def test_the_clone_is_first_on_the_path(monkeypatch):
+    """So that no file in the working directory is taken for a config of the clone."""
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    importlib.reload(experiments)
+    assert sys.path[:2] == [str(programs.ROOT), ""]
+    importlib.reload(experiments)
+    assert sys.path[:2] == [str(programs.ROOT), ""]

@@ -138,6 +138,9 @@ def test_photographs_need_images_of_known_channels():
         augmentations.augmentation(made, (8, 8, 2))
     with pytest.raises(errors.InputError, match="augment changes images"):
         augmentations.augmentation(made, (8,))
+    turned = completion.completed(config(augment__turn=True))
+    with pytest.raises(errors.InputError, match=r"augment.turn=True needs square .*\(8, 9, 3\)"):
+        augmentations.augmentation(turned, (8, 9, 3))
     assert augmentations.augmentation(made, (8, 8, 3)) is not None
     assert augmentations.crops_at_random(photos(augment__policy="photos"))
     assert not augmentations.crops_at_random(made)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from experiments.config import check, objective, settings
+from experiments.config import check, objective, row_losses, settings
 from tests.support import calls, cases
 from tests.support.configs import config, scheduled
 from triplet_jax import contrastive, errors, losses, mining, schedules
@@ -26,6 +26,40 @@ def test_a_knob_reaches_its_miner_and_its_penalty():
     assert float(run(config(mining__miner="quantile"))) > float(easiest)
     wide = config(loss__penalty="margin_based", loss__knobs__beta=5.0)
     assert float(run(wide)) != pytest.approx(float(run(config(loss__penalty="margin_based"))))
+
+
+def test_a_memory_is_searched_by_the_loss_of_the_batch():
+    made = config(loss__name="info_nce", loss__metric="cosine", memory__size=64)
+    of_memory = row_losses.of_memory(made)
+    assert of_memory.loss is contrastive.LOSSES["info_nce"]
+    assert type(of_memory) is type(row_losses.of_batch(made))
+
+
+def test_what_nested_embeddings_are_compared_with_is_cut_as_they_are(monkeypatch):
+    """Batch, memory, the average of the weights and proxies; the loss here is the sum of all."""
+
+    def compare(rows, given):
+        past, _ = given.remembered
+        every = (rows.embeddings, past.embeddings, given.by_average, given.proxies)
+        return sum(np.asarray(a).sum() for a in every), {}
+
+    monkeypatch.setattr(objective.comparisons, "comparison", lambda config: compare)
+    made = config(loss__nested_dims=(2, 3), model__dim=3, model__normalize=False)
+    random = np.random.default_rng(0)
+    x, past, average, proxies = map(jnp.asarray, random.normal(size=(4, 5, 3)).astype("f4"))
+    value, stats = objective.loss(made)(
+        x,
+        np.arange(5),
+        key=None,
+        axis_name=None,
+        remembered=(row_losses.Rows(past, np.arange(5)), None),
+        by_average=average,
+        proxies=proxies,
+    )
+    every = np.asarray([x, past, average, proxies])
+    expected = [every[..., :dim].sum() for dim in (2, 3)]
+    np.testing.assert_allclose([stats["nested/2"], stats["nested/3"]], expected, rtol=1e-5)
+    assert float(value) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_a_metric_has_its_parameter():
