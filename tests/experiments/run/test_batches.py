@@ -10,8 +10,9 @@ import pytest
 from configs import digits
 from experiments.config import datasets, pk_batches
 from experiments.run import batches
+from triplet_jax import errors
 from triplet_jax.curricula import difficulty, learnability
-from triplet_jax.data import sampling
+from triplet_jax.data import batch_loading, sampling
 from triplet_jax.devices import collectives
 from triplet_jax.models.pixels import as_floats
 from triplet_jax.training import data_parallel
@@ -124,3 +125,23 @@ def test_a_batch_of_learnable_classes_is_chosen_out_of_what_is_drawn(tmp_path):
             places = learnability.chosen(*both, classes=4, strictness=1e6, key=jax.random.key(0))
             chosen = drawn.reshape(7, 2)[np.asarray(places)].reshape(-1)
             np.testing.assert_array_equal(metrics["rows"][0], chosen)
+
+
+@pytest.mark.parametrize(
+    ("said", "raised", "words"),
+    [
+        ("Worker 1 terminated unexpectedly", errors.LostError, "set dataset.workers lower"),
+        ("another defect", RuntimeError, "^another defect$"),
+    ],
+)
+def test_a_worker_that_has_ended_is_lost_and_other_errors_stay(said, raised, words, monkeypatch):
+    def stream(*given, **rest):
+        raise RuntimeError(said)
+        yield
+
+    monkeypatch.setattr(batch_loading, "stream", stream)
+    run = make(**{"dataset.placement": "stream"})
+    with contextlib.ExitStack() as resources:
+        take_step = batches.step_with_batches(run, 2, None, resources)
+        with pytest.raises(raised, match=words):
+            take_step(start(2))

@@ -143,6 +143,18 @@ def test_the_card_of_a_program_says_how_long_jax_reads_it(folder, exported, tmp_
     assert "six months" in card and "Keep the folder of the run" in card
 
 
+def test_the_card_of_onnx_says_how_it_is_opened(folder, tmp_path, monkeypatch):
+    """What it holds is compared in `tests/triplet_jax/models`."""
+    monkeypatch.setattr(
+        exporting.onnx_files, "write", lambda output, *given, **rest: output.write_bytes(b"onnx")
+    )
+    done = exporting.export_encoder(folder / "digits", tmp_path / "mine.onnx", kind="onnx")
+    assert (done.step, done.names) == (STEPS, "")
+    card = done.card.read_text()
+    assert "It needs onnxruntime alone" in card
+    assert 'session = onnxruntime.InferenceSession("mine.onnx")' in card
+
+
 def test_a_card_says_what_the_folder_of_the_run_does_not_tell(folder, exported, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
@@ -150,6 +162,10 @@ def test_a_card_says_what_the_folder_of_the_run_does_not_tell(folder, exported, 
     card = cards.page(workdir, exported, notes)
     assert "the run was not evaluated. `python -m experiments.evaluate --workdir=run`" in card
     assert "trained from random weights" in card
+    of_run = {"source": "runs/one", "sha256": "0" * 64, "weights": {"source": "tiny.safetensors"}}
+    card = cards.page(workdir, exported, notes | {"weights": of_run})
+    assert "source: `runs/one`" in card and "licence: none is stated" in card
+    assert "that run began with `tiny.safetensors`" in card
     result = files.read_json(folder / "digits" / "result.json")
     files.write_json(workdir / "result.json", result)
     assert "These are of step 2, not of this encoder." in cards.page(workdir, exported, notes)

@@ -150,6 +150,21 @@ def test_a_run_goes_on_with_its_own_weights_beside_another_file(copied, tmp_path
     assert_has_the_weights(state_of(workdir, **fields))
 
 
+def test_weights_that_were_replaced_are_noted_and_those_that_are_gone_are_not(tmp_path):
+    weights = tiny_backbone.write(tmp_path / "tiny.safetensors")
+    made = config(model__weights=str(weights))
+    assert pretrained.note(tmp_path, made) == ""  # the run has no record
+    digest = pretrained.weight_files.sha256(weights)
+    pretrained.remember(tmp_path, {"sha256": digest})
+    assert pretrained.note(tmp_path, made) == ""
+    tiny_backbone.write(weights, tiny_backbone.tensors(seed=1))
+    assert pretrained.note(tmp_path, made).startswith(
+        f"warning: model.weights={str(weights)!r} is another file than when this run began."
+    )
+    weights.unlink()
+    assert pretrained.note(tmp_path, made) == ""
+
+
 def test_a_run_without_checkpoints_is_refused_with_other_weights(copied, tmp_path):
     workdir, _ = copied
     shutil.rmtree(workdir / "checkpoints")
@@ -274,6 +289,15 @@ def test_backbones_without_published_weights_are_refused(tmp_path):
         )
 
 
+def test_a_lost_hub_says_what_trains_without_it(monkeypatch):
+    def lost(weights):
+        raise errors.LostError(f"the Hub cannot be reached for {weights}.")
+
+    monkeypatch.setattr(pretrained.weight_files, "find", lost)
+    with pytest.raises(errors.LostError, match="for hf://a/b. docs/pretrained.md says.*folder.py"):
+        pretrained.find(config(model__weights="hf://a/b"))
+
+
 # -- another run -------------------------------------------------------------------------
 
 
@@ -299,6 +323,9 @@ def test_a_run_starts_from_the_best_encoder_of_another(trained, tmp_path, capsys
 
 def test_a_head_of_another_shape_is_new(trained, tmp_path):
     found = given(tmp_path, model__init_from=str(trained[0]), model__dim=5)
+    assert pretrained.describe(found.record) == (
+        f"{trained[0]} at step {found.record['step']}, licence mit; {found.record['head']}"
+    )
     assert found.record["head"] == "the head is new, as its shape differs: Dense_0"
     assert found.variables["params"].keys() == {"backbone"}
     assert found.variables["batch_stats"].keys() == {"backbone"}
