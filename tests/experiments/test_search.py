@@ -48,7 +48,7 @@ def test_a_folder_sets_the_threshold_and_all_neighbours_are_written(ask, workdir
     given = [f"--gallery={folder}", "--neighbours=2"]
     given += [f"--calibration={folder}", "--false_accept_rate=0.7"]
     said = ask(*given, f"--query={folder}")
-    assert "among 8 images of 2 classes in" in said
+    assert "62.50% of the pairs of two classes, measured among 8 images of 2 classes in" in said
     assert "nearest to each of 8 queries" in said
     assert "All neighbours of each: --output=FILE.csv or .parquet" in said
     assert (workdir / "search.png").exists()
