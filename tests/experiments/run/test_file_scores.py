@@ -64,6 +64,17 @@ def test_queries_that_find_themselves_are_reported(tmp_path, capsys):
     assert "40 of 40 queries found themselves" in capsys.readouterr().out
 
 
+def test_queries_without_a_match_leave_no_score_and_are_counted(tmp_path, capsys):
+    apart = {"embeddings": np.eye(6, dtype=np.float32), "labels": np.arange(6)}
+    asks = np.arange(6) < 2
+    path, _ = written(tmp_path, "apart", 1.0, **apart, groups=np.zeros(6, int), is_query=asks)
+    scores = file_scores.evaluate_files([path], "test", None)["files"][path]
+    assert np.isnan(scores["retrieval"]["map"])
+    assert np.isnan(scores["retrieval_over_classes"]["map"])
+    assert scores["retrieval_over_classes"]["queries_without_positives"] == 2
+    assert "2 queries have no match and do not count" in capsys.readouterr().out
+
+
 def test_columns_of_a_table_say_what_queries_leave_out(tmp_path, capsys):
     path, arrays = written(tmp_path, "plain", 2.0)
     other = np.arange(180) % 2
