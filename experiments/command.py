@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import jax
 import ml_collections
@@ -86,6 +87,7 @@ def run(
 def prepare() -> None:
     """Prepares a process for its work: its signals, its caches, and what libraries may print."""
     # Orbax and grain log the traceback of an error that they raise as well.
+    logging.use_absl_handler()
     logging.set_verbosity(logging.FATAL)
     # Python's tracker of shared memory is a process of its own. At the end it frees what a stream
     # had loaded ahead, and would print a warning after the program's last line.
@@ -299,13 +301,21 @@ def _unknown_field(argv, said):
     return None
 
 
+def leave(status: int) -> NoReturn:
+    """Ends the process without waiting for a thread.
+
+    Those of jax and orbax may wait for what never comes, such as another process or the rest of a
+    checkpoint that could not be written.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _leave(message, status):
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
-    sys.stderr.flush()
-    # No thread is waited for: those of jax and orbax may wait for what never comes, such as another
-    # process or the rest of a checkpoint that could not be written.
-    os._exit(status)
+    leave(status)
 
 
 def required(flag: flags.FlagHolder, meaning: str) -> str:

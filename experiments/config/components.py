@@ -30,6 +30,9 @@ FIELDS = {
 }
 """The fields that name a part of a run."""
 
+# What each table held before a config file could put something into it.
+_OF_LIBRARY = {name: dict(kind.table) for name, kind in FIELDS.items()}
+
 
 def find(field: str, name: str) -> Callable:
     """The function that a field names: one of the library, or the user's own.
@@ -288,9 +291,7 @@ def known_here_alone(config: ml_collections.ConfigDict) -> list[str]:
     found = []
     for field, kind in FIELDS.items():
         name = _value(config, field)
-        function = kind.table.get(name)
-        module = getattr(getattr(function, "func", function), "__module__", None) or ""
-        if function is not None and not module.startswith("triplet_jax."):
+        if kind.table.get(name) is not _OF_LIBRARY[field].get(name):
             found.append(
                 f"{field}={name!r} is known to this process alone, and to no program or engine that"
                 f" starts from config.json. Name the {kind.word} by its import path, such as"

@@ -1,5 +1,6 @@
 """Trains a run of a sweep in a process of its own."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -12,8 +13,8 @@ from experiments.config import saved_configs
 # this process while jax has threads.
 _TRAIN = """
 import runpy
-from triplet_jax.devices import signals
-signals.end_with_parent()
+from experiments.sweeps import parent
+parent.end_with({parent})
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 
@@ -22,7 +23,7 @@ def start(folder: pathlib.Path, log: IO[str]) -> subprocess.Popen:
     """Starts to train by the config in the run's folder; what the process prints goes to `log`."""
     config = f"--config={saved_configs.__file__}:{folder / 'config.json'}"
     return subprocess.Popen(
-        [sys.executable, "-c", _TRAIN, config, f"--workdir={folder}"],
+        [sys.executable, "-c", _TRAIN.format(parent=os.getpid()), config, f"--workdir={folder}"],
         stdout=log,
         stderr=subprocess.STDOUT,
     )

@@ -174,7 +174,7 @@ def markdown(outcome: Outcome) -> str:
     done = outcome.runs[outcome.runs.state == "done"]
     low, high = done.steps.min(), done.steps.max()
     steps = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    cost = f"{len(done)} runs of {steps} steps, {done.seconds.sum() / 60:.1f} minutes."
+    cost = f"{len(done)} runs of {steps} steps, {done.seconds.sum() / 60:.1f} minutes of processes."
     below = "\n".join(f"- {line}" for line in [*remarks(outcome), cost, *_of_trials(outcome)])
     return "\n\n".join([*parts, below]) + "\n"
 
@@ -184,7 +184,9 @@ def _of_trials(outcome):
     if not len(outcome.trials):
         return []
     count = len(outcome.trials) * len(outcome.sweep["trial_seeds"])
-    return [f"{count} runs of trials, {outcome.trials.seconds.sum() / 60:.1f} minutes."]
+    return [
+        f"{count} runs of trials, {outcome.trials.seconds.sum() / 60:.1f} minutes of processes."
+    ]
 
 
 def _lines(table):

@@ -49,8 +49,6 @@ NUMBERS += ("batch.pool", "batch.same_group", "batch.strictness")
 NUMBERS += ("optimizer.learning_rate", "memory.weight")
 OWNERS = ("mining.knobs", "loss.knobs")
 OF_SCHEDULES = ("a", "b", "start", "end", "target", "rate", "decay")
-# Seconds to wait for a run that a process of a killed sweep may still be saving.
-_PATIENCE = 60.0
 
 
 def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> None:
@@ -62,7 +60,7 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
             with contextlib.ExitStack() as claims:
                 for run in group.pending:
                     run.folder.mkdir(parents=True, exist_ok=True)
-                    claims.enter_context(lock.claimed(run.folder, patience=_PATIENCE))
+                    claims.enter_context(lock.claimed(run.folder))
                 if group.pending:
                     group.train(stop, show)
             if stop.signal is not None:
@@ -98,6 +96,11 @@ def dataset(config) -> data.Dataset:
     # `datasets.training_split` plants the noise.
     fields = config.dataset.to_dict() | {"noise_seed": 0, "label_noise": 0.0}
     return _dataset(json.dumps({"dataset": fields}), not encoders.keeps_features(config))
+
+
+def forget_datasets() -> None:
+    """Closes the data that `dataset` has opened."""
+    _dataset.cache_clear()
 
 
 @functools.lru_cache(maxsize=2)
@@ -319,7 +322,10 @@ def _begun(members):
     """The folder and the members of each group of these runs that was begun."""
     names = {_name(run): run for run in members}
     for file in sorted(members[0].workdir.glob("groups/*/members.json")):
-        found = json.loads(file.read_text())
+        try:
+            found = json.loads(file.read_text())
+        except FileNotFoundError:  # another process begins this group anew
+            continue
         if set(found) <= set(names):
             yield file.parent, [names[name] for name in found]
 

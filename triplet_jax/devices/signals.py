@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 import types
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -23,15 +22,6 @@ def interrupt_on_signals() -> None:
     """
     for number in SIGNALS:
         signal.signal(number, _interrupt)
-
-
-def end_with_parent() -> None:
-    """Asks Linux to send SIGTERM to this process when the process that started it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_PR_SET_PDEATHSIG = 1
 
 
 def share_sigterm() -> None:

@@ -65,8 +65,8 @@ SECTION = Section(
         ),
         "processes": Field(
             2,
-            "How many processes train at a time: one run each by the engine processes, and on a CPU"
-            " the runs of one program each by the engine vectorised.",
+            "How many processes train at a time: each one run by the engine processes, and by"
+            " vectorised, on a CPU under Linux, the runs that share a program.",
             at_least(1),
             concerns=MACHINE,
         ),

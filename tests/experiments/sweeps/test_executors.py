@@ -12,7 +12,7 @@ import pytest
 
 from experiments.config import saved_configs
 from experiments.run import config_json, lock
-from experiments.sweeps import child, executors, vectorised
+from experiments.sweeps import child, executors, vectorised_processes
 from experiments.sweeps.board import Board
 from tests.support import small_sweeps
 from triplet_jax import errors
@@ -55,7 +55,7 @@ def test_a_terminal_shows_all_runs_in_one_table(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["here", "vectorised"])
 def test_a_run_that_another_process_trains_is_left_to_it(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr(vectorised, "_PATIENCE", 0.0)
+    monkeypatch.setattr(vectorised_processes, "_PATIENCE", 0.0)
     run = small_sweeps.a_run(tmp_path)
     with (
         lock.claimed(run.folder),

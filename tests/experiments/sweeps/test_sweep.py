@@ -127,14 +127,11 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(vectorised, tmp_path):
     out = tmp_path / "out"
     process = programs.start("sweep", f"--config={path}", f"--workdir={out}")
 
-    def both_groups_were_saved():
-        return len({path.parent for path in out.glob("groups/*/checkpoints/[0-9]*")}) == 2
-
-    programs.wait_until(both_groups_were_saved, process)
+    programs.wait_until(lambda: list(out.glob("runs/**/result.json")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finished = {p: p.stat().st_mtime_ns for p in out.glob("runs/**/result.json")}
-    assert len(finished) < 12
+    assert 0 < len(finished) < 12
     done = small_sweeps.finished(path, out)
     assert done.returncode == 0, done.stderr
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
@@ -151,8 +148,8 @@ def test_a_sweep_that_is_asked_to_stop_saves_between_evaluations(tmp_path, dims)
     more = f"""
     sweep.arms = {arms}
     sweep.reference = "dim8"
-    run.train.steps = 400
-    run.evaluate.every = 400
+    run.train.steps = 2000
+    run.evaluate.every = 2000
 """
     path = small_sweeps.config_file(tmp_path, arms=more)
     undisturbed = small_sweeps.finished(path, tmp_path / "undisturbed")
@@ -166,7 +163,7 @@ def test_a_sweep_that_is_asked_to_stop_saves_between_evaluations(tmp_path, dims)
     assert f"{2 * len(dims)} runs to do. Run the same command again" in printed
     saved = [int(path.name) for path in out.glob("groups/*/checkpoints/[0-9]*")]
     assert len(saved) == len(dims)
-    assert all(20 <= step < 400 for step in saved)
+    assert all(20 <= step < 2000 for step in saved)
     done = small_sweeps.finished(path, out)
     assert done.returncode == 0, done.stderr
     small_sweeps.assert_same_runs(
