@@ -23,6 +23,18 @@ class InputError(ValueError):
     """
 
 
+def check_answers(error: Exception) -> None:
+    """Raises the error of a file system that does not answer: it says nothing about its files.
+
+    >>> check_answers(ValueError("damaged"))
+    >>> check_answers(OSError(errno.EIO, "Input/output error", "images.tar"))
+    Traceback (most recent call last):
+    OSError: [Errno 5] Input/output error: 'images.tar'
+    """
+    if isinstance(error, OSError) and error.errno in NOT_ANSWERING:
+        raise error
+
+
 class LostError(RuntimeError):
     """A program cannot go on for now: a process is lost, or a disk is full.
 

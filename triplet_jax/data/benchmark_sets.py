@@ -164,6 +164,7 @@ def _cars196(top):
         paths = [str(name) for name in cars["relative_im_path"]]
         numbers = [int(number) for number in cars["class"]]
     except Exception as error:  # scipy raises many kinds for a file that is damaged
+        errors.check_answers(error)
         raise errors.InputError(
             f"path={str(top)!r}: {path.name} cannot be read as the annotations of Cars196:"
             f" {type(error).__name__}: {error}. Download it anew."

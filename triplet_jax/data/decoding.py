@@ -82,6 +82,7 @@ def decode(
                 opacity = _only_within(extent, image.size, opacity)
             turn = _UPRIGHT.get(_orientation(image))
     except Exception as error:  # damage makes Pillow and zlib raise many kinds
+        errors.check_answers(error)
         raise errors.InputError(_why(error, max_pixels)) from error
     if opacity:
         ground = PIL.Image.new("L", shown.size, background).convert(shown.mode)
@@ -107,6 +108,7 @@ def upright_size(encoded: bytes | str, *, max_pixels: int = MAX_PIXELS) -> tuple
                 size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
             return size[::-1] if _orientation(image) in (5, 6, 7, 8) else size
     except Exception as error:  # damage makes Pillow raise many kinds
+        errors.check_answers(error)
         raise errors.InputError(_why(error, max_pixels)) from error
 
 

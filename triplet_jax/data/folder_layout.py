@@ -50,13 +50,15 @@ def layout_of(root: pathlib.Path, *, class_level: int = 1) -> Layout:
 
     Raises:
       InputError: the folder cannot be listed.
+      OSError: the file system does not answer.
     """
     try:
         listed = os.listdir(root)
     except OSError as error:
+        errors.check_answers(error)
         raise errors.InputError(
             f"path={str(root)!r} cannot be listed: {error.strerror}. See whether this user may read"
-            " it, and whether the disk answers."
+            " it."
         ) from error
     # Not by scandir, whose is_dir raises an error for a link to itself.
     names = [n for n in listed if n[0] != "." and os.path.isdir(os.path.join(root, n))]

@@ -190,6 +190,7 @@ class _Walk:
             with os.scandir(real) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
+            errors.check_answers(error)
             self._pass_over(folder, f"cannot be listed: {error.strerror}", is_lost=True)
             return
         for entry in found:
@@ -213,6 +214,7 @@ class _Walk:
             real = os.path.realpath(os.path.join(folder, relative.name), strict=True)
             mode = os.stat(real).st_mode
         except OSError as error:
+            errors.check_answers(error)
             target = to_text(os.readlink(os.path.join(folder, relative.name)))
             why = {FileNotFoundError: "which does not exist"}.get(type(error), error.strerror)
             self._pass_over(relative, f"is a link to {target}: {why}", is_lost=True)

@@ -127,6 +127,7 @@ def _open(path: str) -> dict[str, Any]:
         else:
             found = datasets.load_dataset(named[1], named[2])
     except Exception as error:  # its builders raise many kinds
+        errors.check_answers(error)
         why = error if error.__cause__ is None else error.__cause__
         raise errors.InputError(f"path={path!r} cannot be opened by datasets: {why}") from error
     return {"train": found} if isinstance(found, datasets.Dataset) else dict(found)

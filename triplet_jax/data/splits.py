@@ -31,6 +31,9 @@ class HeldOut(NamedTuple):
     """Decides which examples these are."""
 
 
+_UNITS = ("image", "class", "group")
+
+
 def hold_out(
     labels: Labels,
     fraction: float,
@@ -54,7 +57,15 @@ def hold_out(
 
     Returns:
       Which examples are held out.
+
+    Raises:
+      InputError: the fraction is out of range, `by` is not known, or groups are missing.
     """
+    if not 0 <= fraction < 1:
+        raise errors.InputError(f"fraction={fraction} must be at least 0 and below 1.")
+    errors.check_known("by", by, _UNITS)
+    if by == "group" and groups is None:
+        raise errors.InputError("by='group' needs groups: the group of every class.")
     random = np.random.default_rng(seed)
     if by == "image":
         held = np.zeros(len(labels), bool)

@@ -107,9 +107,10 @@ def _read_text(file, used):
             _check_once(str(file), present, used)
             rows = list(reader)
     except OSError as error:
+        errors.check_answers(error)
         raise errors.InputError(
             f"path={str(file)!r} cannot be read: {error.strerror}. See whether this user may read"
-            " it, and whether the disk answers."
+            " it."
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise errors.InputError(
@@ -158,6 +159,7 @@ def read_parquet(path: str, used: Collection[str], *, otherwise: str) -> tuple[l
         _check_once(path, present, used)
         return present, opened.read(columns=[name for name in used if name in present])
     except (pyarrow.ArrowException, OSError) as error:
+        errors.check_answers(error)
         raise errors.InputError(
             f"path={path!r} cannot be read as a Parquet file: {error}"
         ) from error

@@ -53,6 +53,7 @@ def members(path: str) -> Iterator[Member]:
                     yield Member(found.name, found.offset_data, found.size)
             end = archive.offset
     except (tarfile.TarError, OSError) as error:
+        errors.check_answers(error)
         raise errors.InputError(f"{path} cannot be read as a tar archive: {error}. {_AGAIN}") from (
             error
         )
@@ -70,6 +71,7 @@ def _check_plain(path: str) -> None:
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:
+        errors.check_answers(error)
         raise errors.InputError(f"{path} cannot be read: {error.strerror}.") from error
     for mark, command in _COMPRESSED.items():
         if start.startswith(mark):
@@ -113,6 +115,7 @@ class Pieces(Sequence):
                 file.seek(start)
                 piece = file.read(size)
         except OSError as error:
+            errors.check_answers(error)
             raise errors.InputError(f"{path} cannot be read: {error.strerror}.") from error
         if len(piece) < size:
             raise errors.InputError(f"{path} has become shorter since it was opened. {_AGAIN}")

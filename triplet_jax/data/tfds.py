@@ -105,6 +105,7 @@ def _reading(name: str, data_dir: str) -> Iterator[None]:
             " may read them, and whether the disk answers."
         ) from error
     except Exception as error:  # damage makes the readers raise many kinds
+        errors.check_answers(error)
         raise errors.InputError(
             f"name={name!r} cannot be read: {str(error).strip() or repr(error)}\nIf its"
             " files are damaged, put them back, or remove them and prepare it again on a machine"

@@ -253,7 +253,7 @@ class Checkpoints:
         try:
             return json.loads((self._folder / str(step) / "config" / "metadata").read_bytes())
         except (OSError, ValueError) as error:
-            _check_answers(error)
+            errors.check_answers(error)
             return None
 
     def check_arrays(self, like: PyTree) -> None:
@@ -270,7 +270,7 @@ class Checkpoints:
             try:
                 there = _shapes(_metadata(self._folder / str(step) / "state"))
             except Exception as error:  # damage, which restoring reports
-                _check_answers(error)
+                errors.check_answers(error)
                 continue
             lines = [
                 f"  {name}: {_words(there.get(name))} there, {_words(wanted.get(name))} now"
@@ -307,7 +307,7 @@ class Checkpoints:
             score = _read_score(self._folder / str(step))
             whole = _digest(state, score) == loaded["digest"]["sha256"]
         except Exception as error:  # damage makes orbax raise many kinds
-            _check_answers(error)
+            errors.check_answers(error)
             raise DamagedError(
                 f"The checkpoint of step {step} in {self._folder} cannot be read"
                 f" ({type(error).__name__})."
@@ -379,14 +379,8 @@ def _read_score(folder: pathlib.Path) -> float | None:
     try:
         return float(json.loads((folder / "metrics" / "metrics").read_text())["score"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _check_answers(error)
+        errors.check_answers(error)
         return None
-
-
-def _check_answers(error: Exception) -> None:
-    """Raises the error of a file system that does not answer: it says nothing about damage."""
-    if isinstance(error, OSError) and error.errno in errors.NOT_ANSWERING:
-        raise error
 
 
 def _digest(arrays: PyTree, score: float) -> str:

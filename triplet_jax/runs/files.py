@@ -142,6 +142,7 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        errors.check_answers(error)
         raise errors.InputError(f"path={path!r} cannot be read as an .npz file: {error}") from error
 
 

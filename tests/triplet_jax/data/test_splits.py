@@ -38,6 +38,21 @@ def test_hold_out_depends_on_the_seed_alone():
 
 
 @pytest.mark.parametrize(
+    ("fraction", "by", "message"),
+    [
+        (1.0, "class", r"fraction=1\.0 must be at least 0 and below 1"),
+        (-0.5, "image", r"fraction=-0\.5"),
+        (float("nan"), "image", "fraction=nan"),
+        (0.5, "classes", "by='classes' is not known.* class"),
+        (0.5, "group", "by='group' needs groups"),
+    ],
+)
+def test_hold_out_refuses_what_it_cannot_do(fraction, by, message):
+    with pytest.raises(errors.InputError, match=message):
+        data.hold_out(np.repeat(np.arange(4), 3), fraction, by=by, seed=0)
+
+
+@pytest.mark.parametrize(
     ("shares", "message"),
     [
         ((-0.1, 0.0), r"test=-0\.1 is no share"),
