@@ -100,7 +100,7 @@ def read(path: pathlib.Path, encoder: nn.Module, input_shape: tuple[int, ...]) -
     for prefix, one, wanted in _parts(encoder, like):
         own = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
         read_here = _of_backbone(one, wanted, own)
-        for place in wanted.keys() - read_here.keys():
+        for place in sorted(wanted.keys() - read_here.keys()):
             read_here[place] = _surrounding(place, wanted[place], own, path)
         _check_left(own.keys() - {_own_name(place) for place in wanted}, path)
         tower = prefix.removesuffix(".")
