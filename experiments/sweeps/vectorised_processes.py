@@ -44,7 +44,8 @@ def train_all(planned: Sequence[runs.Run], sweep, show: Callable[[], None]) -> N
         _wait_until_saved(waiting, stop)
         if len(shares) > 1:
             vectorised.forget_datasets()  # each process opens its own
-            _train_in_processes(waiting, shares, stop, show)
+            with _working(shares) as workers:
+                _train_in_processes(waiting, workers, stop, show)
         elif stop.signal is None:
             vectorised.train_all(planned, sweep, show)
 
@@ -78,19 +79,18 @@ def _wait_until_saved(groups, stop):
         time.sleep(_PAUSE)
 
 
-def _train_in_processes(waiting, shares, stop, show):
-    with _working(shares) as workers:
-        while stop.signal is None:
-            for worker in workers:
-                if waiting and not worker.group:
-                    worker.take(waiting.pop(0))
-            busy = {worker.pipe: worker for worker in workers if worker.group}
-            if not busy:
+def _train_in_processes(waiting, workers, stop, show):
+    while stop.signal is None:
+        for worker in workers:
+            if waiting and not worker.group:
+                worker.take(waiting.pop(0))
+        busy = {worker.pipe: worker for worker in workers if worker.group}
+        if not busy:
+            return
+        for pipe in connection.wait(list(busy), _PAUSE):
+            if not busy[pipe].is_through():
                 return
-            for pipe in connection.wait(list(busy), _PAUSE):
-                if not busy[pipe].is_through():
-                    return
-            show()
+        show()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ NOISE = """
     sweep.settings = (("clean", {}), ("noisy", {"dataset.label_noise": 0.3}))
     sweep.also_seeds = ("seed", "dataset.noise_seed")
     sweep.best_of = ("margin", "curriculum")
+    sweep.processes = 1
 """
 
 

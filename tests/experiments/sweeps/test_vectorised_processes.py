@@ -1,6 +1,8 @@
 """Groups of runs in processes of their own: their cores, their errors, and their end."""
 
+import dataclasses
 import functools
+import multiprocessing
 import os
 import signal
 import threading
@@ -94,6 +96,42 @@ def test_a_killed_process_leaves_its_group_to_the_next_start(tmp_path, capsys, b
         "If that was for lack of memory, give --config.processes=1.\n"
     )
     assert first.state == "waiting"
+
+
+class Trained:
+    """A worker that ends each group as soon as it has it, unless the run's arm is "stopped"."""
+
+    def __init__(self):
+        self.pipe, self._theirs = multiprocessing.Pipe()
+        self.group, self.seen = [], []
+
+    def take(self, group):
+        self.group = group
+        self.seen += [run.arm for run in group]
+        self._theirs.send(None)
+
+    def is_through(self):
+        self.pipe.recv()
+        (run,), self.group = self.group, []
+        return run.arm != "stopped"
+
+
+def test_groups_go_to_whoever_is_free_until_one_was_stopped(tmp_path):
+    one, two = in_two_groups(tmp_path)
+    shown, workers, stop = [], [Trained(), Trained()], signals.Stop()
+
+    def train(*groups):
+        waiting = [[run] for run in groups]
+        vectorised_processes._train_in_processes(waiting, workers, stop, lambda: shown.append(1))
+        return waiting
+
+    assert train(one, two, one) == []
+    assert sorted(workers[0].seen + workers[1].seen) == ["one", "one", "two"]
+    assert shown
+    stopped = dataclasses.replace(one, arm="stopped")
+    assert train(stopped, two, one) == [[one]]
+    stop.signal = signal.SIGTERM
+    assert train(one) == [[one]]
 
 
 def test_one_process_trains_here(tmp_path, monkeypatch):
