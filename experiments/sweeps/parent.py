@@ -1,4 +1,4 @@
-"""The process that started this one, which is not outlived. It imports little: it comes first."""
+"""Ends a process together with its parent. This imports little, since a process calls it first."""
 
 import ctypes
 import os

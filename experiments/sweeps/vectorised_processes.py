@@ -115,8 +115,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would lack the threads of jax
         self.pipe, theirs = context.Pipe()
         self.group: list[runs.Run] = []
-        settings = (theirs, cores, dict(jax.config.values))
-        self.process = context.Process(target=_work, args=settings)
+        settings = dict(jax.config.values)
+        self.process = context.Process(target=_work, args=(theirs, cores, settings))
         self.process.start()
         theirs.close()  # so that the end of the process ends the pipe
 

@@ -23,8 +23,9 @@ def call(main, *given):
 
 
 def said(program, *given):
-    """What a program prints for each list of flags, in a process of its own; a refusal begins with
-    "error: ".
+    """What a program prints for each list of flags, in a process of its own.
+
+    A refusal begins with "error: ".
     """
     every = json.dumps([[*map(str, one)] for one in given])
     done = programs.run_code("from tests.support import mains; mains.say()", program, every)

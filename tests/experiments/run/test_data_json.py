@@ -1,4 +1,4 @@
-"""The data of a run are opened again, and what is wrong with them or their record is said."""
+"""The data of a run are opened again, and faults of theirs or of their record are reported."""
 
 import pytest
 

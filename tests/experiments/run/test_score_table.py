@@ -1,4 +1,4 @@
-"""The table of scores, and what is said of the queries."""
+"""The table of scores, and what it reports about the queries."""
 
 from experiments.run import score_table
 
