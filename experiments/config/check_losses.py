@@ -10,6 +10,7 @@ import ml_collections
 from experiments.config import components, naming, objective, settings
 from triplet_jax import contrastive, errors
 from triplet_jax.engine import rules
+from triplet_jax.models import augmented
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -129,6 +130,13 @@ def _check_nested(config: ml_collections.ConfigDict) -> None:
             f"loss.nested_dims={dims} would be of what the projection head gives, which evaluation"
             f" leaves out: set model.projection={config.model.projection} to 0, or"
             " loss.nested_dims=()."
+        )
+    joined = set(augmented.JOINED) & set(config.evaluate.augment)
+    if joined:
+        raise errors.InputError(
+            f"evaluate.augment={config.evaluate.augment} joins embeddings, so that the first values"
+            f" are not those of loss.nested_dims={dims}: leave out {' and '.join(sorted(joined))},"
+            " or set loss.nested_dims=()."
         )
     whole = all(type(d) is int and 2 <= d <= dim for d in dims)
     if not whole or sorted(set(dims)) != list(dims) or dims[-1] != dim:

@@ -16,7 +16,7 @@ from experiments.config import (
 )
 from triplet_jax import data, errors, models
 from triplet_jax.devices import collectives
-from triplet_jax.models import stages, standardise
+from triplet_jax.models import augmented, stages, standardise
 
 
 def encoder(
@@ -32,9 +32,10 @@ def encoder(
       pair_shapes: of either side of a pair; None where examples are no pairs.
 
     Raises:
-      InputError: a backbone does not take inputs of this shape.
+      InputError: a backbone, or `evaluate.augment`, does not take inputs of this shape.
     """
     c = config.model
+    _check_augment(config.evaluate.augment, input_shape)
     shapes = pair_shapes or (input_shape, input_shape)
     features = [standardises(config, shape) for shape in shapes]
     first = _tower(config, "name", c.name, shapes[0], features[0])
@@ -42,6 +43,18 @@ def encoder(
         return first
     second = _tower(config, "second", c.second or c.name, shapes[1], features[1])
     return models.TwoTowers(first, second, pair_shapes)
+
+
+def judged(config: ml_collections.ConfigDict, encoder: nn.Module) -> nn.Module:
+    """What a run is judged by: its encoder, with the copies of `evaluate.augment`, if any."""
+    changes = config.evaluate.augment
+    return models.Augmented(encoder, changes) if changes else encoder
+
+
+def _check_augment(changes, input_shape):
+    with naming.rewriting(lambda message: errors.renamed(message, {"changes": "evaluate.augment"})):
+        augmented.check(changes)
+        augmented.check_shape(changes, input_shape)
 
 
 def standardises(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> bool:

@@ -129,7 +129,10 @@ def _inputs(inputs):
 
 def _embedding(embedding):
     length = "of length 1" if embedding["unit_length"] else "of any length"
-    return f"embeddings of {embedding['dim']} values, {length}, compared by Euclidean distance"
+    changes = embedding.get("augment")
+    of_copies = f", of copies changed by {' and '.join(changes)}" if changes else ""
+    values = f"embeddings of {embedding['dim']} values{of_copies}"
+    return f"{values}, {length}, compared by Euclidean distance"
 
 
 def _by(shape):

@@ -34,11 +34,13 @@ class Embedder:
       embed: from `inference.make_embed`.
       variables: of the encoder, on every device.
       form: the size and channels that images are brought to.
+      augment: the copies of an image that `embed` makes, as `evaluate.augment` says.
     """
 
     embed: Callable
     variables: dict
     form: images.ImageForm
+    augment: tuple[str, ...] = ()
 
     def __call__(self, files: Sequence[pathlib.Path]) -> np.ndarray:
         paths = [str(file) for file in files]
@@ -67,6 +69,7 @@ class Embedder:
     def mark(self) -> str:
         """A hash that differs between encoders whose embeddings differ."""
         digest = hashlib.sha256(repr(self.form).encode())
+        digest.update("".join(sorted(self.augment)).encode())
         for leaf in jax.tree.leaves(self.variables):
             digest.update(np.ascontiguousarray(leaf))
         return digest.hexdigest()[:16]
@@ -88,8 +91,9 @@ def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embed
         form = dataclasses.replace(form, max_pixels=max_pixels)
     run = restoring.load(workdir, config, (form.size, form.size, form.channels))
     _, judged = run.judged()
-    embed = _few_or_many(run.encoder, config.evaluate.batch)
-    return Embedder(embed, data_parallel.replicate(judged.variables), form)
+    embed = _few_or_many(run.judged_encoder, config.evaluate.batch)
+    variables = data_parallel.replicate(judged.variables)
+    return Embedder(embed, variables, form, config.evaluate.augment)
 
 
 def _few_or_many(encoder, batch):

@@ -30,7 +30,7 @@ def notes(
     Args:
       workdir: of the run.
       config: of the run.
-      encoder: its model.
+      encoder: its model, as it is exported: with the copies of `evaluate.augment`, or without.
       step: of the checkpoint.
       shapes: of one input of each encoder, or of all.
 
@@ -47,7 +47,8 @@ def notes(
         inputs: Any = {n: _inputs(config, towers[n], shape) for n, shape in of_towers.items()}
         embedding: Any = {n: _embedding(tower) for n, tower in towers.items()}
     else:
-        inputs, embedding = _inputs(config, encoder, shapes[0]), _embedding(encoder)
+        plain = encoder.encoder if isinstance(encoder, models.Augmented) else encoder
+        inputs, embedding = _inputs(config, plain, shapes[0]), _embedding(encoder)
     return {
         "inputs": inputs,
         "embedding": embedding,
@@ -65,6 +66,9 @@ def versions() -> dict[str, str]:
 
 
 def _embedding(encoder):
+    if isinstance(encoder, models.Augmented):
+        of_one = _embedding(encoder.encoder)
+        return of_one | {"dim": encoder.dim, "augment": list(encoder.changes)}
     return {"dim": encoder.dim, "unit_length": encoder.normalize}
 
 

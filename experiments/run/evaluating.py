@@ -160,9 +160,17 @@ def protocol(
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
         "clustering": "k-means with k = number of classes, one start",
+        **_copies(config),
         "raw_pixels": "inputs as vectors of length 1"
         + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
     }
+
+
+def _copies(config):
+    if not config.evaluate.augment:
+        return {}
+    changes = ", ".join(config.evaluate.augment)
+    return {"augment": f"each image is embedded by several copies: {changes}"}
 
 
 def _who_searches(config, test):

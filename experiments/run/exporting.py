@@ -61,22 +61,24 @@ def export_encoder(
     step, judged = run.judged()
     dtype = np.uint8 if len(shape) == 3 else np.float32
     variables = jax.device_get(judged.variables)
-    notes = encoder_notes.notes(workdir, config, run.encoder, step, pair_shapes or (shape,))
+    # Programs embed as the run is judged; weights are those of the encoder alone.
+    encoder = run.encoder if kind == "safetensors" else run.judged_encoder
+    notes = encoder_notes.notes(workdir, config, encoder, step, pair_shapes or (shape,))
     found = ""
     if kind == "jax":
-        export.write(output, run.encoder, variables, shape, dtype)
+        export.write(output, encoder, variables, shape, dtype)
         use = cards.use_of_program(output, jax.__version__)
     elif kind == "onnx":
         advice = "--format=safetensors and --format=jax need no converter."
         with naming.rewriting(lambda message: f"{_in_flags(message)} {advice}"):
-            onnx_files.write(output, run.encoder, variables, shape, metadata=notes)
+            onnx_files.write(output, encoder, variables, shape, metadata=notes)
         use = cards.use_of_onnx(output)
     else:
         # Under this name other programs look for the licence of weights.
         licence = (notes["weights"] or {}).get("licence")
         said = notes | ({"license": str(licence)} if licence else {})
         with naming.rewriting(_in_flags):
-            found = encoder_files.write(output, run.encoder, variables, names=names, metadata=said)
+            found = encoder_files.write(output, encoder, variables, names=names, metadata=said)
         use = cards.use_of_weights(found)
     card = cards.write(workdir, output, notes | {"use": use})
     return Exported(step, shape, dtype, card, found)

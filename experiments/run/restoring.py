@@ -25,7 +25,7 @@ class TrainedRun:
       workdir: its folder.
       config: its config.
       encoder: the model.
-      embed: `(variables, inputs) -> embeddings`, from `inference.make_embed`.
+      embed: `(variables, inputs) -> embeddings` by `judged_encoder`.
       like: the shapes and types of a state in the checkpoints.
       checkpoints: its checkpoints; None in any process but the first.
     """
@@ -36,6 +36,11 @@ class TrainedRun:
     embed: Callable
     like: train_state.TrainState
     checkpoints: Checkpoints | None
+
+    @property
+    def judged_encoder(self) -> nn.Module:
+        """The model, with the copies of `evaluate.augment`, if there are any."""
+        return encoders.judged(self.config, self.encoder)
 
     def judged(self) -> tuple[int, train_state.TrainState]:
         """Reads the checkpoint that the run is judged by, as `evaluate.checkpoint` says.
@@ -79,6 +84,7 @@ def load(
     """
     components.warn_of_changes(workdir, config)
     encoder = encoders.encoder(config, input_shape, pair_shapes)
+    judged = encoders.judged(config, encoder)
     like = jax.eval_shape(lambda: stepping.initial_state(config, encoder, input_shape))
 
     def opened():
@@ -93,7 +99,7 @@ def load(
         workdir=workdir,
         config=config,
         encoder=encoder,
-        embed=inference.make_embed(encoder, batch=config.evaluate.batch),
+        embed=inference.make_embed(judged, batch=config.evaluate.batch),
         like=like,
         checkpoints=checkpoints,
     )

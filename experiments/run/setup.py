@@ -14,6 +14,7 @@ from experiments.config import augmentations, datasets, encoders, stepping
 from experiments.run import config_json, data_json, embedding_metrics, pretrained, tracking
 from experiments.run.backbone_features import BackboneFeatures
 from triplet_jax import data, models
+from triplet_jax.data import images
 from triplet_jax.models import encoder_parts, inference, principal, standardise
 from triplet_jax.runs import files
 from triplet_jax.training import train_state
@@ -90,6 +91,15 @@ class Setup:
     def embed(self) -> Callable:
         """`(variables, inputs) -> embeddings`, over all devices; of inputs as in `seen`."""
         return inference.make_embed(self.trained, batch=self.config.evaluate.batch)
+
+    @functools.cached_property
+    def judging(self) -> tuple[Callable, np.ndarray | images.Images]:
+        """What embeds for the final scores, and its inputs: features, or images that it changes."""
+        if not self.config.evaluate.augment:
+            return self.embed, self.seen.inputs
+        judged = encoders.judged(self.config, self.encoder)
+        embed = inference.make_embed(judged, batch=self.config.evaluate.batch)
+        return embed, self.everything.inputs
 
     @property
     def steps(self) -> dict[int, Callable]:

@@ -116,8 +116,9 @@ def _train_and_evaluate(
         )
     wall = {"wall_seconds_of_this_process": time.perf_counter() - started}
     like = run.state_shapes()
-    trained = restoring.TrainedRun(workdir, config, run.encoder, run.embed, like, checkpoints)
-    result = evaluating.evaluate(trained, run.everything, extra=wall, inputs=run.seen.inputs)
+    embed, inputs = run.judging
+    trained = restoring.TrainedRun(workdir, config, run.encoder, embed, like, checkpoints)
+    result = evaluating.evaluate(trained, run.everything, extra=wall, inputs=inputs)
     processes.first_does(lambda: tracking.finish(trackers, workdir, result))
     processes.first_does(lambda: watch.note(now=True))
 

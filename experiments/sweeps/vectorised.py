@@ -294,13 +294,13 @@ class _Group:
                 checkpoints.save(step, state, score if np.isfinite(score) else None)
         checkpoints.wait()
         _, last, _ = states[-1]
+        embed, inputs = first.judging
         trained = restoring.TrainedRun(
-            run.folder, run.config, first.encoder, first.embed, last, checkpoints
+            run.folder, run.config, first.encoder, embed, last, checkpoints
         )
         together = len(self._members)
         extra = {"wall_seconds_of_this_process": seconds, "runs_trained_together": together}
         with (run.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
-            inputs = first.seen.inputs
             return evaluating.evaluate(trained, first.everything, extra=extra, inputs=inputs)
 
 

@@ -266,6 +266,10 @@ def test_a_weight_may_move():
             {"loss__nested_dims": (8, 64), "model__projection": 32},
             "evaluation leaves out: set model.projection=32 to 0, or",
         ),
+        (
+            {"loss__nested_dims": (8, 64), "evaluate__augment": ("turns", "shifts")},
+            r"evaluate.augment=\('turns', 'shifts'\) joins embeddings, .* leave out turns, or",
+        ),
         ({"loss__variance_weight": 0.1}, "length 1 can't have: set model.normalize=False, or"),
         ({"loss__norm_weight": 0.1}, "loss.norm_weight=0.1 would .* set model.normalize=False, or"),
     ],

@@ -5,6 +5,7 @@ from triplet_jax import errors
 if lacking := errors.lacking("triplet_jax.models", "training", "flax"):
     raise lacking
 
+from triplet_jax.models.augmented import Augmented as Augmented
 from triplet_jax.models.conv4 import Conv4 as Conv4
 from triplet_jax.models.convnext import ConvNeXt as ConvNeXt
 from triplet_jax.models.efficientnet import EfficientNet as EfficientNet

@@ -1,6 +1,17 @@
 """The section `evaluate`: when checkpoints are made, and how they are scored."""
 
-from experiments.config.fields.declaration import JUDGING, Field, OneOf, Section, at_least
+from experiments.config.fields.declaration import (
+    JUDGING,
+    Among,
+    Field,
+    OneOf,
+    Section,
+    When,
+    at_least,
+)
+from triplet_jax.models import augmented
+
+_ONE_TOWER = (When("one encoder for all images", ("model.towers",), lambda towers: towers == 1),)
 
 SECTION = Section(
     "evaluate",
@@ -40,6 +51,14 @@ SECTION = Section(
             "best",
             "The checkpoint that is evaluated: the best by validation MAP@R, or the last.",
             OneOf(("best", "last")),
+            concerns=JUDGING,
+        ),
+        "augment": Field(
+            (),
+            "Embeds each image, once training is over, by several copies of it: flip and shifts"
+            " give the mean of their embeddings, turns and mirror join them.",
+            Among(augmented.CHANGES),
+            when=_ONE_TOWER,
             concerns=JUDGING,
         ),
     },

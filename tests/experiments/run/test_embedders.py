@@ -46,7 +46,7 @@ def test_the_most_pixels_of_a_picture_may_be_given(tmp_path, monkeypatch):
     of_photographs = config(dataset__name="folder", dataset__path="photographs")
     config_json.remember(tmp_path, completion.completed(of_photographs))
     judged = types.SimpleNamespace(variables={"weight": np.ones(3)})
-    run = types.SimpleNamespace(encoder=None, judged=lambda: (1, judged))
+    run = types.SimpleNamespace(judged_encoder=None, judged=lambda: (1, judged))
     monkeypatch.setattr(embedders.restoring, "load", lambda *given: run)
     usual, smaller = embedders.load_embedder(tmp_path), embedders.load_embedder(tmp_path, 90)
     assert usual.form.max_pixels == of_photographs.dataset.max_pixels

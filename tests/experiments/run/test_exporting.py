@@ -1,5 +1,6 @@
 """The encoder of a run as a file of weights, and what is written beside it."""
 
+import shutil
 import sys
 
 import jax
@@ -9,7 +10,16 @@ import pytest
 
 from configs import base, digits
 from experiments.config import completion, datasets
-from experiments.run import cards, config_json, exporting, pretrained, restoring, training
+from experiments.run import (
+    cards,
+    config_json,
+    embedders,
+    evaluating,
+    exporting,
+    pretrained,
+    restoring,
+    training,
+)
 from experiments.run.setup import Setup
 from tests.support import tiny_backbone
 from triplet_jax import errors
@@ -90,6 +100,28 @@ def test_a_run_starts_from_an_exported_backbone(folder, exported):
         jax.tree.map(np.testing.assert_array_equal, found.variables[kind]["backbone"], theirs)
     assert found.record["left_out"] == ["triplet_jax.head.bias", "triplet_jax.head.weight"]
     assert found.record["licence"] == "mit"
+
+
+def test_copies_of_an_image_are_embedded_wherever_the_run_is_judged(folder, tmp_path):
+    """The scores, the embedder of other programs, and the exported program are of one encoder."""
+    workdir, file = tmp_path / "copies", tmp_path / "mine.jaxexport"
+    shutil.copytree(folder / "digits", workdir)
+    changes = ("shifts", "turns")
+    weights = str(folder / "tiny.safetensors")
+    made = of_digits({"model.weights": weights, "evaluate.augment": changes})
+    config_json.update(workdir, made, STEPS)
+    result = evaluating.evaluate_folder(workdir)
+    assert result["protocol"]["augment"].endswith("several copies: shifts, turns")
+    (embeddings,) = files.read_arrays(str(workdir / "embeddings.npz"), ["embeddings"])
+    expected, pixels = embeddings[:5], datasets.dataset(made).inputs[:5]
+    assert expected.shape == (5, 4 * 4)
+    embedder = embedders.load_embedder(workdir)
+    np.testing.assert_allclose(embedder.embed_pixels(pixels), expected, atol=1e-6)
+    assert embedder.mark != embedders.load_embedder(folder / "digits").mark
+    done = exporting.export_encoder(workdir, file)
+    np.testing.assert_allclose(export.load(file).call(pixels), expected, atol=1e-6)
+    words = "embeddings of 16 values, of copies changed by shifts and turns, of length 1"
+    assert words in done.card.read_text()
 
 
 def test_names_that_the_backbone_does_not_have_are_refused_by_their_flag(folder, tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import ml_collections
@@ -40,6 +41,16 @@ def test_each_part_is_built_once(tmp_path):
     assert run.examples is run.examples
     assert run.encoder is run.encoder
     assert run.embed is run.embed
+
+
+def test_copies_of_an_image_are_judged_where_a_head_learns_from_features(tmp_path):
+    run = make(tmp_path)
+    features = np.zeros((len(run.everything), 3), np.float32)
+    embed, inputs = dataclasses.replace(run, features=features).judging
+    assert inputs is features
+    run = make(tmp_path, **{"evaluate.augment": ("shifts",)})
+    _, inputs = dataclasses.replace(run, features=features).judging
+    assert inputs is run.everything.inputs
 
 
 def test_a_run_remembers_its_config_its_data_and_the_labels_that_are_wrong_on_purpose(tmp_path):
