@@ -32,6 +32,8 @@ import jax
 import jaxtyping
 import pytest
 
+compiling.in_few_contexts()
+
 # Tracing makes many objects and hardly any garbage, and an eighth of the tests' time went into
 # looking for it.
 gc.set_threshold(50_000)

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import types
 
+from tests.support import compiling
+
 SHARED = (
     "experiments.run.training",
     "experiments.sweeps.vectorised",
@@ -124,6 +126,7 @@ def go_on(how: str, what: str) -> None:
 if __name__ == "__main__":
     for name in SHARED:
         importlib.import_module(name)
+    compiling.in_few_contexts()
     # What is imported stays: a program need neither look through it nor copy its pages.
     gc.freeze()
     request, streams = serve(socket.socket(fileno=int(sys.argv[1])))
