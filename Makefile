@@ -22,7 +22,9 @@ SHELL := bash
 # own settings name. Of uv's lines, those on small files and the list of packages are left out.
 UV := $(RUN) -m uv pip install --python $(RUN)
 BRIEFLY := awk '!/^ (Downloaded|[-+~] )|^ +Buil|^Uninstalled|^Downloading .*\([0-9]?[0-9]\.[0-9]MiB/'
-# Python compiles a module when it is first imported. pip would compile all, and most never are.
+# Python compiles a module when it is first imported, and keeps it where it may write: else each
+# process would compile what it imports anew. pip would compile all, and most never are.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(RUN) -m pip --disable-pip-version-check install --progress-bar off --no-compile
 define install_packages
 @$(RUN) -m uv --version > /dev/null 2>&1 || $(PIP) -q "uv<1"
