@@ -17,10 +17,12 @@ from triplet_jax.training.numbers import Numbers
 
 # Not Adam: it turns the rounding of a gradient near zero into a step of full length.
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
+MOVES = augment.chain(shift=1.0, rotate=10.0, noise_std=0.05)
+NOISE = augment.chain(noise_std=0.05)
 
 
 @functools.cache
-def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
+def make(norm="batch", miner="semi_hard", averaged=True, augmented=MOVES, **of_encoder):
     settings = {"name": "conv4", "dim": 4, "width": 16, "axis_name": collectives.DEVICES}
     encoder = models.encoder(norm=norm, **settings | of_encoder)
     state = train_state.init_state(
@@ -30,7 +32,7 @@ def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
         encoder=encoder,
         optimizer=OPTIMIZER,
         loss=functools.partial(losses.triplet_loss, miner=miner),
-        augment=augment.chain(shift=1.0, rotate=10.0, noise_std=0.05),
+        augment=augmented,
         average_decay=0.9,
         learning_rate=optax.constant_schedule(0.1),
         key=jax.random.key(2),
@@ -40,8 +42,8 @@ def make(norm="batch", miner="semi_hard", averaged=True, **of_encoder):
 
 
 def make_mlp(**settings):
-    """Quicker to compile, for what does not depend on the encoder."""
-    return make(name="mlp", **{"norm": "group"} | settings)
+    """Quicker to compile, for what depends on neither the encoder nor the augmentation."""
+    return make(name="mlp", **{"norm": "group", "augmented": NOISE} | settings)
 
 
 def images(n=32, classes=8):
@@ -107,7 +109,7 @@ def test_eight_devices_take_the_steps_of_one(norm, miner):
 
 @pytest.mark.parametrize("of_average", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_eight_devices_remember_what_one_does(of_average):
-    state, recipe = make(norm="group")
+    state, recipe = make_mlp()
     state = state.replace(memory=cross_batch_memory.empty(48, 4))
 
     def with_memory(embeddings, labels, *, key, axis_name, remembered, by_average=None):
