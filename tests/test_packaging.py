@@ -13,6 +13,8 @@ import zipfile
 import packaging.requirements
 import pytest
 
+from tests.support import compiling
+
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = {
     "PIL",
@@ -57,11 +59,15 @@ scores |= evaluation.verification([[0.0], [1.0], [1.5]], [0, 1, 1])
 """
 
 
-def use(python, **environment):
-    """What a program that uses the library loads, from where, and the loss that it gets."""
+def use(python, then="", **environment):
+    """What a program that uses the library loads, from where, and the loss that it gets.
+
+    What comes `then` runs after it has looked.
+    """
+    plain = {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu", "XLA_FLAGS": compiling.QUICKLY}
     done = subprocess.run(
-        [python, "-c", USE],
-        env={"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu"} | environment,
+        [python, "-c", USE + then],
+        env=plain | environment,
         cwd="/",
         capture_output=True,
         text=True,
@@ -105,11 +111,10 @@ def test_the_wheel_works_with_what_it_requires_and_nothing_else(wheel, tmp_path)
     for distribution in needed_by(metadata).values():
         for part in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
             (site / part).symlink_to(distribution.locate_file(part))
-    file, loaded, loss = use(python)
+    file, loaded, loss = use(python, then=EVALUATE)
     assert pathlib.Path(file).is_relative_to(site)
     assert not HEAVY & set(loaded)
     assert loss > 0
-    subprocess.run([python, "-c", EVALUATE], check=True, cwd="/")
 
 
 def needed_by(distribution, extras=("",)):
