@@ -6,7 +6,8 @@
 FOLDER is the Grocery Store data set: see `benchmarks.grocery`. `heads` compares first weights,
 losses and schedules of a head on the features of a frozen EfficientNet-Lite0, with clean labels and
 with 40% wrong ones; `official` trains some by the published split, of which all parts have all
-classes; `fine_tuned` trains the backbone too.
+classes; `copies` asks whether the mean over a photograph and its mirror image is better than the
+photograph; `fine_tuned` trains the backbone too.
 """
 
 from configs import base as runs
@@ -18,7 +19,7 @@ _OTHERS = ("batch_hard", "curriculum", "anti_curriculum", "supcon", "proxy_ancho
 
 
 def get_config(part: str = "heads"):
-    base.check_data(part, ("heads", "official", "fine_tuned"))
+    base.check_data(part, ("heads", "official", "copies", "fine_tuned"))
     of_heads = part != "fine_tuned"
     run = photos.get_config("head" if of_heads else "fine_tuned")
     split = "official" if part == "official" else "zero_shot"
@@ -46,6 +47,11 @@ def get_config(part: str = "heads"):
         sweep.settings = (("clean", {}), ("noise_40", {"dataset.label_noise": 0.4}))
         if part == "official":
             sweep.arms = (("semi_hard", {}), ("batch_hard", _of("batch_hard")))
+            sweep.settings = (("", {}),)
+        if part == "copies":
+            sweep.claim = "The mean over a photograph and its mirror image retrieves better"
+            sweep.source = "Shanmugam et al. 2021"
+            sweep.arms = (("semi_hard", {}), ("flip", {"evaluate.augment": ("flip",)}))
             sweep.settings = (("", {}),)
     else:
         sweep.claim = "Fine-tuning all of a pretrained encoder beats a head on its features"
