@@ -24,7 +24,7 @@ from experiments.config import (
 )
 from experiments.run import config_json, embedders
 from experiments.sweeps import plan
-from tests.support import programs
+from tests.support import calls, programs
 from tests.support.own_parts import CODE
 from triplet_jax import distances, errors, losses, mining
 
@@ -219,7 +219,7 @@ def test_the_miner_and_the_metric_of_the_documentation_give_what_they_say(place)
     slope = jax.grad(lambda x: distances.pairwise(x, x, metric).sum())(jnp.asarray(a))
     assert np.isfinite(slope).all()
     labels = np.array([0, 0, 1, 1])
-    value, _ = losses.triplet_loss(jnp.asarray(a), labels, miner="batch_all", metric=metric)
+    value, _ = calls.compiled(losses.triplet_loss, a, labels, miner="batch_all", metric=metric)
     d = np.array([[np.sum(abs(x - y) / np.maximum(abs(x) + abs(y), 1e-9)) for y in a] for x in a])
     terms = [
         max(0.0, d[i, p] - d[i, n] + 0.2)

@@ -36,7 +36,7 @@ def test_width_counts_and_small_inputs_keep_a_large_batch():
 def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
     encoder = models.encoder("mlp", dim=4, norm="group", width=8)
     inputs = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 1), np.uint8)
-    variables = encoder.init(key, as_floats(jnp.asarray(inputs)))
+    variables = jax.jit(encoder.init)(key, as_floats(jnp.asarray(inputs)))
     expected = encoder.apply(variables, as_floats(jnp.asarray(inputs)))
     found = inference.make_embed(encoder, batch=batch)(variables, inputs)
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -46,7 +46,7 @@ def test_embeddings_do_not_depend_on_how_many_are_made_at_a_time(batch, key):
 def test_no_inputs_have_no_embeddings_of_the_same_size(batch, key):
     encoder = models.encoder("mlp", dim=4, norm="group", width=8)
     inputs = np.zeros((5, 4, 4, 1), np.uint8)
-    variables = encoder.init(key, as_floats(jnp.asarray(inputs)))
+    variables = jax.jit(encoder.init)(key, as_floats(jnp.asarray(inputs)))
     found = inference.make_embed(encoder, batch=batch)(variables, inputs[:0])
     assert found.shape == (0, 4) and found.dtype == np.float32
 
@@ -62,7 +62,7 @@ def test_the_layers_are_measured_once_for_each_kind_of_inputs(key, monkeypatch):
     monkeypatch.setattr(inference, "fitting", counted)
     encoder = models.encoder("conv4", dim=4, norm="group", width=8)
     small, large = (np.zeros((3, side, side, 1), np.uint8) for side in (8, 16))
-    variables = encoder.init(key, as_floats(jnp.asarray(small)))
+    variables = jax.jit(encoder.init)(key, as_floats(jnp.asarray(small)))
     embed = inference.make_embed(encoder)
     for inputs in (small, small[:1], large, small):
         embed(variables, inputs)

@@ -22,7 +22,7 @@ def encoder():
 
 @pytest.fixture
 def variables(encoder, key):
-    return encoder.init(key, jnp.zeros((1, 8, 8, 1)))
+    return jax.jit(encoder.init)(key, jnp.zeros((1, 8, 8, 1)))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_another_head_has_the_same_features(encoder, variables, files, computed,
     other = models.encoder(
         "conv4", dim=7, width=4, dropout=0.5, projection=4, normalize=False, freeze="backbone"
     )
-    params = other.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))["params"]
+    params = jax.jit(other.init)(jax.random.key(1), jnp.zeros((1, 8, 8, 1)))["params"]
     params = params | {"backbone": variables["params"]["backbone"]}
     kept_features.make_features(other, variables | {"params": params}, folder=folder)(inputs)
     assert computed == [5]
@@ -119,7 +119,7 @@ def test_another_head_has_the_same_features(encoder, variables, files, computed,
 def test_weights_on_several_devices_have_the_same_features(computed, tmp_path, key):
     inputs = np.random.default_rng(0).random((4, 5), np.float32)
     encoder = models.encoder("mlp", dim=2, width=3, freeze="backbone")
-    variables = encoder.init(key, jnp.asarray(inputs))
+    variables = jax.jit(encoder.init)(key, jnp.asarray(inputs))
     mesh = jax.sharding.Mesh(jax.devices(), "devices")
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     for held in (variables, jax.device_put(variables, everywhere), jax.device_get(variables)):
@@ -155,7 +155,7 @@ def test_the_code_of_a_backbone_decides_and_not_where_it_is_in_memory(
 
     def features(change):
         encoder = models.encoder(backbone, dim=2, change=change, freeze="backbone")
-        variables = encoder.init(key, jnp.asarray(inputs))
+        variables = jax.jit(encoder.init)(key, jnp.asarray(inputs))
         return kept_features.make_features(encoder, variables, folder=tmp_path)(inputs)
 
     first = features(lambda x: x + 1.0)

@@ -29,14 +29,14 @@ class Staged(nn.Module):
 
 def _slopes(encoder, key):
     x = jax.random.normal(key, (6, 3))
-    variables = encoder.init(key, x)
+    variables = jax.jit(encoder.init)(key, x)
 
     def loss(params):
         stopped = variables | {"params": stages.stop_frozen(encoder, params)}
         found, after = encoder.apply(stopped, x, train=True, mutable=["batch_stats"])
         return found[:, 0].sum(), after
 
-    slopes, after = jax.grad(loss, has_aux=True)(variables["params"])
+    slopes, after = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     before = variables["batch_stats"]["backbone"]
     moved = {
         name: not all(map(np.array_equal, *map(jax.tree.leaves, (before[name], now))))
@@ -67,7 +67,7 @@ def test_a_frozen_stage_has_no_gradient_and_keeps_its_statistics(freeze, still, 
 def test_a_frozen_backbone_embeds_in_training_as_in_evaluation(key):
     encoder = models.encoder("conv4", dim=4, width=4, freeze="backbone")
     x = jax.random.normal(key, (3, 8, 8, 1))
-    variables = encoder.init(key, x)
+    variables = jax.jit(encoder.init)(key, x)
     trained, _ = encoder.apply(variables, x, train=True, mutable=["batch_stats"])
     np.testing.assert_array_equal(trained, encoder.apply(variables, x))
 
@@ -103,7 +103,7 @@ def test_both_towers_are_frozen_as_a_whole():
 def test_the_head_alone_gives_the_same_embedding_from_kept_features(key):
     encoder = models.encoder("mlp", dim=4, width=8)
     x = jax.random.normal(key, (3, 5))
-    variables = encoder.init(key, x)
+    variables = jax.jit(encoder.init)(key, x)
     params = {part: variables[part]["backbone"] for part in ("params", "batch_stats")}
     features = encoder.backbone.apply(params, x, False)
     np.testing.assert_array_equal(

@@ -61,7 +61,7 @@ def test_the_encoder_sees_what_standardising_in_float64_gives(offset, key):
     x = jnp.asarray(blobs(offset)[0])
     encoder = models.encoder("mlp", dim=4, width=8, norm="group", standardised=True)
     plain = models.encoder("mlp", dim=4, width=8, norm="group")
-    variables = encoder.init(key, x)
+    variables = jax.jit(encoder.init)(key, x)
     measured = {standardise.LAYER: standardise.statistics(np.asarray(x))}
     variables = variables | {"batch_stats": standardise.put(variables["batch_stats"], measured)}
     exact = np.asarray(x, np.float64)
