@@ -13,7 +13,7 @@ are changed at random, judged by a moving average of the weights. `sharp` takes 
 batches of twice as many classes, on images of 56 x 56 pixels that are not changed, with mirrored
 characters as further classes. It learns from all 30 alphabets, so that there is no validation, and
 is judged by its last weights, by 40 copies of each image: in eight positions, each with four small
-shifts. It has better scores, and takes an hour.
+shifts. It has better scores. Training takes an hour, and judging 22 minutes on one core.
 """
 
 from configs import base
