@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from triplet_jax import distances, errors
@@ -96,7 +98,8 @@ class Augmented(nn.Module):
         means = [change for change in MEANS if change in self.changes]
         copies = [copy for one in joined for copy in _copies(one, means)]
         # One large batch is one program of the encoder's size, whatever the number of copies.
-        found = self.encoder(jnp.concatenate(copies), train)
+        # jax2onnx 0.17.1 would give jnp.concatenate the rows of its first array alone.
+        found = self.encoder(lax.concatenate(copies, dimension=0), train)
         found = found.reshape(self.joined, -1, x.shape[0], self.encoder.dim).mean(axis=1)
         if self.encoder.normalize:
             found = distances.unit(found.reshape(-1, self.encoder.dim)).reshape(found.shape)
@@ -160,10 +163,15 @@ def _mirrored(x: Batch) -> list[Batch]:
 
 def _shifted(x: Batch) -> list[Batch]:
     """The batch, and moved in four directions; the border repeats what it shows."""
-    down, right = (max(1, round(SHIFT * side)) for side in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (down, down), (right, right), (0, 0)), mode="edge")
-    corners = [(down, right), (0, right), (2 * down, right), (down, 0), (down, 2 * right)]
-    return [padded[:, i : i + x.shape[1], j : j + x.shape[2]] for i, j in corners]
+    # Not by jnp.pad, whose "edge" jax2onnx 0.17.1 also applies where nothing is to be padded.
+    copies = [x]
+    for axis in (1, 2):
+        side = x.shape[axis]
+        by = max(1, round(SHIFT * side))
+        for start in (-by, by):
+            shown = np.clip(np.arange(start, start + side), 0, side - 1)
+            copies.append(jnp.take(x, shown, axis=axis))
+    return copies
 
 
 def _turned(x: Batch) -> list[Batch]:

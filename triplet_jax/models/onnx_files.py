@@ -6,7 +6,7 @@ and compared with the encoder before it is written.
 
 import importlib.metadata
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -92,13 +92,22 @@ def write(
         raise errors.InputError(
             f"path={str(path)!r}: jax2onnx {version} does not convert this encoder ({why})."
         ) from error
-    wanted = np.asarray(embed(jnp.asarray(x)))
-    # Not by Python's max, which passes over NaN.
-    off = np.max([np.abs(y - wanted[-len(y) :]).max() for y in found])
-    if not off <= TOLERANCE:
+    embeddings = np.asarray(embed(jnp.asarray(x)))
+    different = _difference(found, [embeddings[i:] for i in (0, 2)])
+    if different:
         raise errors.InputError(
-            f"path={str(path)!r}: the program that jax2onnx {version} makes of this"
-            f" encoder gives embeddings that are off by {off:.2g}. It was not written."
+            f"path={str(path)!r}: the program that jax2onnx {version} makes of this encoder gives"
+            f" embeddings {different}. It was not written."
         )
     with files.whole_file(path) as file:
         file.write(content)
+
+
+def _difference(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> str:
+    """How the embeddings of some batches differ from ours, or ""."""
+    shapes, ours = ([y.shape for y in batches] for batches in (found, wanted))
+    if shapes != ours:
+        return f"of shapes {shapes} instead of {ours}"
+    # Not by Python's max, which passes over NaN.
+    off = np.max([np.abs(y - z).max() for y, z in zip(found, wanted, strict=True)])
+    return "" if off <= TOLERANCE else f"that are off by {off:.2g}"

@@ -1,6 +1,7 @@
 """Encoders as .onnx files: without the converter, and by onnxruntime beside ours."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -35,9 +36,18 @@ def both_towers():
     return models.TwoTowers(images, features, shapes=((8, 8, 1), (7,))), (8 * 8 + 1,)
 
 
+def by_copies():
+    """An encoder that embeds an image by 40 copies of it."""
+    encoder = models.encoder("conv4", dim=4, width=8, statistics=published.HALF)
+    return models.Augmented(encoder, ("shifts", "turns", "mirror")), (8, 8, 3)
+
+
+OTHERS = {"both towers": both_towers, "by copies": by_copies}
+
+
 def initialised(name):
-    if name == "both towers":
-        encoder, shape = both_towers()
+    if name in OTHERS:
+        encoder, shape = OTHERS[name]()
         return encoder, families.random_variables(encoder, jax.random.key(0), shape), shape
     shape = every_backbone.input_shape(name)
     given = {"standardised": True} if len(shape) == 1 else {"statistics": published.HALF}
@@ -90,6 +100,15 @@ def test_a_program_that_gives_nan_for_one_batch_is_not_written(tmp_path, convert
     assert not list(tmp_path.iterdir())
 
 
+def test_a_program_that_gives_another_number_of_rows_is_not_written(tmp_path, convert):
+    encoder, variables, shape = initialised("mlp")
+    convert(encoder, variables, lambda found: np.repeat(found, 2, axis=0))
+    shapes = re.escape("of shapes [(6, 4), (2, 4)] instead of [(3, 4), (1, 4)]")
+    with pytest.raises(errors.InputError, match=shapes):
+        onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_program_that_embeds_alike_is_written_with_what_is_said_of_it(tmp_path, convert):
     encoder, variables, shape = initialised("mlp")
     graph, said = convert(encoder, variables, lambda found: found)
@@ -124,7 +143,7 @@ def test_an_encoder_that_no_file_holds_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [*KINDS, "both towers"])
+@pytest.mark.parametrize("name", [*KINDS, *OTHERS])
 def test_onnxruntime_embeds_as_we_do(name, tmp_path):
     pytest.importorskip("jax2onnx", reason="the extra onnx, in an environment of its own")
     encoder, variables, shape = initialised(name)
