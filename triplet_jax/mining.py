@@ -53,6 +53,7 @@ IsNegative = Bool[Array, "negatives"]
 """Which of these are negatives, candidates of other classes."""
 
 Number = Float[Array, ""] | Int[Array, ""] | float | int
+"""A knob of a miner or of a loss; it may be traced."""
 
 
 class Triplets(NamedTuple):

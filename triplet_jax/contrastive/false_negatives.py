@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from triplet_jax.contrastive import softmax_losses
 from triplet_jax.engine import terms
-from triplet_jax.engine.terms import Number, Terms
-from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
+from triplet_jax.engine.terms import Terms
+from triplet_jax.mining import IsNegative, IsPositive, Number, ToNegatives, ToPositives
 
 
 @terms.of_all_pairs

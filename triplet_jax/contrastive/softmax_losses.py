@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triplet_jax.engine import terms
-from triplet_jax.engine.terms import Number, Terms
-from triplet_jax.mining import IsNegative, IsPositive, ToNegatives, ToPositives
+from triplet_jax.engine.terms import Terms
+from triplet_jax.mining import IsNegative, IsPositive, Number, ToNegatives, ToPositives
 
 
 def info_nce(

@@ -7,10 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from triplet_jax.mining import IsNegative, IsPositive
-
-Number = Float[Array, ""] | float
-"""A knob: it may be traced."""
+from triplet_jax.mining import IsNegative, IsPositive, Number
 
 PAIRS = 2**20
 """The most pairs of a positive and a candidate that are worked on at a time, of one anchor."""
