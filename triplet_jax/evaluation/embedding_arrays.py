@@ -64,7 +64,13 @@ def read(path: str) -> dict[str, Shaped[np.ndarray, "..."]]:
     if "names" not in named and "paths" in present:
         named["names"] = "paths"
     arrays = files.read_arrays(path, ("embeddings", *named.values()))
-    return dict(zip(("embeddings", *named), arrays, strict=True))
+    given = dict(zip(("embeddings", *named), arrays, strict=True))
+    if "names" in given and given["names"].shape != given["embeddings"].shape[:1]:
+        raise errors.InputError(
+            f"path={path!r}: {named['names']} have the shape {given['names'].shape}, and embeddings"
+            f" {given['embeddings'].shape}: give one name for each row."
+        )
+    return given
 
 
 def _read_parquet(path):
@@ -90,7 +96,7 @@ def _of_columns(path: str, present: Sequence[str], table: Any) -> dict[str, np.n
         if name == "embeddings":
             given[name] = _matrix(path, column, table[column].combine_chunks())
         else:
-            given[name] = np.array(table[column].to_pylist())
+            given[name] = _values(path, column, table[column])
     if "embeddings" not in given:
         raise errors.InputError(
             f"path={path!r} lacks the column 'embedding' (or 'vector'); it has {sorted(present)}."
@@ -98,11 +104,23 @@ def _of_columns(path: str, present: Sequence[str], table: Any) -> dict[str, np.n
     return given
 
 
+def _values(path: str, column: str, values: Any) -> Shaped[np.ndarray, "rows ..."]:
+    """The values of a column, one in each row."""
+    try:
+        return np.array(values.to_pylist())
+    except ValueError as error:
+        raise errors.InputError(
+            f"path={path!r}: {column!r} is of type {values.type}, and its lists have several"
+            " lengths; it must hold one value in each row."
+        ) from error
+
+
 def _matrix(path: str, column: str, lists: Any) -> Float[np.ndarray, "rows dim"]:
     """The lists of a column as rows."""
     import pyarrow
 
-    if not pyarrow.types.is_fixed_size_list(lists.type) and not pyarrow.types.is_list(lists.type):
+    kinds = pyarrow.types.is_fixed_size_list, pyarrow.types.is_list, pyarrow.types.is_large_list
+    if not any(of_kind(lists.type) for of_kind in kinds):
         raise errors.InputError(
             f"path={path!r}: {column!r} is of type {lists.type}; it must hold lists of numbers, all"
             " of one length."

@@ -111,7 +111,7 @@ def read(
         the split, or there is no query or no reference.
     """
     given = embedding_arrays.read(path)
-    embeddings = given["embeddings"]
+    embeddings = arguments.embeddings(given["embeddings"], name=f"path={path!r}: embeddings")
     if table:
         given |= embedding_arrays.of_table(table, given, path, ignore)
     elif ignore:
@@ -124,7 +124,6 @@ def read(
             " with a column 'label'."
         )
     given = {name: x for name, x in given.items() if name not in ("embeddings", "names")}
-    embeddings = arguments.embeddings(embeddings, name=f"path={path!r}: embeddings")
     of_rows = {
         name: np.asarray(arguments.labels(x, embeddings.shape, name=f"path={path!r}: {name}"))
         for name, x in given.items()

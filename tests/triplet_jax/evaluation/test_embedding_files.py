@@ -131,6 +131,8 @@ def write_parquet(file, /, **columns):
 
 def lists(x, size=None):
     pyarrow = pytest.importorskip("pyarrow")
+    if size == "large":
+        return pyarrow.array(list(x), pyarrow.large_list(pyarrow.float32()))
     kind = pyarrow.list_(pyarrow.float32(), *([] if size is None else [size]))
     return pyarrow.array(list(x), kind)
 
@@ -140,7 +142,7 @@ def equal(first, other):
     np.testing.assert_array_equal(first.embeddings, other.embeddings)
 
 
-@pytest.mark.parametrize("size", [5, None])
+@pytest.mark.parametrize("size", [5, None, "large"])
 def test_a_parquet_file_says_what_an_npz_does(tmp_path, written, size):
     x, labels = clusters(classes=5, per_class=8)
     asks, groups = np.arange(40) % 4 == 0, np.arange(40) % 3
@@ -178,6 +180,7 @@ def test_a_parquet_file_says_what_an_npz_does(tmp_path, written, size):
         ({"embedding": [1.0, 2.0], "label": [1, 2]}, "'embedding' is of type double"),
         ({"embedding": [[1.0], None], "label": [1, 2]}, "1 of 2 rows have no 'embedding'"),
         ({"embedding": [[1.0], [2.0]], "label": [1, None]}, "1 of 2 rows have no 'label'"),
+        ({"embedding": [[1.0], [2.0]], "label": [[1], [1, 2]]}, "'label' .* have several lengths"),
         ({"embedding": [[1.0], [2.0]]}, r"lacks \['labels'\]"),
         ({"embedding": [[1.0], [2.0]], "label": [1, 2], "is_query": [1, 0]}, "must hold booleans"),
     ],
@@ -263,3 +266,17 @@ def test_tables_that_do_not_fit_are_refused(bare, arrays, table, message):
         embedding_files.read(npz(**arrays), table=csv(**table))
     with pytest.raises(errors.InputError, match="^table='none.csv' is not a file"):
         embedding_files.read(npz(**arrays), table="none.csv")
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"names": np.array("a.jpg")}, r"names have the shape \(\), .* one name for each row"),
+        ({"paths": np.array(["a.jpg"])}, r"paths have the shape \(1,\), .* one name for each row"),
+        ({"embeddings": np.array(1.0)}, r"embeddings have the shape \(\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_beside_a_table(bare, written, arrays, message):
+    _, csv, _ = bare
+    with pytest.raises(errors.InputError, match=message):
+        embedding_files.read(written(**arrays), table=csv())
