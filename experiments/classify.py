@@ -60,7 +60,7 @@ def main() -> None:
         search_flags.check_not_empty(found)
         references = class_rules.of_gallery(found)
     if calibration is None:
-        threshold = class_rules.by_validation(workdir, rule, search_flags.RATE.value)
+        threshold = class_rules.by_validation(workdir, embedder, rule, search_flags.RATE.value)
     else:
         place = pathlib.Path(search_flags.CALIBRATION.value)
         with search_flags.opened(workdir, place, calibration, embedder, dim) as found:

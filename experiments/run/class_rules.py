@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.run import data_json, queries, search_threshold
+from experiments.run import data_json, embedders, evaluating, queries, search_threshold
 from triplet_jax import errors, evaluation
 from triplet_jax.data.file_names import to_text
 from triplet_jax.evaluation import gallery
@@ -110,11 +110,14 @@ class Threshold:
         ).strip()
 
 
-def by_validation(workdir: pathlib.Path, rule: Rule, rate: float) -> Threshold | None:
+def by_validation(
+    workdir: pathlib.Path, embedder: embedders.Embedder, rule: Rule, rate: float
+) -> Threshold | None:
     """Sets the threshold by the validation split of a run, whose images search one another.
 
     Args:
       workdir: of the run.
+      embedder: from `embedders.load_embedder`, which embeds what is compared with the threshold.
       rule: how near a class is.
       rate: the share of images of unknown classes to accept, at most.
 
@@ -123,6 +126,7 @@ def by_validation(workdir: pathlib.Path, rule: Rule, rate: float) -> Threshold |
     """
     try:
         embeddings, labels, split = data_json.read_embeddings(workdir)
+        evaluating.check_embeddings(workdir, embedder.step, embedder.augment)
         here = np.flatnonzero(split == "validation")
         images = Embedded(list(map(str, here)), labels[here].astype(str), embeddings[here])
         accepted, unknown = _measure(images, images, rule, rate)

@@ -35,12 +35,14 @@ class Embedder:
       variables: of the encoder, on every device.
       form: the size and channels that images are brought to.
       augment: the copies of an image that `embed` makes, as `evaluate.augment` says.
+      step: of the checkpoint.
     """
 
     embed: Callable
     variables: dict
     form: images.ImageForm
     augment: tuple[str, ...] = ()
+    step: int = 0
 
     def __call__(self, files: Sequence[pathlib.Path]) -> np.ndarray:
         paths = [str(file) for file in files]
@@ -90,10 +92,10 @@ def load_embedder(workdir: pathlib.Path, max_pixels: int | None = None) -> Embed
     if max_pixels:
         form = dataclasses.replace(form, max_pixels=max_pixels)
     run = restoring.load(workdir, config, (form.size, form.size, form.channels))
-    _, judged = run.judged()
+    step, judged = run.judged()
     embed = _few_or_many(run.judged_encoder, config.evaluate.batch)
     variables = data_parallel.replicate(judged.variables)
-    return Embedder(embed, variables, form, config.evaluate.augment)
+    return Embedder(embed, variables, form, config.evaluate.augment, step)
 
 
 def _few_or_many(encoder, batch):

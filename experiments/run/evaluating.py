@@ -4,12 +4,13 @@ import importlib.metadata
 import pathlib
 import platform
 import time
+from collections.abc import Sequence
 
 import jax
 import ml_collections
 import numpy as np
 
-from experiments.config import datasets
+from experiments.config import datasets, naming
 from experiments.run import (
     changes,
     config_json,
@@ -21,7 +22,7 @@ from experiments.run import (
     restoring,
     score_table,
 )
-from triplet_jax import data
+from triplet_jax import data, errors
 from triplet_jax.data import images
 from triplet_jax.devices import processes
 from triplet_jax.runs import files
@@ -160,17 +161,49 @@ def protocol(
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
         "clustering": "k-means with k = number of classes, one start",
-        **_copies(config),
+        **_copies(config.evaluate.augment),
         "raw_pixels": "inputs as vectors of length 1"
         + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
     }
 
 
-def _copies(config):
-    if not config.evaluate.augment:
+def _copies(changes):
+    if not changes:
         return {}
-    changes = ", ".join(config.evaluate.augment)
-    return {"augment": f"each image is embedded by several copies: {changes}"}
+    return {"augment": f"each image is embedded by several copies: {', '.join(changes)}"}
+
+
+def check_embeddings(workdir: pathlib.Path, step: int, augment: Sequence[str]) -> None:
+    """Refuses the embeddings of the last evaluation if the run is judged otherwise by now.
+
+    So it is where it went on, and has not been evaluated since.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint that the run is judged by now.
+      augment: the copies by which images are embedded now, as `evaluate.augment` says.
+
+    Raises:
+      InputError: the embeddings are of another checkpoint, or by other copies.
+    """
+    path = workdir / "result.json"
+    if not path.exists():
+        return
+    again = f"To write the file anew: python -m experiments.evaluate --workdir={workdir}"
+    with naming.with_advice(again):
+        result = files.read_json(path, "protocol", "checkpoint_step")
+        protocol = result["protocol"]
+        before = protocol.get("augment") if isinstance(protocol, dict) else None
+        now = _copies(augment).get("augment")
+        if (result["checkpoint_step"], before) != (step, now):
+            raise errors.InputError(
+                f"{workdir / 'embeddings.npz'} is of step {result['checkpoint_step']}"
+                f"{_where(before)}, and the run is judged by step {step}{_where(now)} by now."
+            )
+
+
+def _where(copies):
+    return f", where {copies}" if copies else ""
 
 
 def _who_searches(config, test):

@@ -81,7 +81,7 @@ def find_threshold(
       The threshold; None, with the reason printed, where the validation split cannot set one.
     """
     if calibration is None:
-        return search_threshold.by_validation(workdir, RATE.value)
+        return search_threshold.by_validation(workdir, embedder, RATE.value)
     place = pathlib.Path(CALIBRATION.value)
     with opened(workdir, place, calibration, embedder, dim) as found:
         return search_threshold.by_folder(place, found, RATE.value)

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from experiments.run import data_json
+from experiments.run import data_json, embedders, evaluating
 from triplet_jax import errors, evaluation
 from triplet_jax.data import folder_listing
 from triplet_jax.data.file_names import to_text
@@ -39,11 +39,14 @@ class Threshold:
         ).strip()
 
 
-def by_validation(workdir: pathlib.Path, false_accept_rate: float) -> Threshold | None:
+def by_validation(
+    workdir: pathlib.Path, embedder: embedders.Embedder, false_accept_rate: float
+) -> Threshold | None:
     """Sets the threshold by the validation split of a run; prints why where that cannot be done.
 
     Args:
       workdir: of the run.
+      embedder: from `embedders.load_embedder`, which embeds what is compared with the threshold.
       false_accept_rate: the share of the pairs of two classes to accept, at most.
 
     Returns:
@@ -51,6 +54,7 @@ def by_validation(workdir: pathlib.Path, false_accept_rate: float) -> Threshold 
     """
     try:
         embeddings, labels, split = data_json.read_embeddings(workdir)
+        evaluating.check_embeddings(workdir, embedder.step, embedder.augment)
         held_out = split == "validation"
         accepted = gallery.threshold(
             embeddings[held_out], labels[held_out], false_accept_rate=false_accept_rate

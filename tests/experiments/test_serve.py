@@ -58,7 +58,7 @@ def served(own_run, folder, embedder):
     """The gallery in memory."""
     place = folder.parent / "gallery"
     place.mkdir()
-    threshold = search_threshold.by_validation(own_run[1], 0.05)
+    threshold = search_threshold.by_validation(own_run[1], embedder, 0.05)
     listing = embedders.find(own_run[1], folder)
     with galleries.following(place, listing, embedder, dim=embedder.dim) as found:
         made = served_gallery.ServedGallery(folder, found, embedder, threshold, neighbours=4)

@@ -1,15 +1,18 @@
 """The threshold of a classification, and the table of its answers."""
 
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
-from experiments.run import class_answers, class_rules
+from experiments.run import class_answers, class_rules, search_threshold
 from experiments.run.class_rules import Embedded, Rule
 from experiments.run.queries import Queries
+from tests.experiments.run.test_galleries import Encoder
 from tests.support import bare_runs
 from triplet_jax import errors, evaluation
+from triplet_jax.runs import files
 
 
 def images(seed=0, classes="abcd", each=30, folder="here"):
@@ -133,15 +136,38 @@ def test_the_validation_split_of_a_run_sets_the_threshold(tmp_path, capsys):
     with np.load(run / "embeddings.npz") as saved:
         here = saved["split"] == "validation"
         x, labels = saved["embeddings"][here], saved["labels"][here]
-    found = class_rules.by_validation(run, Rule("neighbours", 1), 0.5)
+    found = class_rules.by_validation(run, Encoder(), Rule("neighbours", 1), 0.5)
     d = np.linalg.norm(x[:, None] - x, axis=-1)
     nearest = np.where(labels[:, None] == labels, np.inf, d).min(1)  # as if its class was unknown
     within = np.mean(nearest <= found.accepted.threshold + 1e-5)
     assert within == found.accepted.false_accepts <= 0.5
     assert f"{here.sum()} images of 5 classes of the validation split" in str(found)
     assert "--calibration=FOLDER measures it in this gallery" in found.caution
-    assert class_rules.by_validation(run, Rule("means", 1), 0.01) is None
+    assert class_rules.by_validation(run, Encoder(), Rule("means", 1), 0.01) is None
     assert "no threshold by the validation split: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"step": 40}, "is of step 20, and the run is judged by step 40 by now"),
+        ({"augment": ("flip",)}, "judged by step 20, where each image is .* copies: flip by now"),
+    ],
+)
+def test_embeddings_of_another_encoder_set_no_threshold(tmp_path, capsys, changed, message):
+    """As those of a run that went on, or got other copies, and was not evaluated since."""
+    run = bare_runs.write(tmp_path / "run", dataset__validation_fraction=0.5)
+    files.write_json(run / "result.json", {"checkpoint_step": 20, "protocol": {}})
+    encoder, rule = Encoder(), Rule("neighbours", 1)
+    encoder.step = 20
+    assert class_rules.by_validation(run, encoder, rule, 0.5)
+    assert search_threshold.by_validation(run, encoder, 0.1)
+    vars(encoder).update(changed)
+    assert class_rules.by_validation(run, encoder, rule, 0.5) is None
+    assert search_threshold.by_validation(run, encoder, 0.1) is None
+    said = capsys.readouterr().out
+    assert len(re.findall(message, said)) == 2
+    assert said.count(f"python -m experiments.evaluate --workdir={run}") == 2
 
 
 def test_a_rule_says_how_near_a_class_is():

@@ -21,6 +21,7 @@ class Encoder:
     """In the place of a run's: the mean colour of an image, four times."""
 
     form = images.ImageForm(size=4, channels=1)
+    augment, step = (), 0
 
     def __init__(self, mark="one", seconds=0.0):
         self.mark, self.seconds, self.embedded = mark, seconds, []
