@@ -248,6 +248,7 @@ class _WithOwnKnobs(flags.ArgumentParser):
         name = path.partition(":")[0]
         is_elsewhere = not pathlib.Path(name).exists() and (_CLONE / name).is_file()
         config = self._of_file.parse(str(_CLONE / path) if is_elsewhere else path)
+        _check_read(config)
         if isinstance(config, ml_collections.ConfigDict):
             is_sweep = "run" in config
             run, prefix = (config.run, "config.run.") if is_sweep else (config, "config.")
@@ -257,6 +258,18 @@ class _WithOwnKnobs(flags.ArgumentParser):
                 if name:
                     defaults.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
         return config
+
+
+def _check_read(config):
+    """Refuses a file that is not there: ml_collections gives an object that raises when used."""
+    try:
+        getattr(config, "fields", None)
+    except OSError as error:
+        why = error.__cause__
+        if why.filename is None:
+            said = "there is no such file. Give one, such as configs/digits.py."
+            raise errors.InputError(said) from error
+        raise errors.InputError(f"{why.filename} cannot be read: {why.strerror}.") from error
 
 
 def _last_value(argv, flag):
@@ -281,7 +294,11 @@ def _parse(argv):
     except (flags.Error, OSError) as error:
         # A config file that raises is reported with its traceback; its last line says why.
         said = str(error).strip().splitlines()[-1]
-        _leave(said.removeprefix("triplet_jax.errors.InputError: "), REFUSED)
+        _leave(_KIND.sub("", said), REFUSED)
+
+
+# What a traceback puts before the message of an error that refuses input.
+_KIND = re.compile(r"^(triplet_jax\.errors\.InputError|ValueError): ")
 
 
 def _unknown_field(argv, said):

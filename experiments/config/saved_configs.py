@@ -34,7 +34,12 @@ def get_config(path: str) -> ml_collections.ConfigDict:
       ValueError, TypeError: it holds no nested dict of values of the fields' types.
       InputError: a part of the user's own that it names cannot be imported.
     """
-    return from_content(json.loads(pathlib.Path(path).read_text()))
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+    except ValueError as error:
+        # Not the error of json itself: absl makes another of its class, by the message alone.
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    return from_content(content)
 
 
 def from_content(content: dict[str, Any]) -> ml_collections.ConfigDict:

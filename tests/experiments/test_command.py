@@ -9,6 +9,7 @@ import types
 
 import jax
 import pytest
+from ml_collections import config_flags
 
 import experiments
 from experiments import command
@@ -90,6 +91,23 @@ def test_a_program_of_one_process_refuses_the_flags_of_several():
 def test_of_flags_that_are_given_the_unknown_field_is_named(given, said, message):
     found = command._unknown_field(["train", "--config=a.py", given], said)
     assert message in found if message else found is None
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("configs/digit.py", "^there is no such file. Give one, such as configs/digits.py"),
+        ("configs", "configs cannot be read: Is a directory"),
+        ("configs/saved.py:none.json", "^none.json cannot be read: No such file"),
+        ("configs/saved.py:pyproject.toml", "ValueError: pyproject.toml is no JSON: Expecting"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_a_config_that_is_not_there_is_refused(path, message):
+    """At once, not when its first field is read."""
+    parser = command._WithOwnKnobs(config_flags.config_flags.ConfigFileFlagParser("config"))
+    with pytest.raises(ValueError, match=message):
+        parser.parse(path)
 
 
 def test_a_file_is_refused_before_it_is_computed_where_it_cannot_be_written(tmp_path, monkeypatch):
