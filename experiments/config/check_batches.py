@@ -92,6 +92,7 @@ def _check_choice(config):
             " batch.scores is empty: make a file with python -m experiments.score."
         )
     needed = {
+        "model.towers": 1,  # a class is compared by one encoder, not by one for each row of a pair
         "dataset.placement": "device",
         "dataset.mirrored_as_classes": False,
         "dataset.turns_as_classes": False,

@@ -265,6 +265,7 @@ CHOICE = {"batch__choose_from": 32, "batch__scores": "scores.npz"}
     [
         ({"batch__choose_from": 4}, "batch.choose_from=4 leaves nothing to choose"),
         ({"batch__scores": ""}, "batch.scores is empty"),
+        ({"model__towers": 2, "batch__per_class": 2}, "model.towers=2 does not go .* set it to 1"),
         ({"dataset__placement": "stream"}, "set it to 'device'"),
         ({"dataset__turns_as_classes": True}, "set it to False"),
         ({"offline__every": 10}, "set it to 0"),
