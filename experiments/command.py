@@ -226,29 +226,34 @@ _FLAGS = (
 )
 
 
-def config_file(meaning: str) -> flags.FlagHolder:
+def config_file(kind: str, meaning: str) -> flags.FlagHolder:
     """Defines the flag --config for a file; --config.FIELD=VALUE then changes a field of it.
 
     The knobs of the user's own miner or loss can be set too, where the file or a flag names it. A
     file that is not in the working directory is looked for in the clone.
+
+    Args:
+      kind: what the file describes: "run", "sweep" or "study".
+      meaning: what the flag is for.
     """
     holder = config_flags.DEFINE_config_file("config", help_string=meaning)
     flag = flags.FLAGS["config"]
-    flag.parser = _WithOwnKnobs(flag.parser)
+    flag.parser = _WithOwnKnobs(flag.parser, kind)
     return holder
 
 
 class _WithOwnKnobs(flags.ArgumentParser):
     """Loads a config, and adds the knobs of the user's own parts before flags look them up."""
 
-    def __init__(self, of_file: flags.ArgumentParser):
-        self._of_file = of_file
+    def __init__(self, of_file: flags.ArgumentParser, kind: str):
+        self._of_file, self._kind = of_file, kind
 
     def parse(self, path):
         name = path.partition(":")[0]
         is_elsewhere = not pathlib.Path(name).exists() and (_CLONE / name).is_file()
         config = self._of_file.parse(str(_CLONE / path) if is_elsewhere else path)
         _check_read(config)
+        _check_kind(config, self._kind)
         if isinstance(config, ml_collections.ConfigDict):
             is_sweep = "run" in config
             run, prefix = (config.run, "config.run.") if is_sweep else (config, "config.")
@@ -270,6 +275,27 @@ def _check_read(config):
             said = "there is no such file. Give one, such as configs/digits.py."
             raise errors.InputError(said) from error
         raise errors.InputError(f"{why.filename} cannot be read: {why.strerror}.") from error
+
+
+# By what a config describes: a field that no other kind has, what takes it, and what makes it.
+_KINDS = {
+    "run": ("dataset", "experiments.train", "configs.base"),
+    "sweep": ("arms", "experiments.sweep", "configs.sweeps.base"),
+    "study": ("space", "experiments.tune", "configs.tune.base"),
+}
+
+
+def _check_kind(config, kind):
+    """Refuses the config of something else, whose fields would be missed one by one."""
+    field, program, base = _KINDS[kind]
+    if not isinstance(config, ml_collections.ConfigDict) or field not in config:
+        for other, (its_field, its_program, _) in _KINDS.items():
+            if isinstance(config, ml_collections.ConfigDict) and its_field in config:
+                raise errors.InputError(
+                    f"this is the config of a {other}, for {its_program}; {program} takes that of"
+                    f" a {kind}."
+                )
+        raise errors.InputError(f"this is no config of a {kind}: begin with {base}.get_config.")
 
 
 def _last_value(argv, flag):

@@ -16,7 +16,7 @@ from experiments.run import config_json, lock
 from experiments.sweeps import arm_trials, execution, plan, runs, slurm
 from triplet_jax import errors
 
-CONFIG = command.config_file("File of a sweep; docs/fields.md lists its fields.")
+CONFIG = command.config_file("sweep", "File of a sweep; docs/fields.md lists its fields.")
 CANCEL = flags.DEFINE_bool("cancel", False, "End the jobs of the engine slurm.")
 RETRY = flags.DEFINE_bool("retry", False, "Run those again that failed.")
 

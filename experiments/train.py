@@ -16,7 +16,9 @@ from experiments import command
 from experiments.run import lock, training
 from triplet_jax.devices import processes
 
-CONFIG = command.config_file("File, with :variant, of a config; docs/fields.md lists its fields.")
+CONFIG = command.config_file(
+    "run", "File, with :variant, of a config; docs/fields.md lists its fields."
+)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from experiments import command
 from experiments.tuning import checks, studies
 from experiments.tuning.search import search
 
-CONFIG = command.config_file("File of a study; docs/fields.md lists its fields.")
+CONFIG = command.config_file("study", "File of a study; docs/fields.md lists its fields.")
 
 
 def main() -> None:

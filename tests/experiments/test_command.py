@@ -96,6 +96,11 @@ def test_of_flags_that_are_given_the_unknown_field_is_named(given, said, message
 @pytest.mark.parametrize(
     ("path", "message"),
     [
+        (
+            "configs/sweeps/squared.py",
+            "config of a sweep, for experiments.sweep; experiments.train",
+        ),
+        ("configs/tune/digits.py", "this is the config of a study, for experiments.tune"),
         ("configs/digit.py", "^there is no such file. Give one, such as configs/digits.py"),
         ("configs", "configs cannot be read: Is a directory"),
         ("configs/saved.py:none.json", "^none.json cannot be read: No such file"),
@@ -103,9 +108,9 @@ def test_of_flags_that_are_given_the_unknown_field_is_named(given, said, message
     ],
 )
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
-def test_a_config_that_is_not_there_is_refused(path, message):
+def test_a_config_that_is_not_there_or_of_another_kind_is_refused(path, message):
     """At once, not when its first field is read."""
-    parser = command._WithOwnKnobs(config_flags.config_flags.ConfigFileFlagParser("config"))
+    parser = command._WithOwnKnobs(config_flags.config_flags.ConfigFileFlagParser("config"), "run")
     with pytest.raises(ValueError, match=message):
         parser.parse(path)
 

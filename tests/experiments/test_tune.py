@@ -17,7 +17,7 @@ from triplet_jax import errors
 def tune(monkeypatch):
     """The program; of those with a flag --config, a process can import only one."""
     made = types.SimpleNamespace(name="config", value=None)
-    monkeypatch.setattr(command, "config_file", lambda _: made)
+    monkeypatch.setattr(command, "config_file", lambda *_: made)
     yield importlib.import_module("experiments.tune")
     del sys.modules["experiments.tune"]
 
