@@ -105,6 +105,7 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[Trial]
 
 
 def _check(sweep):
+    plans.check_pairs("trials", sweep.trials, Sequence)
     names = [name for name, _ in sweep.trials]
     for name in names:
         errors.check_known("trials", name, [arm for arm, _ in sweep.arms])

@@ -125,7 +125,29 @@ def _check_slurm(c):
         )
 
 
+def check_pairs(field: str, pairs: Sequence[Any], kind: type = Mapping) -> None:
+    """Refuses what is no pair of a name and what it stands for.
+
+    Args:
+      field: the name of the field that has them.
+      pairs: its value.
+      kind: the type of what a name stands for.
+
+    Raises:
+      InputError: with the first that is no pair.
+    """
+    for pair in pairs:
+        whole = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
+        if not whole or not isinstance(pair[1], kind):
+            words = "a list" if kind is Sequence else "a dict"
+            raise errors.InputError(
+                f"{field}: {pair!r} is no pair of a name and {words}. A single pair has a comma"
+                " after it: ((NAME, ...),)."
+            )
+
+
 def _check_names(field, pairs):
+    check_pairs(field, pairs)
     seen = set()
     for name, _ in pairs:
         if name in seen:

@@ -160,6 +160,7 @@ def parse(pairs: Sequence[tuple[str, Mapping[str, Any]]]) -> Space:
             "space is empty; give pairs of a field and its values, such as"
             " ('loss.margin', configs.tune.base.between(0.05, 1.0))."
         )
+    plan.check_pairs("space", pairs, object)
     parts, owners = [], {}
     for name, values in pairs:
         parts.append(part := _part(name, values))

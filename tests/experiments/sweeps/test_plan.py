@@ -15,6 +15,9 @@ from triplet_jax import errors
     ("fields", "message"),
     [
         ({"arms": (("one", {}), ("one", {"loss.margin": 0.1}))}, "'one' is there twice"),
+        ({"arms": ("one", {})}, r"arms: 'one' is no pair .* a comma after it: \(\(NAME, ...\),\)"),
+        ({"arms": (("one", 0.1),)}, r"arms: \('one', 0.1\) is no pair of a name and a dict"),
+        ({"settings": ("one", {})}, "settings: 'one' is no pair"),
         ({"arms": (("one", {"loss.margn": 0.1}),)}, "Did you mean 'loss.margin'"),
         ({"arms": (("one", {"loss.margin": "wide"}),)}, "arm 'one'"),
         ({"arms": (("one", {"loss.margin": -1.0}),)}, "arm 'one'.*loss.margin=-1.0 must be"),

@@ -28,6 +28,7 @@ def space(**parts):
         ),
         (space(model__width=base.between(1, 2**40)), "at model.width=1099511627776: model.width"),
         (space(loss__margn=base.between(0.1, 1.0)), "Did you mean 'loss.margin'"),
+        ({"space": ("loss.margin", base.between(0.1, 1.0))}, "space: 'loss.margin' is no pair"),
         (space(model__width=base.between(1.5, 2.5)), "model.width"),
         (space(mining__miner=base.one_of("semi_hrad")), "at mining.miner='semi_hrad'"),
         (space(mining__knobs__hardness=base.between(0.1, 1.0)), "at mining.knobs.hardness=0.1"),
