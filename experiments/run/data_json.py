@@ -1,10 +1,11 @@
 """`data.json` of a run: the data that it began with, opened again and compared with it."""
 
+import hashlib
 import pathlib
 
 import ml_collections
 
-from experiments.config import datasets, naming
+from experiments.config import datasets, naming, settings
 from experiments.config.fields import declaration
 from triplet_jax import data, errors
 from triplet_jax.runs import files
@@ -12,6 +13,8 @@ from triplet_jax.runs import files
 # The field that says where the data are, by the name of the data set; `data_dir` for any other.
 _PLACES = dict.fromkeys(("arrays", "folder", "huggingface", "pairs", "table", "webdataset"), "path")
 _PLACES |= dict.fromkeys(data.BENCHMARKS, "path")
+# The fields that name further files, which a run reads whenever it goes on.
+_FILES = ("batch.scores", "offline.table")
 
 
 def content(everything: data.Dataset) -> dict:
@@ -28,21 +31,46 @@ def content(everything: data.Dataset) -> dict:
     }
 
 
+def of_files(config: ml_collections.FrozenConfigDict) -> dict:
+    """What `data.json` keeps of the files that batches are drawn by: their digests, by field.
+
+    Args:
+      config: of the run.
+    """
+    values = settings.flat(config)
+    paths = {field: pathlib.Path(values[field]) for field in _FILES if values[field]}
+    return {"files": {field: _digest(path) for field, path in paths.items()}} if paths else {}
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def remember(workdir: pathlib.Path, now: dict) -> None:
     """Writes `data.json` of a new run, or checks that a run goes on with the data it began with.
 
     Args:
       workdir: of the run.
-      now: what `content` says of the data.
+      now: what `content` says of the data, and `of_files` of further files.
 
     Raises:
-      InputError: the run began with other data.
+      InputError: the run began with other data, or with other files.
     """
     path = workdir / "data.json"
     if not path.exists():
         files.write_json(path, now)
-    else:
-        _check_data(workdir, now)
+        return
+    _check_data(workdir, now)
+    kept = files.read_json(path).get("files", {})
+    if not isinstance(kept, dict):
+        raise errors.InputError(f"{path} is damaged: files={kept!r} are no digests of files.")
+    changed = [name for name, mark in now.get("files", {}).items() if kept.get(name, mark) != mark]
+    if changed:
+        raise errors.InputError(
+            f"--workdir={workdir} holds a run that began with another file than is now at"
+            f" {' and '.join(changed)}. Put the file back as it was, or train in another --workdir."
+        )
 
 
 def open_data(

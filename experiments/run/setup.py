@@ -155,10 +155,10 @@ class Setup:
           content: what `data_json.content` says of the data, which many runs may share.
 
         Raises:
-          InputError: the folder holds a run of another config, or on other data.
+          InputError: the folder holds a run of another config, on other data, or by other scores.
         """
         config_json.remember(self.workdir, self.config)
-        data_json.remember(self.workdir, content)
+        data_json.remember(self.workdir, content | data_json.of_files(self.config))
         wrong = self._training_split[1]
         if not wrong.any():
             return

@@ -34,6 +34,26 @@ def test_digits_that_cannot_be_split_get_no_such_hint(tmp_path):
     assert "--data" not in str(refused.value)
 
 
+def test_a_run_goes_on_with_the_files_by_which_its_batches_are_drawn(workdir, tmp_path):
+    """A file of scores that is written anew, by other runs, would change the rest of the run."""
+    scores, kept = tmp_path / "scores.npz", files.read_json(workdir / "data.json")
+    by_scores = config(batch__scores=str(scores))
+    scores.write_bytes(b"of one run")
+    (workdir / "data.json").unlink()
+    data_json.remember(workdir, kept | data_json.of_files(by_scores))
+    data_json.remember(workdir, kept | data_json.of_files(by_scores))
+    scores.write_bytes(b"of another run")
+    with pytest.raises(errors.InputError, match="began with another file .* at batch.scores. Put"):
+        data_json.remember(workdir, kept | data_json.of_files(by_scores))
+    assert len(opened(workdir)) == 60  # to be judged, it needs no scores
+    # A run of an old version kept no digest.
+    files.write_json(workdir / "data.json", kept)
+    data_json.remember(workdir, kept | data_json.of_files(by_scores))
+    bare_runs.edit(workdir / "data.json", files=["a"])
+    with pytest.raises(errors.InputError, match=r"damaged: files=\['a'\] are no digests"):
+        data_json.remember(workdir, kept | data_json.of_files(by_scores))
+
+
 def test_a_damaged_record_is_refused(workdir):
     path = workdir / "data.json"
     bare_runs.edit(path, fingerprints=["a"])
