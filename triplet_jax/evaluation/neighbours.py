@@ -184,14 +184,15 @@ def _nearest(queries, references, own, *, neighbours, shown, metric):
     ranking = make_ranking(references, metric)
 
     def of_tile(rows, some):
-        value, position = ranking.first(some, own.at[rows].get(mode="clip"), shown)
+        mine = own.at[rows].get(mode="clip")
+        value, position = ranking.first(some, mine, shown)
         measured = _measure(some, references[position], metric)
         distance, by_distance, value = jax.lax.sort(
             (measured, position, value), dimension=1, num_keys=2
         )
         # Rounding may have hidden a reference that is as near as the last one asked for.
         certain = jnp.min(value[:, :neighbours], axis=1) - jnp.min(value, axis=1)
-        hides = shown < len(references) - jnp.any(own >= 0)
+        hides = shown < len(references) - (mine >= 0)
         unsure = hides & ~(certain > 2 * ranking.doubt(some, jnp.min(value, axis=1)))
         return distance[:, :neighbours], by_distance[:, :neighbours], unsure
 

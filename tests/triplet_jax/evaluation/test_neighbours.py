@@ -54,6 +54,19 @@ def test_rows_that_float32_cannot_order_are_ordered_by_float64():
     np.testing.assert_allclose(found, np.sort(d, axis=1)[:, :4], rtol=1e-5, atol=1e-7)
 
 
+def test_a_query_that_is_no_reference_looks_beside_one_that_is():
+    farthest = np.array([3000.0, -2000.0, 1000.0], np.float32)
+    # Opposite, and nearer by less than float32 tells in a product.
+    other = -farthest
+    other[2] = np.nextafter(other[2], np.float32(0))
+    references = np.stack([farthest, other, np.ones(3, np.float32)])
+    for order in ([0, 1, 2], [1, 0, 2]):
+        x = references[order]
+        queries = np.stack([x[0], np.zeros(3, np.float32)])
+        _, position = evaluation.nearest(queries, x, neighbours=2, own=[0, -1])
+        assert position[1].tolist() == [2, order.index(1)]
+
+
 def test_no_queries_have_no_neighbours():
     found, position = evaluation.nearest(np.zeros((0, 2)), np.zeros((3, 2)), neighbours=2)
     assert (found.shape, position.shape) == ((0, 2), (0, 2))
