@@ -117,7 +117,7 @@ def verification_of_pairs(
     if folds is None:
         return result
     return result | _over_folds(
-        distance, is_same, arguments.codes(folds, pairs.shape, name="folds", rows="pairs")
+        distance, is_same, good, arguments.codes(folds, pairs.shape, name="folds", rows="pairs")
     )
 
 
@@ -139,16 +139,16 @@ def _pairs(pairs, is_same, examples):
     return found, same
 
 
-def _over_folds(distance, is_same, folds):
-    """The accuracy of each fold at the threshold that suits the others."""
+def _over_folds(distance, is_same, good, folds):
+    """The accuracy of each fold at the threshold that suits the good pairs of the others."""
     names, of_pair = folds
     if len(names) < 2:
         raise errors.InputError(f"folds has {len(names)} fold: at least two are needed.")
     right = []
     for fold in range(len(names)):
-        here = of_pair == fold
-        threshold = _best_threshold(distance[~here], is_same[~here])
-        right.append(np.mean((distance[here] <= threshold) == is_same[here]))
+        here, others = of_pair == fold, (of_pair != fold) & good
+        threshold = _best_threshold(distance[others], is_same[others])
+        right.append(np.mean(good[here] & ((distance[here] <= threshold) == is_same[here])))
     error = np.std(right, ddof=1) / math.sqrt(len(right))
     return {
         "accuracy": float(np.mean(right)),
@@ -158,7 +158,9 @@ def _over_folds(distance, is_same, folds):
 
 
 def _best_threshold(distance, is_same):
-    """The threshold up to which accepting pairs is right most often."""
+    """The threshold up to which accepting pairs is right most often; below all for no pairs."""
+    if not len(distance):
+        return -np.inf
     order = np.argsort(distance, kind="stable")
     # Equal distances are accepted together.
     last = np.append(np.diff(distance[order]) > 0, True)

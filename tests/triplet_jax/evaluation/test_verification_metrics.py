@@ -174,6 +174,20 @@ def test_a_pair_without_a_distance_is_told_wrongly():
     assert found["pairs_not_finite"] == bad and found["accuracy"] == pytest.approx(1 - bad / 400)
 
 
+@pytest.mark.parametrize("all_same", [True, False])
+def test_a_pair_without_a_distance_is_told_wrongly_where_all_or_none_are_accepted(all_same):
+    x, pairs = [[0.0], [1.0], [np.nan]], [[0, 1], [0, 2], [1, 0], [2, 1]]
+    found = evaluation.verification_of_pairs(x, pairs, [all_same] * 4, folds=[0, 0, 1, 1])
+    assert found["pairs_not_finite"] == 2 and found["accuracy"] == 0.5
+
+
+def test_folds_whose_others_have_no_distances_accept_nothing():
+    x, pairs = [[0.0], [1.0], [np.nan]], [[0, 2], [2, 1], [0, 1], [1, 0]]
+    is_same = [True, False, True, False]
+    found = evaluation.verification_of_pairs(x, pairs, is_same, folds=[0, 0, 1, 1])
+    assert found["accuracy"] == 0.25
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
