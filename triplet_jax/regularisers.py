@@ -61,7 +61,7 @@ def norm(
     """
     embeddings = arguments.rows("embeddings", embeddings)
     counts = arguments.counted("mask", mask, len(embeddings))
-    squares = jnp.where(counts, jnp.sum(embeddings**2, axis=1), 0.0)
+    squares = jnp.sum(jnp.where(counts[:, None], embeddings, 0.0) ** 2, axis=1)
     total, rows = collectives.total((jnp.sum(squares), jnp.sum(counts)), axis_name)
     return total / jnp.maximum(rows, 1)
 

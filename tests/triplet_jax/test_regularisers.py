@@ -129,6 +129,18 @@ def test_a_zero_embedding_gives_a_finite_gradient(name):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_that_a_mask_hides_may_hold_anything(name):
+    x, y, mask = rows(2), LABELLINGS["imbalanced"], np.arange(N) % 4 > 0
+    term = functools.partial(regularisers.REGULARISERS[name], mask=mask)
+    hidden = np.where(mask[:, None], x, np.nan)
+    value, gradient = jax.jit(jax.value_and_grad(term))(hidden, y)
+    kept, of_kept = jax.value_and_grad(regularisers.REGULARISERS[name])(x[mask], y[mask])
+    np.testing.assert_allclose(value, kept, rtol=1e-5)
+    np.testing.assert_allclose(gradient[mask], of_kept, rtol=1e-4, atol=1e-6)
+    assert not gradient[~mask].any()
+
+
 @pytest.mark.parametrize("rows", cases.mostly_slow([0, 1, 2], [0]))
 @pytest.mark.parametrize("name", NAMES)
 def test_few_rows_have_a_finite_value_and_gradient(name, rows):

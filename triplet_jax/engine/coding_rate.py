@@ -53,7 +53,7 @@ def coding_rate(
     embeddings = arguments.rows("embeddings", embeddings)
     counts = arguments.counted("mask", mask, len(embeddings))
     rows, dim = collectives.total(jnp.sum(1.0 * counts), axis_name), embeddings.shape[1]
-    unit = jnp.where(counts[:, None], distances.unit(embeddings), 0.0)
+    unit = distances.unit(jnp.where(counts[:, None], embeddings, 0.0))
     products = collectives.total(distances.product(unit.T, unit), axis_name)
     shares = products * (dim / (PRECISION * jnp.maximum(rows, 1)))
     root = jnp.linalg.cholesky(jnp.eye(dim) + shares)
