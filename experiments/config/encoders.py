@@ -120,7 +120,7 @@ def _tower(config, field, name, shape, standardised):
             **_settings(config, field, name),
         )
     if len(shape) == 3 and hasattr(made.backbone, "check_size"):
-        other = f"Set dataset.image_size, or model.{field} to a backbone of other patches."
+        other = f"Set dataset.image_size, or model.{field} to another backbone."
         with naming.with_advice(other):
             made.backbone.check_size(shape[:2])
     return made

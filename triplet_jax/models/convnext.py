@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from triplet_jax import errors
 from triplet_jax.models import layers, published
 from triplet_jax.models.published import (
     CONV,
@@ -82,8 +83,9 @@ class ConvNeXt(nn.Module):
           keys: a key for each row, by which it skips blocks.
 
         Raises:
-          InputError: `keys` is None where rows skip blocks.
+          InputError: the images are too small, or `keys` is None where rows skip blocks.
         """
+        self.check_size(x.shape[1:3])
         conv = functools.partial(Conv, padding="VALID", dtype=self.dtype)
         norm = functools.partial(_layer_norm, dtype=self.dtype)
         x = conv(self.widths[0], (4, 4), strides=4, name="stem")(x)
@@ -104,6 +106,19 @@ class ConvNeXt(nn.Module):
             )(x, keys)
         means = x.astype(jnp.float32).mean(axis=(1, 2))
         return _layer_norm(name="head_norm")(means)
+
+    def check_size(self, size: tuple[int, ...]) -> None:
+        """Refuses images of so many rows and columns, if nothing of them is left in the last stage.
+
+        Raises:
+          InputError: they are too small; the message has the smallest size.
+        """
+        least = 4 * 2 ** (len(self.depths) - 1)
+        if min(size) < least:
+            raise errors.InputError(
+                f"images of {size[0]} x {size[1]} are too small for a ConvNeXt of"
+                f" {len(self.depths)} stages. The smallest size is {least} x {least}."
+            )
 
     def stages(self) -> dict[str, tuple[str, ...]]:
         """The stages from the first to the last, each with the names of its parameters.

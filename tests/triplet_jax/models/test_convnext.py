@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import families
-from triplet_jax import models
+from triplet_jax import errors, models
 from triplet_jax.models import convnext, published
 
 TINY = functools.partial(models.ConvNeXt, depths=(1, 2), widths=(4, 8))
@@ -55,6 +55,17 @@ def test_linear_layers_may_be_published_as_convolutions(key):
         variables, tensors | {name: tensors[name][:, :, None, None]}, backbone.layouts()
     )
     jax.tree.map(np.testing.assert_array_equal, filled.variables, variables)
+
+
+@pytest.mark.parametrize("size", [(7, 64), (64, 7)])
+def test_images_of_which_nothing_is_left_are_refused(size, key):
+    def features(size):
+        return TINY().init_with_output(key, jnp.zeros((1, *size, 3)), False)[0]
+
+    # Their features would be the mean of nothing.
+    with pytest.raises(errors.InputError, match=f"{size[0]} x {size[1]} .* smallest size is 8 x 8"):
+        jax.eval_shape(lambda: features(size))
+    assert jnp.isfinite(features((8, 8))).all()
 
 
 @pytest.mark.slow
