@@ -86,7 +86,7 @@ def pairs_within(
         raise errors.InputError(f"within={within} must be a distance, at least 0.")
     rows = arguments.finite_rows(embeddings)
     kept, number = [], 0
-    for pairs, distances in _near(rows, within):
+    for pairs, distances in _near(rows, within) if len(rows) else ():
         kept.append((pairs, distances))
         number += len(pairs)
         if number > most:
@@ -122,7 +122,7 @@ def _near(rows, within):
 
 def _measured(rows, pairs, within):
     """Yields the pairs that are near, among those that may be, in parts."""
-    at_once = max(1, _MEASURED // rows.shape[1])
+    at_once = max(1, _MEASURED // max(1, rows.shape[1]))
     for start in range(0, len(pairs), at_once):
         some = pairs[start : start + at_once]
         apart = rows[some[:, 0]].astype(np.float64) - rows[some[:, 1]]

@@ -73,3 +73,11 @@ def test_what_cannot_be_searched_is_refused():
         evaluation.pairs_within(np.zeros((9, 2)), within=0.5, most=10)
     with pytest.raises(errors.InputError, match="NaN"):
         evaluation.pairs_within([[np.nan]], within=1.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_rows_have_no_pairs_and_rows_without_values_are_all_equal():
+    assert evaluation.pairs_within(np.zeros((0, 3)), within=1.0).pairs.shape == (0, 2)
+    found = evaluation.pairs_within(np.zeros((3, 0)), within=0.0)
+    assert found.pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert found.distances.tolist() == [0, 0, 0]
