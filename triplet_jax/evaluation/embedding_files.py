@@ -112,6 +112,11 @@ def read(
     """
     given = embedding_arrays.read(path)
     embeddings = arguments.embeddings(given["embeddings"], name=f"path={path!r}: embeddings")
+    if not embeddings.size:
+        raise errors.InputError(
+            f"path={path!r}: embeddings have the shape {embeddings.shape}: there is nothing to"
+            " evaluate."
+        )
     if table:
         given |= embedding_arrays.of_table(table, given, path, ignore)
     elif ignore:

@@ -88,6 +88,7 @@ def test_only_the_rows_of_one_split_are_read(written):
     [
         ({"labels": np.arange(39)}, r"labels have the shape \(39,\)"),
         ({"embeddings": np.zeros(40)}, r"embeddings have the shape \(40,\)"),
+        ({"embeddings": np.zeros((40, 0))}, r"shape \(40, 0\): there is nothing to evaluate"),
         ({"groups": np.zeros((40, 2))}, r"groups have the shape \(40, 2\)"),
         ({"is_query": np.arange(40)}, "is_query has dtype int64; it must hold booleans"),
         ({"is_query": np.zeros(40, bool)}, "is_query is False for every row"),

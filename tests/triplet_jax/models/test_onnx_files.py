@@ -119,6 +119,17 @@ def test_a_program_that_embeds_alike_is_written_with_what_is_said_of_it(tmp_path
     assert not graph.graph.value_info
 
 
+def test_rounding_grows_with_the_embeddings(tmp_path, convert):
+    encoder, variables, shape = initialised("mlp")
+    encoder = encoder.clone(normalize=False)
+    variables = jax.tree.map(lambda x: 1e3 * x, variables)
+    convert(encoder, variables, lambda found: found * np.float32(1 + 1e-5))
+    onnx_files.write(tmp_path / "one.onnx", encoder, variables, shape)
+    convert(encoder, variables, lambda found: found * np.float32(1 + 1e-3))
+    with pytest.raises(errors.InputError, match="off by"):
+        onnx_files.write(tmp_path / "two.onnx", encoder, variables, shape)
+
+
 @pytest.mark.parametrize(
     ("error", "why"),
     [(RuntimeError("no rule\nfor erf"), r"\(no rule\)"), (KeyError(), r"\(KeyError\)")],
