@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from triplet_jax import errors, evaluation
-from triplet_jax.analysis import plot_style
+from triplet_jax.analysis import plot_style, suspects
 from triplet_jax.analysis.plot_style import BAD, COLORS, GOOD, GREY
 from triplet_jax.runs import files
 
@@ -263,7 +263,7 @@ def precision_recall(
     import sklearn.metrics
 
     for number, column in enumerate(("suspicion", "disagreement", "picked")):
-        score = table[column].to_numpy()
+        score = suspects.finite_order(table[column].to_numpy())
         precision, recall, _ = sklearn.metrics.precision_recall_curve(wrong[table.index], score)
         average = sklearn.metrics.average_precision_score(wrong[table.index], score)
         label = f"{column}: {average:.2f}"

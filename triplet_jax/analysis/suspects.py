@@ -226,7 +226,17 @@ def average_precision(table: pd.DataFrame, wrong: np.ndarray, *, by: str = "susp
     """
     import sklearn.metrics
 
-    return float(sklearn.metrics.average_precision_score(wrong[table.index], table[by]))
+    score = finite_order(table[by].to_numpy())
+    return float(sklearn.metrics.average_precision_score(wrong[table.index], score))
+
+
+def finite_order(values: Float[np.ndarray, "examples"]) -> Int[np.ndarray, "examples"]:
+    """Whole numbers in the order of some values, which may be infinite, as scikit-learn takes them.
+
+    >>> finite_order(np.array([0.5, np.inf, 0.5, 2.0]))
+    array([0, 2, 0, 1])
+    """
+    return np.unique(values, return_inverse=True)[1]
 
 
 def _most_common(votes: np.ndarray) -> np.ndarray:

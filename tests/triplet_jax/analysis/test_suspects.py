@@ -23,6 +23,16 @@ def test_planted_errors_are_the_first_suspects():
     np.testing.assert_array_equal(table.label, labels[table.index])
 
 
+def test_an_example_alone_in_its_class_is_the_first_suspect(blobs):
+    x, labels = blobs
+    labels = np.append(labels[:-1], 99)
+    table = suspects.rank(x, labels)
+    assert table.index[0] == 59 and table.suspicion[59] == np.inf
+    assert suspects.average_precision(table, np.arange(60) == 59) == 1
+    first_and_third = np.isin(np.arange(60), table.index[[0, 2]])
+    assert suspects.average_precision(table, first_and_third) == pytest.approx(5 / 6)
+
+
 def test_misplacement_is_the_ratio_of_distances(blobs):
     x, labels = blobs
     labels = np.append(labels[:-1], 99)  # one alone in its class
