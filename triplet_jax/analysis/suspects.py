@@ -191,7 +191,8 @@ def rank(
       * `instead`: the label that most of its neighbours have.
       * `suspicion`: its `misplacement`, by which the rows are sorted.
       * `disagreement`, `picked`: by `disagreement` and `picked_as_hardest`, for comparison. The
-        batches have eight examples of a class, or as many as the median class has.
+        batches have eight examples of a class, or as many as the median class has, but two at
+        least.
 
     Raises:
       InputError: a row has NaN or infinite values, there are too few examples for `neighbours`, or
@@ -201,7 +202,7 @@ def rank(
     labels = np.asarray(arguments.labels(labels, embeddings.shape))
     votes = _votes(embeddings, labels, neighbours)
     _, counts = np.unique(labels, return_counts=True)
-    per_class = int(min(8, np.median(counts)))
+    per_class = int(np.clip(np.median(counts), 2, 8))
     picked = picked_as_hardest(embeddings, labels, per_class=per_class, seed=seed)
     table = pd.DataFrame(
         {

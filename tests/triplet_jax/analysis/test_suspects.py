@@ -33,6 +33,14 @@ def test_an_example_alone_in_its_class_is_the_first_suspect(blobs):
     assert suspects.average_precision(table, first_and_third) == pytest.approx(5 / 6)
 
 
+def test_most_classes_may_have_a_single_example(blobs):
+    x, labels = blobs
+    labels = np.where(np.arange(60) < 30, labels, np.arange(60))
+    table = suspects.rank(x, labels)
+    alone = table.index >= 30
+    assert (table.picked[alone] == 0).all() and (table.picked[~alone] > 0).any()
+
+
 def test_misplacement_is_the_ratio_of_distances(blobs):
     x, labels = blobs
     labels = np.append(labels[:-1], 99)  # one alone in its class
