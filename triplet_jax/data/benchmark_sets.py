@@ -17,6 +17,7 @@ from triplet_jax.data.file_names import some
 from triplet_jax.data.image_rows import Rows
 from triplet_jax.data.images import ImageForm
 from triplet_jax.data.splits import HeldOut
+from triplet_jax.runs import files
 
 
 class Part(NamedTuple):
@@ -115,7 +116,7 @@ def _check_parts(name, path, rows, expected):
 
 
 def _check_there(name, path, root, rows):
-    lost = [image for image in rows.paths if not (root / image).is_file()]
+    lost = [image for image in rows.paths if not files.is_file(root / image)]
     if lost:
         raise errors.InputError(
             f"path={path!r}: {len(lost):,} of {len(rows.paths):,} images of {name} are not there:"

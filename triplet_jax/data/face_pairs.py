@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 
 from triplet_jax import errors
 from triplet_jax.data.file_names import some
+from triplet_jax.runs import files
 
 
 class PairCounts(NamedTuple):
@@ -124,7 +125,7 @@ def _check_there(root, images):
         return
     if not pathlib.Path(root).is_dir():
         raise errors.InputError(f"root={root!r} is not a folder. Give the folder of the images.")
-    lost = [image for image in images if not pathlib.Path(root, image).is_file()]
+    lost = [image for image in images if not files.is_file(pathlib.Path(root, image))]
     if lost:
         raise errors.InputError(
             f"root={root!r} lacks {len(lost)} of {len(images)} images of the pairs: {some(lost)}."

@@ -17,6 +17,7 @@ from triplet_jax.data.image_checks import Faults
 from triplet_jax.data.images import ImageForm, Images
 from triplet_jax.data.splits import HeldOut
 from triplet_jax.data.table_files import Column
+from triplet_jax.runs import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +149,11 @@ def of_files(
     chosen = kept(source, root, rows.paths, bad_images, form.max_pixels)
     left_out = np.delete(rows.names, chosen).tolist()
     rows = rows.take(chosen)
-    files = [str(root / name) for name in rows.paths]
+    places = [str(root / name) for name in rows.paths]
     if rows.boxes is not None:
-        for file, box in zip(files, rows.boxes, strict=True):
-            images.inside(box, decoding.upright_size(file, max_pixels=form.max_pixels), file)
-    inputs = Images(files, form, boxes=rows.boxes)
+        for place, box in zip(places, rows.boxes, strict=True):
+            images.inside(box, decoding.upright_size(place, max_pixels=form.max_pixels), place)
+    inputs = Images(places, form, boxes=rows.boxes)
     found = of_images(rows, inputs, source=source, split_by=split_by, held_out=held_out)
     return _with_note(found, source, left_out)
 
@@ -295,14 +296,15 @@ def kept(
     Raises:
       InputError: as in `image_tables.table`.
     """
-    files = [top / name for name in names]
-    lost = [str(file) for file in files if not file.is_file()]
-    if len(lost) == len(files) or (lost and bad_images == "refuse"):
+    places = [top / name for name in names]
+    there = {place for place in places if files.is_file(place)}
+    lost = [str(place) for place in places if place not in there]
+    if len(lost) == len(places) or (lost and bad_images == "refuse"):
         raise errors.InputError(
-            f"path={path!r}: {len(lost)} of {len(files)} files are not there: {some(lost)}. Paths"
+            f"path={path!r}: {len(lost)} of {len(places)} files are not there: {some(lost)}. Paths"
             f" are relative to {str(top)!r}: correct them or the root, put the files back, or set"
             " bad_images='skip' to leave them out."
         )
-    there = [file for file in dict.fromkeys(files) if file.is_file()]
-    readable = set(image_checks.keep_images(there, bad_images, max_pixels=max_pixels))
-    return np.array([row for row, file in enumerate(files) if file in readable], int)
+    tried = [place for place in dict.fromkeys(places) if place in there]
+    readable = set(image_checks.keep_images(tried, bad_images, max_pixels=max_pixels))
+    return np.array([row for row, place in enumerate(places) if place in readable], int)

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from triplet_jax import errors
+from triplet_jax.runs import files
 
 Column = list[str] | Shaped[np.ndarray, "rows"]
 """The cells of a column, as text."""
@@ -37,7 +37,7 @@ def read(path: str, used: Sequence[str], also: Sequence[str] = ()) -> dict[str, 
         rows, or has an empty cell, such as NaN in a column of floats.
     """
     file = pathlib.Path(path)
-    if not os.path.isfile(path):
+    if not files.is_file(path):
         raise errors.InputError(f"path={path!r} is not a file. Give a .csv, .tsv or .parquet file.")
     if file.suffix == ".parquet":
         present, cells = _read_parquet(file, {*used, *also})

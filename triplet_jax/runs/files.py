@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import secrets
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -67,6 +68,21 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         raise
 
 
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether there is a file; none has a name that is too long, or that this user may not look up.
+
+    Raises:
+      OSError: the file system does not answer.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        errors.check_answers(error)
+    except ValueError:  # a name that holds a zero
+        pass
+    return False
+
+
 def read_json(path: pathlib.Path, *names: str) -> dict[str, Any]:
     """Reads a JSON object from a file.
 
@@ -107,7 +123,7 @@ def names_of_arrays(path: str) -> list[str]:
     Raises:
       InputError: the file cannot be read.
     """
-    if not os.path.isfile(path):
+    if not is_file(path):
         raise errors.InputError(f"path={path!r} is not a file. Give an .npz file.")
     with _reading(path), zipfile.ZipFile(path) as file:
         return sorted(name.removesuffix(".npy") for name in file.namelist())
@@ -126,7 +142,7 @@ def read_arrays(path: str, names: Sequence[str]) -> list[np.ndarray]:
     Raises:
       InputError: the file cannot be read, or lacks one of the arrays.
     """
-    if not os.path.isfile(path):
+    if not is_file(path):
         raise errors.InputError(f"path={path!r} is not a file. Give an .npz with {names}.")
     present = names_of_arrays(path)
     missing = sorted(set(names) - set(present))

@@ -235,6 +235,15 @@ def test_files_that_are_lost_or_no_images_are_refused_or_left_out(listed):
         read(write(folder, rows))
 
 
+def test_a_file_whose_name_is_too_long_is_not_there(listed):
+    folder, rows = listed
+    rows[3]["path"] = "a caption in the column of paths " * 10
+    path = write(folder, rows)
+    with pytest.raises(errors.InputError, match="1 of 24 files are not there.*a caption"):
+        read(path)
+    assert len(read(path, bad_images="skip")) == 23
+
+
 @pytest.mark.parametrize(
     "change, split_by, message",
     [

@@ -7,7 +7,14 @@ import os
 import numpy as np
 import pytest
 
-from triplet_jax.data import decoding, folder_layout, folder_listing, table_files, tar_members
+from triplet_jax.data import (
+    decoding,
+    folder_layout,
+    folder_listing,
+    image_rows,
+    table_files,
+    tar_members,
+)
 from triplet_jax.runs import files
 
 READERS = {
@@ -42,3 +49,20 @@ def test_the_error_of_the_file_system_is_raised(reader, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Stale") as raised:
         READERS[reader](path)
     assert raised.value.errno == errno.ESTALE
+
+
+@pytest.mark.parametrize("reader", ["table", "arrays", "images"])
+def test_a_file_that_cannot_be_looked_up_is_not_called_missing(reader, tmp_path, monkeypatch):
+    readers = READERS | {
+        "images": lambda path: image_rows.kept("t.csv", path.parent, ["file"], "skip", 100)
+    }
+    look_up = os.stat
+
+    def fail(name, *args, **kwargs):
+        if not str(name).startswith(str(tmp_path)):
+            return look_up(name, *args, **kwargs)
+        raise OSError(errno.ESTALE, "Stale file handle", str(name))
+
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(OSError, match="Stale"):
+        readers[reader](tmp_path / "file")
