@@ -7,6 +7,7 @@ import json
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from triplet_jax import errors
 from triplet_jax.data.images import Images
 
 SPLITS = ("train", "validation", "test")
@@ -134,7 +135,15 @@ def quarter_turns_as_classes(dataset: Dataset) -> Dataset:
 
     A copy keeps what is known of its image, such as its file in `names`, but `reference` becomes
     None: it was made of the image as it is, and not of the copies.
+
+    Raises:
+      InputError: the inputs are no square images.
     """
+    if len(dataset.input_shape) != 3 or dataset.input_shape[0] != dataset.input_shape[1]:
+        raise errors.InputError(
+            f"the inputs have the shape {dataset.input_shape}, and must be square images [height,"
+            " width, channels] for quarter turns of them to be classes."
+        )
     copies = _copies_as_classes(dataset, ("", " turned 90", " turned 180", " turned 270"))
     if isinstance(copies.inputs, Images):
         turns = np.repeat(np.arange(4), len(dataset))
@@ -149,7 +158,15 @@ def mirrored_as_classes(dataset: Dataset) -> Dataset:
 
     This suits drawings that become another character when they are mirrored, as
     `quarter_turns_as_classes`, and keeps as much. Class `c` mirrored is class `classes + c`.
+
+    Raises:
+      InputError: the inputs are no images.
     """
+    if len(dataset.input_shape) != 3:
+        raise errors.InputError(
+            f"the inputs have the shape {dataset.input_shape}, and must be images [height, width,"
+            " channels] for mirror images of them to be classes."
+        )
     copies = _copies_as_classes(dataset, ("", " mirrored"))
     if isinstance(copies.inputs, Images):
         is_mirrored = np.repeat([False, True], len(dataset))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.image_folders import fold
-from triplet_jax import data
+from triplet_jax import data, errors
 from triplet_jax.data import images
 
 
@@ -130,6 +130,25 @@ def test_images_are_mirrored_as_they_stand(class_folders):
         for mirrors in (which[i], which[::-1][i]):
             expected = np.fliplr(expected) if mirrors else expected
         np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "message"),
+    [
+        (data.mirrored_as_classes, (3,), "must be images"),
+        (data.quarter_turns_as_classes, (3,), "must be square images"),
+        (data.quarter_turns_as_classes, (4, 6, 1), "shape .4, 6, 1., and must be square"),
+    ],
+)
+def test_inputs_that_cannot_be_turned_are_refused(make, shape, message):
+    found = data.Dataset(
+        np.zeros((2, *shape), np.float32),
+        np.array([0, 1], np.int32),
+        np.array(["train", "train"]),
+        ("x", "y"),
+    )
+    with pytest.raises(errors.InputError, match=message):
+        make(found)
 
 
 def test_images_as_classes_are_one_class_each(class_folders):
