@@ -97,10 +97,10 @@ def prepare(
     else:
         labels = None
     mask = arguments.mask("mask", mask, len(embeddings))
-    if references is not None:
-        references = engine_references.checked(references, embeddings)
     if not len(embeddings):
         raise errors.InputError("embeddings have no rows: pass at least one.")
+    if references is not None:
+        references = engine_references.checked(references, embeddings, axis_name)
     embeddings, labels, mask, references, relation = collectives.whole(
         (embeddings, labels, mask, references, relation)
     )

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from triplet_jax import arguments, errors
+from triplet_jax.devices import collectives
 from triplet_jax.relations import Relation
 
 
@@ -84,12 +85,15 @@ def _related(
     return found
 
 
-def checked(references: References, embeddings: Float[Array, "batch dim"]) -> References:
+def checked(
+    references: References, embeddings: Float[Array, "batch dim"], axis_name: str | None
+) -> References:
     """The references as arrays of jax, if they may be compared with the embeddings.
 
     Raises:
       InputError: an array is refused by `arguments`, has no rows, or has another number of columns
-        than the embeddings, or `own` is not one whole number for each row of the batch.
+        than the embeddings, or `own` is not one whole number for each row of the batch, or is known
+        to name a place past the last reference.
     """
     rows = arguments.rows("references", references.embeddings)
     labels = references.labels
@@ -99,16 +103,23 @@ def checked(references: References, embeddings: Float[Array, "batch dim"]) -> Re
     arguments.check_same_dim(embeddings=embeddings, references=rows)
     if not len(rows):
         raise errors.InputError("references have no rows: pass at least one.")
-    own = None if references.own is None else _own(references.own, len(embeddings))
+    places = len(rows) * (1 if references.shared else collectives.count(axis_name))
+    own = None if references.own is None else _own(references.own, len(embeddings), places)
     return References(rows, labels, mask, references.shared, own)
 
 
-def _own(given: Int[Array | np.ndarray, "batch"], rows: int) -> Int[Array, "batch"]:
+def _own(given: Int[Array | np.ndarray, "batch"], rows: int, places: int) -> Int[Array, "batch"]:
     """The places of the batch's examples among the references, as an array of jax."""
     found = jnp.asarray(given)
     if found.shape != (rows,) or not jnp.issubdtype(found.dtype, jnp.integer):
         raise errors.InputError(
             f"references.own has shape {found.shape} and dtype {found.dtype}: it must be whole"
             f" numbers [{rows}], for each row of the batch the place of a reference, or -1."
+        )
+    # jax would take the last reference for a place past it. A traced place is not known.
+    if isinstance(given, np.ndarray) and given.max() >= places:
+        raise errors.InputError(
+            f"references.own names the place {given.max()}, and the {places} references have places"
+            f" from 0 to {places - 1}; -1 says that a row is none of them."
         )
     return found

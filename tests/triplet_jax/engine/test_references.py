@@ -75,6 +75,14 @@ def test_places_that_are_not_one_whole_number_for_each_row_are_refused(own):
         loss(losses.References(ROWS, LABELS, own=own))
 
 
+def test_a_place_past_the_last_reference_is_refused():
+    own = np.full(len(X), -1)
+    own[1] = len(ROWS)
+    places = f"names the place {len(ROWS)}, .* from 0 to {len(ROWS) - 1}"
+    with pytest.raises(errors.InputError, match=f"^references.own {places}"):
+        loss(losses.References(ROWS, LABELS, own=own))
+
+
 def test_lists_of_labels_may_be_passed_through_jit():
     expected = jax.jit(loss)(losses.References(ROWS, LABELS))
     assert jax.jit(loss)(losses.References(ROWS, LABELS.tolist())) == pytest.approx(expected)
