@@ -12,7 +12,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from experiments.config.fields import tune
+from experiments.config import fields
+from experiments.config.fields import declaration, tune
 from experiments.sweeps import plan as plans
 from experiments.sweeps import runs
 from triplet_jax import errors
@@ -87,8 +88,9 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[Trial]
       workdir: of the sweep.
 
     Raises:
-      InputError: arms differ in their number of trials, a trial has a seed of the sweep, its score
-        is not known on the validation split, or its config makes no sense.
+      InputError: arms differ in their number of trials, a trial is no dict, sets a field by which
+        it would be judged otherwise or has a seed of the sweep, its score is not known on the
+        validation split, or its config makes no sense.
     """
     plans.check(sweep)
     if not sweep.trials:
@@ -107,8 +109,9 @@ def plan(sweep: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[Trial]
 def _check(sweep):
     plans.check_pairs("trials", sweep.trials, Sequence)
     names = [name for name, _ in sweep.trials]
-    for name in names:
+    for name, tried in sweep.trials:
         errors.check_known("trials", name, [arm for arm, _ in sweep.arms])
+        _check_fields(name, tried)
     counts = {arm: 0 for arm, _ in sweep.arms} | {name: len(tried) for name, tried in sweep.trials}
     if len(set(counts.values())) > 1 or len(set(names)) < len(names):
         listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
@@ -123,6 +126,23 @@ def _check(sweep):
             " settings were chosen flatters them: give others."
         )
     errors.check_known("metric, where there are trials,", sweep.metric, tune.METRICS)
+
+
+def _check_fields(arm, tried):
+    """Refuses a trial that is no dict, and fields by which trials are judged otherwise."""
+    for fields_of_trial in tried:
+        if not isinstance(fields_of_trial, Mapping):
+            raise errors.InputError(
+                f"trials: {arm!r} lists {fields_of_trial!r}, which is no dict of fields and their"
+                " values."
+            )
+        for name in fields_of_trial:
+            if fields.concerns(name) in (declaration.EXAMPLES, declaration.JUDGING):
+                raise errors.InputError(
+                    f"trials: {arm!r} tries {name!r}, which decides the examples or how runs are"
+                    " judged, so that the scores of its trials say nothing of each other. Set it"
+                    " in run, arms or settings."
+                )
 
 
 def chosen(trials: Sequence[Trial], metric: str) -> dict[tuple[str, str], Trial]:

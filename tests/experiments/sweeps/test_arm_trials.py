@@ -126,12 +126,27 @@ def test_a_trial_that_failed_is_not_chosen_and_an_arm_needs_one(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "field",
+    [
+        {"evaluate.augment": ("flip",)},  # which validation does not see
+        {"evaluate.ignore_group": True},
+        {"dataset.validation_fraction": 0.3},
+    ],
+)
+def test_trials_that_would_be_judged_otherwise_are_refused(tmp_path, field):
+    trials = (("rate", ({}, field)), ("margin", MARGINS))
+    with pytest.raises(errors.InputError, match=f"'rate' tries '{next(iter(field))}'"):
+        arm_trials.plan(sweep_of(trials=trials), tmp_path)
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"trials": (("rate", RATES), ("margin", MARGINS[:1]))}, "they have rate 2, margin 1"),
         ({"trials": (("rate", RATES),)}, "they have rate 2, margin 0"),
         ({"trials": (("rate", RATES), ("margn", MARGINS))}, "Did you mean 'margin'"),
         ({"trials": (("rate", ({"loss.margin": -1.0},)), ("margin", ({},)))}, "loss.margin=-1.0"),
+        ({"trials": (("rate", (1e-3, 3e-3)), ("margin", MARGINS))}, "'rate' lists 0.001, which is"),
         ({"trial_seeds": (1, 2)}, r"share \[1\]"),
         ({"trial_seeds": ()}, r"trial_seeds=\(\) must"),
         ({"metric": "recall_at_2"}, "metric, where there are trials,='recall_at_2'"),
