@@ -55,6 +55,7 @@ def get_config():
     sweep.reference = "default"
     sweep.seeds = {seeds}
     sweep.also_seeds = {also_seeds}
+    sweep.metric = {metric!r}
     sweep.engine = {engine!r}
     return sweep
 '''
@@ -100,6 +101,7 @@ def confirm(found: Outcome, best: Mapping[str, Any], path) -> str:
         best=_written(best),
         seeds=fresh_seeds(study),
         also_seeds=tuple(study.also_seeds),
+        metric=study.metric,
         engine=study.engine,
     )
 

@@ -85,6 +85,12 @@ def test_the_sweep_that_confirms_has_seeds_of_its_own(finished):
     assert best["optimizer.learning_rate"] != before["optimizer.learning_rate"]
 
 
+def test_the_sweep_that_confirms_compares_by_the_metric_of_the_study(tmp_path, monkeypatch):
+    small_studies.put_engine(monkeypatch)
+    search(small_studies.made(trials=3, metric="precision_at_1"), tmp_path)
+    assert opened(tmp_path / "confirm.py").metric == "precision_at_1"
+
+
 def test_a_study_that_is_killed_twice_ends_with_all_its_trials(tmp_path, monkeypatch):
     study = small_studies.made(trials=7)
 
