@@ -161,13 +161,18 @@ def protocol(
         "few_shot": "nearest prototype, 5 queries a class; random classes, or within a group",
         "verification": "Euclidean; all pairs of one kind, or a million drawn, as counted",
         "clustering": "k-means with k = number of classes, one start",
-        **_copies(config.evaluate.augment),
+        **copies(config.evaluate.augment),
         "raw_pixels": "inputs as vectors of length 1"
         + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
     }
 
 
-def _copies(changes):
+def copies(changes: Sequence[str]) -> dict[str, str]:
+    """What a protocol says of the copies by which images are embedded; empty for none.
+
+    Args:
+      changes: the copies, as `evaluate.augment` says.
+    """
     if not changes:
         return {}
     return {"augment": f"each image is embedded by several copies: {', '.join(changes)}"}
@@ -194,7 +199,7 @@ def check_embeddings(workdir: pathlib.Path, step: int, augment: Sequence[str]) -
         result = files.read_json(path, "protocol", "checkpoint_step")
         protocol = result["protocol"]
         before = protocol.get("augment") if isinstance(protocol, dict) else None
-        now = _copies(augment).get("augment")
+        now = copies(augment).get("augment")
         if (result["checkpoint_step"], before) != (step, now):
             raise errors.InputError(
                 f"{workdir / 'embeddings.npz'} is of step {result['checkpoint_step']}"

@@ -7,7 +7,7 @@ import rich.console
 import rich.table
 
 from experiments.config import naming
-from experiments.run import embedders
+from experiments.run import embedders, evaluating
 from triplet_jax import arguments, data, errors, evaluation
 from triplet_jax.data.file_names import some
 from triplet_jax.evaluation import embedding_arrays
@@ -42,7 +42,8 @@ def evaluate_run(
     pairs = _read(pairs_file, root)
     embedder = embedders.load_embedder(workdir)
     embeddings = embedder([pathlib.Path(root, image) for image in pairs.images])
-    return _score({str(workdir): embeddings}, pairs, pairs_file, output)
+    of_run = {"checkpoint": f"step {embedder.step}"} | evaluating.copies(embedder.augment)
+    return _score({str(workdir): embeddings}, pairs, pairs_file, output, of_run)
 
 
 def evaluate_files(paths: list[str], pairs_file: str, output: pathlib.Path | None) -> dict:
@@ -92,7 +93,7 @@ def _of_file(path, images):
     return rows[[at[stem][0] for stem in stems]]
 
 
-def _score(embeddings, pairs, pairs_file, output):
+def _score(embeddings, pairs, pairs_file, output, more=None):
     scores = {
         name: evaluation.verification_of_pairs(
             x, pairs.pairs, pairs.is_same, folds=pairs.folds, false_accept_rates=RATES
@@ -106,6 +107,7 @@ def _score(embeddings, pairs, pairs_file, output):
             "accuracy": f"of each of {folds} folds, by the threshold that suits the others;"
             " Euclidean",
             "images": f"{len(pairs.images)}",
+            **(more or {}),
         },
         "scores": scores,
     }

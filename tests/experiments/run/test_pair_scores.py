@@ -107,6 +107,10 @@ def test_a_run_embeds_the_images_of_the_pairs(pairs, tmp_path, monkeypatch):
     given = (tmp_path, pairs, str(tmp_path / "lfw"), None)
     (scores,) = pair_scores.evaluate_run(*given)["scores"].values()
     assert scores["accuracy"] == 1 and scores["same_pairs"] == scores["different_pairs"] == 3000
+    monkeypatch.setattr(Encoder, "augment", ("flip",))
+    protocol = pair_scores.evaluate_run(*given)["protocol"]
+    assert protocol["checkpoint"] == "step 0"
+    assert protocol["augment"] == "each image is embedded by several copies: flip"
     (tmp_path / "lfw" / "Cid" / "Cid_0008.jpg").unlink()
     with pytest.raises(errors.InputError, match="--pairs_root=.* lacks 1 of 24 images.*Cid_0008"):
         pair_scores.evaluate_run(*given)
