@@ -8,7 +8,7 @@ from typing import Any
 import flax.traverse_util
 
 from experiments.config import defaults, settings
-from experiments.run import score_table
+from experiments.run import evaluating, score_table
 from triplet_jax import errors
 from triplet_jax.models import export
 from triplet_jax.runs import files
@@ -69,7 +69,7 @@ def page(workdir: pathlib.Path, output: pathlib.Path, notes: Mapping[str, Any]) 
         f"## Inputs and embeddings\n\n{_lines(_of_towers(notes))}",
         f"## Data\n\n{_examples(workdir)}\n\n{_fields(of_data)}",
         f"## Training\n\n{_OF_FIELDS}\n\n{_fields(of_training)}",
-        f"## Scores\n\n{_scores(workdir, notes['step'])}",
+        f"## Scores\n\n{_scores(workdir, notes)}",
         f"## Starting weights\n\n{_weights(notes['weights'])}",
         "## Versions\n\n" + ", ".join(f"{n} {version}" for n, version in notes["versions"].items()),
     ]
@@ -172,7 +172,7 @@ def _examples(workdir):
     return _lines(f"{n}: {counts[n]:,} examples of {classes[n]:,} classes" for n in sorted(counts))
 
 
-def _scores(workdir, step):
+def _scores(workdir, notes):
     again = f"python -m experiments.evaluate --workdir={workdir.name}"
     try:
         result = files.read_json(workdir / "result.json", "protocol", "checkpoint_step")
@@ -181,12 +181,19 @@ def _scores(workdir, step):
         table = _table(("", *names), [(*row, *[""] * (widths - len(row))) for row in rows])
         measured = [f"{name.replace('_', ' ')}: {x}" for name, x in result["protocol"].items()]
         found = f"{table}\n\nWhat they were measured on:\n\n{_lines(measured)}"
-        of_step = result["checkpoint_step"]
+        of_step, copies = result["checkpoint_step"], result["protocol"].get("augment")
     except (errors.InputError, OSError, KeyError, TypeError, AttributeError, ValueError):
         return f"There are none: the run was not evaluated. `{again}` does so."
-    if of_step == step:
+    if of_step != notes["step"]:
+        stale = f"These are of step {of_step}, not of this encoder."
+        return f"{stale} `{again}` measures it.\n\n{found}"
+    if copies == evaluating.copies(notes["embedding"].get("augment")).get("augment"):
         return found
-    return f"These are of step {of_step}, not of this encoder. `{again}` measures it.\n\n{found}"
+    other = "by several copies of each image" if copies else "by each image as it is"
+    stale = f"These are of embeddings {other}, which are not those of this file."
+    if copies == evaluating.copies(notes["config"]["evaluate"].get("augment")).get("augment"):
+        return f"{stale}\n\n{found}"  # as the run is judged
+    return f"{stale} `{again}` measures the run as it is judged now.\n\n{found}"
 
 
 def _weights(record):

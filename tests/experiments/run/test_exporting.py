@@ -122,6 +122,13 @@ def test_copies_of_an_image_are_embedded_wherever_the_run_is_judged(folder, tmp_
     np.testing.assert_allclose(export.load(file).call(pixels), expected, atol=1e-6)
     words = "embeddings of 16 values, of copies changed by shifts and turns, of length 1"
     assert words in done.card.read_text()
+    assert "not those of this file" not in done.card.read_text()
+    weights = exporting.export_encoder(workdir, tmp_path / "w.safetensors", kind="safetensors")
+    card = weights.card.read_text()
+    assert "embeddings by several copies of each image, which are not those of this file.\n" in card
+    files.write_json(workdir / "result.json", files.read_json(folder / "digits" / "result.json"))
+    card = exporting.export_encoder(workdir, file).card.read_text()
+    assert "embeddings by each image as it is, which are not those of this file. `python" in card
 
 
 def test_names_that_the_backbone_does_not_have_are_refused_by_their_flag(folder, tmp_path):
