@@ -52,8 +52,13 @@ def open_journal(
     watch: Stopwatch,
     trackers: Trackers,
     resources: contextlib.ExitStack,
+    *,
+    is_over: bool = False,
 ) -> Journal:
-    """Opens the journal of a run that goes on from `first_step`; `resources` closes it."""
+    """Opens the journal of a run that goes on from `first_step`; `resources` closes it.
+
+    If the run `is_over`, no step is left.
+    """
     config, validates = run.config, datasets.can_score(run.config, run.validation)
 
     def rows(name):
@@ -68,6 +73,7 @@ def open_journal(
             steps=config.train.steps,
             first_step=first_step,
             batch=config.batch.classes * config.batch.per_class,
+            is_over=is_over,
         ),
         collapsed_loss=objective.collapsed_loss(config),
         stopwatch=watch,

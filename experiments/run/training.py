@@ -204,6 +204,7 @@ def _train(
       The last state, and who asked to stop; None where nobody did.
     """
     first_step, stop = int(state.step), signals.Stop()
+    is_over = patience.is_over or first_step >= run.config.train.steps
 
     def score(state):
         scores, step = run.validate(state), int(state.step)
@@ -221,7 +222,9 @@ def _train(
                 score_name="map_at_r",
                 save=lambda *saved: processes.first_does(lambda: checkpoints.save(*saved)),
                 journal=processes.first_does(
-                    lambda: journals.open_journal(run, first_step, watch, trackers, resources)
+                    lambda: journals.open_journal(
+                        run, first_step, watch, trackers, resources, is_over=is_over
+                    )
                 ),
                 stop=stop,
                 patience=patience,

@@ -16,10 +16,17 @@ class Progress:
       first_step: the step at which this process starts.
       batch: images per step.
       seconds_between_lines: the least time between two plain lines.
+      is_over: whether no step is left, so that none is compiled.
     """
 
     def __init__(
-        self, *, steps: int, first_step: int, batch: int, seconds_between_lines: float = 5.0
+        self,
+        *,
+        steps: int,
+        first_step: int,
+        batch: int,
+        seconds_between_lines: float = 5.0,
+        is_over: bool = False,
     ):
         self._steps, self._batch = steps, batch
         self._between = seconds_between_lines
@@ -36,10 +43,13 @@ class Progress:
                 console=self._console,
             )
             self._task = self._bar.add_task(
-                "training", total=steps, completed=first_step, numbers="compiling"
+                "training",
+                total=steps,
+                completed=first_step,
+                numbers="" if is_over else "compiling",
             )
             self._bar.start()
-        else:
+        elif not is_over:
             print("compiling the first step", flush=True)
 
     def restart_clock(self, step: int) -> None:

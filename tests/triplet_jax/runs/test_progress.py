@@ -29,6 +29,16 @@ def test_there_is_no_speed_where_no_step_was_timed(capsys):
     assert lines[2].startswith("step 2/100  loss 0.2500  ")
 
 
+def test_nothing_is_compiled_where_no_step_is_left(capsys, monkeypatch):
+    Progress(steps=100, first_step=100, batch=10, is_over=True).close()
+    assert capsys.readouterr().out == ""
+    terminal = functools.partial(rich.console.Console, force_terminal=True, width=99)
+    monkeypatch.setattr(rich.console, "Console", terminal)
+    Progress(steps=100, first_step=100, batch=10, is_over=True).close()
+    said = capsys.readouterr().out
+    assert "step 100/100" in said and "compiling" not in said
+
+
 def test_a_terminal_has_a_bar_below_what_is_said(capsys, monkeypatch):
     terminal = functools.partial(rich.console.Console, force_terminal=True, width=99)
     monkeypatch.setattr(rich.console, "Console", terminal)
