@@ -56,13 +56,14 @@ def rows(result: dict) -> tuple[list[str], list[tuple[str, ...]]]:
 
 def report_queries(counts: dict[str, int | float]) -> None:
     """Prints what a reader of the scores has to know about the queries."""
-    if counts["references_ignored"]:
+    if ignored := counts["references_ignored"]:
+        pairs, were = ("pair", "was") if ignored == 1 else ("pairs", "were")
         print(
-            f"{counts['references_ignored']:,} pairs of a query and a reference of its label and"
-            " group were left out"
+            f"{ignored:,} {pairs} of a query and a reference of its label and group {were} left out"
         )
-    if counts["queries_without_positives"]:
-        print(f"{counts['queries_without_positives']:,} queries have no match and do not count")
+    if alone := counts["queries_without_positives"]:
+        queries, have, do = ("query", "has", "does") if alone == 1 else ("queries", "have", "do")
+        print(f"{alone:,} {queries} {have} no match and {do} not count")
     if counts["queries_among_references"]:
         print(
             f"{counts['queries_among_references']:,} of {counts['queries']:,} queries found"

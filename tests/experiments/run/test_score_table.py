@@ -31,3 +31,8 @@ def test_queries_that_do_not_count_are_said(capsys):
     assert capsys.readouterr().out == ""
     score_table.report_queries(COUNTS | {"queries_without_positives": 1234})
     assert capsys.readouterr().out == "1,234 queries have no match and do not count\n"
+    score_table.report_queries({**dict.fromkeys(COUNTS, 1), "queries_among_references": 0})
+    assert capsys.readouterr().out == (
+        "1 pair of a query and a reference of its label and group was left out\n"
+        "1 query has no match and does not count\n"
+    )
