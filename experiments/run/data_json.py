@@ -61,6 +61,20 @@ def remember(workdir: pathlib.Path, now: dict) -> None:
     if not path.exists():
         files.write_json(path, now)
         return
+    check(workdir, now)
+
+
+def check(workdir: pathlib.Path, now: dict) -> None:
+    """Refuses other data, or other files, than those with which the run in a folder began.
+
+    Args:
+      workdir: of the run.
+      now: what `content` says of the data, and `of_files` of further files.
+
+    Raises:
+      InputError: the run began with other data, or with other files.
+    """
+    path = workdir / "data.json"
     _check_data(workdir, now)
     kept = files.read_json(path).get("files", {})
     if not isinstance(kept, dict):

@@ -11,9 +11,10 @@ import ml_collections
 
 from experiments.config import check as config_checks
 from experiments.config import completion, components, defaults, fields, settings
+from experiments.run import data_json
 from experiments.run.setup import Setup
 from experiments.sweeps import remembering, runs, vectorised
-from triplet_jax import errors
+from triplet_jax import data, errors
 from triplet_jax.runs import files
 
 
@@ -215,16 +216,38 @@ def check_data(planned: list[runs.Run]) -> None:
     """Opens the data of every arm, and builds its model.
 
     Raises:
-      InputError: an arm cannot be trained; the message names it.
+      InputError: an arm cannot be trained, or runs of it have begun with other data, while others
+        have not ended; the message names it.
     """
-    # The noise depends on the seed, and may leave a class too few examples.
-    different = {
-        (run.setting, run.arm, run.seed if run.config.dataset.label_noise else None): run
-        for run in reversed(planned)
-    }
-    for run in different.values():
+    different: dict[tuple, list[runs.Run]] = {}
+    for run in planned:
+        # The noise depends on the seed, and may leave a class too few examples.
+        noisy = run.seed if run.config.dataset.label_noise else None
+        different.setdefault((run.setting, run.arm, noisy), []).append(run)
+    goes_on = not all(run.has_ended for run in planned)
+    for alike in different.values():
+        run = alike[0]
         with _naming(run):
-            Setup(run.config, run.folder, vectorised.dataset(run.config)).check()
+            setup = Setup(run.config, run.folder, vectorised.dataset(run.config))
+            setup.check()
+            if goes_on:
+                check_begun(alike, setup.everything)
+
+
+def check_begun(some: Sequence[runs.Run], everything: data.Dataset) -> None:
+    """Refuses other data than those of runs that have begun: what is left is compared with them.
+
+    Args:
+      some: runs on the same data.
+      everything: all examples, as they are now.
+
+    Raises:
+      InputError: a run began with other data, or with another file by which batches are drawn.
+    """
+    begun = [run for run in some if (run.folder / "data.json").exists()]
+    now = data_json.content(everything) if begun else {}
+    for run in begun:
+        data_json.check(run.folder, now | data_json.of_files(run.config))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import pathlib
 import ml_collections
 
 from experiments.config import components
+from experiments.sweeps import plan, vectorised
 from experiments.tuning import outcome, report, studies, training
 from experiments.tuning.space import Space
 from triplet_jax import errors
@@ -22,10 +23,7 @@ def search(study: ml_collections.ConfigDict, space: Space, workdir: pathlib.Path
       workdir: its folder.
     """
     shared = studies.Study(study, space, workdir)
-    for record in shared.records():
-        whole = len(record.params) == len(space.parts)  # or its process was killed while it asked
-        for run in shared.trial(record).runs if whole else ():
-            components.check_unchanged(run.folder, run.config)
+    _check_begun(shared, study, space)
     print(
         f"study   {study.trials} trials by {study.sampler}, {len(shared.records())} of them begun"
     )
@@ -49,6 +47,18 @@ def search(study: ml_collections.ConfigDict, space: Space, workdir: pathlib.Path
         return
     with studies.alone(workdir):
         report.write(outcome.read(shared, study), space, workdir)
+
+
+def _check_begun(shared, study, space):
+    """Refuses a study whose own parts, or whose data, are not those that its trials began with."""
+    begun = []
+    for record in shared.records():
+        whole = len(record.params) == len(space.parts)  # or its process was killed while it asked
+        begun += shared.trial(record).runs if whole else ()
+    for run in begun:
+        components.check_unchanged(run.folder, run.config)
+    if begun and len(shared.records(*studies.ENDED)) < study.trials:
+        plan.check_begun(begun, vectorised.dataset(begun[0].config))
 
 
 def _check_first(shared):

@@ -6,6 +6,7 @@ import pytest
 
 from configs import base
 from configs.sweeps import contrastive, offline, schedules
+from experiments.run import data_json
 from experiments.sweeps import plan, vectorised
 from tests.support import small_sweeps
 from triplet_jax import errors
@@ -42,6 +43,27 @@ from triplet_jax import errors
 def test_sweeps_that_make_no_sense_are_refused(tmp_path, fields, message):
     with pytest.raises(errors.InputError, match=message):
         small_sweeps.planned(tmp_path, **fields)
+
+
+@pytest.mark.parametrize("of", ["data", "files"])
+def test_a_sweep_does_not_go_on_with_other_data_than_it_began_with(tmp_path, monkeypatch, of):
+    """Or with another file of scores: the runs that are left would learn from something else."""
+    planned = small_sweeps.planned(tmp_path)
+    files = {"files": {"batch.scores": "a digest"}}
+    monkeypatch.setattr(data_json, "of_files", lambda config: files)
+    now = data_json.content(vectorised.dataset(planned[0].config)) | files
+    planned[0].folder.mkdir(parents=True)
+    data_json.remember(planned[0].folder, now)
+    plan.check_data(planned)
+    path = planned[0].folder / "data.json"
+    other = {"files": {"batch.scores": "another"}} if of == "files" else {"fingerprint": "another"}
+    path.write_text(json.dumps(now | other))
+    with pytest.raises(errors.InputError, match="arm 'one': --workdir=.* holds a run"):
+        plan.check_data(planned)
+    for run in planned:
+        small_sweeps.finish(run, 0.5, 0.5)
+    path.write_text(json.dumps(now | other))
+    plan.check_data(planned)  # nothing is left to train
 
 
 @pytest.mark.parametrize("config", [contrastive, offline, schedules])

@@ -11,12 +11,14 @@ import pytest
 
 from configs.tune import base
 from experiments.config import check, completion, settings
-from experiments.sweeps import plan
+from experiments.run import data_json
+from experiments.sweeps import plan, vectorised
 from experiments.tuning import search as searching
 from experiments.tuning import space as spaces
 from experiments.tuning import studies, trials
 from tests.support import programs, small_studies, small_sweeps, stops
 from triplet_jax import errors
+from triplet_jax.runs import files
 
 
 def search(study, workdir):
@@ -145,6 +147,22 @@ def test_a_study_whose_own_parts_have_changed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(searching.components, "changes", lambda *_: ["mining.miner has changed"])
     with pytest.raises(errors.InputError, match="holds a run of other code. mining.miner"):
         search(study, tmp_path)
+
+
+def test_a_study_does_not_go_on_with_other_data_than_it_began_with(tmp_path, monkeypatch):
+    study = small_studies.made(trials=1)
+    small_studies.put_engine(monkeypatch)
+    search(study, tmp_path)
+    shared = small_studies.shared(study, tmp_path)
+    (run,) = shared.trial(shared.records()[0]).runs
+    now = data_json.content(vectorised.dataset(run.config))
+    files.write_json(run.folder / "data.json", now | {"fingerprint": "another"})
+    search(study, tmp_path)  # nothing is left to train
+    study.trials = 2
+    with pytest.raises(errors.InputError, match=r"runs/trial000/seed0 holds a run on other data"):
+        search(study, tmp_path)
+    files.write_json(run.folder / "data.json", now)
+    search(study, tmp_path)
 
 
 def test_trials_that_fail_are_listed_and_the_study_goes_on(tmp_path, monkeypatch, capsys):
