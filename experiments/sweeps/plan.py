@@ -59,6 +59,7 @@ def check(sweep: ml_collections.ConfigDict) -> None:
     for arm in sweep.best_of:
         errors.check_known("best_of", arm, arms)
     check_seeds(sweep.seeds)
+    check_seeds_differ(sweep)
     _check_slurm(sweep.slurm)
 
 
@@ -115,6 +116,22 @@ def check_seeds(seeds: Sequence[int], field: str = "seeds") -> None:
         raise errors.InputError(f"{field}={tuple(seeds)} must be different, and at least one.")
     if not all(0 <= seed < 2**31 for seed in seeds):
         raise errors.InputError(f"{field}={tuple(seeds)} must be from 0 to 2^31 - 1.")
+
+
+def check_seeds_differ(config: ml_collections.ConfigDict) -> None:
+    """Refuses several seeds that set nothing: their runs would be one and the same.
+
+    Args:
+      config: of a sweep or of a study.
+
+    Raises:
+      InputError: `also_seeds` is empty.
+    """
+    if len(config.seeds) > 1 and not config.also_seeds:
+        raise errors.InputError(
+            f"also_seeds=() sets nothing to the seed, so that the runs of seeds={config.seeds} are"
+            " equal: name the fields that the seed sets, such as ('seed',)."
+        )
 
 
 def _check_slurm(c):

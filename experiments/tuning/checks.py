@@ -31,6 +31,7 @@ def check(study: ml_collections.ConfigDict) -> spaces.Space:
     """
     fields.TUNE.check(study)
     plan.check_seeds(study.seeds)
+    plan.check_seeds_differ(study)
     _check_pruner(study)
     space = spaces.parse(study.space)
     _check_comparable(study, space)

@@ -30,6 +30,7 @@ from triplet_jax import errors
         ({"best_of": ("three",)}, "best_of='three'"),
         ({"seeds": (0, 0)}, "seeds="),
         ({"seeds": ()}, "seeds="),
+        ({"also_seeds": ()}, r"also_seeds=\(\) sets nothing to the seed"),
         ({"metric": "map"}, "metric='map' is not known"),
         ({"seeds": (-1, 0)}, "seeds="),
         ({"arms": (("one", {"dataset.placement": "stream"}),)}, "does not obey dataset.placement"),

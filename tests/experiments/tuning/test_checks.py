@@ -37,6 +37,7 @@ def space(**parts):
         (space(dataset__test_fraction=base.between(0.1, 0.2)), "would not be judged alike"),
         ({"metric": "test/map_at_r"}, "metric='test/map_at_r' is not known"),
         ({"seeds": ()}, "seeds="),
+        ({"seeds": (0, 1), "also_seeds": ()}, r"runs of seeds=\(0, 1\) are equal"),
         ({"trials": 0}, "trials=0"),
         ({"pruner": "median", "engine": "vectorised"}, "does not go with engine='vectorised'"),
         ({"pruner": "median", "seeds": (0, 1)}, "does not go with seeds="),
