@@ -4,7 +4,8 @@ import importlib.metadata
 import pathlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -70,9 +71,10 @@ def evaluate(
     config, (step, judged) = run.config, run.judged()
     embeddings = run.embed_with(judged, everything.inputs if inputs is None else inputs)
     tested, of_tested = everything.only("test"), embeddings[everything.split == "test"]
+    changed = processes.first_does(lambda: changes.history(run.workdir))
     result = {
         **embedding_metrics.judge(config, tested, of_tested),
-        "protocol": protocol(config, everything, step),
+        "protocol": protocol(config, everything, step, changed or ()),
         "seed": config.seed,
         "checkpoint_step": step,
         "trained_steps": processes.first_does(lambda: run.checkpoints.steps[-1]),
@@ -81,7 +83,6 @@ def evaluate(
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "evaluation_seconds": time.perf_counter() - started,
     } | (extra or {})
-    changed = processes.first_does(lambda: changes.history(run.workdir))
     if changed:
         result["changes"] = changed
     weights = processes.first_does(lambda: pretrained.recorded(run.workdir))
@@ -125,7 +126,10 @@ def devices() -> str:
 
 
 def protocol(
-    config: ml_collections.FrozenConfigDict, everything: data.Dataset, step: int
+    config: ml_collections.FrozenConfigDict,
+    everything: data.Dataset,
+    step: int,
+    changed: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, str]:
     """Describes, for a reader of the result, what each number was measured on.
 
@@ -133,6 +137,7 @@ def protocol(
       config: of the run.
       everything: all its examples.
       step: of the checkpoint.
+      changed: the history of the run's config, from `changes.history`.
     """
     train, validation, test = (
         everything.labels[everything.split == split] for split in data.SPLITS
@@ -151,7 +156,7 @@ def protocol(
     block = raw_inputs.block_of(everything.input_shape)
     best = (
         f"the best MAP@R on {len(validation)} validation examples of"
-        f" {len(np.unique(validation))} classes"
+        f" {len(np.unique(validation))} classes{_older_scores(changed)}"
     )
     return {
         "test": f"{len(test)} examples of {len(np.unique(test))} classes, "
@@ -165,6 +170,17 @@ def protocol(
         "raw_pixels": "inputs as vectors of length 1"
         + (f", averaged over blocks of {block} x {block} pixels" if block > 1 else ""),
     }
+
+
+def _older_scores(changed):
+    """Says up to which step validation left out other references, so that its scores differ."""
+    names = ("dataset.ignore_columns", "evaluate.ignore_group")
+    found = [change for change in changed if change["field"] in names and change["step"]]
+    if not found:
+        return ""
+    last = max(change["step"] for change in found)
+    fields = " and ".join(sorted({change["field"] for change in found}))
+    return f"; the scores up to step {last} are by another {fields}"
 
 
 def copies(changes: Sequence[str]) -> dict[str, str]:

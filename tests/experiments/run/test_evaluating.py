@@ -43,6 +43,20 @@ def test_the_protocol_says_why_a_checkpoint_was_taken(everything):
     assert why(none) == "step 7, the last, as there is no validation split"
 
 
+def test_the_protocol_says_where_the_best_was_found_by_other_scores(everything):
+    def change(step, field):
+        return {"step": step, "field": field, "before": False, "after": True}
+
+    changed = [change(0, "evaluate.ignore_group"), change(3, "evaluate.ways")]
+    found = evaluating.protocol(config(), everything, 7, changed)["checkpoint"]
+    assert found.endswith("examples of 4 classes")
+    changed.append(change(5, "evaluate.ignore_group"))
+    found = evaluating.protocol(config(), everything, 7, changed)["checkpoint"]
+    assert found.endswith("; the scores up to step 5 are by another evaluate.ignore_group")
+    last = config(evaluate__checkpoint="last")
+    assert evaluating.protocol(last, everything, 7, changed)["checkpoint"] == "step 7, the last"
+
+
 def test_the_first_values_of_a_nested_embedding_are_in_the_result(
     everything, tmp_path, monkeypatch, capsys
 ):
