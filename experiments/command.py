@@ -254,14 +254,13 @@ class _WithOwnKnobs(flags.ArgumentParser):
         config = self._of_file.parse(str(_CLONE / path) if is_elsewhere else path)
         _check_read(config)
         _check_kind(config, self._kind)
-        if isinstance(config, ml_collections.ConfigDict):
-            is_sweep = "run" in config
-            run, prefix = (config.run, "config.run.") if is_sweep else (config, "config.")
-            defaults.add_own_knobs(run, run.to_dict())
-            for field, section in fields.WITH_KNOBS.items():
-                name = _last_value(sys.argv, prefix + field)
-                if name:
-                    defaults.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
+        is_run = self._kind == "run"
+        run, prefix = (config, "config.") if is_run else (config.run, "config.run.")
+        defaults.add_own_knobs(run, run.to_dict())
+        for field, section in fields.WITH_KNOBS.items():
+            name = _last_value(sys.argv, prefix + field)
+            if name:
+                defaults.add_own_knobs(run, {section: {field.rpartition(".")[2]: name}})
         return config
 
 
@@ -320,11 +319,11 @@ def _parse(argv):
     except (flags.Error, OSError) as error:
         # A config file that raises is reported with its traceback; its last line says why.
         said = str(error).strip().splitlines()[-1]
-        _leave(_KIND.sub("", said), REFUSED)
+        _leave(_CLASS.sub("", said), REFUSED)
 
 
 # What a traceback puts before the message of an error that refuses input.
-_KIND = re.compile(r"^(triplet_jax\.errors\.InputError|ValueError): ")
+_CLASS = re.compile(r"^(triplet_jax\.errors\.InputError|ValueError): ")
 
 
 def _unknown_field(argv, said):
