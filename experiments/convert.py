@@ -41,7 +41,7 @@ def main() -> None:
     tensors, others = _tensors(_opened(torch, source), source, torch.Tensor)
     for name in others:
         print(f"left out, as it is no array: {name}")
-    metadata = {"format": "pt", "source": source.name, "source_sha256": weight_files.sha256(source)}
+    metadata = {"format": "pt", "source": source.name, "source_sha256": files.sha256(source)}
     content = writer.save({n: t.contiguous().clone() for n, t in tensors.items()}, metadata)
     with files.whole_file(output) as file:
         file.write(content)

@@ -1,6 +1,5 @@
 """`data.json` of a run: the data that it began with, opened again and compared with it."""
 
-import hashlib
 import pathlib
 
 import ml_collections
@@ -39,12 +38,7 @@ def of_files(config: ml_collections.FrozenConfigDict) -> dict:
     """
     values = settings.flat(config)
     paths = {field: pathlib.Path(values[field]) for field in _FILES if values[field]}
-    return {"files": {field: _digest(path) for field, path in paths.items()}} if paths else {}
-
-
-def _digest(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"files": {field: files.sha256(path) for field, path in paths.items()}} if paths else {}
 
 
 def remember(workdir: pathlib.Path, now: dict) -> None:
@@ -60,8 +54,8 @@ def remember(workdir: pathlib.Path, now: dict) -> None:
     path = workdir / "data.json"
     if not path.exists():
         files.write_json(path, now)
-        return
-    check(workdir, now)
+    else:
+        check(workdir, now)
 
 
 def check(workdir: pathlib.Path, now: dict) -> None:
@@ -75,8 +69,9 @@ def check(workdir: pathlib.Path, now: dict) -> None:
       InputError: the run began with other data, or with other files.
     """
     path = workdir / "data.json"
-    _check_data(workdir, now)
-    kept = files.read_json(path).get("files", {})
+    before = files.read_json(path, "fingerprint")
+    _check_data(workdir, before, now)
+    kept = before.get("files", {})
     if not isinstance(kept, dict):
         raise errors.InputError(f"{path} is damaged: files={kept!r} are no digests of files.")
     changed = [name for name, mark in now.get("files", {}).items() if kept.get(name, mark) != mark]
@@ -121,14 +116,14 @@ def open_data(
             raise
         hint = "" if moved_to else " If the data of this run were moved, give --data=PATH."
         raise errors.InputError(f"{error}{hint}") from error
-    if (workdir / "data.json").exists():
-        _check_data(workdir, content(everything))
+    path = workdir / "data.json"
+    if path.exists():
+        _check_data(workdir, files.read_json(path, "fingerprint"), content(everything))
     return everything
 
 
-def _check_data(workdir, now):
+def _check_data(workdir, before, now):
     path = workdir / "data.json"
-    before = files.read_json(path, "fingerprint")
     kept = before.get("fingerprints", {})
     if not isinstance(kept, dict):
         raise errors.InputError(f"{path} is damaged: fingerprints={kept!r} are no fingerprints.")

@@ -230,7 +230,7 @@ def note(workdir: pathlib.Path, config: ml_collections.FrozenConfigDict) -> str:
     path, before = pathlib.Path(config.model.weights), recorded(workdir)
     if not config.model.weights or hub.is_address(config.model.weights) or before is None:
         return ""
-    if not path.is_file() or weight_files.sha256(path) == before.get("sha256"):
+    if not path.is_file() or files.sha256(path) == before.get("sha256"):
         return ""
     return (
         f"warning: model.weights={config.model.weights!r} is another file than when this run began."

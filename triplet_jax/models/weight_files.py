@@ -14,6 +14,7 @@ import numpy as np
 
 from triplet_jax import errors
 from triplet_jax.models import hub
+from triplet_jax.runs import files
 
 SUFFIX = ".safetensors"
 
@@ -54,7 +55,7 @@ def read(weights: str) -> Weights:
         arrays, metadata = _arrays(path, weights)
         tensors |= arrays
         licence = licence or metadata.get("license") or metadata.get("licence")
-        hashes.append(sha256(path))
+        hashes.append(files.sha256(path))
     whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     return Weights(tensors, weights, whole, licence or found.licence)
 
@@ -63,12 +64,6 @@ def find(weights: str) -> hub.Fetched:
     """The files that `read` reads, downloaded if need be; it raises the errors of `read`."""
     check_safetensors("weights", weights)
     return hub.fetch(weights) if hub.is_address(weights) else hub.Fetched((_on_disk(weights),))
-
-
-def sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metadata(weights: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Reads and writes files; each is written whole, or the file before it stays."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -81,6 +82,12 @@ def is_file(path: str | os.PathLike) -> bool:
     except ValueError:  # a name that holds a zero
         pass
     return False
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: pathlib.Path, *names: str) -> dict[str, Any]:

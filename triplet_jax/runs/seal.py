@@ -1,6 +1,5 @@
 """Seals a folder: a file of digests shows whether any other file in it has changed since."""
 
-import hashlib
 import pathlib
 
 from triplet_jax import errors
@@ -52,9 +51,6 @@ def fault(folder: pathlib.Path) -> str:
 def _digests(folder: pathlib.Path) -> dict[str, str]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in paths]
-    return {name: _digest(path) for name, path in zip(names, paths, strict=True) if name != NAME}
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        name: files.sha256(path) for name, path in zip(names, paths, strict=True) if name != NAME
+    }

@@ -154,7 +154,7 @@ def test_weights_that_were_replaced_are_noted_and_those_that_are_gone_are_not(tm
     weights = tiny_backbone.write(tmp_path / "tiny.safetensors")
     made = config(model__weights=str(weights))
     assert pretrained.note(tmp_path, made) == ""  # the run has no record
-    digest = pretrained.weight_files.sha256(weights)
+    digest = pretrained.files.sha256(weights)
     pretrained.remember(tmp_path, {"sha256": digest})
     assert pretrained.note(tmp_path, made) == ""
     tiny_backbone.write(weights, tiny_backbone.tensors(seed=1))
